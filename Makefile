@@ -1,0 +1,66 @@
+# make demo    a sweep of the example project, from nothing but Python and make
+# make test    the fast tests              make test-all   all of them
+# make lint    ruff and mypy               make format     what ruff can mend by itself
+# make coverage                            make clean      removes the environment and what the tools left
+#
+# PYTHON chooses the interpreter, VENV the environment that is made with it, PYTEST_ARGS is handed to pytest.
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# What an installed, not editable, copy is made of: a change in it calls for a new one.
+SOURCES := $(shell find hsm hydra_plugins -type f -not -name '*.pyc')
+
+# Each stamp is newer than what it was made from, so a second call installs nothing.
+CREATED := $(VENV)/.created
+DEV := $(VENV)/.installed-dev
+# An environment that was made for the tests already serves the demo as well.
+DEMO := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.installed-demo)
+
+.DELETE_ON_ERROR:
+.PHONY: demo test test-all lint format coverage clean
+
+demo: $(DEMO)
+	$(BIN)/python examples/train.py -m \
+	    hydra/launcher=hsm_local hydra.launcher.max_parallel_jobs=4 \
+	    model=svm,logistic model.C=0.1,1,10 seed=0,1
+
+test: $(DEV)
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+test-all: $(DEV)
+	$(BIN)/pytest -m "slow or not slow" $(PYTEST_ARGS)
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+coverage: $(DEV)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+clean:
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+$(CREATED):
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("hsm needs Python 3.10 or newer; $(PYTHON) is " + sys.version.split()[0] + ": try make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed-demo: pyproject.toml $(SOURCES) | $(CREATED)
+	$(PIP) install --quiet '.[examples]'
+	@touch $@
+
+$(DEV): pyproject.toml hsm/_version.py | $(CREATED)
+	$(PIP) install --quiet --editable '.[dev,examples]'
+	@touch $@
