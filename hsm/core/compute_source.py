@@ -1,0 +1,111 @@
+"""The interface of whatever runs jobs, and of whoever watches them.
+
+A source is asynchronous inside: submitting never blocks and a job's end is an event; `wait` is only
+    a wait over it.
+
+    submit_jobs --> PENDING --> RUNNING --> ended --> SweepObserver.job_ended
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from hsm.core.job import Job, JobState
+
+_Source = TypeVar("_Source", bound="ComputeSource")
+
+
+@dataclass(frozen=True)
+class RunningJob:
+    """What can be seen of a job while it runs.
+
+    Attributes:
+        num, label: the job's.
+        elapsed: seconds since it started.
+        cpu_percent: of one core, over the whole process tree; None until it was sampled twice.
+        memory: resident bytes of the whole process tree; None until it was sampled.
+        last_line: the last line that it printed.
+    """
+
+    num: int
+    label: str
+    elapsed: float
+    cpu_percent: float | None = None
+    memory: int | None = None
+    last_line: str = ""
+
+
+class SweepObserver:
+    """Is told what happens in a sweep. Every method is a no-op here.
+
+    The methods are called from any thread, never under a lock of the source, and must not raise.
+    """
+
+    def jobs_submitted(self, jobs: Sequence[Job]) -> None:
+        """`jobs` wait for a slot."""
+
+    def job_started(self, job: Job) -> None:
+        """`job` has a process."""
+
+    def job_output(self, job: Job, stream: str, line: str) -> None:
+        """`job` printed `line` (no newline) on `stream`, "stdout" or "stderr"; only with show_output."""
+
+    def job_ended(self, job: Job) -> None:
+        """`job` is in a final state."""
+
+    def message(self, text: str) -> None:
+        """A one-line notice for the person who watches."""
+
+
+class ComputeSource(ABC):
+    """Runs the jobs of sweeps.
+
+    As a context manager it waits at the end for all its jobs, or cancels them if an exception
+    leaves the block.
+    """
+
+    @abstractmethod
+    def submit_jobs(
+        self,
+        param_combinations: Sequence[Mapping[str, Any]],
+        sweep_id: str,
+        sweep_dir: str | Path,
+    ) -> list[str]:
+        """Queue one job per parameter combination; returns their ids, in order, at once."""
+
+    @abstractmethod
+    def get_job_status(self, job_id: str) -> JobState:
+        """The state of a job of this source; raises KeyError for any other."""
+
+    @abstractmethod
+    def wait(
+        self, job_ids: Sequence[str] | None = None, timeout: float | None = None
+    ) -> dict[str, JobState]:
+        """Wait until the jobs (all of them by default) have ended, or `timeout` seconds are over.
+
+        Returns each one's state by then.
+        """
+
+    @abstractmethod
+    def cancel_job(self, job_id: str) -> bool:
+        """End a job; False if it had ended already."""
+
+    @abstractmethod
+    def close(self, *, cancel: bool = False) -> None:
+        """Wait for all jobs (`cancel`: end them) and free everything the source holds. Idempotent."""
+
+    def __enter__(self: _Source) -> _Source:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close(cancel=exc_type is not None)

@@ -1,0 +1,221 @@
+"""A job, its attempts and the states in between.
+
+    PENDING --start--> RUNNING --end--> COMPLETED | FAILED | TIMEOUT | OUT_OF_MEMORY | CANCELLED
+       ^                  |
+       |                  `--retry--.
+       `----------------------------'
+    PENDING --end--> CANCELLED            (a job that never started)
+
+The states are Slurm's. A retry is a new `Attempt` of the same job. *How* a process ended (exit
+code, signal, the limit it broke) is data on the attempt and not part of the state's name. Every
+change of state is a method here, and one that the drawing does not allow raises
+`IllegalTransition`.
+"""
+
+from __future__ import annotations
+
+import signal as signals
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from hsm.core.errors import HsmError
+
+
+class JobState(str, Enum):
+    """Where a job is in its life. `str(JobState.RUNNING) == "RUNNING"`."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    TIMEOUT = "TIMEOUT"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    CANCELLED = "CANCELLED"
+
+    # Without this, Python 3.11 changed what formatting a str-Enum gives; both must print the bare
+    # word.
+    __str__ = str.__str__
+    __format__ = str.__format__  # type: ignore[assignment]
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a job in this state has ended for good."""
+        return self not in (JobState.PENDING, JobState.RUNNING)
+
+
+class IllegalTransition(HsmError):
+    """A change of state that a job's life does not have: always a bug in hsm or a damaged journal."""
+
+    def __init__(self, job: Job, event: str) -> None:
+        super().__init__(f"job {job.num} is {job.state}: it cannot {event}")
+        self.job = job
+        self.event = event
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How one attempt ended.
+
+    Attributes:
+        state: the final state that the attempt by itself gives the job.
+        exit_code: the process's exit code, 0 to 255; None if a signal ended it or it never ran.
+        signal: name of the signal that ended the process, such as ``"SIGKILL"``.
+        reason: one line on why, for what exit code and signal cannot tell ("timeout after 2 s").
+        error_type: qualified name of the exception that a Python job raised.
+        error_message: its message.
+        cpu_seconds: user and system time of the whole process tree, in seconds.
+        max_memory: peak resident size of the tree's largest process, in bytes.
+        value: the job's return value where JSON can hold it, else None.
+        job_dir: the job's own directory, where only its process could tell.
+    """
+
+    state: JobState
+    exit_code: int | None = None
+    signal: str | None = None
+    reason: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    cpu_seconds: float | None = None
+    max_memory: int | None = None
+    value: Any = None
+    job_dir: str | None = None
+
+    def describe(self) -> str:
+        """The ending in one line: the most telling fact that is known."""
+        if self.state is JobState.COMPLETED:
+            return "completed"
+        if self.reason:
+            return self.reason
+        if self.error_type:
+            first_line = (self.error_message or "").strip().split("\n", 1)[0]
+            return f"{self.error_type}: {first_line}" if first_line else self.error_type
+        if self.signal:
+            return f"killed by {self.signal}"
+        if self.exit_code is not None:
+            return f"exit code {self.exit_code}"
+        return self.state.lower().replace("_", " ")
+
+
+@dataclass
+class Attempt:
+    """One run of a job's process. Times are Unix seconds; `number` counts from 1."""
+
+    number: int
+    started: float | None = None
+    ended: float | None = None
+    pid: int | None = None
+    ending: Ending | None = None
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from start to end; None while it runs."""
+        if self.started is None or self.ended is None:
+            return None
+        return max(0.0, self.ended - self.started)
+
+    @property
+    def exit_code(self) -> int | None:
+        return self.ending.exit_code if self.ending else None
+
+    @property
+    def signal(self) -> str | None:
+        return self.ending.signal if self.ending else None
+
+    @property
+    def reason(self) -> str | None:
+        return self.ending.reason if self.ending else None
+
+    @property
+    def error_type(self) -> str | None:
+        return self.ending.error_type if self.ending else None
+
+    @property
+    def error_message(self) -> str | None:
+        return self.ending.error_message if self.ending else None
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        return self.ending.cpu_seconds if self.ending else None
+
+    @property
+    def max_memory(self) -> int | None:
+        return self.ending.max_memory if self.ending else None
+
+
+@dataclass
+class Job:
+    """One point of a sweep.
+
+    Attributes:
+        num: its number in the sweep, from 0; names its directory and its logs.
+        job_id: unique over all sweeps: ``<sweep id>_<num>``.
+        label: one line that tells it from the others, such as ``lr=0.1 model=svm``.
+        params: its parameters; JSON can hold them.
+        state: where it is in its life; changed by `start`, `end` and `retry` alone.
+        attempts: its runs so far, oldest first.
+        value: what it returned, where JSON can hold that.
+        job_dir: its own directory, once known.
+    """
+
+    num: int
+    job_id: str
+    label: str = ""
+    params: dict[str, Any] = field(default_factory=dict)
+    state: JobState = JobState.PENDING
+    attempts: list[Attempt] = field(default_factory=list)
+    value: Any = None
+    job_dir: Path | None = None
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The latest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds that the latest attempt took; None if none has ended."""
+        return self.attempts[-1].duration if self.attempts else None
+
+    def start(self, time: float, pid: int | None) -> Attempt:
+        """A new attempt's process `pid` has started at `time` (Unix seconds)."""
+        if self.state is not JobState.PENDING:
+            raise IllegalTransition(self, "start")
+        attempt = Attempt(number=len(self.attempts) + 1, started=time, pid=pid)
+        self.attempts.append(attempt)
+        self.state = JobState.RUNNING
+        return attempt
+
+    def end(self, time: float, ending: Ending) -> None:
+        """The job has ended; a job that never started can only be cancelled."""
+        if not ending.state.is_final:
+            raise IllegalTransition(self, f"end as {ending.state}")
+        if self.state is JobState.PENDING:
+            if ending.state is not JobState.CANCELLED:
+                raise IllegalTransition(self, f"end as {ending.state}")
+            self.attempts.append(Attempt(number=len(self.attempts) + 1))
+        elif self.state is not JobState.RUNNING:
+            raise IllegalTransition(self, "end")
+        attempt = self.attempts[-1]
+        attempt.ended = time
+        attempt.ending = ending
+        self.state = ending.state
+        self.value = ending.value
+        if ending.job_dir is not None:
+            self.job_dir = Path(ending.job_dir)
+
+    def ending(self) -> str:
+        """How the job ended, in one line; its state in lower case if it has not."""
+        attempt = self.attempt
+        if self.state.is_final and attempt is not None and attempt.ending is not None:
+            return attempt.ending.describe()
+        return self.state.lower()
+
+
+def signal_name(number: int) -> str:
+    """``9`` -> ``"SIGKILL"``; real-time signals, which have no names of their own, as ``"SIG42"``."""
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"

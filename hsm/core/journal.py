@@ -1,0 +1,304 @@
+"""A sweep's append-only record on disk, and its replay into a `Sweep`.
+
+    LocalComputeSource --Journal.append--> journal.jsonl --read_sweep--> Sweep (jobs, attempts,
+    states)
+
+One JSON object a line. One process writes, each record with a single `write`; anybody may read at
+any time. The first line describes the sweep; then come `submit`, `start` and `end` of jobs and,
+when the launcher is done, `close`.
+
+    {"v": 1, "event": "sweep", "sweep_id": …, "time": …, "pid": …, "host": …, "settings": {…}}
+    {"event": "submit", "jobs": [{"job": 0, "id": …, "label": …, "params": {…}}, …], "time": …}
+    {"event": "start", "job": 0, "attempt": 1, "pid": …, "time": …}
+    {"event": "end", "job": 0, "attempt": 1, "state": "FAILED", "exit_code": 3, …, "time": …}
+    {"event": "close", "reason": "finished", "time": …}
+
+A crash or a full disk can tear the last line: readers ignore it and the next writer cuts it off, so
+that its own first record does not weld onto it. While a launcher lives it holds a lock on
+``.hsm/lock``; where nobody does, what the journal shows as running or waiting has lost its launcher
+and reads as CANCELLED.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hsm.core.errors import HsmError
+from hsm.core.job import Ending, IllegalTransition, Job, JobState
+from hsm.core.lock import Locked, LockFile, is_locked
+from hsm.core.paths import SweepPaths
+
+VERSION = 1
+
+_ENDING_FIELDS = (
+    "exit_code",
+    "signal",
+    "reason",
+    "error_type",
+    "error_message",
+    "cpu_seconds",
+    "max_memory",
+    "value",
+    "job_dir",
+)
+
+
+class JournalError(HsmError):
+    """A journal that cannot be read or written; says which file and why."""
+
+
+class SweepInUse(JournalError):
+    """Another launcher works in this sweep directory."""
+
+
+@dataclass
+class Sweep:
+    """A sweep as its journal tells it.
+
+    Attributes:
+        sweep_id: its id.
+        paths: where everything of it lies.
+        header: the journal's first line.
+        jobs: by number.
+        closed: why its launcher closed it ("finished", "interrupted by SIGINT"), None while it runs
+        or if it died.
+        alive: whether a launcher works on it now.
+        problems: lines of the journal that could not be used, as ``"line 7: …"``.
+    """
+
+    sweep_id: str
+    paths: SweepPaths
+    header: dict[str, Any]
+    jobs: dict[int, Job] = field(default_factory=dict)
+    closed: str | None = None
+    alive: bool = False
+    problems: list[str] = field(default_factory=list)
+
+    def apply(self, record: Mapping[str, Any]) -> None:
+        """Replay one record. Raises KeyError, ValueError or IllegalTransition for one that does not fit."""
+        event = record["event"]
+        if event == "submit":
+            for entry in record["jobs"]:
+                num = int(entry["job"])
+                self.jobs[num] = Job(num, entry["id"], entry["label"], dict(entry["params"]))
+            self.closed = None
+        elif event == "start":
+            self.jobs[record["job"]].start(record["time"], record["pid"])
+        elif event == "end":
+            self._apply_end(record)
+        elif event == "close":
+            self.closed = str(record["reason"])
+        elif event != "sweep":
+            raise ValueError(f"unknown event {event!r}")
+
+    def _apply_end(self, record: Mapping[str, Any]) -> None:
+        details = {name: record.get(name) for name in _ENDING_FIELDS}
+        self.jobs[record["job"]].end(record["time"], Ending(JobState(record["state"]), **details))
+
+    def settle(self) -> None:
+        """Give the jobs that a closed or dead launcher left behind the end that they had."""
+        if self.alive and self.closed is None:
+            return
+        for job in self.jobs.values():
+            if job.state.is_final:
+                continue
+            if self.closed is None:
+                reason = "launcher died"
+            elif job.state is JobState.PENDING:
+                reason = f"never started: {self.closed}"
+            else:
+                reason = self.closed
+            started = job.attempt.started if job.attempt else None
+            job.end(started or self.header["time"], Ending(JobState.CANCELLED, reason=reason))
+
+
+def read_sweep(sweep_dir: str | Path) -> Sweep:
+    """Replay the journal of the sweep in `sweep_dir`; never writes, and never unpickles anything.
+
+    Raises:
+        JournalError: there is no journal, its first line is damaged, or a newer hsm wrote it.
+    """
+    paths = SweepPaths(sweep_dir)
+    # Look for the launcher first: one that ends between the two looks has then written its last
+    # line already.
+    alive = is_locked(paths.lock)
+    try:
+        lines = paths.journal.read_bytes().split(b"\n")
+    except OSError as error:
+        raise JournalError(f"no sweep in {paths.sweep_dir}: {error.strerror}") from error
+    lines.pop()  # What follows the last newline: nothing, or a torn line.
+    header = _read_header(paths.journal, lines[0] if lines else b"")
+    sweep = Sweep(header["sweep_id"], paths, header, alive=alive)
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            sweep.apply(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError, IllegalTransition) as error:
+            sweep.problems.append(f"line {number}: {error}")
+    sweep.settle()
+    return sweep
+
+
+def _read_header(path: Path, line: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(line)
+        version, _ = header["v"], header["sweep_id"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise JournalError(f"{path}: the first line does not describe a sweep") from error
+    if not isinstance(version, int) or version > VERSION:
+        raise JournalError(
+            f"{path}: written in format {version} by hsm {header.get('hsm', '?')}; this hsm reads up to {VERSION}"
+        )
+    return dict(header)
+
+
+class Journal:
+    """The writing end of a sweep's journal. Thread-safe; at most one exists for a sweep directory
+    at any time.
+
+    Args:
+        paths: the sweep's paths; its directories are made.
+        sweep_id: the sweep's id.
+        settings: JSON-able settings for the first line.
+
+    Raises:
+        SweepInUse: another live launcher writes this journal.
+    """
+
+    def __init__(self, paths: SweepPaths, sweep_id: str, settings: Mapping[str, Any]) -> None:
+        self.paths = paths
+        self.sweep_id = sweep_id
+        self._mutex = threading.Lock()
+        paths.create()
+        try:
+            self._lock = LockFile(paths.lock)
+        except Locked as error:
+            raise SweepInUse(f"{paths.sweep_dir} is in use by {error.owner}") from error
+        try:
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            self._fd = os.open(paths.journal, flags, 0o666)
+            _cut_torn_line(self._fd)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._closed = False
+        if os.fstat(self._fd).st_size == 0:
+            from hsm._version import __version__
+
+            self.append(
+                "sweep",
+                v=VERSION,
+                sweep_id=sweep_id,
+                pid=os.getpid(),
+                host=socket.gethostname(),
+                hsm=__version__,
+                settings=settings,
+            )
+
+    def append(self, event: str, **details: Any) -> None:
+        """Write one record. Raises OSError if the disk does not take it; a torn part of it is cut off again."""
+        first = {"v": details.pop("v")} if "v" in details else {}
+        record = {**first, "event": event, **details}
+        record.setdefault("time", time.time())
+        line = json.dumps(record, separators=(",", ":"), default=str).encode() + b"\n"
+        with self._mutex:
+            if self._closed:
+                return
+            written = os.write(self._fd, line)
+            if written < len(line):
+                _cut_torn_line(self._fd)
+                raise OSError(errno.ENOSPC, f"no room for a record in {self.paths.journal}")
+
+    def submit(self, jobs: Iterable[Job]) -> None:
+        """`jobs` were queued."""
+        entries = [
+            {"job": job.num, "id": job.job_id, "label": job.label, "params": job.params}
+            for job in jobs
+        ]
+        self.append("submit", jobs=entries)
+
+    def start(self, job: Job) -> None:
+        """The latest attempt of `job` has started."""
+        attempt = job.attempts[-1]
+        self.append(
+            "start", job=job.num, attempt=attempt.number, pid=attempt.pid, time=attempt.started
+        )
+
+    def end(self, job: Job) -> None:
+        """`job` has ended."""
+        attempt = job.attempts[-1]
+        assert attempt.ending is not None
+        details = {
+            name: value
+            for name in _ENDING_FIELDS
+            if (value := getattr(attempt.ending, name)) is not None
+        }
+        self.append(
+            "end",
+            job=job.num,
+            attempt=attempt.number,
+            state=attempt.ending.state,
+            time=attempt.ended,
+            **details,
+        )
+
+    def close(self, reason: str) -> None:
+        """Write the last record and give the sweep directory free. Idempotent."""
+        with suppress(
+            OSError
+        ):  # A full disk must not keep the lock: a missing last line reads as a died launcher.
+            self.append("close", reason=reason)
+        with self._mutex:
+            if not self._closed:
+                self._closed = True
+                os.close(self._fd)
+                self._lock.release()
+
+
+def json_value(value: Any) -> Any:
+    """`value` if JSON gives it back as it is (NumPy's and torch's scalars by their item), else None."""
+    item = getattr(value, "item", None)
+    if item is not None and getattr(value, "ndim", None) == 0:
+        value = item()
+    try:
+        return value if _same(json.loads(json.dumps(value)), value) else None
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Equality that lets NaN equal itself and, unlike ``==``, tells 1 from 1.0 and True."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(
+            _same(first[key], second[key]) for key in first
+        )
+    if isinstance(first, list) and isinstance(second, (list, tuple)):
+        return len(first) == len(second) and all(map(_same, first, second))
+    if isinstance(first, float) and isinstance(second, float) and math.isnan(first):
+        return math.isnan(second)
+    return type(first) is type(second) and bool(first == second)
+
+
+def _cut_torn_line(fd: int) -> None:
+    """Truncate the file after its last newline."""
+    end = os.fstat(fd).st_size
+    position = end
+    while position > 0:
+        start = max(0, position - 65536)
+        newline = os.pread(fd, position - start, start).rfind(b"\n")
+        if newline >= 0:
+            position = start + newline + 1
+            break
+        position = start
+    if position < end:
+        os.ftruncate(fd, position)

@@ -1,0 +1,54 @@
+"""Every path inside a sweep directory, in one class: nothing else joins one.
+
+<sweep_dir>/.hsm/journal.jsonl       the sweep's record, see `hsm.core.journal`
+<sweep_dir>/.hsm/lock                locked by the one process that writes the journal
+<sweep_dir>/.hsm/logs/<n>.out|err    stdout and stderr of job n
+<sweep_dir>/.hsm/results/<n>.pkl     what job n reported at its end
+<sweep_dir>/<n>/                     job n's own directory (Hydra: hydra.sweep.subdir)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class SweepPaths:
+    """The paths of the sweep in `sweep_dir`, which is made absolute. Creates nothing by itself."""
+
+    def __init__(self, sweep_dir: str | Path) -> None:
+        self.sweep_dir = Path(sweep_dir).absolute()
+        self.hsm_dir = self.sweep_dir / ".hsm"
+        self.journal = self.hsm_dir / "journal.jsonl"
+        self.lock = self.hsm_dir / "lock"
+        self.logs = self.hsm_dir / "logs"
+        self.results = self.hsm_dir / "results"
+
+    def create(self) -> None:
+        """Make the directories that hold the sweep's record."""
+        for directory in (self.hsm_dir, self.logs, self.results):
+            directory.mkdir(parents=True, exist_ok=True)
+
+    def stdout(self, num: int) -> Path:
+        return self.logs / f"{num}.out"
+
+    def stderr(self, num: int) -> Path:
+        return self.logs / f"{num}.err"
+
+    def result(self, num: int) -> Path:
+        return self.results / f"{num}.pkl"
+
+    def job_dir(self, num: int) -> Path:
+        return self.sweep_dir / str(num)
+
+    def set_aside(self) -> Path | None:
+        """Move the record of an earlier sweep in this directory to ``.hsm.1``, ``.hsm.2``, …
+
+        Returns where it went, or None if there was none.
+        """
+        if not self.journal.exists():
+            return None
+        number = 1
+        while (target := self.sweep_dir / f".hsm.{number}").exists():
+            number += 1
+        self.hsm_dir.rename(target)
+        return target
