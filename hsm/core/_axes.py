@@ -1,0 +1,199 @@
+"""The building blocks of a sweep's points: values that are counted without being written out.
+
+    Listed, Stepped, Shuffled    values of one parameter, by index
+    Zipped, Rows                 axes: assignments to parameters, by index; their product is a grid
+
+Nothing here is a list of points: a point is computed from its index, so a range of a billion values
+costs nothing until one of them is asked for.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from random import shuffle
+from typing import Any, Protocol
+
+from hsm.core._arguments import plain_key
+
+#: A shuffled order has to be held in memory: 10 million indices take some 400 MB.
+MOST_SHUFFLED = 10_000_000
+
+
+class Values(Protocol):
+    """The values of one parameter. A `count` and not `len()`, which ends at 2**63."""
+
+    @property
+    def count(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Values that somebody wrote down."""
+
+    items: Sequence[Any]
+
+    @property
+    def count(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        value = self.items[index]
+        # Each point has lists and dicts of its own: who changes one changes no other.
+        return copy.deepcopy(value) if isinstance(value, (list, dict)) else value
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """`start`, `start + step`, …, as ints; or as floats, which are these ints divided by `scale`.
+
+    Attributes:
+        casts: functions that each value goes through, in order.
+    """
+
+    start: int
+    step: int
+    count: int
+    scale: int | None = None
+    casts: tuple[Callable[[Any], Any], ...] = ()
+
+    def __getitem__(self, index: int) -> Any:
+        value: Any = self.start + index * self.step
+        if self.scale is not None:
+            value /= self.scale  # of ints: rounded once, to the nearest float
+        for cast in self.casts:
+            value = cast(value)
+        return value
+
+
+def stepped(
+    start: float | Decimal,
+    stop: float | Decimal,
+    step: float | Decimal,
+    casts: tuple[Callable[[Any], Any], ...] = (),
+) -> Stepped:
+    """The values from `start` up (or down) to `stop`, which is not one of them.
+
+    Fractions are counted in decimal, as they are written and as Hydra 1.4 counts them: after 0.6
+    comes 0.7 and not 0.7000000000000001, and ``range(0, 0.8, 0.1)`` ends there. Hydra 1.3 adds 0.8.
+
+    Raises:
+        ValueError: a step of 0, or a number that is not finite.
+    """
+    first, end, by = _exact(start), _exact(stop), _exact(step)
+    if by == 0:
+        raise ValueError("a step of 0 never ends")
+    count = max(0, math.ceil((end - first) / by))
+    scale = math.lcm(first.denominator, by.denominator)
+    whole = all(isinstance(number, int) for number in (start, stop, step))
+    return Stepped(int(first * scale), int(by * scale), count, None if whole else scale, casts)
+
+
+def _exact(number: float | Decimal) -> Fraction:
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is not finite")
+    return Fraction(Decimal(str(number)) if isinstance(number, float) else number)
+
+
+@dataclass
+class Shuffled:
+    """Values in a random order, the same one for as long as this object lives."""
+
+    values: Values
+    _order: list[int] = field(default_factory=list, repr=False)
+
+    @property
+    def count(self) -> int:
+        return self.values.count
+
+    def __getitem__(self, index: int) -> Any:
+        if not self._order:
+            # `random`'s own stream, as in Hydra: who seeds it gets the same order each time.
+            order = list(range(self.values.count))
+            shuffle(order)
+            self._order = order
+        return self.values[self._order[index]]
+
+
+class Axis(Protocol):
+    """Assignments to one or several parameters, by index."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def count(self) -> int: ...
+
+    def point(self, index: int) -> dict[str, Any]: ...
+
+    def all_keys(self) -> Collection[str]:
+        """Every parameter that some point sets."""
+
+    def shared_keys(self) -> Collection[str]:
+        """The parameters that every point sets."""
+
+    def without(self, plain_keys: Collection[str]) -> Axis | None:
+        """This axis not setting those parameters; None if nothing is left of it."""
+
+
+@dataclass(frozen=True)
+class Zipped:
+    """Columns of one length that advance together; a grid's axis is one column.
+
+    Attributes:
+        columns: the values of each parameter; there is at least one, and all have one count.
+        name: of a paired group, else empty.
+    """
+
+    columns: Mapping[str, Values]
+    name: str = ""
+
+    @property
+    def count(self) -> int:
+        return next(iter(self.columns.values())).count
+
+    def point(self, index: int) -> dict[str, Any]:
+        return {key: values[index] for key, values in self.columns.items()}
+
+    def all_keys(self) -> Collection[str]:
+        return self.columns.keys()
+
+    def shared_keys(self) -> Collection[str]:
+        return self.columns.keys()
+
+    def without(self, plain_keys: Collection[str]) -> Zipped | None:
+        columns = {key: v for key, v in self.columns.items() if plain_key(key) not in plain_keys}
+        return Zipped(columns, self.name) if columns else None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Points that somebody wrote down, each with keys of its own."""
+
+    rows: Sequence[Mapping[str, Any]]
+    name: str = ""
+
+    @property
+    def count(self) -> int:
+        return len(self.rows)
+
+    def point(self, index: int) -> dict[str, Any]:
+        return copy.deepcopy(dict(self.rows[index]))
+
+    def all_keys(self) -> Collection[str]:
+        return dict.fromkeys(key for row in self.rows for key in row)
+
+    def shared_keys(self) -> Collection[str]:
+        return [key for key in self.rows[0] if all(key in row for row in self.rows)]
+
+    def without(self, plain_keys: Collection[str]) -> Rows | None:
+        rows = [
+            {k: v for k, v in row.items() if plain_key(k) not in plain_keys} for row in self.rows
+        ]
+        return Rows(rows, self.name) if any(rows) else None

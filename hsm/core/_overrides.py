@@ -1,0 +1,184 @@
+"""Hydra's override syntax -> axes of a sweep, with Hydra's own parser.
+
+    lr=0.1,0.01   'seed=range(5)'   'model=choice(svm, forest)'   '+x=sort(3, 1, 2)'   a.b=3   ~c
+
+This is the one module of core that imports Hydra, and on first use only: it takes some 200 ms.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from hsm.core._arguments import check_key, plain_key, suggestion
+from hsm.core._axes import MOST_SHUFFLED, Listed, Shuffled, Values, Zipped, stepped
+from hsm.core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob, Override, RangeSweep
+
+_SYNTAX = "key=value in Hydra's override syntax"
+_COUNTABLE = "values that can be counted"
+_UNKNOWN_FUNCTION = re.compile(r"Unknown function '(.*)' Available: (\S*)")
+
+
+def axes_from_overrides(
+    overrides: Sequence[str], config_loader: ConfigLoader | None, origin: str
+) -> tuple[Zipped, ...]:
+    """One axis for each override, in their order.
+
+    Raises:
+        SettingsError: an override that Hydra's parser refuses, that cannot be enumerated, or whose
+            key comes twice.
+    """
+    if isinstance(overrides, (str, bytes)):
+        raise SettingsError("overrides", overrides, origin, f"a list, each {_SYNTAX}")
+    axes: dict[str, Zipped] = {}
+    for text in overrides:
+        override = _parse(text, origin)
+        key = check_key(override.get_key_element(), origin)
+        if plain_key(key) in axes:
+            hint = f"several values are one override: {key}=1,2"
+            raise SettingsError(plain_key(key), text, origin, "given once", hint)
+        axes[plain_key(key)] = Zipped({key: _values(override, config_loader, origin)})
+    return tuple(axes.values())
+
+
+def values_from_expression(key: str, expression: str, origin: str) -> Values:
+    """What ``key=expression`` sweeps over.
+
+    Raises:
+        SettingsError: see `axes_from_overrides`.
+    """
+    return _values(_parse(f"{key}={expression}", origin), None, origin)
+
+
+def is_key(text: str) -> bool:
+    """Whether the installed Hydra takes `text` for the part before the ``=``."""
+    try:
+        override = _parse(f"{text}=0", "")
+    except SettingsError:
+        return False
+    return bool(override.get_key_element() == text and override.value() == 0)
+
+
+@lru_cache(maxsize=1)
+def _parser() -> OverridesParser:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create()
+
+
+def _parse(text: str, origin: str) -> Override:
+    if not isinstance(text, str):
+        raise SettingsError("an override", text, origin, _SYNTAX)
+    from hydra.errors import HydraException
+
+    try:
+        override = _parser().parse_override(text)
+    except HydraException as error:
+        reason = _reason(text, str(error))
+        raise SettingsError("an override", text, origin, _SYNTAX, reason) from None
+    except RecursionError:
+        raise SettingsError(
+            "an override", text, origin, _SYNTAX, "it is nested too deeply"
+        ) from None
+    except ValueError as error:  # a number of more digits than Python converts
+        raise SettingsError("an override", text, origin, _SYNTAX, str(error)) from None
+    if override.type.name == "EXTEND_LIST":  # Hydra 1.4
+        hint = "extend_list() is a change, not a value: give the whole list"
+        raise SettingsError("an override", text, origin, "one that sets a value", hint)
+    return override
+
+
+def _reason(text: str, message: str) -> str:
+    """What the parser found wrong, with less of the parser's own vocabulary."""
+    message = " ".join(message.split())
+    unknown = _UNKNOWN_FUNCTION.search(message)
+    if unknown:
+        names = unknown[2].split(",")
+        hint = suggestion(unknown[1], names) or f"only {', '.join(names)}"
+        return f"there is no {unknown[1]}(), {hint}"
+    if "=" not in text:
+        return "it has no ="
+    return re.sub(r" expecting .*", "", message) + " (special characters need quotes: key='a, b')"
+
+
+def _values(override: Override, config_loader: ConfigLoader | None, origin: str) -> Values:
+    from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, RangeSweep
+
+    value: Any = override.value()
+    values: Values
+    if isinstance(value, RangeSweep):
+        values = _range(override, value, origin)
+    elif isinstance(value, Glob):
+        values = Listed(_options(override, value, config_loader, origin))
+    elif isinstance(value, ChoiceSweep):
+        values = Listed([_plain(item, override, origin) for item in value.list])
+    elif isinstance(value, IntervalSweep):
+        key = override.get_key_element()
+        hint = f"an interval has no list of values: write {key}=0.1,0.5 or {key}=range(0,1,0.25)"
+        raise _refused(override, origin, _COUNTABLE, hint)
+    else:
+        values = Listed([_plain(value, override, origin)])
+    if values.count == 0:
+        raise _refused(override, origin, "at least one value")
+    return _shuffled(values, override, origin) if getattr(value, "shuffle", False) else values
+
+
+def _range(override: Override, sweep: RangeSweep, origin: str) -> Values:
+    start, stop = sweep.start, sweep.stop
+    if start is None or stop is None:  # Hydra's types allow it, its functions never do it
+        raise _refused(override, origin, _COUNTABLE)
+    try:
+        return stepped(start, stop, sweep.step, getattr(sweep, "transformers", ()))
+    except ValueError as error:
+        raise _refused(override, origin, _COUNTABLE, str(error)) from None
+
+
+def _shuffled(values: Values, override: Override, origin: str) -> Values:
+    if values.count > MOST_SHUFFLED:
+        raise _refused(override, origin, f"at most {MOST_SHUFFLED} values where they are shuffled")
+    return Shuffled(values)
+
+
+def _options(
+    override: Override, glob: Glob, config_loader: ConfigLoader | None, origin: str
+) -> list[Any]:
+    """The config group's options that `glob` matches."""
+    key = override.key_or_group
+    if config_loader is None:
+        hint = f"glob() needs a config group, and no config is known here: write {key}=a,b"
+        raise _refused(override, origin, _COUNTABLE, hint)
+    from hydra.core.object_type import ObjectType
+
+    options = config_loader.get_group_options(key, results_filter=ObjectType.CONFIG)
+    chosen: list[Any] = glob.filter(options)
+    if not chosen:
+        known = f"{key} has {', '.join(options)}" if options else f"there is no config group {key}"
+        raise _refused(override, origin, "a glob that matches something", known)
+    return chosen
+
+
+def _plain(value: Any, override: Override, origin: str) -> Any:
+    """`value` without the parser's own types."""
+    from hydra.core.override_parser.types import Glob, QuotedString, Sweep
+
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, list):
+        return [_plain(item, override, origin) for item in value]
+    if isinstance(value, dict):
+        return {_plain(k, override, origin): _plain(v, override, origin) for k, v in value.items()}
+    if isinstance(value, (Sweep, Glob)):
+        allowed = "a sweep of whole values"
+        raise _refused(override, origin, allowed, "no sweep can stand inside a list or dict")
+    return value
+
+
+def _refused(override: Override, origin: str, allowed: str, hint: str = "") -> SettingsError:
+    return SettingsError(override.get_key_element(), override.input_line, origin, allowed, hint)

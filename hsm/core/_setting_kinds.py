@@ -1,0 +1,157 @@
+"""The kinds of values that settings may have: which are allowed, in words for people and as a check.
+
+A value arrives as data (an argument, a value of hsm.yaml), which `check` takes strictly: True is no count and "4" is text;
+or as text (an environment variable, the command line), which `parse` reads.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+import re
+from abc import ABC, abstractmethod
+from enum import Enum
+from typing import Any
+
+#: Seconds; about 31 years. Much beyond it the waiting functions of the operating system overflow.
+LONGEST_DURATION = 1e9
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+# Compiled when they are first needed, which in most Hydra apps is never.
+_DURATION = r"([0-9]+\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+(?:e[+-]?[0-9]+)?) *([smhd]?)"
+_INTEGER = r"[+-]?[0-9]{1,40}"
+_SPELLINGS = {
+    **dict.fromkeys(("true", "yes", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "0"), False),
+}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from "90", "1.5", "90s", "30m", "2h" or "1d"; a plain number is seconds. ValueError for other text."""
+    match = re.fullmatch(_DURATION, text.strip().lower())
+    if match is None:
+        raise ValueError(f"not a duration: {text!r}")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+class Kind(ABC):
+    """A kind of value. `check` and `parse` raise ValueError, TypeError or OverflowError for one that is not allowed.
+
+    Attributes:
+        allowed: the values that are allowed, worded to follow "must be".
+    """
+
+    allowed: str
+
+    @abstractmethod
+    def check(self, value: Any) -> Any:
+        """`value`, which is data, in the type that the setting has."""
+
+    @abstractmethod
+    def parse(self, text: str) -> Any:
+        """The value that `text` spells."""
+
+    def hint(self, value: object) -> str:
+        """What may have been meant by a value that is not allowed; empty if nothing comes to mind."""
+        return ""
+
+
+class Count(Kind):
+    """An integer."""
+
+    def __init__(self, *, at_least: int) -> None:
+        self.at_least = at_least
+        self.allowed = f"an integer of at least {at_least}"
+
+    def check(self, value: Any) -> int:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)  # NumPy's integers too, but neither 4.0 nor "4"
+        if number < self.at_least:
+            raise ValueError
+        return number
+
+    def parse(self, text: str) -> int:
+        if not re.fullmatch(_INTEGER, text.strip()):
+            raise ValueError
+        return self.check(int(text))
+
+
+class Seconds(Kind):
+    """A duration, as a number of seconds or as text such as 90s, 30m, 2h, 1d.
+
+    Args:
+        above: it must be longer than this, or:
+        at_least: not shorter than this.
+        optional: None, in text "none" or "null", is allowed.
+    """
+
+    def __init__(
+        self, *, above: float | None = None, at_least: float = 0, optional: bool = False
+    ) -> None:
+        self.above, self.at_least, self.optional = above, at_least, optional
+        bound = f"of at least {at_least:g}" if above is None else f"above {above:g}"
+        none = ", or none" if optional else ""
+        self.allowed = (
+            f"a number of seconds {bound} and at most {LONGEST_DURATION:g}"
+            f" (or a text such as 90s, 30m, 2h, 1d){none}"
+        )
+
+    def check(self, value: Any) -> float | None:
+        if value is None and self.optional:
+            return None
+        if isinstance(value, str):
+            return self.parse(value)
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise TypeError
+        seconds = float(value)
+        long_enough = seconds >= self.at_least if self.above is None else seconds > self.above
+        if math.isnan(seconds) or not long_enough or seconds > LONGEST_DURATION:
+            raise ValueError
+        return seconds
+
+    def parse(self, text: str) -> float | None:
+        if self.optional and text.strip().lower() in ("none", "null"):
+            return None
+        return self.check(parse_duration(text))
+
+
+class Switch(Kind):
+    """True or false."""
+
+    allowed = "true or false"
+
+    def check(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise TypeError
+        return value
+
+    def parse(self, text: str) -> bool:
+        try:
+            return _SPELLINGS[text.strip().lower()]
+        except KeyError:
+            raise ValueError from None
+
+
+class Choice(Kind):
+    """One of the members of an enum whose values are text."""
+
+    def __init__(self, members: type[Enum]) -> None:
+        self.members = members
+        self.names = [member.value for member in members]
+        self.allowed = f"one of {', '.join(self.names)}"
+
+    def check(self, value: Any) -> Enum:
+        if not isinstance(value, str):
+            raise TypeError
+        return self.members(value)
+
+    def parse(self, text: str) -> Enum:
+        return self.check(text.strip())
+
+    def hint(self, value: object) -> str:
+        from difflib import get_close_matches
+
+        near = get_close_matches(str(value).lower(), self.names, n=1)
+        return f"did you mean {near[0]}?" if near else ""

@@ -1,0 +1,313 @@
+"""Sweep files -> axes: YAML with grid, paired and jobs; CSV; JSON lines.
+
+The formats are told in `parameters`. Whatever is wrong with a file becomes one SettingsError that
+names the file and, where it is known, the line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hsm.core._arguments import check_key, plain_key, read_scalar, to_override
+from hsm.core._axes import Axis, Listed, Rows, Values, Zipped
+from hsm.core._sweep_yaml import Lined, load_yaml
+from hsm.core.errors import SettingsError, UnknownSetting
+
+_SECTIONS = ("grid", "paired", "jobs")
+_CALL = re.compile(r"\s*[A-Za-z_]\w*\s*\(")
+_GROUPS = "a list of named groups, as in `- size: {width: [64, 128], depth: [2, 4]}`"
+
+
+def read_blocks(path: str | os.PathLike[str]) -> list[list[Axis]]:
+    """The blocks of axes that a file defines.
+
+    Raises:
+        SettingsError: it cannot be read, or anything in it is wrong.
+    """
+    path = Path(path)
+    readers: dict[str, Callable[[_File], list[list[Axis]]]] = {
+        ".yaml": _read_yaml,
+        ".yml": _read_yaml,
+        ".csv": _read_csv,
+        ".jsonl": _read_jsonl,
+        ".ndjson": _read_jsonl,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise _unreadable(path, f"a name that ends in {', '.join(readers)}")
+    try:
+        # utf-8-sig: spreadsheets put a byte order mark in front.
+        # newline="": the csv module wants to see the line ends as they are.
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            text = stream.read()
+    except OSError as error:
+        raise _unreadable(path, "one that can be read", error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, "text in UTF-8", str(error)) from error
+    except ValueError as error:  # a NUL in its name
+        raise _unreadable(path, "one that can be read", str(error)) from error
+    return reader(_File(str(path), text))
+
+
+def _unreadable(path: Path, allowed: str, hint: str = "") -> SettingsError:
+    return SettingsError("the file", str(path), "sweep file", allowed, hint)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file's content, and the words for a place in it."""
+
+    path: str
+    text: str
+
+    def at(self, line: int | None) -> str:
+        return f"{self.path}, line {line}" if line else self.path
+
+    def refuse(
+        self, line: int | None, key: str, value: object, allowed: str, hint: str = ""
+    ) -> NoReturn:
+        raise SettingsError(key, value, self.at(line), allowed, hint)
+
+
+def _read_yaml(file: _File) -> list[list[Axis]]:
+    try:
+        return _blocks_of(file, load_yaml(file.text, file.path))
+    except RecursionError:
+        file.refuse(
+            None, "the file", file.path, "flatter: it is nested too deeply, or holds itself"
+        )
+
+
+def _blocks_of(file: _File, top: Any) -> list[list[Axis]]:
+    form = "a mapping with the one key sweep: (and grid:, paired: or jobs: below it)"
+    if not isinstance(top, Lined) or not top:
+        file.refuse(None, "the file", top, form)
+    _check_names(file, top, ("sweep",))
+    sweep = top["sweep"]
+    if not isinstance(sweep, Lined) or not sweep:
+        allowed = "a mapping with grid:, paired: or jobs:"
+        file.refuse(top.lines.get("sweep"), "sweep:", sweep, allowed)
+    _check_names(file, sweep, _SECTIONS)
+    taken = _Taken(file)
+    axes: list[Axis] = []
+    if "grid" in sweep:
+        axes += _grid(file, sweep["grid"], sweep.lines.get("grid"), taken)
+    if "paired" in sweep:
+        axes += _paired(file, sweep["paired"], sweep.lines.get("paired"), taken)
+    blocks = [axes] if axes else []
+    if "jobs" in sweep:
+        blocks.append([_jobs(file, sweep["jobs"], sweep.lines.get("jobs"))])
+    return blocks
+
+
+def _check_names(file: _File, mapping: Lined, known: Sequence[str]) -> None:
+    for name in mapping:
+        if name not in known:
+            raise UnknownSetting.among(name, name, file.at(mapping.lines.get(name)), known)
+
+
+@dataclass
+class _Taken:
+    """The parameters that grid and groups have so far: none may come twice."""
+
+    file: _File
+
+    def __post_init__(self) -> None:
+        self._where: dict[str, tuple[str, int | None]] = {}
+
+    def add(self, key: str, where: str, line: int | None) -> None:
+        name = plain_key(key)
+        if name in self._where:
+            first, first_line = self._where[name]
+            hint = f"{first} has it too" + (f", in line {first_line}" if first_line else "")
+            self.file.refuse(line, f"a key of {where}", key, "new", hint)
+        self._where[name] = (where, line)
+
+
+def _grid(file: _File, grid: Any, line: int | None, taken: _Taken) -> list[Axis]:
+    if not isinstance(grid, dict) or not grid:
+        file.refuse(line, "grid:", grid, "a mapping of parameters to their values")
+    axes: list[Axis] = []
+    for key, value, at in _flat(file, grid, line):
+        taken.add(key, "grid", at)
+        if isinstance(value, list) or _is_expression(value):
+            axes.append(Zipped({key: _column(file, key, value, at)}))
+        elif isinstance(value, dict):
+            file.refuse(at, key, value, "a value, a list of values, or a mapping that has keys")
+        else:
+            axes.append(Zipped({key: Listed([_checked(file, key, value, at)])}))
+    return axes
+
+
+def _paired(file: _File, groups: Any, line: int | None, taken: _Taken) -> list[Axis]:
+    if not isinstance(groups, list) or not groups:
+        file.refuse(line, "paired:", groups, _GROUPS)
+    axes: list[Axis] = []
+    for group in groups:
+        at = group.line if isinstance(group, Lined) else line
+        if not isinstance(group, dict) or len(group) != 1:
+            file.refuse(at, "paired:", group, _GROUPS)
+        [(name, columns)] = group.items()
+        if not isinstance(columns, dict) or not columns:
+            file.refuse(at, "paired:", group, _GROUPS)
+        if any(axis.name == str(name) for axis in axes):
+            file.refuse(at, "paired:", name, "groups with a name each of its own")
+        axes.append(_group(file, str(name), columns, at, taken))
+    return axes
+
+
+def _group(
+    file: _File, name: str, group: dict[Any, Any], line: int | None, taken: _Taken
+) -> Zipped:
+    where = f"the paired group {name!r}"
+    columns: dict[str, Values] = {}
+    for key, value, at in _flat(file, group, line):
+        taken.add(key, where, at)
+        columns[key] = _column(file, key, value, at)
+    counts = {key: values.count for key, values in columns.items()}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{key} has {count}" for key, count in counts.items())
+        file.refuse(line, where, told, "lists of equal length")
+    return Zipped(columns, name)
+
+
+def _jobs(file: _File, jobs: Any, line: int | None) -> Rows:
+    if not isinstance(jobs, list) or not jobs:
+        file.refuse(line, "jobs:", jobs, "a list of mappings, one for each job")
+    rows = []
+    for job in jobs:
+        if not isinstance(job, dict):
+            file.refuse(line, "jobs:", job, "a list of mappings, one for each job")
+        rows.append(_row(file, job, job.line if isinstance(job, Lined) else line))
+    return Rows(rows, "jobs")
+
+
+def _row(file: _File, row: Mapping[Any, Any], line: int | None) -> dict[str, Any]:
+    taken = _Taken(file)
+    assignments = {}
+    for key, value, at in _flat(file, row, line):
+        taken.add(key, "a job", at)
+        assignments[key] = _checked(file, key, value, at)
+    return assignments
+
+
+def _flat(
+    file: _File, mapping: Mapping[Any, Any], line: int | None, prefix: str = ""
+) -> Iterator[tuple[str, Any, int | None]]:
+    """The dotted keys of a mapping of mappings, their values and lines."""
+    for key, value in mapping.items():
+        at = mapping.lines.get(key, line) if isinstance(mapping, Lined) else line
+        if not isinstance(key, str):
+            check_key(key, file.at(at))
+        if isinstance(value, dict) and value:
+            yield from _flat(file, value, at, f"{prefix}{key}.")
+        else:
+            yield check_key(prefix + key, file.at(at)), value, at
+
+
+def _is_expression(value: Any) -> bool:
+    return isinstance(value, str) and ("," in value or _CALL.match(value) is not None)
+
+
+def _column(file: _File, key: str, value: Any, line: int | None) -> Values:
+    """The values of a parameter of a grid or a group."""
+    if isinstance(value, list) and value:
+        return Listed([_checked(file, key, item, line) for item in value])
+    if not _is_expression(value):
+        allowed = "a list with at least one value, or a text such as range(1, 5)"
+        file.refuse(line, key, value, allowed)
+    from hsm.core._overrides import values_from_expression
+
+    try:
+        return values_from_expression(key, value, file.at(line))
+    except SettingsError as error:
+        hint = f"{error.hint}; a text that is meant as it stands goes in a list".removeprefix("; ")
+        raise SettingsError(error.key, error.value, error.origin, error.allowed, hint) from None
+
+
+def _checked(file: _File, key: str, value: Any, line: int | None) -> Any:
+    """`value` in plain types, if an argument can hold it."""
+    if value is None or isinstance(value, (bool, float)):
+        return value
+    if not isinstance(value, str) or not value.isascii() or "\0" in value:
+        value = _plain(value)
+        to_override(key, value, file.at(line))
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _read_csv(file: _File) -> list[list[Axis]]:
+    reader = csv.reader(io.StringIO(file.text, newline=""), strict=True)
+    names: list[str] = []
+    rows: list[list[Any]] = []
+    try:
+        for row in reader:
+            if not row:  # an empty line
+                continue
+            if not names:
+                names = _header(file, row, reader.line_num)
+            elif len(row) != len(names):
+                allowed = f"{len(names)} cells, for {', '.join(names)}"
+                file.refuse(reader.line_num, "a row", row, allowed, f"there are {len(row)}")
+            else:
+                rows.append([read_scalar(cell) for cell in row])
+    except csv.Error as error:
+        file.refuse(reader.line_num, "the file", file.path, "valid CSV", str(error))
+    if "\0" in file.text:
+        line = file.text[: file.text.index("\0")].count("\n") + 1
+        file.refuse(line, "a cell", "\0", "a text without NUL characters")
+    if not rows:
+        file.refuse(None, "the file", file.path, "a line of names and at least one row")
+    columns = zip(*rows, strict=True)
+    return [[Zipped({name: Listed(column) for name, column in zip(names, columns, strict=True)})]]
+
+
+def _header(file: _File, cells: list[str], line: int) -> list[str]:
+    names = [cell.strip(" \t") for cell in cells]
+    taken = _Taken(file)
+    for name in names:
+        check_key(name, file.at(line), "the first line names the parameters, separated by commas")
+        taken.add(name, "the first line", None)
+    return names
+
+
+def _read_jsonl(file: _File) -> list[list[Axis]]:
+    rows = []
+    for number, line in enumerate(file.text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, object_pairs_hook=_object)
+        except json.JSONDecodeError as error:
+            reason = f"{error.msg}, at character {error.pos + 1}"
+            file.refuse(number, "a line", line.strip(), "one JSON object", reason)
+        except (ValueError, RecursionError) as error:
+            file.refuse(number, "a line", line.strip(), "one JSON object", str(error))
+        if not isinstance(row, dict):
+            file.refuse(number, "a line", line.strip(), "one JSON object")
+        rows.append(_row(file, row, number))
+    if not rows:
+        file.refuse(None, "the file", file.path, "lines with one JSON object each")
+    return [[Rows(rows)]]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} comes twice")
+    return mapping
