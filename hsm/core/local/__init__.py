@@ -1,0 +1,22 @@
+"""Jobs on this machine: each in a process of its own, many at a time.
+
+Lazy (PEP 562), as fork servers and spawned jobs import modules of this package and should not load
+the rest of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hsm.core.local.compute_source import LocalComputeSource
+
+__all__ = ["LocalComputeSource"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LocalComputeSource":
+        from hsm.core.local.compute_source import LocalComputeSource
+
+        return LocalComputeSource
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

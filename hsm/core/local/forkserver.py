@@ -1,0 +1,225 @@
+"""The launcher's side of a fork server: starting it, and the slots through which jobs are run.
+
+ForkServer.start_carrying(function)   forked from this process; jobs call the function
+ForkServer.start_clean()              a fresh interpreter; jobs exec
+     |
+     `-- slot() --> Slot: one keeper, one job at a time
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import hsm
+from hsm.core.errors import HsmError
+from hsm.core.local.isolation import LaunchState
+from hsm.core.local.server import serve
+from hsm.core.local.wire import (
+    Channel,
+    End,
+    Ended,
+    Start,
+    Started,
+    private_pair,
+)
+
+#: Seconds that the server's process gets to end once its control socket is closed; it needs a few
+#: milliseconds.
+_EXIT_PATIENCE = 15.0
+
+
+class SlotLost(HsmError):
+    """The keeper behind a slot is gone, and its job with it."""
+
+
+class Slot:
+    """The launcher's connection to one keeper. Runs one job at a time."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def start(self, start: Start) -> None:
+        """Have a job started; `started` then tells its pid. Raises SlotLost."""
+        try:
+            self._channel.send(start)
+        except OSError as error:
+            raise SlotLost("its keeper is gone") from error
+
+    def started(self) -> int:
+        """The pid of the job that `start` asked for. Raises SlotLost."""
+        message = self._receive()
+        assert isinstance(message, Started)
+        return message.pid
+
+    def ended(self, deadline: float | None) -> Ended | None:
+        """How the job ended; None if it has not by `deadline` (`time.monotonic()`). Raises SlotLost."""
+        if not self._channel.wait(deadline):
+            return None
+        message = self._receive()
+        assert isinstance(message, Ended)
+        return message
+
+    def end(self, grace: float) -> None:
+        """Have the job's process tree ended; see `End`. May be called from any thread, at any time."""
+        with suppress(OSError):  # Gone already: `ended` tells.
+            self._channel.send(End(grace))
+
+    def shut(self) -> None:
+        """Let the keeper go, killing its job if it has one. The thread that waits for that job gets SlotLost."""
+        self._channel.shut()
+
+    def close(self) -> None:
+        """Free what the slot holds; for the thread that uses it, or when none does."""
+        self._channel.close()
+
+    def _receive(self) -> Any:
+        try:
+            return self._channel.receive()
+        except EOFError as error:
+            raise SlotLost("its keeper is gone") from error
+
+
+class ForkServer:
+    """A running fork server. Thread-safe. `close` it, or it ends with this process.
+
+    Attributes:
+        pid: of its process.
+    """
+
+    def __init__(
+        self, pid: int, control: socket.socket, process: subprocess.Popen[bytes] | None
+    ) -> None:
+        self.pid = pid
+        self._control = control
+        self._process = process
+        self._mutex = threading.Lock()
+        self._idle: list[Slot] = []
+        self._slots: set[Slot] = set()
+        self._reaped = False
+
+    @classmethod
+    def start_carrying(cls, function: Callable[[Any], Any], scratch: Path | None) -> ForkServer:
+        """Fork a server from this process: its jobs call `function` with everything loaded as it is
+        now.
+
+        Args:
+            scratch: a directory that the server removes at its end.
+        """
+        ours, theirs = private_pair()
+        launcher = os.getpid()
+        state = LaunchState.take()
+        # No signal may be handled in the child by the launcher's handlers before it has dropped
+        # them.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            with warnings.catch_warnings():
+                # Python 3.12 warns of a fork beside threads; whether to fork at all was decided by
+                # the caller.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                pid = os.fork()
+            if pid == 0:
+                serve(theirs, launcher, state, function, str(scratch) if scratch else None)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        theirs.close()
+        return cls(pid, ours, None)
+
+    @classmethod
+    def start_clean(cls, scratch: Path | None) -> ForkServer:
+        """Start a server that is a small interpreter of its own: its jobs are commands."""
+        ours, theirs = private_pair()
+        # Isolated (-I): nothing in the working directory or PYTHONPATH may shadow the standard
+        # library. What this process can import is appended, so that the server finds the same hsm.
+        where = [str(Path(hsm.__file__).parent.parent), *sys.path]
+        program = (
+            f"import sys; sys.path += {where!r}; from hsm.core.local.server import main; main()"
+        )
+        arguments = [str(theirs.fileno()), str(os.getpid()), *([str(scratch)] if scratch else [])]
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-c", program, *arguments],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+        theirs.close()
+        return cls(process.pid, ours, process)
+
+    def slot(self) -> Slot:
+        """A slot with no job: one that was given back, or a new one. Raises SlotLost if the server is gone."""
+        if not self.is_alive():
+            raise SlotLost("the fork server is gone")
+        with self._mutex:
+            if self._idle:
+                return self._idle.pop()
+            ours, theirs = private_pair()
+            try:
+                socket.send_fds(self._control, [b"k"], [theirs.fileno()])
+            except OSError as error:
+                ours.close()
+                raise SlotLost("the fork server is gone") from error
+            finally:
+                theirs.close()
+            slot = Slot(Channel(ours))
+            self._slots.add(slot)
+            return slot
+
+    def give_back(self, slot: Slot) -> None:
+        """`slot` has no job any more and may be used again."""
+        with self._mutex:
+            self._idle.append(slot)
+
+    def drop(self, slot: Slot) -> None:
+        """`slot` is lost."""
+        with self._mutex:
+            self._slots.discard(slot)
+        slot.close()
+
+    def is_alive(self) -> bool:
+        """Whether the server's process still runs."""
+        return not self._wait(os.WNOHANG)
+
+    def close(self) -> None:
+        """End the server, its keepers and whatever jobs they have; returns when its process is gone. Idempotent."""
+        with self._mutex:
+            slots, self._slots = self._slots, set()
+            idle, self._idle = self._idle, []
+        for slot in slots:
+            slot.shut()
+        for slot in idle:
+            slot.close()
+        if self._control.fileno() < 0:
+            return
+        with suppress(OSError):
+            self._control.shutdown(
+                socket.SHUT_WR
+            )  # The server sees the end, and we will see its own.
+        ended = Channel(self._control).wait(time.monotonic() + _EXIT_PATIENCE)
+        self._control.close()
+        if ended:
+            self._wait(0)
+
+    def _wait(self, options: int) -> bool:
+        """Reap the server's process if it has ended; whether it has."""
+        with self._mutex:
+            if not self._reaped:
+                if self._process is not None:
+                    timeout = 0 if options else None
+                    with suppress(subprocess.TimeoutExpired):
+                        self._reaped = self._process.wait(timeout) is not None
+                else:
+                    try:
+                        self._reaped = os.waitpid(self.pid, options)[0] != 0
+                    except ChildProcessError:
+                        self._reaped = True  # Somebody's os.wait() was first.
+            return self._reaped

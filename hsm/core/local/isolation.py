@@ -1,0 +1,168 @@
+"""Make a forked process forget that it was forked: nothing of the launcher, and nothing of other
+jobs, shows in a job.
+
+What a script set up at import (globals, signal handlers, seeds, open files) is the script's and
+stays, as `python train.py` would have it. What belongs to the launching process (exit hooks,
+children, helper processes, buffered output) goes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import io
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, NoReturn
+
+from hsm.core.local.process import process_name, set_process_name
+from hsm.core.local.rng import RandomStates, capture
+
+_Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
+_HELPERS = (
+    ("multiprocessing.resource_tracker", "_resource_tracker", ("_fd", "_pid")),
+    (
+        "multiprocessing.forkserver",
+        "_forkserver",
+        ("_forkserver_address", "_forkserver_alive_fd", "_forkserver_pid"),
+    ),
+)
+_BUFFERED = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
+
+
+@dataclass(frozen=True)
+class LaunchState:
+    """What the launching process looked like when the fork server was started.
+
+    Attributes:
+        signals: disposition of every signal.
+        random: random number generators.
+        files: open files with buffers of their own.
+        name: the process's name.
+    """
+
+    signals: dict[int, _Handler]
+    random: RandomStates
+    files: list[Any]
+    name: bytes
+
+    @classmethod
+    def take(cls) -> LaunchState:
+        """Record it; also flushes all buffers, or jobs would write the launcher's buffered output once more."""
+        files = _open_files()
+        _flush(files)
+        handlers: dict[int, _Handler] = {}
+        for number in signal.valid_signals():
+            handler = signal.getsignal(number)
+            # Those that hsm itself has installed in this process know what was there before.
+            handlers[number] = getattr(handler, "replaced", handler)
+        return cls(handlers, capture(), files, process_name())
+
+    def restore_signals(self) -> None:
+        """Give every signal its disposition back, and let all of them in."""
+        for number, handler in self.signals.items():
+            # None: installed from C (faulthandler), so still in place.
+            if handler is not None and signal.getsignal(number) is not handler:
+                try:
+                    signal.signal(number, handler)
+                except (OSError, ValueError):
+                    continue  # SIGKILL, SIGSTOP
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def ignore_signals() -> None:
+    """Leave to the launcher what is meant for it: a Ctrl-C, a hang-up, a service manager's SIGTERM reach everybody."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def become_server() -> None:
+    """In the fork server: drop the launcher's exit hooks and keep its objects out of garbage
+    collection.
+
+    Collecting would touch, and so copy, every page that the jobs share.
+    """
+    gc.freeze()
+    atexit._clear()
+    ignore_signals()
+
+
+def enter_job(state: LaunchState) -> None:
+    """In a job's process, before its function is called."""
+    set_process_name(state.name)
+    state.random.apply()
+    tempfile.tempdir = None
+    _forget_multiprocessing()
+    atexit.register(logging.shutdown)
+    _own_streams()
+
+
+def leave_job(state: LaunchState, exit_code: int) -> NoReturn:
+    """End a job's process as the interpreter would end it, but without unwinding the launcher's stack under it."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]  # joins the non-daemon threads
+        atexit._run_exitfuncs()
+        _flush([*state.files, *_open_files(), sys.stdout, sys.stderr])
+    finally:
+        os._exit(exit_code)
+
+
+def _open_files() -> list[Any]:
+    return [thing for thing in gc.get_objects() if type(thing) in _BUFFERED]
+
+
+def _flush(files: list[Any]) -> None:
+    # Text first: it flushes into the binary buffer below it.
+    for file in sorted(files, key=lambda file: not isinstance(file, io.TextIOBase)):
+        try:
+            if not file.closed and file.writable():
+                file.flush()
+        except Exception:
+            continue  # A pipe without reader, a full disk: as at any interpreter's end.
+
+
+def _own_streams() -> None:
+    """Have `sys.stdout` and `sys.stderr` write to descriptors 1 and 2 line by line, whatever they were in the launcher."""
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    for name, fd in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if type(stream) is io.TextIOWrapper and _fileno(stream) == fd:
+            stream.reconfigure(line_buffering=True)
+            continue
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        own = open(
+            fd, "w", buffering=1, encoding=encoding, errors="backslashreplace", closefd=False
+        )
+        setattr(sys, name, own)
+    for name in ("stdin", "stdout", "stderr"):
+        setattr(sys, f"__{name}__", getattr(sys, name))
+
+
+def _fileno(stream: Any) -> int:
+    try:
+        return int(stream.fileno())
+    except (OSError, ValueError):
+        return -1
+
+
+def _forget_multiprocessing() -> None:
+    """The launcher's children and helper processes are not the job's: it must neither wait for them nor end them."""
+    process = sys.modules.get("multiprocessing.process")
+    util = sys.modules.get("multiprocessing.util")
+    if process is None or util is None:
+        return
+    process._children = set()  # type: ignore[attr-defined]
+    util._finalizer_registry.clear()
+    util._run_after_forkers()
+    atexit.register(util._exit_function)
+    for module, helper, attributes in _HELPERS:
+        if module in sys.modules:
+            for attribute in attributes:
+                setattr(getattr(sys.modules[module], helper), attribute, None)

@@ -1,0 +1,57 @@
+"""From how a process ended to how its job ended. Pure: every row of the fault table is a test without a process."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from hsm.core.job import Ending, JobState, signal_name
+from hsm.core.local.report import Report
+from hsm.core.local.wire import Ended
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why hsm ends a job: the state that this gives it, and the reason in one line."""
+
+    state: JobState
+    reason: str
+
+
+def judge(ended: Ended, report: Report | None, stop: Stop | None, *, is_function: bool) -> Ending:
+    """The ending of an attempt.
+
+    A job that hsm ended while it still ran has the state that goes with it, whatever it made of its
+    SIGTERM. Else what the kernel says comes first, and only then the job's own report: a job is
+    COMPLETED if its process exited with 0 and, where its function should have returned, it did.
+
+    Args:
+        ended: what the keeper saw.
+        report: what the job's process reported, if it got to that.
+        stop: why hsm wanted it to end, if it did.
+        is_function: whether the job is a Python function and so owes a report.
+    """
+    code = os.waitstatus_to_exitcode(ended.status)
+    exit_code, signal = (code, None) if code >= 0 else (None, signal_name(-code))
+    state, reason = JobState.COMPLETED, None
+    if stop is not None and ended.asked:
+        state, reason = stop.state, stop.reason
+    elif code != 0:
+        state = JobState.FAILED
+    elif is_function and report is None:
+        state, reason = JobState.FAILED, "exit code 0, but its function did not return (os._exit?)"
+    elif report is not None and report.unpicklable:
+        reason = f"its return value, of type {report.unpicklable}, cannot be pickled: it is lost"
+    report = report or Report()
+    return Ending(
+        state=state,
+        exit_code=exit_code,
+        signal=signal,
+        reason=reason,
+        error_type=report.error_type,
+        error_message=report.error_message,
+        cpu_seconds=round(ended.cpu_seconds, 3),
+        max_memory=ended.max_memory,
+        value=report.json if state is JobState.COMPLETED else None,
+        job_dir=report.job_dir,
+    )

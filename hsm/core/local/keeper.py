@@ -1,0 +1,195 @@
+"""A keeper: the process that starts the jobs of one slot, one after another, and ends them with all
+that is theirs.
+
+    launcher's slot <--channel--> keeper --fork--> job's process --> its children, grandchildren,
+                                    daemons … ^
+    fork server --fork--------------'
+
+The keeper is the subreaper of what it starts: a grandchild that daemonises becomes its child and
+nobody else's, so a job's tree is exactly what is below its keeper, and a job has ended when the
+keeper has no child left. It runs no code of the user's, has one thread, and dies in one of two
+ways: its launcher closes the channel, or the fork server dies; either way it kills what is below it
+first. If the keeper itself is killed, the kernel kills the job's process (parent-death signal) and
+the rest falls to the fork server.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from hsm.core.local.process import (
+    LINUX,
+    become_subreaper,
+    descendants,
+    die_with_parent,
+    send_signal,
+    set_process_name,
+)
+from hsm.core.local.wire import Channel, End, Ended, Start, Started
+
+#: Sent by the kernel to a keeper when the fork server dies.
+_SERVER_DIED = signal.SIGUSR1
+#: Seconds between looks at what is left once SIGKILL was sent: orphans show up one generation at a
+#: time.
+_KILL_INTERVAL = 0.02
+#: getrusage(2): kilobytes on Linux, bytes on macOS.
+_MAXRSS_UNIT = 1024 if LINUX else 1
+
+
+class Keeper:
+    """See the module's docstring.
+
+    Args:
+        channel: to the launcher's slot.
+        server: the fork server's pid.
+        become_job: called in a forked child with the `Start`; never returns.
+    """
+
+    def __init__(
+        self, channel: Channel, server: int, become_job: Callable[[Start], NoReturn]
+    ) -> None:
+        self._channel = channel
+        self._server = server
+        self._become_job = become_job
+        self._doomed = False
+
+    def run(self) -> None:
+        """Serve until the launcher closes the channel or the fork server dies."""
+        set_process_name(b"hsm-keeper")
+        become_subreaper()
+        self._listen_for_signals()
+        die_with_parent(_SERVER_DIED, self._server)
+        while not self._doomed:
+            message = self._next_message(None)
+            if isinstance(message, Start):
+                self._run_job(message)
+
+    def _listen_for_signals(self) -> None:
+        """SIGCHLD and the fork server's death interrupt the wait for messages."""
+        self._wake, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        for signum in (signal.SIGCHLD, _SERVER_DIED):
+            signal.signal(signum, lambda *_: None)
+        self._private = (self._wake, write_end)
+        self._poll = select.poll()
+        self._poll.register(self._channel, select.POLLIN)
+        self._poll.register(self._wake, select.POLLIN)
+
+    def _next_message(self, deadline: float | None) -> object:
+        """The next message; None if a signal or the deadline (`time.monotonic()`) came first."""
+        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        ready = {fd for fd, _ in self._poll.poll(left)}
+        if self._wake in ready:
+            os.read(self._wake, 512)
+            if os.getppid() != self._server:
+                self._doomed = True
+        if self._channel.fileno() in ready:
+            try:
+                return self._channel.receive()
+            except EOFError:
+                self._doomed = True
+        return None
+
+    def _run_job(self, start: Start) -> None:
+        pid = os.fork()
+        if pid == 0:
+            self._in_child(start)
+        self._send(Started(pid))
+        ended = _JobTree(pid, start.grace).watch(self)
+        if not self._doomed:  # Else it did not end by itself, nor because the launcher said so.
+            self._send(ended)
+
+    def _in_child(self, start: Start) -> NoReturn:
+        signal.set_wakeup_fd(-1)
+        self._channel.forget()
+        for fd in self._private:
+            os.close(fd)
+        self._become_job(start)
+
+    def _send(self, message: object) -> None:
+        try:
+            self._channel.send(message)
+        except OSError:
+            self._doomed = True
+
+    def poll_end(self, deadline: float | None) -> float | None:
+        """Wait for news of the job; returns the grace if it is to be ended (0 if this keeper must die)."""
+        if not self._doomed:
+            message = self._next_message(deadline)
+            if isinstance(message, End):
+                return message.grace
+        elif deadline is not None:
+            self._poll_signals(deadline)
+        return 0.0 if self._doomed else None
+
+    def _poll_signals(self, deadline: float) -> None:
+        """As `_next_message`, for when the channel is at its end and would always be ready."""
+        left = max(0.0, deadline - time.monotonic())
+        if select.select([self._wake], [], [], left)[0]:
+            os.read(self._wake, 512)
+
+
+class _JobTree:
+    """The processes of one job: `watch` returns once all are gone."""
+
+    def __init__(self, pid: int, grace: float) -> None:
+        self._pid = pid
+        self._grace = grace
+        self._status: int | None = None
+        self._asked = False
+        self._kill_at: float | None = None  # monotonic; set once SIGTERM was sent
+        self._cpu_seconds = 0.0
+        self._max_memory = 0
+
+    def watch(self, keeper: Keeper) -> Ended:
+        while self._reap():
+            if self._status is not None and self._kill_at is None:
+                self._terminate(self._grace)  # The job has ended; these are what it left behind.
+            grace = keeper.poll_end(self._next_step())
+            if grace is not None:
+                self._asked = self._asked or not self._has_exited()
+                self._terminate(grace)
+            if self._kill_at is not None and time.monotonic() >= self._kill_at:
+                send_signal(descendants(), signal.SIGKILL)
+        assert self._status is not None
+        return Ended(self._status, self._asked, self._cpu_seconds, self._max_memory)
+
+    def _reap(self) -> bool:
+        """Collect whoever has ended; whether anybody is left."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            self._cpu_seconds += usage.ru_utime + usage.ru_stime
+            self._max_memory = max(self._max_memory, usage.ru_maxrss * _MAXRSS_UNIT)
+            if pid == self._pid:
+                self._status = status
+
+    def _has_exited(self) -> bool:
+        """Whether the job's own process ended by itself, reaped or not."""
+        if self._status is not None:
+            return True
+        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def _terminate(self, grace: float) -> None:
+        """SIGTERM to all, unless that was done; the deadline for SIGKILL can only come nearer."""
+        now = time.monotonic()
+        if self._kill_at is None:
+            if grace > 0:
+                send_signal(descendants(), signal.SIGTERM)
+            self._kill_at = now + grace
+        else:
+            self._kill_at = min(self._kill_at, now + grace)
+
+    def _next_step(self) -> float | None:
+        if self._kill_at is None:
+            return None
+        return max(self._kill_at, time.monotonic() + _KILL_INTERVAL)

@@ -1,0 +1,186 @@
+"""Which jobs a source has, which of them run, and whether they still should: the live handles,
+under one lock.
+
+What is for the record is in `Job` and in the journal; this is what dies with the process.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from hsm.core.job import Ending, Job
+from hsm.core.journal import Journal
+from hsm.core.local.forkserver import Slot
+from hsm.core.local.judgement import Stop
+from hsm.core.local.servers import Work
+from hsm.core.local.wire import Start
+
+
+class NotWanted(Exception):
+    """The job was cancelled, or everything was stopped, before it started."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(stop.reason)
+        self.stop = stop
+
+
+@dataclass
+class _Watch:
+    """Calls `callback` when `left` more jobs have ended."""
+
+    left: int
+    callback: Callable[[], None]
+
+
+@dataclass(eq=False)
+class JobHandle:
+    """A job while a source has it.
+
+    Attributes:
+        job: what is known of it for the record.
+        work: what it does.
+        argument: what its function is called with.
+        journal: the record that it goes to.
+        cwd: its working directory.
+        future: its place in the pool's queue.
+        slot: where it runs; from just before its process is asked for until it has ended.
+        stop: why hsm wants it to end.
+        is_over: it has ended, and everybody who should know was told.
+    """
+
+    job: Job
+    work: Work
+    argument: Any
+    journal: Journal
+    cwd: str
+    future: Future[None] | None = None
+    slot: Slot | None = None
+    stop: Stop | None = None
+    is_over: bool = False
+    watches: list[_Watch] = field(default_factory=list)
+
+
+class Ledger:
+    """Thread-safe. The lock is held for changes of handles and jobs only, never while anything else is told or waited for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._handles: dict[str, JobHandle] = {}
+        self._running: dict[str, JobHandle] = {}
+        self._stop: Stop | None = None
+
+    @property
+    def stopped(self) -> Stop | None:
+        """Why no job is to be started any more; None if jobs are."""
+        return self._stop
+
+    def add(self, handles: Iterable[JobHandle]) -> None:
+        """New jobs."""
+        with self._lock:
+            self._handles.update((handle.job.job_id, handle) for handle in handles)
+
+    def __getitem__(self, job_id: str) -> JobHandle:
+        return self._handles[job_id]
+
+    def all(self) -> list[JobHandle]:
+        """Every handle, in the order in which they were added."""
+        with self._lock:
+            return list(self._handles.values())
+
+    def running(self) -> list[JobHandle]:
+        """Those whose process runs."""
+        with self._lock:
+            return [handle for handle in self._running.values() if not handle.job.state.is_final]
+
+    # --- one job's way
+    # ----------------------------------------------------------------------------------------------
+
+    def check_wanted(self, handle: JobHandle) -> None:
+        """Raises NotWanted."""
+        with self._lock:
+            self._check_wanted(handle)
+
+    def _check_wanted(self, handle: JobHandle) -> None:
+        handle.stop = handle.stop or self._stop
+        if handle.stop is not None:
+            raise NotWanted(handle.stop)
+
+    def launch(self, handle: JobHandle, slot: Slot, start: Start) -> None:
+        """Have `slot` start the job, unless it is not wanted any more. Raises NotWanted or
+        SlotLost.
+
+        Whoever ends the job comes either before this, and then it is not started, or after it, and
+        then finds the slot, whose keeper gets the End behind the Start.
+        """
+        with self._lock:
+            self._check_wanted(handle)
+            slot.start(start)
+            handle.slot = slot
+
+    def started(self, handle: JobHandle, pid: int | None) -> None:
+        """The job has a process (None: hsm failed to give it one)."""
+        with self._lock:
+            handle.job.start(time.time(), pid)
+            if pid is not None:
+                self._running[handle.job.job_id] = handle
+
+    def left(self, handle: JobHandle) -> None:
+        """The job has left its slot."""
+        with self._lock:
+            handle.slot = None
+
+    def ended(self, handle: JobHandle, ending: Ending) -> None:
+        """The job has ended."""
+        with self._lock:
+            self._running.pop(handle.job.job_id, None)
+            handle.job.end(time.time(), ending)
+
+    def finish(self, handle: JobHandle) -> None:
+        """Everybody was told; wake those who wait."""
+        with self._lock:
+            handle.is_over = True
+            watches, handle.watches = handle.watches, []
+            for watch in watches:
+                watch.left -= 1
+            due = [watch.callback for watch in watches if watch.left == 0]
+        for callback in due:
+            callback()
+
+    # --- from outside
+    # -----------------------------------------------------------------------------------------------
+
+    def end(self, handle: JobHandle, stop: Stop, grace: float) -> bool:
+        """Have a job ended because of `stop`; False if it has ended already."""
+        with self._lock:
+            if handle.job.state.is_final:
+                return False
+            handle.stop = handle.stop or stop
+            slot = handle.slot
+        if slot is not None:
+            slot.end(grace)
+        return True
+
+    def stop(self, stop: Stop, grace: float) -> None:
+        """Start no more jobs and have all that run ended. The first reason given stays."""
+        with self._lock:
+            self._stop = stop = self._stop or stop
+            handles = [handle for handle in self._handles.values() if handle.slot is not None]
+        for handle in handles:
+            self.end(handle, stop, grace)
+
+    def when_ended(self, job_ids: Sequence[str] | None, callback: Callable[[], None]) -> list[str]:
+        """Call `callback` once these jobs (None: all) are over, perhaps at once. Returns their ids. Raises KeyError."""
+        with self._lock:
+            ids = list(self._handles) if job_ids is None else list(job_ids)
+            unfinished = [handle for job_id in ids if not (handle := self._handles[job_id]).is_over]
+            watch = _Watch(len(unfinished), callback)
+            for handle in unfinished:
+                handle.watches.append(watch)
+        if not unfinished:
+            callback()
+        return ids

@@ -1,0 +1,97 @@
+"""What Linux offers to keep hold of processes: subreaper, parent-death signal, names, and ending
+whole trees.
+
+On other systems the Linux-only calls do nothing; there a killed launcher or keeper can leave
+processes behind.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
+
+# linux/prctl.h
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+
+LINUX = sys.platform.startswith("linux")
+_libc = ctypes.CDLL(None, use_errno=True) if LINUX else None
+
+
+def _prctl(option: int, argument: int | bytes) -> None:
+    if _libc is None:
+        return
+    value = ctypes.c_char_p(argument) if isinstance(argument, bytes) else ctypes.c_ulong(argument)
+    if _libc.prctl(option, value, 0, 0, 0) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"prctl({option}): {os.strerror(error)}")
+
+
+def become_subreaper() -> None:
+    """Orphaned descendants become children of this process instead of init's, so that it can find and reap them."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(signum: signal.Signals, parent: int) -> None:
+    """Have the kernel send `signum` to this process when its parent ends.
+
+    The signal follows the parent *thread*: only a child of a single-threaded process may rely on
+    it. If `parent` has ended before the call, the signal is sent here.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signum)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signum)
+
+
+def process_name() -> bytes:
+    """The name that `ps` and `top` show for this process; empty where there is none."""
+    try:
+        with open("/proc/self/comm", "rb") as file:
+            return file.read().strip()
+    except OSError:
+        return b""
+
+
+def set_process_name(name: bytes) -> None:
+    """Set that name; at most 15 bytes count."""
+    if name:
+        _prctl(_PR_SET_NAME, name)
+
+
+def descendants() -> list[psutil.Process]:
+    """Every process below this one, zombies aside."""
+    import psutil
+
+    try:
+        found = psutil.Process().children(recursive=True)
+    except psutil.Error:
+        return []
+    return [process for process in found if not _is_zombie(process)]
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    import psutil
+
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return True
+
+
+def send_signal(processes: Iterable[psutil.Process], signum: signal.Signals) -> None:
+    """Signal each process that still is the one that was found (psutil compares start times)."""
+    import psutil
+
+    for process in processes:
+        try:
+            process.send_signal(signum)
+        except (psutil.Error, OSError):
+            pass  # Gone, or no longer ours to signal (a set-uid program).

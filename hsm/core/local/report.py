@@ -1,0 +1,191 @@
+"""What a job's process reports of itself: its return value, or the exception that ended it.
+
+A report is one file, written under a temporary name and renamed, so it is there whole or not at
+all:
+
+    pickle of the return value (so `pickle.load(file)` gives just that)
+    pickle of a dict of plain values: how it went
+    8 bytes: where the second pickle starts
+
+Only the launcher of the sweep reads it: pickles can run code.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hsm.core.errors import HsmError
+from hsm.core.journal import json_value
+
+_OFFSET = struct.Struct("!Q")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a function may return in place of a bare value, when there is more to tell.
+
+    Attributes:
+        value: the job's return value.
+        error: the exception that the job raised, which its caller has dealt with so far.
+        exit_code: to exit with; None for 0, or 1 after an error.
+        extra: a picklable object for the launcher's use, beside the value.
+        job_dir: the job's own directory, where the launcher cannot know it.
+    """
+
+    value: Any = None
+    error: BaseException | None = None
+    exit_code: int | None = None
+    extra: Any = None
+    job_dir: str | None = None
+
+
+class RemoteTraceback(Exception):
+    """Carries the text of a traceback out of a job's process, as the cause of the exception that it shows."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
+
+
+class RemoteError(HsmError):
+    """Stands for a job's exception that cannot be pickled; keeps its type's name, message and traceback text."""
+
+    def __init__(self, type_name: str, message: str) -> None:
+        super().__init__(type_name, message)
+        self.type_name = type_name
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}" if self.message else self.type_name
+
+
+@dataclass(frozen=True)
+class Report:
+    """A job's report as the launcher reads it.
+
+    Attributes:
+        error_type: qualified name of the exception's type, None if there was none.
+        error_message: its message.
+        traceback: its traceback as text.
+        exception: pickle of the exception, None where it cannot be pickled.
+        unpicklable: name of the return value's type, if it could not be pickled.
+        json: the return value where JSON can hold it.
+        extra: pickle of `Outcome.extra`.
+        job_dir: as in `Outcome`.
+    """
+
+    error_type: str | None = None
+    error_message: str | None = None
+    traceback: str | None = None
+    exception: bytes | None = None
+    unpicklable: str | None = None
+    json: Any = None
+    extra: bytes | None = None
+    job_dir: str | None = None
+
+    def load_error(self) -> BaseException | None:
+        """The job's exception, with its remote traceback as its cause; a `RemoteError` if it does not unpickle."""
+        if self.error_type is None:
+            return None
+        error: BaseException = RemoteError(self.error_type, self.error_message or "")
+        if self.exception is not None:
+            try:
+                loaded = pickle.loads(self.exception)
+            except Exception:
+                loaded = None  # Its class does not take back what it pickled; its name and message are kept.
+            if isinstance(loaded, BaseException):
+                error = loaded
+        if self.traceback:
+            error.__cause__ = RemoteTraceback(self.traceback)
+        return error
+
+
+def dumps(value: Any) -> bytes | None:
+    """Pickle `value`, by value what pickle can only name (cloudpickle); None if neither can."""
+    try:
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    except Exception:
+        import cloudpickle
+
+        try:
+            return bytes(cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+        except Exception:
+            return None
+
+
+def write(path: str, outcome: Outcome) -> None:
+    """Write the report of a job that ended with `outcome` to `path`. Raises OSError."""
+    value = dumps(outcome.value)
+    facts: dict[str, Any] = {"json": json_value(outcome.value), "job_dir": outcome.job_dir}
+    if value is None:
+        facts["unpicklable"] = qualified_name(type(outcome.value))
+        value = dumps(None)
+    assert value is not None
+    if outcome.extra is not None:
+        facts["extra"] = dumps(outcome.extra)
+    if outcome.error is not None:
+        facts.update(_describe(outcome.error))
+    data = value + pickle.dumps(facts, pickle.HIGHEST_PROTOCOL) + _OFFSET.pack(len(value))
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f".{name}.{os.getpid()}")
+    with open(temporary, "xb") as file:
+        file.write(data)
+    os.replace(temporary, path)
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    try:
+        message = str(error)
+    except Exception:
+        message = "<its message cannot be shown>"
+    pickled = dumps(error)
+    if pickled is not None:
+        try:
+            pickle.loads(pickled)
+        except Exception:
+            pickled = None
+    return {
+        "error_type": qualified_name(type(error)),
+        "error_message": message,
+        "traceback": format_error(error),
+        "exception": pickled,
+    }
+
+
+def format_error(error: BaseException) -> str:
+    """The traceback of a job's exception, less the frames that led to the job's own code."""
+    place = error.__traceback__
+    while place is not None and _is_launching(place.tb_frame.f_globals.get("__name__", "")):
+        place = place.tb_next
+    return "".join(traceback.format_exception(type(error), error, place or error.__traceback__))
+
+
+def _is_launching(module: str) -> bool:
+    return module == "hydra.core.utils" or module.startswith(("hsm.", "hydra_plugins.hsm_"))
+
+
+def qualified_name(kind: type) -> str:
+    """`ValueError`, `numpy.linalg.LinAlgError`, and bare for what the script itself defines."""
+    name = kind.__qualname__.replace("<locals>.", "")
+    return name if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{name}"
+
+
+def read(path: Path) -> Report | None:
+    """The report at `path` without its value; None if the job did not get to write one."""
+    try:
+        data = path.read_bytes()
+        (offset,) = _OFFSET.unpack(data[-_OFFSET.size :])
+        return Report(**pickle.loads(data[offset : -_OFFSET.size]))
+    except FileNotFoundError:
+        return None
+
+
+def read_value(path: Path) -> Any:
+    """The return value in the report at `path`. Raises whatever unpickling it raises."""
+    with path.open("rb") as file:
+        return pickle.load(file)

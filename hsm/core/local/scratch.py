@@ -1,0 +1,53 @@
+"""The temporary directories of jobs: one short-named directory for a source, one below it for each job."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+#: A Unix socket's path holds 107 bytes; what a job puts under its TMPDIR needs room.
+_LONGEST_PARENT = 40
+
+
+class Scratch:
+    """Makes and removes them.
+
+    Args:
+        keep: leave the jobs' directories in place.
+    """
+
+    def __init__(self, *, keep: bool) -> None:
+        self.keep = keep
+        parent = tempfile.gettempdir()
+        if len(parent) > _LONGEST_PARENT and os.access("/tmp", os.W_OK):
+            parent = "/tmp"
+        self.path = Path(tempfile.mkdtemp(prefix="hsm-", dir=parent))
+
+    @property
+    def disposable(self) -> Path | None:
+        """What a fork server that outlives its launcher should remove."""
+        return None if self.keep else self.path
+
+    def make(self, num: int) -> Path:
+        """The directory of job `num`, new and empty unless kept from an earlier attempt."""
+        path = self.path / str(num)
+        path.mkdir(mode=0o700, exist_ok=True)
+        return path
+
+    def clean(self, num: int) -> None:
+        """Job `num` is over."""
+        if not self.keep:
+            shutil.rmtree(self.path / str(num), ignore_errors=True)
+
+    def close(self) -> None:
+        """Remove everything; with `keep`, only what is empty."""
+        if not self.keep:
+            shutil.rmtree(self.path, ignore_errors=True)
+            return
+        for path in (*self.path.iterdir(), self.path):
+            try:
+                path.rmdir()
+            except OSError:
+                continue  # A file of hsm's own, or what a job left for its owner to look at.

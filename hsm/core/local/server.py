@@ -1,0 +1,195 @@
+"""The fork server's own process: it forks keepers, outlives nobody it should not, and leaves
+nothing behind.
+
+    launcher <--control--> fork server --fork--> keeper (one per slot in use) --fork--> job
+
+It comes to life in one of two ways: forked from the launching process, and so carrying the loaded
+app for jobs that are Python functions; or as a small clean interpreter (`main`), whose jobs exec.
+From then on both run `serve`.
+
+It is a subreaper: if a keeper is killed, what the keeper's job left behind becomes the server's
+child, which nothing else ever does, and is killed here. It has one thread, so that parent-death
+signals can be relied on below it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from hsm.core.local.isolation import LaunchState, become_server
+from hsm.core.local.job_process import become_job
+from hsm.core.local.keeper import Keeper
+from hsm.core.local.process import become_subreaper, descendants, send_signal, set_process_name
+from hsm.core.local.wire import Channel, Start
+
+#: Seconds between looks at whether the launcher still lives, in case somebody else holds its end of
+#: the socket open.
+_LOOK_INTERVAL = 0.5
+#: Seconds that keepers get to kill their jobs when the launcher has died, before the server does it
+#: for them.
+_KEEPERS_GRACE = 1.0
+#: Seconds after SIGKILL that the server stays for what does not die: stuck in the kernel, it dies
+#: when it leaves it.
+_UNKILLABLE = 10.0
+
+
+class _Server:
+    def __init__(
+        self,
+        control: socket.socket,
+        launcher: int,
+        state: LaunchState,
+        function: Callable[[Any], Any] | None,
+        scratch: str | None,
+    ) -> None:
+        self._control = control
+        self._launcher = launcher
+        self._state = state
+        self._function = function
+        self._scratch = scratch
+        self._keepers: set[int] = set()
+
+    def run(self) -> None:
+        self._wake, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        while os.getppid() == self._launcher:
+            ready = {fd for fd, _ in poll.poll(_LOOK_INTERVAL * 1000)}
+            if self._wake in ready:
+                os.read(self._wake, 512)
+                self._reap()
+            if self._control.fileno() in ready and not self._fork_keeper():
+                break
+        self._end()
+
+    def _fork_keeper(self) -> bool:
+        """Take the connection of one new keeper and fork it; False at the end of the control socket."""
+        try:
+            message, fds, _, _ = socket.recv_fds(self._control, 1, 1)
+        except ConnectionError:
+            return False
+        if not message:
+            return False
+        server = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._in_keeper(server, fds[0])
+        os.close(fds[0])
+        self._keepers.add(pid)
+        return True
+
+    def _in_keeper(self, server: int, fd: int) -> NoReturn:
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            self._control.close()
+            os.close(self._wake)
+            os.close(self._write_end)
+            keeper = os.getpid()
+
+            def start_job(start: Start) -> NoReturn:
+                become_job(start, keeper, self._state, self._function)
+
+            Keeper(Channel(socket.socket(fileno=fd)), server, start_job).run()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+    def _reap(self) -> None:
+        """Collect whoever has ended; whoever else is a child now has lost its keeper and is killed."""
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                was_idle = ended[0] in self._keepers and os.WIFEXITED(ended[1])
+                self._keepers.discard(ended[0])
+                if not was_idle:
+                    self._kill_orphans()
+
+    def _kill_orphans(self) -> None:
+        orphans = [process for process in descendants() if not self._is_kept(process)]
+        send_signal(orphans, signal.SIGKILL)
+
+    def _is_kept(self, process: Any) -> bool:
+        """Whether `process` is a keeper or below one that lives."""
+        import psutil
+
+        with suppress(psutil.Error):
+            return process.pid in self._keepers or any(
+                parent.pid in self._keepers for parent in process.parents()
+            )
+        return True
+
+    def _end(self) -> None:
+        """The launcher is done or dead. Keepers see that by themselves and kill what is theirs; wait for them."""
+        deadline = time.monotonic() + _KEEPERS_GRACE
+        while self._has_children():
+            left = deadline - time.monotonic()
+            if left < -_UNKILLABLE:
+                break
+            if left <= 0:
+                send_signal(descendants(), signal.SIGKILL)
+            if select.select([self._wake], [], [], max(0.02, left))[0]:
+                os.read(self._wake, 512)
+            self._reap()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _has_children(self) -> bool:
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return True
+
+
+def serve(
+    control: socket.socket,
+    launcher: int,
+    state: LaunchState,
+    function: Callable[[Any], Any] | None,
+    scratch: str | None,
+) -> NoReturn:
+    """Be the fork server until `launcher` (a pid) dies or closes its end of `control`.
+
+    Args:
+        state: what the launching process looked like; jobs get its signal handlers and seeds back.
+        function: what jobs without a command call with their argument.
+        scratch: a directory to remove at the end.
+    """
+    status = 1
+    try:
+        if os.getsid(0) != os.getpid():
+            os.setsid()  # Signals to the launcher's process group and terminal are not for us.
+        become_server()
+        become_subreaper()
+        set_process_name(b"hsm-server")
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _Server(control, launcher, state, function, scratch).run()
+        status = 0
+    except BaseException:
+        traceback.print_exc()  # To the launcher's stderr: there is nobody else to tell.
+    finally:
+        os._exit(status)
+
+
+def main() -> NoReturn:
+    """``python -c … main() <control fd> <launcher pid> [<scratch directory>]``: the clean interpreter's entry."""
+    fd, launcher, *scratch = sys.argv[1:]
+    state = LaunchState.take()
+    serve(
+        socket.socket(fileno=int(fd)), int(launcher), state, None, scratch[0] if scratch else None
+    )

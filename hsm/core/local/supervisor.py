@@ -1,0 +1,184 @@
+"""Looking after one job's process from start to end; runs in a thread of the source's pool."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from hsm.core.config import LocalConf
+from hsm.core.job import Ending, JobState
+from hsm.core.local import report as reports
+from hsm.core.local.forkserver import ForkServer, Slot, SlotLost
+from hsm.core.local.judgement import Stop, judge
+from hsm.core.local.ledger import JobHandle, Ledger, NotWanted
+from hsm.core.local.output import OutputFollower
+from hsm.core.local.scratch import Scratch
+from hsm.core.local.servers import Servers
+from hsm.core.local.wire import Ended, Start
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    """Runs the jobs of a source, one per call of `run`.
+
+    Attributes:
+        tell: calls a `SweepObserver` method, by name, of all observers.
+    """
+
+    conf: LocalConf
+    ledger: Ledger
+    servers: Servers
+    scratch: Scratch
+    output: OutputFollower
+    tell: Callable[..., None]
+
+    def run(self, handle: JobHandle) -> None:
+        """Run one job; never raises. When this returns, its ending is in the journal and known to observers."""
+        recorded = False  # whether the journal will tell of its ending without a line of its own
+        try:
+            ending = self._run(handle)
+        except NotWanted as refusal:
+            stop = refusal.stop
+            ending = Ending(stop.state, reason=f"never started: {stop.reason}")
+            recorded = (
+                stop is self.ledger.stopped
+            )  # The journal's last line says it for all of them.
+        except SlotLost as error:
+            ending = Ending(JobState.FAILED, reason=str(error))
+        except Exception as error:
+            ending = Ending(JobState.FAILED, reason=f"hsm could not run it: {error!r}")
+        try:
+            self._end(handle, ending, recorded)
+        finally:
+            self.ledger.finish(handle)
+
+    def _run(self, handle: JobHandle) -> Ending:
+        self.ledger.check_wanted(handle)
+        start = self._prepare(handle)
+        server, slot = self._launch(handle, start)
+        try:
+            self._started(handle, slot.started())
+            ended = self._watch(handle, slot)
+        except SlotLost as error:
+            server.drop(slot)
+            who = "its keeper" if server.is_alive() else "the fork server"
+            raise SlotLost(f"{who} was killed, and the job with it") from error
+        finally:
+            self.ledger.left(handle)
+        server.give_back(slot)
+        is_function = handle.work.function is not None
+        report = reports.read(Path(start.result)) if is_function else None
+        return judge(ended, report, handle.stop, is_function=is_function)
+
+    def _prepare(self, handle: JobHandle) -> Start:
+        """Make the job's directories, and say how to start it."""
+        job, paths = handle.job, handle.journal.paths
+        env = {
+            "HSM_SWEEP_ID": handle.journal.sweep_id,
+            "HSM_SWEEP_DIR": str(paths.sweep_dir),
+            "HSM_JOB_ID": job.job_id,
+            "HSM_JOB_NUM": str(job.num),
+            "HSM_ATTEMPT": str(len(job.attempts) + 1),
+            "HSM_PARAMS": json.dumps(job.params),
+            "TMPDIR": str(self.scratch.make(job.num)),
+        }
+        if job.job_dir is not None:
+            env["HSM_JOB_DIR"] = str(job.job_dir)
+            job.job_dir.mkdir(parents=True, exist_ok=True)
+            link_logs(job.job_dir, paths.stdout(job.num), paths.stderr(job.num))
+        result = paths.result(job.num)
+        result.unlink(missing_ok=True)
+        command, argument = self._what_to_do(handle, result)
+        return Start(
+            env=env,
+            stdout=str(paths.stdout(job.num)),
+            stderr=str(paths.stderr(job.num)),
+            cwd=handle.cwd,
+            command=command,
+            argument=argument,
+            result=str(result),
+            grace=self.conf.kill_grace,
+        )
+
+    def _what_to_do(
+        self, handle: JobHandle, result: Path
+    ) -> tuple[tuple[str, ...] | None, bytes | None]:
+        """The command to exec, or the pickled argument for the function that the fork server carries."""
+        work = handle.work
+        if work.function is None:
+            return work.command, None
+        argument = reports.dumps(handle.argument)
+        if argument is None:
+            raise TypeError("its argument cannot be pickled")
+        if work.payload is None:
+            return None, argument
+        path = self.scratch.path / f"argument-{handle.job.num}"
+        path.write_bytes(argument)
+        return work.payload.command(path, result), None
+
+    def _launch(self, handle: JobHandle, start: Start) -> tuple[ForkServer, Slot]:
+        """Find a slot and have it start the job."""
+        while True:
+            server, slot = self.servers.slot(handle.work)
+            try:
+                self.ledger.launch(handle, slot, start)
+                return server, slot
+            except NotWanted:
+                server.give_back(slot)
+                raise
+            except SlotLost:
+                server.drop(slot)  # It died while idle: nothing is lost, take another.
+
+    def _started(self, handle: JobHandle, pid: int) -> None:
+        self.ledger.started(handle, pid)
+        self.output.add(handle.job, handle.journal.paths)
+        self._record(handle, "start")
+        self.tell("job_started", handle.job)
+
+    def _watch(self, handle: JobHandle, slot: Slot) -> Ended:
+        timeout = self.conf.timeout
+        ended = slot.ended(None if timeout is None else time.monotonic() + timeout)
+        if ended is None:
+            stop = Stop(JobState.TIMEOUT, f"timeout after {timeout:g} s")
+            self.ledger.end(handle, stop, self.conf.kill_grace)
+            ended = slot.ended(None)
+        assert ended is not None
+        return ended
+
+    def _end(self, handle: JobHandle, ending: Ending, recorded: bool) -> None:
+        job = handle.job
+        if job.state is JobState.PENDING and ending.state is not JobState.CANCELLED:
+            self.ledger.started(handle, None)  # hsm failed before there was a process.
+            self._record(handle, "start")
+        self.output.remove(job)
+        self.scratch.clean(job.num)
+        self.ledger.ended(handle, ending)
+        if not recorded:
+            self._record(handle, "end")
+        if ending.state is JobState.COMPLETED and ending.reason is not None:
+            self.tell("message", f"job {job.num}: {ending.reason}")
+        self.tell("job_ended", job)
+        if self.conf.fail_fast and ending.state not in (JobState.COMPLETED, JobState.CANCELLED):
+            stop = Stop(JobState.CANCELLED, f"fail_fast, as job {job.num} did not complete")
+            self.ledger.stop(stop, self.conf.kill_grace)
+
+    def _record(self, handle: JobHandle, event: str) -> None:
+        """Write to the journal; a disk that does not take it is reported, and the sweep goes on."""
+        try:
+            getattr(handle.journal, event)(handle.job)
+        except OSError as error:
+            self.tell("message", f"cannot write {handle.journal.paths.journal}: {error.strerror}")
+
+
+def link_logs(job_dir: Path, stdout: Path, stderr: Path) -> None:
+    """Put links to a job's log files into its directory, as stdout.log and stderr.log."""
+    for name, target in (("stdout.log", stdout), ("stderr.log", stderr)):
+        link = job_dir / name
+        with suppress(OSError):  # A file system without links: the logs are where they are.
+            link.unlink(missing_ok=True)
+            link.symlink_to(os.path.relpath(target, job_dir))  # Relative: the sweep may be moved.

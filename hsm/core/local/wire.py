@@ -1,0 +1,161 @@
+"""Messages between a launcher's slots and the keepers of their jobs: length-prefixed pickles over a
+socketpair.
+
+    launcher: Start ---> keeper          keeper: Started, then Ended ---> launcher
+              End   --->
+
+Both ends are processes of the same user, of one program, connected by a socketpair that nobody else
+can reach; that is why pickle is safe here.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import socket
+import struct
+import threading
+import time
+import weakref
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+_LENGTH = struct.Struct("!Q")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Start a job's process.
+
+    Attributes:
+        env: variables to set on top of the environment that the fork server was started with.
+        stdout, stderr: log files; appended to.
+        cwd: working directory; None for the fork server's.
+        command: what to exec; None for the function that the fork server carries.
+        argument: pickled argument of that function.
+        result: where its report goes.
+        grace: seconds that processes which the job leaves behind get between SIGTERM and SIGKILL.
+    """
+
+    env: dict[str, str]
+    stdout: str
+    stderr: str
+    cwd: str | None
+    command: tuple[str, ...] | None
+    argument: bytes | None
+    result: str
+    grace: float
+
+
+@dataclass(frozen=True)
+class Started:
+    """The job's process is `pid`."""
+
+    pid: int
+
+
+@dataclass(frozen=True)
+class End:
+    """End the job's process tree: SIGTERM now, SIGKILL `grace` seconds later (0: at once)."""
+
+    grace: float
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The job's process and all that it left behind are gone.
+
+    Attributes:
+        status: the process's wait status, as `os.wait4` gives it.
+        asked: whether an `End` had reached the keeper while the process still ran.
+        cpu_seconds: user and system time of everything that was reaped.
+        max_memory: peak resident size of the largest process that was reaped, in bytes.
+    """
+
+    status: int
+    asked: bool
+    cpu_seconds: float
+    max_memory: int
+
+
+class Channel:
+    """One end of a socketpair. `send` may be called from any thread, `receive` from one at a time."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._sending = threading.Lock()
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def send(self, message: Any) -> None:
+        """Send `message`. Raises OSError if the other end is gone."""
+        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        with self._sending:
+            self._sock.sendall(_LENGTH.pack(len(data)) + data)
+
+    def receive(self) -> Any:
+        """The next message; waits for it. Raises EOFError if the other end is gone."""
+        (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
+        return pickle.loads(self._read(length))
+
+    def wait(self, deadline: float | None) -> bool:
+        """Wait until a message (or the end) is there, or `time.monotonic()` is past `deadline`: False."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        while True:
+            # In steps of a day at most, as poll() takes a C int of milliseconds.
+            left = 86400.0 if deadline is None else deadline - time.monotonic()
+            if poll.poll(min(max(0.0, left), 86400.0) * 1000):
+                return True
+            if left <= 0:
+                return False
+
+    def shut(self) -> None:
+        """End the connection for every process that holds this end; whoever waits on it wakes up."""
+        with suppress(OSError):  # The other end was first.
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """`shut`, and free the descriptor. Nobody may be waiting on it."""
+        self.shut()
+        self._sock.close()
+
+    def forget(self) -> None:
+        """Close this process's copy of this end alone."""
+        self._sock.close()
+
+    def _read(self, length: int) -> bytes:
+        data = bytearray()
+        while len(data) < length:
+            try:
+                chunk = self._sock.recv(min(length - len(data), 1 << 20))
+            except ConnectionError:
+                chunk = b""
+            if not chunk:
+                raise EOFError("the other end is gone")
+            data += chunk
+        return bytes(data)
+
+
+# Sockets that are this process's business alone. A child that is forked from it, by hsm or by
+# anybody, must not keep them open: a keeper could no longer tell that its launcher is gone.
+_private: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+
+def private_pair() -> tuple[socket.socket, socket.socket]:
+    """A socketpair for this process and one that it starts; children forked later do not inherit the first of them."""
+    ours, theirs = socket.socketpair()
+    _private.add(ours)
+    return ours, theirs
+
+
+def _after_fork() -> None:
+    for sock in list(_private):
+        sock.close()
+    _private.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
