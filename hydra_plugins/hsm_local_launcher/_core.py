@@ -1,0 +1,210 @@
+"""The launcher's work: from Hydra's overrides to jobs of a LocalComputeSource, and from their ends to JobReturns."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import (
+    JobReturn,
+    JobStatus,
+    configure_log,
+    filter_overrides,
+    setup_globals,
+)
+from hydra.errors import ConfigCompositionException
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+
+from hsm.core.errors import HsmError, JobFailed
+from hsm.core.job import Job, JobState, signal_name
+from hsm.core.journal import SweepInUse, json_value
+from hsm.core.local import LocalComputeSource
+from hsm.core.local.compute_source import JobSpec
+from hsm.core.local.interrupts import Interrupts
+from hsm.core.local.report import RemoteError
+from hsm.core.paths import SweepPaths
+from hsm.core.sweep_id import new_sweep_id
+from hsm.display import make_display
+
+from ._frozen_config import freeze
+from ._job import HydraJob
+from .config import validated
+from .launcher import HsmLocalLauncher
+
+log = logging.getLogger(__name__)
+
+
+class LauncherError(ConfigCompositionException):
+    """What Hydra shows as one line, without a traceback: a setting or a situation that the user can mend."""
+
+
+def set_up(launcher: HsmLocalLauncher) -> None:
+    """Check the launcher's settings and freeze the app's config files. Raises LauncherError."""
+    assert launcher.hydra_context is not None
+    try:
+        launcher.conf = validated(launcher.settings)
+    except HsmError as error:
+        raise LauncherError(str(error)) from None
+    freeze(launcher.hydra_context.config_loader)
+
+
+def launch(
+    launcher: HsmLocalLauncher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+) -> Sequence[JobReturn]:
+    """Run one batch of jobs and wait for it.
+
+    Args:
+        job_overrides: the overrides of each job.
+        initial_job_idx: number of the first.
+
+    Returns:
+        What each job returned or raised, in order.
+
+    Raises:
+        LauncherError: the jobs cannot be started.
+        SystemExit: a signal interrupted the sweep; the code is 128 + its number.
+    """
+    setup_globals()
+    config, context = launcher.config, launcher.hydra_context
+    assert config is not None and context is not None and launcher.task_function is not None
+    _configure_log(config, context)
+    paths = SweepPaths(str(config.hydra.sweep.dir))
+    paths.sweep_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        if launcher.sweep_id is None:
+            _set_aside_earlier_sweep(paths)
+            launcher.sweep_id = new_sweep_id(str(config.hydra.job.name))
+        job = HydraJob(context, config, launcher.task_function)
+        specs = _specs(launcher.sweep_id, job_overrides, initial_job_idx, config)
+        return _run(launcher, job, specs, paths)
+    except SweepInUse as error:
+        raise LauncherError(f"{error}: choose another hydra.sweep.dir") from None
+    except HsmError as error:
+        raise LauncherError(str(error)) from None
+
+
+def _run(
+    launcher: HsmLocalLauncher, job: HydraJob, specs: Sequence[JobSpec], paths: SweepPaths
+) -> Sequence[JobReturn]:
+    conf, sweep_id = launcher.conf, launcher.sweep_id
+    assert conf is not None and sweep_id is not None
+    source = LocalComputeSource.from_conf(conf)
+    display = make_display(
+        str(conf.progress),
+        show_output=conf.show_output,
+        paths=paths,
+        running=source.running,
+        title=sweep_id,
+    )
+    source.observers.append(display)
+    with Interrupts().caught() as interrupts, source, display:
+        job_ids = source.submit(specs, sweep_id, paths.sweep_dir, function=job)
+        signum = interrupts.wait(source, job_ids)
+    display.summary()
+    if signum is not None:
+        _say_interrupted(signum, source.jobs(), paths)
+        raise SystemExit(128 + signum)
+    returns = [
+        _job_return(source, job_id, spec.argument[2])
+        for job_id, spec in zip(job_ids, specs, strict=True)
+    ]
+    assert launcher.config is not None and launcher.hydra_context is not None
+    _configure_log(launcher.config, launcher.hydra_context)
+    return returns
+
+
+def _configure_log(config: DictConfig, context: HydraContext) -> None:
+    options: dict[str, Any] = {}
+    if hasattr(context, "execution_whitelist"):  # Hydra 1.4
+        options["execution_whitelist"] = context.execution_whitelist
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose, **options)
+
+
+def _set_aside_earlier_sweep(paths: SweepPaths) -> None:
+    earlier = paths.set_aside()
+    if earlier is not None:
+        log.info("The record of an earlier sweep in %s is now %s", paths.sweep_dir, earlier.name)
+
+
+def _specs(
+    sweep_id: str, job_overrides: Sequence[Sequence[str]], first: int, config: DictConfig
+) -> list[JobSpec]:
+    values = _OverrideValues()
+    specs = []
+    for num, overrides in enumerate(map(list, job_overrides), start=first):
+        shown = filter_overrides(overrides)
+        argument = (num, f"{sweep_id}_{num}", overrides)
+        specs.append(JobSpec(num, values.of(shown), " ".join(shown), argument, makes_own_dir=True))
+    return specs
+
+
+class _OverrideValues:
+    """Reads overrides as parameters. A sweep has few different ones, and parsing takes a while: each is parsed once."""
+
+    def __init__(self) -> None:
+        self._parser = OverridesParser.create()
+        self._known: dict[str, tuple[str, Any]] = {}
+
+    def of(self, overrides: Sequence[str]) -> Mapping[str, Any]:
+        return dict(self._parse(text) for text in overrides)
+
+    def _parse(self, text: str) -> tuple[str, Any]:
+        if text not in self._known:
+            key, _, value = text.partition("=")
+            parsed: Any = value
+            try:
+                override = self._parser.parse_override(text)
+                key, parsed = override.get_key_element().lstrip("+~"), override.value()
+            except Exception:
+                log.debug("recorded as text: %s", text)  # Its job will say what is wrong with it.
+            plain = json_value(parsed)
+            self._known[text] = (key, plain if plain is not None or parsed is None else value)
+        return self._known[text]
+
+
+def _job_return(source: LocalComputeSource, job_id: str, overrides: list[str]) -> JobReturn:
+    """What Hydra's sweepers want to know of a job that has ended."""
+    job = source.job(job_id)
+    report = source.report(job_id)
+    result = JobReturn(overrides=overrides)
+    if report is not None and report.extra is not None:
+        result = pickle.loads(report.extra)
+    if job.state is JobState.COMPLETED:
+        result.status = JobStatus.COMPLETED
+        result.return_value = _value(source, job)
+        return result
+    result.status = JobStatus.FAILED
+    error = report.load_error() if report is not None and job.state is JobState.FAILED else None
+    if error is None:
+        error = JobFailed(job)
+    elif not isinstance(error, Exception):
+        # A KeyboardInterrupt that a job raised must not look like one in this process.
+        error = RemoteError(type(error).__name__, str(error))
+    elif getattr(result, "_remote_traceback", None) is not None:
+        error.__cause__ = None  # Hydra 1.4 shows the job's own traceback by itself.
+    result.return_value = error
+    return result
+
+
+def _value(source: LocalComputeSource, job: Job) -> Any:
+    try:
+        return source.result(job.job_id)
+    except Exception as error:
+        log.warning(
+            "job %d: its return value cannot be unpickled (%r): None is used", job.num, error
+        )
+        return None
+
+
+def _say_interrupted(signum: int, jobs: Sequence[Job], paths: SweepPaths) -> None:
+    completed = sum(job.state is JobState.COMPLETED for job in jobs)
+    print(
+        f"Interrupted by {signal_name(signum)}: {completed} of {len(jobs)} jobs completed; "
+        f"their results are kept in {paths.sweep_dir}",
+        file=sys.stderr,
+    )

@@ -1,0 +1,221 @@
+"""The app's config files as they were when the sweep was launched.
+
+Jobs compose their own configs, perhaps hours later; so the files of the search path are read into
+memory before the first job, and every later composition, in whatever process, reads them from
+there. That also spares each one the reading and parsing of the same files.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import os
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins.importlib_resources_config_source import (
+    ImportlibResourcesConfigSource,
+)
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from omegaconf import OmegaConf
+
+log = logging.getLogger(__name__)
+
+#: A config_path of "." can have a whole disk below it. Beyond these, files are read when they are
+#: needed, as Hydra does.
+_MOST_ENTRIES = 20_000
+_MOST_BYTES = 64 << 20
+
+
+def freeze(config_loader: ConfigLoader) -> None:
+    """Have `config_loader` read every config file once, now, and never again. Idempotent."""
+    repository = getattr(config_loader, "repository", None)
+    if type(repository) is ConfigRepository:  # Not an application's own.
+        config_loader.repository = FrozenRepository(repository)  # type: ignore[attr-defined]
+
+
+class FrozenRepository(ConfigRepository):
+    """A ConfigRepository over frozen sources. A copy shares what was read."""
+
+    def __init__(self, repository: ConfigRepository) -> None:
+        self._frozen: dict[tuple[type, str, str], ConfigSource] = {}
+        self.sources = [self._freeze(source) for source in repository.sources]
+
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        """Use another search path: that of the primary config's or the command line's hydra.searchpath."""
+        super().initialize_sources(config_search_path)
+        self.sources = [self._freeze(source) for source in self.sources]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenRepository:
+        # Hydra copies the repository for every composition, only in order to change the copy's
+        # sources.
+        duplicate = copy.copy(self)
+        duplicate.sources = list(self.sources)
+        return duplicate
+
+    def _freeze(self, source: ConfigSource) -> ConfigSource:
+        kind = _FROZEN.get(type(source))
+        if kind is None:
+            return (
+                source  # The ConfigStore, which is in memory, or a source that we know nothing of.
+            )
+        key = (kind, source.provider, source.path)
+        if key not in self._frozen:
+            self._frozen[key] = kind(source.provider, f"{source.scheme()}://{source.path}")
+        return self._frozen[key]
+
+
+class _LoadedOnce(ConfigSource):
+    """Keeps what `load_config` gave, and hands out copies, as Hydra changes what it gets."""
+
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider=provider, path=path)
+        self._loaded: dict[str, ConfigResult] = {}
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """The config at `config_path`, a copy of its own for every call."""
+        if config_path not in self._loaded:
+            self._loaded[config_path] = super().load_config(config_path)  # type: ignore[safe-super]
+        return copy.deepcopy(self._loaded[config_path])
+
+
+class FrozenPackageSource(_LoadedOnce, ImportlibResourcesConfigSource):
+    """A ``pkg://`` source. Installed packages do not change under a sweep; this one is for speed."""
+
+
+class FrozenFileSource(_LoadedOnce, FileConfigSource):
+    """A ``file://`` source that answers from memory."""
+
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider, path)
+        self._snapshot = _Snapshot(Path(self.path))
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """As `FileConfigSource.load_config`."""
+        name = self._normalize_file_name(config_path)
+        text = self._snapshot.files.get(_normal(name))
+        if text is None:
+            if self._snapshot.is_complete:
+                raise ConfigLoadError(f"Config not found : {os.path.join(self.path, name)}")
+            return super().load_config(config_path)
+        if config_path not in self._loaded:
+            self._loaded[config_path] = ConfigResult(
+                config=OmegaConf.load(io.StringIO(text)),
+                path=f"{self.scheme()}://{self.path}",
+                provider=self.provider,
+                header=ConfigSource._get_header_dict(text[:512]),
+            )
+        return copy.deepcopy(self._loaded[config_path])
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether there is a directory of that name."""
+        if self._snapshot.is_complete:
+            return _normal(config_path) in self._snapshot.directories
+        return super().is_group(config_path)
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether there is a file of that name."""
+        if self._snapshot.is_complete:
+            return _normal(self._normalize_file_name(config_path)) in self._snapshot.files
+        return super().is_config(config_path)
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """The configs and groups in a group."""
+        if not self._snapshot.is_complete:
+            return super().list(config_path, results_filter)
+        found: list[str] = []
+        group = _normal(config_path)
+        for name in (*self._snapshot.files, *self._snapshot.directories):
+            parent, _, file_name = name.rpartition("/")
+            if file_name and parent == group:
+                self._list_add_result(
+                    files=found,
+                    file_path=os.path.join(config_path, file_name),
+                    file_name=file_name,
+                    results_filter=results_filter,
+                )
+        return sorted(set(found))
+
+
+_FROZEN: dict[type, type[FrozenFileSource] | type[FrozenPackageSource]] = {
+    FileConfigSource: FrozenFileSource,
+    ImportlibResourcesConfigSource: FrozenPackageSource,
+}
+
+
+#: A directory to read: its name below the root, its path, and the identities of those above it.
+_Place = tuple[str, str, frozenset[tuple[int, int]]]
+
+
+class _Snapshot:
+    """The YAML files and the directories below `root`, by their path relative to it ("" for
+    itself).
+
+    Hidden directories are left out, and so are the outputs of earlier runs, which are full of YAML
+    that is no config.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.files: dict[str, str] = {}
+        self.directories: set[str] = set()
+        self.is_complete = True
+        self._entries = self._bytes = 0
+        pending: deque[_Place] = deque([("", str(root), frozenset())])
+        while pending and self.is_complete:  # Breadth first: configs lie shallow, data deep.
+            pending.extend(self._read(*pending.popleft()))
+            if self._entries > _MOST_ENTRIES or self._bytes > _MOST_BYTES:
+                self.is_complete = False
+                log.warning(
+                    "%s is too large to be read ahead: do not edit configs there while jobs wait",
+                    root,
+                )
+
+    def _read(self, name: str, path: str, above: frozenset[tuple[int, int]]) -> list[_Place]:
+        try:
+            status = os.stat(path)
+            entries = list(os.scandir(path))
+        except OSError:
+            return []
+        identity = (status.st_dev, status.st_ino)
+        if identity in above or (
+            name and _is_output(entries)
+        ):  # A link to a directory above would go on for ever.
+            return []
+        self.directories.add(name)
+        self._entries += len(entries)
+        below = []
+        for entry in entries:
+            entry_name = f"{name}/{entry.name}" if name else entry.name
+            if entry.is_dir():
+                if not entry.name.startswith(".") and entry.name != "__pycache__":
+                    below.append((entry_name, entry.path, above | {identity}))
+            elif entry.name.endswith((".yaml", ".yml")):
+                self._read_file(entry_name, entry.path)
+        return below
+
+    def _read_file(self, name: str, path: str) -> None:
+        try:
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+        except (OSError, UnicodeDecodeError):
+            self.is_complete = False  # Whoever asks for it gets Hydra's own error.
+            return
+        self._bytes += len(text)
+        self.files[name] = text
+
+
+def _is_output(entries: list[os.DirEntry[str]]) -> bool:
+    """Whether a directory is what a run or a sweep has left."""
+    return any(entry.name in (".hydra", ".hsm", "multirun.yaml") for entry in entries)
+
+
+def _normal(name: str) -> str:
+    normal = os.path.normpath(name).replace(os.sep, "/") if name else ""
+    return "" if normal == "." else normal

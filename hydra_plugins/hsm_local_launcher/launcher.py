@@ -1,0 +1,52 @@
+"""The launcher that Hydra finds: as thin as it can be, since every Hydra app on the machine imports it at its start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra.plugins.launcher import Launcher
+
+if TYPE_CHECKING:
+    from hydra.core.utils import JobReturn
+    from hydra.types import HydraContext, TaskFunction
+    from omegaconf import DictConfig
+
+    from hsm.core.config import LocalConf
+
+
+class HsmLocalLauncher(Launcher):
+    """Runs each job of a multirun in a process of its own on this machine.
+    ``hydra/launcher=hsm_local``.
+
+    Args:
+        settings: the fields of `hsm.core.config.LocalConf`, as Hydra composed them.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+        self.conf: LocalConf | None = None
+        self.config: DictConfig | None = None
+        self.hydra_context: HydraContext | None = None
+        self.task_function: TaskFunction | None = None
+        #: The id of the sweep whose batches this launcher has begun to launch.
+        self.sweep_id: str | None = None
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Check the settings and read the config files, so that nothing that happens later can change the sweep."""
+        from . import _core
+
+        self.config = config
+        self.hydra_context = hydra_context
+        self.task_function = task_function
+        _core.set_up(self)
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run one job per list of overrides; returns what each returned or raised, in order."""
+        from . import _core
+
+        return _core.launch(self, job_overrides, initial_job_idx)
