@@ -1,109 +1,177 @@
-"""Reads a YAML file that a person wrote, and says in which line it is wrong.
+"""hsm.yaml: where it is looked for, and which sections it may have.
 
-Apart from config.py because PyYAML takes longer to import than everything else in it.
+local: {max_parallel_jobs: 4, ...}    the settings of `LocalConf`
+script: train.py                      what jobs run, or
+command: python train.py              a command line, or a list of its words
+output_dir: outputs                   where sweeps go
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
+from hsm.core.errors import SettingsError, UnknownSetting
 
-from hsm.core.errors import SettingsError
+if TYPE_CHECKING:
+    from hsm.core._sweep_yaml import Lined
 
-#: Bytes; a settings file that is larger is something else that was named by mistake (/dev/zero).
+CONFIG_VARIABLE = "HSM_CONFIG"
+
+#: Bytes. A larger file is something else, named by mistake (/dev/zero).
 LARGEST_FILE = 1 << 20
 
+_SECTIONS = ("local", "script", "command", "output_dir")
 
-def read_mapping(path: Path) -> dict[Any, Any]:
-    """The mapping that the YAML file `path` holds; {} if it holds nothing.
 
-    Only plain data: no tag in the file makes Python build an object or call anything.
+@dataclass(frozen=True)
+class HsmConfig:
+    """The content of an hsm.yaml, or of none.
+
+    Relative paths in it count from the directory where hsm is started, not from the file's own.
+
+    Attributes:
+        path: the file; None if there is none.
+        local: its settings, as written: `config.resolve_local` checks them.
+        lines: the line of each of them, from 1.
+        script: the script that jobs run; None if not given.
+        command: or the words of the command that they run; None if not given.
+        output_dir: the directory that sweeps go to; None if not given.
+    """
+
+    path: Path | None = None
+    local: Mapping[Any, Any] = field(default_factory=dict)
+    lines: Mapping[Any, int] = field(default_factory=dict)
+    script: str | None = None
+    command: tuple[str, ...] | None = None
+    output_dir: str | None = None
+
+    def origin(self, name: str) -> str:
+        """Where the local setting `name` was read."""
+        return _place(f"local.{name}", self.path, self.lines.get(name))
+
+
+def load_hsm_config(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    path_origin: str = "argument hsm_config",
+    environ: Mapping[str, str] | None = None,
+) -> HsmConfig:
+    """Read the hsm.yaml that holds here, if there is one.
+
+    That is the first of: `path`, $HSM_CONFIG, ./hsm.yaml, ./conf/hsm.yaml, and hsm/hsm.yaml in the
+    user's configuration directory ($XDG_CONFIG_HOME, or ~/.config).
+
+    Args:
+        path: the file to read instead of searching for one.
+        path_origin: how an error names what gave `path`.
+        environ: the environment; os.environ by default.
 
     Raises:
-        SettingsError: not YAML, a key given twice, or not a mapping; its origin names file and line.
-        OSError: the file cannot be read.
+        SettingsError: a file that was named cannot be read, or what is in the file is wrong.
     """
-    text = _read(path)
+    environ = os.environ if environ is None else environ
+    named = environ.get(CONFIG_VARIABLE, "")
+    if path is not None:
+        return _read(path, path_origin)
+    if named.strip():
+        return _read(named, f"environment variable {CONFIG_VARIABLE}")
+    for place in ("hsm.yaml", os.path.join("conf", "hsm.yaml"), _users_own(environ)):
+        if os.path.isfile(place):
+            return _read(place, "hsm.yaml, as it was found")
+    return HsmConfig()
+
+
+def _users_own(environ: Mapping[str, str]) -> str:
+    folder = environ.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(folder):  # the XDG specification: a relative one is to be ignored
+        folder = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".config")
+    return os.path.join(folder, "hsm", "hsm.yaml")
+
+
+def _read(path: str | os.PathLike[str], path_origin: str) -> HsmConfig:
+    from hsm.core._sweep_yaml import Lined, load_yaml  # PyYAML is slow to import
+
     try:
-        # The tree of nodes is built a second time by safe_load: only it still knows keys given twice, and lines.
-        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), path)
-        content = yaml.safe_load(text)
-    except SettingsError:
-        raise
-    except yaml.YAMLError as error:
-        raise _malformed(error, text, path) from error
-    except Exception as error:
-        # PyYAML leaks whatever its conversions run into: ValueError for the date 2024-99-99, RecursionError
-        # for ten thousand brackets, KeyError for `!!bool maybe`, ...
-        raise SettingsError(
-            path.name, _first_line(text), str(path), "YAML", f"{type(error).__name__}: {error}"
-        ) from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise SettingsError(path.name, content, str(path), "a mapping (key: value)")
-    return content
+        file = Path(path).expanduser().absolute()
+        with file.open("rb") as stream:
+            data = stream.read(LARGEST_FILE + 1)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:  # NUL, no path at all, no home
+        reason = getattr(error, "strerror", None) or str(error)
+        allowed = "the path of a file that can be read"
+        raise SettingsError("hsm.yaml", _plain(path), path_origin, allowed, reason) from error
+    top = load_yaml(_decode(data, file), str(file))
+    if top is None:  # empty, or nothing but comments
+        top = Lined(1)
+    if not isinstance(top, Lined):
+        raise SettingsError("hsm.yaml", top, str(file), "a mapping, such as local: {timeout: 2h}")
+    return _understand(top, file)
 
 
-def _read(path: Path) -> str:
-    with path.open("rb") as file:
-        data = file.read(LARGEST_FILE + 1)
+def _decode(data: bytes, path: Path) -> str:
     if len(data) > LARGEST_FILE:
-        raise SettingsError(
-            path.name, data[:40], str(path), f"a settings file of at most {LARGEST_FILE} bytes"
-        )
+        allowed = f"a settings file of at most {LARGEST_FILE} bytes"
+        raise SettingsError("hsm.yaml", data[:20], str(path), allowed)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
+        place = f"{path}, line {line}"
         wrong = data[error.start : error.start + 1]
-        raise SettingsError(path.name, wrong, f"{path}, line {line}", "text in UTF-8") from error
+        raise SettingsError("hsm.yaml", wrong, place, "text in UTF-8") from error
 
 
-def _refuse_repeated_keys(root: yaml.Node | None, path: Path) -> None:
-    """YAML forbids a key given twice; PyYAML silently takes the last one."""
-    waiting = [root] if root is not None else []
-    seen: set[int] = set()  # aliases make a graph of the tree, perhaps one with cycles
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            waiting.extend(node.value)
-        elif isinstance(node, yaml.MappingNode):
-            waiting.extend(child for pair in node.value for child in pair)
-            _refuse_repeats_in(node, path)
+def _understand(top: Lined, path: Path) -> HsmConfig:
+    """The sections; one that is there but empty counts as not given."""
+    for key in top:
+        if key not in _SECTIONS:
+            place = _place(str(key), path, top.lines.get(key))
+            raise UnknownSetting.among(key, top[key], place, _SECTIONS)
+    places = {key: _place(key, path, top.lines.get(key)) for key in _SECTIONS}
+    local, script, command, output_dir = (top.get(key) for key in _SECTIONS)
+    if local is not None and not isinstance(local, dict):
+        raise SettingsError("local", local, places["local"], "a mapping of settings")
+    if script is not None and command is not None:
+        hint = "jobs run either a script or a command"
+        raise SettingsError("command", command, places["command"], "left out beside script", hint)
+    return HsmConfig(
+        path=path,
+        local=dict(local or {}),
+        lines=getattr(local, "lines", {}),
+        script=_text("script", script, places["script"]),
+        command=_words(command, places["command"]),
+        output_dir=_text("output_dir", output_dir, places["output_dir"]),
+    )
 
 
-def _refuse_repeats_in(mapping: yaml.MappingNode, path: Path) -> None:
-    first_lines: dict[tuple[str, str], int] = {}
-    for key, _ in mapping.value:
-        if not isinstance(key, yaml.ScalarNode):
-            continue
-        name, line = (key.tag, key.value), key.start_mark.line + 1
-        if name in first_lines:
-            hint = f"it is in line {first_lines[name]} already"
-            origin = f"{path}, line {line}"
-            raise SettingsError(path.name, key.value, origin, "YAML that gives each key once", hint)
-        first_lines[name] = line
+def _text(key: str, value: object, origin: str) -> str | None:
+    if value is None or (isinstance(value, str) and value.strip()):
+        return value
+    raise SettingsError(key, value, origin, "a path")
 
 
-def _malformed(error: yaml.YAMLError, text: str, path: Path) -> SettingsError:
-    if isinstance(error, yaml.reader.ReaderError):
-        line = text.count("\n", 0, error.position) + 1
-        problem = "it holds a character that text does not"
-    else:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        line = mark.line + 1 if mark else 1
-        problem = getattr(error, "problem", None) or str(error)
-    lines = text.splitlines()
-    # The end of the text may be what is wrong: one line past the last.
-    shown = lines[line - 1].strip() if line <= len(lines) else "the end of the file"
-    return SettingsError(path.name, shown, f"{path}, line {line}", "YAML", problem)
+def _words(command: object, origin: str) -> tuple[str, ...] | None:
+    if command is None:
+        return None
+    words, hint = command, ""
+    if isinstance(command, str):
+        import shlex
+
+        try:
+            words = shlex.split(command)
+        except ValueError as error:  # a quotation that does not end
+            hint = str(error)
+    if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
+        return tuple(words)
+    raise SettingsError("command", command, origin, "a command line, or a list of its words", hint)
 
 
-def _first_line(text: str) -> str:
-    return next(iter(text.strip().splitlines()), "")
+def _place(key: str, path: Path | None, line: int | None) -> str:
+    return f"{key} in {path}" + (f", line {line}" if line else "")
+
+
+def _plain(path: object) -> object:
+    return os.fspath(path) if isinstance(path, os.PathLike) else path

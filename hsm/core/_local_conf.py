@@ -6,9 +6,10 @@
          |                            `- built-in value
          `- name of the argument, of the key in hsm.yaml and of hydra.launcher.*
 
-Apart from config.py, which says what is done with it, because Hydra's plugin discovery imports this module at the
-start of every Hydra app: it costs two milliseconds and imports nothing that Hydra has not loaded by then.
+Apart from config.py, which says what is done with it, because Hydra's plugin discovery imports this
+module at the start of every Hydra app: it imports nothing that Hydra has not loaded by then.
 """
+# ruff: noqa: RUF009 -- _setting is dataclasses.field in other words
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ class Unset(Enum):
         return "UNSET"
 
 
-#: An argument that was not given, where None is a value. It is Any, to be the default of arguments of any type.
+#: An argument that was not given, where None is a value. Any: it is a default for every type.
 UNSET: Any = Unset.UNSET
 
 
@@ -40,7 +41,7 @@ class StartMethod(str, Enum):
     spawn = "spawn"
 
     __str__ = str.__str__
-    __format__ = str.__format__
+    __format__ = str.__format__  # type: ignore[assignment]
 
 
 class ProgressMode(str, Enum):
@@ -52,18 +53,20 @@ class ProgressMode(str, Enum):
     none = "none"
 
     __str__ = str.__str__
-    __format__ = str.__format__
+    __format__ = str.__format__  # type: ignore[assignment]
 
 
-def _setting(default: object, kind: Kind, help_text: str, *, variable: str = "", flag: str = "") -> Any:
-    """A field of LocalConf. `variable` and `flag` are for names that do not follow from the field's own."""
+def _setting(
+    default: object, kind: Kind, help_text: str, *, variable: str = "", flag: str = ""
+) -> Any:
+    """A field of LocalConf. `variable` and `flag` are for names that do not follow from its own."""
     described = {"kind": kind, "help": help_text, "variable": variable, "flag": flag}
     return field(default=default, metadata={"hsm": described})
 
 
 @dataclass
 class LocalConf:
-    """The `local:` settings. An instance holds whatever it is given; `resolve_local` makes checked ones."""
+    """The `local:` settings. It holds whatever it is given: `resolve_local` makes checked ones."""
 
     max_parallel_jobs: int = _setting(
         4,
@@ -75,7 +78,9 @@ class LocalConf:
     timeout: float | None = _setting(
         None, Seconds(above=0, optional=True), "Seconds that one job may run; none for no limit."
     )
-    show_output: bool = _setting(False, Switch(), "Show every line that a job prints, as it prints it.")
+    show_output: bool = _setting(
+        False, Switch(), "Show every line that a job prints, as it prints it."
+    )
     cleanup_on_exit: bool = _setting(
         True, Switch(), "Remove each job's temporary directory (its TMPDIR) when the job has ended."
     )

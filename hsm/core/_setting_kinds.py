@@ -1,13 +1,11 @@
-"""The kinds of values that settings may have: which are allowed, in words for people and as a check.
+"""The kinds of values that settings may have: what is allowed, in words for people and as a check.
 
-A value arrives as data (an argument, a value of hsm.yaml), which `check` takes strictly: True is no count and "4" is text;
-or as text (an environment variable, the command line), which `parse` reads.
+A value arrives as data (an argument, hsm.yaml), which `check` takes strictly: True is no count, "4"
+is a text; or as text (an environment variable, the command line), which `parse` reads.
 """
 
 from __future__ import annotations
 
-import math
-import numbers
 import operator
 import re
 from abc import ABC, abstractmethod
@@ -28,15 +26,29 @@ _SPELLINGS = {
 
 
 def parse_duration(text: str) -> float:
-    """Seconds from "90", "1.5", "90s", "30m", "2h" or "1d"; a plain number is seconds. ValueError for other text."""
+    """Seconds from "90", "1.5", "90s", "30m", "2h" or "1d"; a plain number is seconds.
+
+    Raises:
+        ValueError: any other text.
+    """
     match = re.fullmatch(_DURATION, text.strip().lower())
     if match is None:
         raise ValueError(f"not a duration: {text!r}")
     return float(match[1]) * _UNITS[match[2]]
 
 
+def _is_real(value: object) -> bool:
+    if isinstance(value, (int, float)):
+        return True
+    from numbers import Real  # NumPy's numbers, fractions; rare enough to import it late
+
+    return isinstance(value, Real)
+
+
 class Kind(ABC):
-    """A kind of value. `check` and `parse` raise ValueError, TypeError or OverflowError for one that is not allowed.
+    """A kind of value.
+
+    `check` and `parse` raise ValueError, TypeError or OverflowError for what is not allowed.
 
     Attributes:
         allowed: the values that are allowed, worded to follow "must be".
@@ -53,7 +65,7 @@ class Kind(ABC):
         """The value that `text` spells."""
 
     def hint(self, value: object) -> str:
-        """What may have been meant by a value that is not allowed; empty if nothing comes to mind."""
+        """What may have been meant by a value that is not allowed; often empty."""
         return ""
 
 
@@ -103,11 +115,11 @@ class Seconds(Kind):
             return None
         if isinstance(value, str):
             return self.parse(value)
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        if isinstance(value, bool) or not _is_real(value):
             raise TypeError
         seconds = float(value)
         long_enough = seconds >= self.at_least if self.above is None else seconds > self.above
-        if math.isnan(seconds) or not long_enough or seconds > LONGEST_DURATION:
+        if not (long_enough and seconds <= LONGEST_DURATION):  # so written, it refuses nan
             raise ValueError
         return seconds
 

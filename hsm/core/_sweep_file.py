@@ -54,7 +54,10 @@ def read_blocks(path: str | os.PathLike[str]) -> list[list[Axis]]:
         raise _unreadable(path, "text in UTF-8", str(error)) from error
     except ValueError as error:  # a NUL in its name
         raise _unreadable(path, "one that can be read", str(error)) from error
-    return reader(_File(str(path), text))
+    try:
+        return reader(_File(str(path), text))
+    except RecursionError:
+        raise _unreadable(path, "flatter: it is nested too deeply, or holds itself") from None
 
 
 def _unreadable(path: Path, allowed: str, hint: str = "") -> SettingsError:
@@ -78,15 +81,7 @@ class _File:
 
 
 def _read_yaml(file: _File) -> list[list[Axis]]:
-    try:
-        return _blocks_of(file, load_yaml(file.text, file.path))
-    except RecursionError:
-        file.refuse(
-            None, "the file", file.path, "flatter: it is nested too deeply, or holds itself"
-        )
-
-
-def _blocks_of(file: _File, top: Any) -> list[list[Axis]]:
+    top = load_yaml(file.text, file.path)
     form = "a mapping with the one key sweep: (and grid:, paired: or jobs: below it)"
     if not isinstance(top, Lined) or not top:
         file.refuse(None, "the file", top, form)
@@ -246,33 +241,33 @@ def _checked(file: _File, key: str, value: Any, line: int | None) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+    # A tuple comes from YAML's !!omap.
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _read_csv(file: _File) -> list[list[Axis]]:
     reader = csv.reader(io.StringIO(file.text, newline=""), strict=True)
-    names: list[str] = []
-    rows: list[list[Any]] = []
+    columns: dict[str, list[Any]] = {}
     try:
         for row in reader:
             if not row:  # an empty line
                 continue
-            if not names:
-                names = _header(file, row, reader.line_num)
-            elif len(row) != len(names):
-                allowed = f"{len(names)} cells, for {', '.join(names)}"
+            if not columns:
+                columns = {name: [] for name in _header(file, row, reader.line_num)}
+                continue
+            if len(row) != len(columns):
+                allowed = f"{len(columns)} cells, for {', '.join(columns)}"
                 file.refuse(reader.line_num, "a row", row, allowed, f"there are {len(row)}")
-            else:
-                rows.append([read_scalar(cell) for cell in row])
+            for column, cell in zip(columns.values(), row, strict=True):
+                column.append(read_scalar(cell))
     except csv.Error as error:
         file.refuse(reader.line_num, "the file", file.path, "valid CSV", str(error))
     if "\0" in file.text:
         line = file.text[: file.text.index("\0")].count("\n") + 1
         file.refuse(line, "a cell", "\0", "a text without NUL characters")
-    if not rows:
+    if not any(columns.values()):
         file.refuse(None, "the file", file.path, "a line of names and at least one row")
-    columns = zip(*rows, strict=True)
-    return [[Zipped({name: Listed(column) for name, column in zip(names, columns, strict=True)})]]
+    return [[Zipped({name: Listed(column) for name, column in columns.items()})]]
 
 
 def _header(file: _File, cells: list[str], line: int) -> list[str]:
@@ -280,7 +275,7 @@ def _header(file: _File, cells: list[str], line: int) -> list[str]:
     taken = _Taken(file)
     for name in names:
         check_key(name, file.at(line), "the first line names the parameters, separated by commas")
-        taken.add(name, "the first line", None)
+        taken.add(name, "the first line", line)
     return names
 
 

@@ -2,12 +2,12 @@
 
     Exception
       `-- HsmError                    all of them
-            |-- SettingsError         the value of a setting or an argument was refused; also a ValueError
+            |-- SettingsError         the value of a setting was refused; also a ValueError
             |     `-- UnknownSetting  there is no setting of that name
             `-- JobFailed             a job did not complete, and its value was asked for
 
-Errors that belong to one module (an illegal transition of a job, a damaged journal) derive from HsmError there.
-An error's data are its attributes; its text is one line for a person.
+Errors that belong to one module (an illegal transition of a job, a damaged journal) derive from
+HsmError there. An error's data are its attributes; its text is one line for a person.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class SettingsError(HsmError, ValueError):
     Attributes:
         key: the name of the setting, argument or file.
         value: what was given.
-        origin: where it came from, so that a person finds it: "environment variable HSM_LOCAL_TIMEOUT".
+        origin: where it came from, for a person to find: "environment variable HSM_LOCAL_TIMEOUT".
         allowed: what may be given instead, worded to follow "must be".
         hint: one more remark, often empty.
     """
 
     def __init__(self, key: str, value: object, origin: str, allowed: str, hint: str = "") -> None:
-        # All of it becomes `args`: so the error survives being pickled on its way between processes.
+        # All of it becomes `args`: so the error survives a pickle on its way between processes.
         super().__init__(key, value, origin, allowed, hint)
         self.key = key
         self.value = value
@@ -97,7 +97,7 @@ class JobFailed(HsmError):
 
 
 class _Short(reprlib.Repr):
-    """Shows a value in a few words, whatever it is: a whole file's content, or a structure without end."""
+    """Shows a value in a few words, be it a whole file or a structure without end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,5 +116,5 @@ _short = _Short().repr
 
 
 def _one_line(text: str) -> str:
-    """`text` with what does not print (line breaks, lone surrogates of a file's name) written as escapes."""
+    """`text` with escapes for what does not print: line breaks, lone surrogates in file names."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

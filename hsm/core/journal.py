@@ -170,18 +170,26 @@ class Journal:
         paths: the sweep's paths; its directories are made.
         sweep_id: the sweep's id.
         settings: JSON-able settings for the first line.
+        lock: the lock on ``paths.lock``, if the caller holds it already; released by `close`.
 
     Raises:
         SweepInUse: another live launcher writes this journal.
     """
 
-    def __init__(self, paths: SweepPaths, sweep_id: str, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        paths: SweepPaths,
+        sweep_id: str,
+        settings: Mapping[str, Any],
+        *,
+        lock: LockFile | None = None,
+    ) -> None:
         self.paths = paths
         self.sweep_id = sweep_id
         self._mutex = threading.Lock()
         paths.create()
         try:
-            self._lock = LockFile(paths.lock)
+            self._lock = LockFile(paths.lock) if lock is None else lock
         except Locked as error:
             raise SweepInUse(f"{paths.sweep_dir} is in use by {error.owner}") from error
         try:

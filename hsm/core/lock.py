@@ -12,7 +12,11 @@ import fcntl
 import os
 import socket
 import threading
+import time
 from pathlib import Path
+
+#: Seconds.
+_READERS_PATIENCE = 0.1
 
 _held: set[tuple[int, int]] = set()  # (device, inode) of every lock file that this process holds
 _mutex = threading.Lock()
@@ -47,7 +51,7 @@ class LockFile:
                 raise Locked("this process")
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
-                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock_patiently(self._fd)
             except OSError as error:
                 owner = os.pread(self._fd, 200, 0).decode(errors="replace")
                 os.close(self._fd)
@@ -64,6 +68,19 @@ class LockFile:
                 _held.discard(self._key)
                 os.close(self._fd)
                 self._fd = -1
+
+
+def _lock_patiently(fd: int) -> None:
+    """Lock the file; a reader that only looks, in `is_locked`, is over in no time. Raises OSError."""
+    deadline = time.monotonic() + _READERS_PATIENCE
+    while True:
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.005)
 
 
 def is_locked(path: Path) -> bool:

@@ -41,14 +41,18 @@ class SweepPaths:
         return self.sweep_dir / str(num)
 
     def set_aside(self) -> Path | None:
-        """Move the record of an earlier sweep in this directory to ``.hsm.1``, ``.hsm.2``, …
+        """Move the record of an earlier sweep here to ``.hsm.1``, or ``.hsm.2`` and so on.
 
-        Returns where it went, or None if there was none.
+        The lock stays: whoever sets a record aside should hold it. Returns where the record went,
+        None if there was none.
         """
         if not self.journal.exists():
             return None
         number = 1
         while (target := self.sweep_dir / f".hsm.{number}").exists():
             number += 1
-        self.hsm_dir.rename(target)
+        target.mkdir()
+        for path in (self.logs, self.results, self.journal):
+            if path.exists():
+                path.rename(target / path.name)
         return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import pickle
 import sys
@@ -27,6 +28,8 @@ from hsm.core.local import LocalComputeSource
 from hsm.core.local.compute_source import JobSpec
 from hsm.core.local.interrupts import Interrupts
 from hsm.core.local.report import RemoteError
+from hsm.core.lock import Locked, LockFile
+from hsm.core.parameters import to_override
 from hsm.core.paths import SweepPaths
 from hsm.core.sweep_id import new_sweep_id
 from hsm.display import make_display
@@ -45,12 +48,13 @@ class LauncherError(ConfigCompositionException):
 
 def set_up(launcher: HsmLocalLauncher) -> None:
     """Check the launcher's settings and freeze the app's config files. Raises LauncherError."""
-    assert launcher.hydra_context is not None
+    assert launcher.config is not None and launcher.hydra_context is not None
     try:
         launcher.conf = validated(launcher.settings)
     except HsmError as error:
         raise LauncherError(str(error)) from None
     freeze(launcher.hydra_context.config_loader)
+    launcher.lock = _claim_sweep_dir(launcher.config)
 
 
 def launch(
@@ -74,7 +78,6 @@ def launch(
     assert config is not None and context is not None and launcher.task_function is not None
     _configure_log(config, context)
     paths = SweepPaths(str(config.hydra.sweep.dir))
-    paths.sweep_dir.mkdir(parents=True, exist_ok=True)
     try:
         if launcher.sweep_id is None:
             _set_aside_earlier_sweep(paths)
@@ -102,9 +105,11 @@ def _run(
         title=sweep_id,
     )
     source.observers.append(display)
-    with Interrupts().caught() as interrupts, source, display:
-        job_ids = source.submit(specs, sweep_id, paths.sweep_dir, function=job)
-        signum = interrupts.wait(source, job_ids)
+    with Interrupts().caught() as interrupts, source:
+        lock, launcher.lock = launcher.lock, None
+        job_ids = source.submit(specs, sweep_id, paths.sweep_dir, function=job, lock=lock)
+        with display:  # Not before: it has a thread, and the jobs' server is forked by `submit`.
+            signum = interrupts.wait(source, job_ids)
     display.summary()
     if signum is not None:
         _say_interrupted(signum, source.jobs(), paths)
@@ -123,6 +128,31 @@ def _configure_log(config: DictConfig, context: HydraContext) -> None:
     if hasattr(context, "execution_whitelist"):  # Hydra 1.4
         options["execution_whitelist"] = context.execution_whitelist
     configure_log(config.hydra.hydra_logging, config.hydra.verbose, **options)
+
+
+def _claim_sweep_dir(config: DictConfig) -> LockFile:
+    """Lock the sweep's directory, or the first free one beside it.
+
+    Hydra names sweeps by the second; of two that start in the same one, the second gets another
+    directory, and its sweeper and its jobs are told so.
+    """
+    asked = str(config.hydra.sweep.dir)
+    for number in itertools.count(1):
+        directory = asked if number == 1 else f"{asked}-{number}"
+        paths = SweepPaths(directory)
+        try:
+            paths.create()
+            lock = LockFile(paths.lock)
+        except Locked as error:
+            log.info("%s is in use by %s", directory, error.owner)
+            continue
+        except OSError as error:
+            raise LauncherError(f"hydra.sweep.dir: cannot write {paths.hsm_dir}: {error.strerror}") from None
+        if number > 1:
+            config.hydra.sweep.dir = directory
+            config.hydra.overrides.hydra.append(to_override("hydra.sweep.dir", directory))
+        return lock
+    raise AssertionError("unreachable")
 
 
 def _set_aside_earlier_sweep(paths: SweepPaths) -> None:

@@ -1,7 +1,7 @@
 """What `config` registers with Hydra and OmegaConf.
 
-Apart from it because Hydra 1.3 runs the code of the modules that it discovers at every scan anew, the first time
-before they are in sys.modules; here classes and functions keep one identity, so they can be pickled.
+Apart from it because Hydra 1.3 runs the modules that it discovers anew at every scan, and the first
+time before they are in sys.modules, which dataclasses need. Here they keep one identity.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class HsmLocalLauncherConf(LocalConf):
 
 
 def setting(name: str) -> Any:
-    """The resolver ``${hsm_local:NAME}``: what setting NAME is as long as no override says otherwise.
+    """The resolver ``${hsm_local:NAME}``: what setting NAME is if no override says otherwise.
 
-    A bad value in hsm.yaml or in the environment must not break an app that only composes or shows its config: there
-    it gives the built-in value, and `config.validated`, which a sweep calls before it starts, refuses it.
+    A bad value in hsm.yaml or in the environment must not break an app that only shows its config:
+    there this gives the built-in value, and `config.validated` refuses it before a sweep starts.
     """
     from hsm.core.config import SETTINGS, resolve_local
     from hsm.core.errors import SettingsError, UnknownSetting
@@ -60,7 +60,7 @@ def register() -> None:
 
 
 def _register_resolver() -> None:
-    # OmegaConf 2.4 deprecates the old name; before 2.4 the new name is that of an even older function.
+    # OmegaConf 2.4 deprecates the first name; before 2.4 the second is that of an older function.
     version = tuple(int(part) for part in omegaconf.__version__.split(".")[:2])
     name = "register_new_resolver" if version < (2, 4) else "register_resolver"
     getattr(OmegaConf, name)(RESOLVER, setting)

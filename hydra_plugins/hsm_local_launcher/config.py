@@ -1,7 +1,8 @@
 """The config behind ``hydra/launcher=hsm_local``.
 
-Its fields are those of LocalConf, flat below hydra.launcher. One that nobody overrides is an interpolation that follows
-hsm's own rule (hsm.yaml, environment, built-in): so ``--cfg hydra --resolve`` shows the values that a sweep will have.
+Its fields are those of LocalConf, flat below hydra.launcher. One that nobody overrides is an
+interpolation that follows hsm's own rule (hsm.yaml, environment, built-in): so ``--cfg hydra
+--resolve`` shows the values that a sweep will have.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 class HsmLocalRegistration(SearchPathPlugin):
     """Registers the launcher whenever Hydra starts anew in this process.
 
-    By then somebody may have cleared OmegaConf's resolvers or put back Hydra's singletons, and this module's own
-    call of `register` happens only once.
+    By then somebody may have cleared OmegaConf's resolvers or put back Hydra's singletons, and this
+    module's own call of `register` may have happened before.
     """
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:

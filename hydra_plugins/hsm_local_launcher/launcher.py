@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from hsm.core.config import LocalConf
+    from hsm.core.lock import LockFile
 
 
 class HsmLocalLauncher(Launcher):
@@ -29,6 +30,8 @@ class HsmLocalLauncher(Launcher):
         self.config: DictConfig | None = None
         self.hydra_context: HydraContext | None = None
         self.task_function: TaskFunction | None = None
+        #: The lock on the sweep's directory, from `setup` to the first `launch`.
+        self.lock: LockFile | None = None
         #: The id of the sweep whose batches this launcher has begun to launch.
         self.sweep_id: str | None = None
 

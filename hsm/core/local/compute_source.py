@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from hsm.core.local.servers import Servers, Work
 from hsm.core.local.start_method import OWN_THREADS
 from hsm.core.local.supervisor import Supervisor
 from hsm.core.local.usage import UsageSampler
+from hsm.core.lock import LockFile
 from hsm.core.paths import SweepPaths
 
 
@@ -196,8 +198,13 @@ class LocalComputeSource(ComputeSource):
         *,
         function: Callable[[Any], Any] | None = None,
         command: Sequence[str] | None = None,
+        lock: LockFile | None = None,
     ) -> list[str]:
-        """As `submit_jobs`, for jobs that the caller has numbered and described."""
+        """As `submit_jobs`, for jobs that the caller has numbered and described.
+
+        Args:
+            lock: the sweep directory's, if the caller holds it; the source releases it.
+        """
         _check_work(function, command)
         with self._mutex:
             stopped = self._ledger.stopped
@@ -208,7 +215,7 @@ class LocalComputeSource(ComputeSource):
             # First of all, as a function's server is forked from here and there should be no
             # threads yet.
             work = self._servers.prepare(function, tuple(command) if command is not None else None)
-            state = self._sweep(sweep_id, SweepPaths(sweep_dir))
+            state = self._sweep(sweep_id, SweepPaths(sweep_dir), lock)
             handles = [self._handle(spec, sweep_id, state, work) for spec in specs]
             state.journal.submit(handle.job for handle in handles)
         self._ledger.add(handles)
@@ -217,12 +224,13 @@ class LocalComputeSource(ComputeSource):
             handle.future = self._pool.submit(self._supervisor.run, handle)
         return [handle.job.job_id for handle in handles]
 
-    def _sweep(self, sweep_id: str, paths: SweepPaths) -> _SweepState:
+    def _sweep(
+        self, sweep_id: str, paths: SweepPaths, lock: LockFile | None
+    ) -> _SweepState:
         state = self._sweeps.get(paths.sweep_dir)
         if state is None:
-            journal = Journal(
-                paths, sweep_id, {**asdict(self.conf), "start_method": str(self.conf.start_method)}
-            )
+            settings = {name: _plain(value) for name, value in asdict(self.conf).items()}
+            journal = Journal(paths, sweep_id, settings, lock=lock)
             state = self._sweeps[paths.sweep_dir] = _SweepState(journal)
         elif state.journal.sweep_id != sweep_id:
             raise HsmError(
@@ -364,6 +372,10 @@ class LocalComputeSource(ComputeSource):
 
     def _tell_output(self, job: Job, stream: str, line: str) -> None:
         self._tell("job_output", job, stream, line)
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value
 
 
 def label_of(params: Mapping[str, Any]) -> str:

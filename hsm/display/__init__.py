@@ -1,0 +1,74 @@
+"""What a person sees of a sweep, in its own process or, from a journal's replay, in another.
+
+    source or replay --events--> Display: Counts --+--> PlainDisplay   lines
+                     --running()-------------------+--> RichDisplay    one live view
+
+`progress` is one of
+
+    rich   a bar, a row per running job, failures as they happen; redrawn in place
+    plain  one line per start and end, for files and simple terminals
+    none   nothing at all, but the jobs' output if show_output is set
+    auto   rich on a terminal that can, else plain
+
+rich, the library, is imported only if it is used.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TextIO
+
+from hsm.core.compute_source import RunningJob
+from hsm.core.errors import SettingsError
+from hsm.core.paths import SweepPaths
+from hsm.display.base import Display
+from hsm.display.plain_display import NoDisplay, PlainDisplay
+from hsm.display.stream import SafeStream
+
+__all__ = ["PROGRESS", "Display", "make_display"]
+
+PROGRESS = ("auto", "rich", "plain", "none")
+
+
+def make_display(
+    progress: str,
+    *,
+    show_output: bool,
+    paths: SweepPaths,
+    running: Callable[[], Sequence[RunningJob]],
+    title: str = "",
+    stream: TextIO | None = None,
+) -> Display:
+    """A display of the kind that `progress` names.
+
+    Args:
+        progress: one of `PROGRESS`.
+        show_output: whether to show every line that jobs print, as ``[3] text``.
+        paths: where the sweep lies.
+        running: gives what is to be seen of the jobs that run now; called some times a second, from
+            a thread of the display's own, while there is a live view.
+        title: names the sweep; may be empty.
+        stream: where to write; stdout by default.
+
+    Raises:
+        SettingsError: `progress` is none of them.
+    """
+    if progress not in PROGRESS:
+        raise SettingsError("progress", progress, "argument", f"one of {', '.join(PROGRESS)}")
+    out = SafeStream(sys.stdout if stream is None else stream)
+    if progress == "auto":
+        progress = "rich" if out.isatty() and _can_redraw() else "plain"
+    kind: type[Display]
+    if progress == "rich":
+        from hsm.display.rich_display import RichDisplay
+
+        kind = RichDisplay
+    else:
+        kind = PlainDisplay if progress == "plain" else NoDisplay
+    return kind(paths, running, title=title, stream=out, show_output=show_output)
+
+
+def _can_redraw() -> bool:
+    return os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")

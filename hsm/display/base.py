@@ -1,0 +1,126 @@
+"""What every display has in common: it keeps count of a sweep, and never troubles who tells it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TextIO, TypeVar
+
+from hsm.core.compute_source import RunningJob, SweepObserver
+from hsm.core.job import Job
+from hsm.core.paths import SweepPaths
+from hsm.display import report
+from hsm.display.counts import Counts
+from hsm.display.stream import SafeStream
+from hsm.display.text import clean
+
+_log = logging.getLogger(__name__)
+_Display = TypeVar("_Display", bound="Display")
+
+
+class Display(SweepObserver):
+    """Shows a sweep to a person; this one shows the end's summary only, and the others build on it.
+
+    A context manager: what is live lives inside the block, and the terminal is as before at its
+    end. The block may be entered again. Every method may be called from any thread, before, inside
+    and after the block, and raises nothing. The state that a job has at `jobs_submitted` is taken
+    as it is, without a word: so a display joins a sweep that has been running for a while.
+
+    Args:
+        paths: where the sweep lies.
+        running: gives what is to be seen of the jobs that run now.
+        title: names the sweep; may be empty.
+        stream: where to write; the process's stdout by default.
+        show_output: whether the jobs' output is shown as well.
+    """
+
+    def __init__(
+        self,
+        paths: SweepPaths,
+        running: Callable[[], Sequence[RunningJob]],
+        *,
+        title: str = "",
+        stream: TextIO | SafeStream | None = None,
+        show_output: bool = False,
+    ) -> None:
+        self.paths = paths
+        self.title = clean(title)
+        self.counts = Counts()
+        self.stream = stream if isinstance(stream, SafeStream) else SafeStream(stream)
+        self.show_output = show_output
+        self._running = running
+        # Reentrant: a signal handler that has something to say may interrupt its holder.
+        self._lock = threading.RLock()
+
+    def __enter__(self: _Display) -> _Display:
+        with shielded():
+            self._start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with shielded():
+            self._stop()
+
+    def jobs_submitted(self, jobs: Sequence[Job]) -> None:
+        with shielded(), self._lock:
+            self.counts.submitted(jobs, time.time())
+
+    def job_started(self, job: Job) -> None:
+        with shielded(), self._lock:
+            self.counts.started(job)
+            self._show_start(job)
+
+    def job_output(self, job: Job, stream: str, line: str) -> None:
+        if self.show_output:
+            with shielded():
+                self._show_output(job, stream, clean(line))
+
+    def job_ended(self, job: Job) -> None:
+        with shielded(), self._lock:
+            self.counts.ended_now(job)
+            self._show_end(job)
+
+    def message(self, text: str) -> None:
+        with shielded():
+            self._show_message(clean(text))
+
+    def summary(self) -> None:
+        """Print what became of the sweep: counts by state, times, where results and logs are."""
+        with shielded():
+            with self._lock:
+                lines = report.summary(self.counts, self.paths, self.title, time.time())
+            self._show_summary(lines)
+
+    # What a kind of display does about it. Starts and ends arrive one at a time.
+
+    def _start(self) -> None: ...
+
+    def _stop(self) -> None: ...
+
+    def _show_start(self, job: Job) -> None: ...
+
+    def _show_output(self, job: Job, stream: str, line: str) -> None: ...
+
+    def _show_end(self, job: Job) -> None: ...
+
+    def _show_message(self, text: str) -> None: ...
+
+    def _show_summary(self, lines: Sequence[str]) -> None: ...
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Keep what goes wrong inside from the caller: no sweep fails because it cannot be shown."""
+    try:
+        yield
+    except Exception:
+        _log.debug("the display of the sweep failed", exc_info=True)

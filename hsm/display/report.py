@@ -1,0 +1,90 @@
+"""What is said about a job and about a sweep, in words that every display prints in its way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hsm.core.job import Job, JobState
+from hsm.core.paths import SweepPaths
+from hsm.display.counts import Counts
+from hsm.display.tail import last_lines
+from hsm.display.text import clean, shorten, span
+
+_LONGEST = 300
+_TAIL_LINES = 10
+
+
+def started(job: Job) -> str:
+    """``job 3 started (lr=0.1)``."""
+    attempt = job.attempt
+    again = f", attempt {attempt.number}" if attempt and attempt.number > 1 else ""
+    return f"job {job.num} started{again}{label(job)}"
+
+
+def ended(job: Job) -> str:
+    """``job 3 FAILED after 12 s: exit code 3 (lr=0.1)``."""
+    return outcome(job) + label(job)
+
+
+def outcome(job: Job) -> str:
+    """``job 3 FAILED after 12 s: exit code 3``."""
+    text = f"job {job.num} {job.state}"
+    if job.duration is not None:
+        text += f" after {span(job.duration)}"
+    ending = shorten(clean(job.ending()), _LONGEST)
+    if ending.upper() not in ("", job.state):
+        text += f": {ending}"
+    return text
+
+
+def label(job: Job) -> str:
+    """The job's label in brackets, with a space before it; nothing if it has none."""
+    return f" ({shorten(clean(job.label), _LONGEST)})" if job.label else ""
+
+
+def failure_details(job: Job, paths: SweepPaths) -> list[str]:
+    """The last lines of a failed job's stderr, and where all of it is."""
+    log = paths.stderr(job.num)
+    return [*last_lines(log, _TAIL_LINES), f"log: {clean(str(_from_here(log)))}"]
+
+
+def summary(counts: Counts, paths: SweepPaths, title: str, now: float) -> list[str]:
+    """The end of a sweep: what became of its jobs, how long it took and where everything is."""
+    states = [
+        f"{count} {state.lower().replace('_', ' ')}"
+        for state in (
+            JobState.COMPLETED,
+            JobState.FAILED,
+            JobState.TIMEOUT,
+            JobState.OUT_OF_MEMORY,
+            JobState.CANCELLED,
+            JobState.RUNNING,
+            JobState.PENDING,
+        )
+        if (count := counts.by_state[state])
+    ]
+    jobs = "1 job" if counts.total == 1 else f"{counts.total} jobs"
+    head = f"{title}: " if title else ""
+    lines = [f"{head}{jobs}: {', '.join(states)}" if states else f"{head}no jobs"]
+    if counts.failed_jobs:
+        more = counts.failed - len(counts.failed_jobs)
+        names = " ".join(map(str, sorted(counts.failed_jobs))) + (
+            f" and {more} more" if more else ""
+        )
+        lines.append(f"did not complete: {names}")
+    wall = counts.wall_seconds(now)
+    times = f"wall time {span(wall)}, sum of job times {span(counts.job_seconds)}"
+    if wall > 0 and counts.ended > 1:
+        times += f" (speed-up {counts.job_seconds / wall:.1f})"
+    lines.append(times)
+    lines.append(f"results: {clean(str(_from_here(paths.sweep_dir)))}")
+    lines.append(f"logs:    {clean(str(_from_here(paths.logs)))}")
+    return lines
+
+
+def _from_here(path: Path) -> Path:
+    """`path` as one would type it: relative if it is below the current directory."""
+    try:
+        return path.relative_to(Path.cwd())
+    except (OSError, ValueError):  # the current directory was removed, or is elsewhere
+        return path

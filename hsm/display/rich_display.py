@@ -1,0 +1,306 @@
+"""The live display: what fails or is printed scrolls by above, and what runs now is redrawn below.
+
+    any thread --lines, failed jobs--> queue --+
+                                               |--> refresher: print the queue, redraw the view
+    Counts, running() -------------------------+
+
+Those who report events only ever queue; files are read and the terminal is written by one thread,
+the refresher, some times a second. So a thousand events a second cost a few redraws.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TextIO, cast
+from weakref import WeakSet
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.segment import Segment
+
+from hsm.core.compute_source import RunningJob
+from hsm.core.job import Job
+from hsm.core.paths import SweepPaths
+from hsm.display import report
+from hsm.display.base import Display, shielded
+from hsm.display.counts import FAILURES
+from hsm.display.rich_view import BOLD, BOLD_RED, CYAN, DIM, YELLOW, Line, LiveView
+from hsm.display.stream import SafeStream
+
+_INTERVAL = 0.25
+"""Seconds between two redraws."""
+
+_LONGEST_INTERVAL = 2.0
+_SHARE = 0.05
+"""Of a core that drawing may take: where it costs more (many rows) it is done less often."""
+
+_QUEUE_LIMIT = 4 << 20
+"""Characters of output that may wait to be printed; who has more waits, as any writer does."""
+
+_MOST_DETAILS = 5
+"""Failures of one redraw that are shown in full: if all jobs fail at once, the first tell why."""
+
+_live_displays: WeakSet[RichDisplay] = WeakSet()
+
+
+class RichDisplay(Display):
+    """See the module. Outside of its block nothing is live, and what is to be said is said at once.
+
+    `job_output` blocks while too much waits for a terminal that is too slow; nothing else does.
+
+    Args:
+        console: where to draw, instead of on `stream`.
+    """
+
+    def __init__(
+        self,
+        paths: SweepPaths,
+        running: Callable[[], Sequence[RunningJob]],
+        *,
+        title: str = "",
+        stream: TextIO | SafeStream | None = None,
+        show_output: bool = False,
+        console: Console | None = None,
+    ) -> None:
+        super().__init__(paths, running, title=title, stream=stream, show_output=show_output)
+        self._console = console or Console(
+            file=cast("TextIO", self.stream),
+            force_terminal=True,
+            force_jupyter=False,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+        # Held while drawing; self._lock is never taken under it.
+        self._drawing = threading.RLock()
+        self._live: Live | None = None
+        self._latest = _Latest()
+        self._last_running: Sequence[RunningJob] = ()
+        self._redirection: _Redirection | None = None
+        self._restore = ExitStack()
+        # Guards the rest, and tells of its changes. A job stands for the words on its failure.
+        self._changed = threading.Condition()
+        self._queue: deque[Line | Job] = deque()
+        self._queued_output = 0
+        self._refresher: threading.Thread | None = None
+        self._stopping = False
+
+    def _show_output(self, job: Job, stream: str, line: str) -> None:
+        style = YELLOW if stream == "stderr" else CYAN
+        self._put([(f"[{job.num}] ", style), (line, None)], len(line) + 50)
+
+    def _show_end(self, job: Job) -> None:
+        if job.state in FAILURES:
+            self._put(job)
+
+    def _show_message(self, text: str) -> None:
+        self._put([(text, YELLOW)])
+
+    def _show_summary(self, lines: Sequence[str]) -> None:
+        for number, line in enumerate(lines):
+            self._put([(line, None if number else BOLD)])
+
+    def _put(self, item: Line | Job, size: int = 0) -> None:
+        """Have `item` printed above the view; output has a `size`, and waits for room."""
+        with self._changed:
+            if size:
+                self._changed.wait_for(self._has_room)
+            self._queue.append(item)
+            self._queued_output += size
+            if self._queued_output > _QUEUE_LIMIT // 2:
+                self._changed.notify_all()
+            live = self._refresher is not None
+        if not live:
+            self._draw()
+
+    def _has_room(self) -> bool:
+        return self._refresher is None or self._queued_output < _QUEUE_LIMIT
+
+    def _start(self) -> None:
+        if self._refresher is not None:
+            return
+        live = Live(
+            self._latest,
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            vertical_overflow="crop",
+            # What others print on the terminal goes above the view; what goes elsewhere stays.
+            redirect_stdout=_is_terminal(sys.stdout),
+            redirect_stderr=_is_terminal(sys.stderr),
+        )
+        before = sys.stdout, sys.stderr
+        # Last of all, whatever went wrong until then: a terminal without a cursor is of no use.
+        self._restore.callback(self._console.show_cursor, True)
+        self._restore.callback(live.stop)
+        live.start()
+        self._redirection = _Redirection(before)
+        self._restore.callback(self._redirection.undo)
+        self._live = live
+        _live_displays.add(self)
+        self._stopping = False
+        self._refresher = threading.Thread(target=self._refresh, name="hsm-display", daemon=True)
+        self._refresher.start()
+
+    def _stop(self) -> None:
+        refresher = self._refresher
+        try:
+            with self._changed:
+                self._stopping = True
+                self._changed.notify_all()
+            if refresher is not None:
+                refresher.join()
+        finally:
+            with self._drawing:
+                self._live = None
+                self._restore.close()
+            _live_displays.discard(self)
+            with self._changed:
+                self._refresher = None
+                self._changed.notify_all()
+            self._draw()
+
+    def _forget(self) -> None:
+        """This is a child that was forked while the display was live: its screen is not ours.
+
+        Nor is the refresher here, who may have held any of the locks.
+        """
+        self.stream.drop()
+        self._restore.pop_all()
+        if self._redirection is not None:
+            self._redirection.undo()
+
+    def _refresh(self) -> None:
+        """The refresher: draw until told to stop, sooner if much output waits."""
+        pause = _INTERVAL
+        while not self._stopping:
+            with self._changed:
+                self._changed.wait_for(self._is_urgent, pause)
+            began = time.thread_time()
+            with shielded():
+                self._draw()
+            pause = min(max(_INTERVAL, (time.thread_time() - began) / _SHARE), _LONGEST_INTERVAL)
+
+    def _is_urgent(self) -> bool:
+        return self._stopping or self._queued_output > _QUEUE_LIMIT // 2
+
+    def _draw(self) -> None:
+        """Print what waits and, if live, redraw the view."""
+        view = self._view() if self._live is not None else None
+        with self._drawing:
+            with self._changed:
+                items = list(self._queue)
+                self._queue.clear()
+                self._queued_output = 0
+                self._changed.notify_all()
+            if view is not None:
+                self._latest.view = view
+            if items:
+                # In one go, after which rich draws the view again. Uncut, for the terminal to wrap:
+                # so a long line that is copied from it is still one.
+                self._console.print(_Lines(list(self._lines(items))), crop=False, end="")
+            elif self._live is not None:
+                self._live.refresh()
+
+    def _view(self) -> LiveView:
+        try:
+            self._last_running = sorted(self._running(), key=lambda job: job.num)
+        except Exception:
+            logging.getLogger(__name__).debug("cannot tell what runs", exc_info=True)
+        running = self._last_running
+        now = time.time()
+        with self._lock:
+            counts = self.counts
+            eta = counts.eta([job.elapsed for job in running], now)
+            return LiveView(
+                self.title, dict(counts.by_state), counts.wall_seconds(now), eta, running
+            )
+
+    def _lines(self, items: Sequence[Line | Job]) -> Iterator[Line]:
+        details = 0
+        for item in items:
+            if not isinstance(item, Job):
+                yield item
+                continue
+            yield [(report.outcome(item), BOLD_RED), (report.label(item), BOLD)]
+            details += 1
+            if details <= _MOST_DETAILS:
+                *tail, log = report.failure_details(item, self.paths)
+                for line in tail:
+                    yield [(f"    {line}", None)]
+                yield [(f"    {log}", DIM)]
+
+
+class _Latest:
+    """Renders the latest view: so rich has it at hand whenever anybody prints above it."""
+
+    view: LiveView | None = None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self.view is not None:
+            yield self.view
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Lines as they are, neither wrapped nor cut."""
+
+    lines: Sequence[Line]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        newline = Segment.line()
+        for line in self.lines:
+            for text, style in line:
+                yield Segment(text, style)
+            yield newline
+
+
+class _Redirection:
+    """Lets log handlers that write to some streams write to those that have taken their place.
+
+    They hold on to the stream that they were made with, past the one that rich puts into `sys`, and
+    would write right into the view.
+
+    Args:
+        before: `sys.stdout` and `sys.stderr` as they were; what is there now takes their place.
+    """
+
+    def __init__(self, before: tuple[TextIO, TextIO]) -> None:
+        self._before = before
+        self._moved: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
+        for handler in logging.getLogger().handlers:
+            if not isinstance(handler, logging.StreamHandler):
+                continue
+            for old, new in zip(before, (sys.stdout, sys.stderr), strict=True):
+                if handler.stream is old is not new:
+                    handler.stream = new
+                    self._moved.append((handler, old))
+
+    def undo(self) -> None:
+        # Assigned, not set with setStream: that flushes, which in a forked child may never return.
+        for handler, stream in self._moved:
+            handler.stream = stream
+        sys.stdout, sys.stderr = self._before
+
+
+def _forget_all() -> None:
+    for display in list(_live_displays):
+        display._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # closed
+        return False

@@ -1,0 +1,197 @@
+"""The live view as rich renders it, cut to fit the terminal.
+
+    digits ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━───────────── 37/50
+    35 done  2 failed  2 running  11 pending                      1:23  ETA 0:31
+     job overrides                 time    cpu   memory last output
+      37 lr=0.1 model=svm          0:12    99%  1.2 GiB epoch 3 loss 0.21
+      38 lr=0.1 model=forest       0:04   398%  340 MiB loading the data
+
+A bar, a line of counts and times, and a row per running job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
+from rich.style import Style
+
+from hsm.core.compute_source import RunningJob
+from hsm.core.job import JobState
+from hsm.display.counts import FAILURES
+from hsm.display.text import clean, clock, memory
+
+GREEN = Style(color="green")
+RED = Style(color="red")
+YELLOW = Style(color="yellow")
+CYAN = Style(color="cyan")
+BOLD = Style(bold=True)
+BOLD_RED = Style(color="red", bold=True)
+DIM = Style(dim=True)
+
+Span = tuple[str, "Style | None"]
+Line = list[Span]
+
+_GAP = " "
+_LEAST_TEXT = 8
+"""Cells below which a column of text is of no use to anybody."""
+
+_FIGURES = 6 + 8
+"""Cells of the columns for CPU and memory."""
+
+_WIDEST_HEAD = 100
+"""Cells of the bar and the counts: wider, the figures at both ends would lie too far apart."""
+
+
+@dataclass(frozen=True)
+class LiveView:
+    """One moment of a sweep, rendered in as many rows and columns as there are.
+
+    Attributes:
+        title: names the sweep; may be empty.
+        by_state: number of jobs in each state.
+        wall: seconds since the sweep began.
+        eta: seconds that it will take from now; None if unknown.
+        running: the jobs that run now.
+    """
+
+    title: str
+    by_state: Mapping[JobState, int]
+    wall: float
+    eta: float | None
+    running: Sequence[RunningJob]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        # One row stays free: rich needs it for the cursor when it takes the view away.
+        for line in self.lines(options.max_width, options.size.height - 1, options.ascii_only):
+            for text, style in line:
+                yield Segment(text, style)
+            yield Segment.line()
+
+    def lines(self, width: int, height: int, ascii_only: bool = False) -> Iterator[Line]:
+        """The view in at most `height` lines of at most `width` cells each."""
+        yield self._bar(min(width, _WIDEST_HEAD), ascii_only)
+        if height >= 2:
+            yield self._counts(min(width, _WIDEST_HEAD))
+        if height >= 4 and self.running:
+            yield from _Rows(self.running, width, ascii_only).lines(height - 2)
+
+    def _bar(self, width: int, ascii_only: bool) -> Line:
+        completed, failed = self.by_state[JobState.COMPLETED], _failed(self.by_state)
+        total = sum(self.by_state.values())
+        ended = completed + failed + self.by_state[JobState.CANCELLED]
+        figures = f" {ended}/{total}"
+        title = ""
+        if self.title:
+            title = _fit(self.title, min(cell_len(self.title), width // 3), ascii_only) + " "
+        cells = width - cell_len(title) - len(figures)
+        if cells < 1:
+            return [(set_cell_size(figures.strip(), width), BOLD)]
+        green, red, yellow = (
+            cells * count // max(1, total) for count in (completed, completed + failed, ended)
+        )
+        if failed and red == green:
+            # A single failure among thousands of jobs is seen.
+            red = min(cells, green + 1)
+            green, yellow = red - 1, max(red, yellow)
+        full, empty = ("#", "-") if ascii_only else ("━", "─")
+        return [
+            (title, BOLD),
+            (full * green, GREEN),
+            (full * (red - green), RED),
+            (full * (yellow - red), YELLOW),
+            (empty * (cells - yellow), DIM),
+            (figures, BOLD),
+        ]
+
+    def _counts(self, width: int) -> Line:
+        count = self.by_state
+        failed = _failed(count)
+        parts: Line = [(f"{count[JobState.COMPLETED]} done", GREEN)]
+        parts.append((f"{failed} failed", BOLD_RED if failed else DIM))
+        if count[JobState.CANCELLED]:
+            parts.append((f"{count[JobState.CANCELLED]} cancelled", YELLOW))
+        parts.append((f"{count[JobState.RUNNING]} running", CYAN))
+        if count[JobState.PENDING]:
+            parts.append((f"{count[JobState.PENDING]} pending", None))
+        times = clock(self.wall) + ("" if self.eta is None else f"  ETA {clock(self.eta)}")
+        line: Line = []
+        room = width - len(times)
+        for text, style in parts:
+            if len(text) + 2 > room:
+                break
+            line += [(text, style), ("  ", None)]
+            room -= len(text) + 2
+        return [*line, (" " * room, None), (set_cell_size(times, min(width, len(times))), BOLD)]
+
+
+class _Rows:
+    """The table of running jobs; its columns are laid out once for all of its rows."""
+
+    def __init__(self, running: Sequence[RunningJob], width: int, ascii_only: bool) -> None:
+        self._running = running
+        self._ascii_only = ascii_only
+        self._num = max(3, *(len(str(job.num)) for job in running))
+        self._time = max(6, *(len(clock(job.elapsed)) for job in running))
+        self._labels = [clean(job.label) for job in running]
+        rest = width - (self._num + self._time + 4 * len(_GAP) + _FIGURES + 1)
+        self._figures = rest >= _LEAST_TEXT
+        if not self._figures:
+            rest = width - (self._num + self._time + 2 * len(_GAP) + 1)
+        # Labels tell the jobs apart: they get what they need, but on a narrow terminal half of it.
+        longest = max(len("overrides"), *map(cell_len, self._labels))
+        self._label = max(0, min(longest, max(rest // 2, rest - 60)))
+        self._output = rest - self._label - len(_GAP)
+        if self._output < _LEAST_TEXT:
+            self._label, self._output = max(0, rest), 0
+        self._width = width
+
+    def lines(self, height: int) -> Iterator[Line]:
+        """The table in at most `height` lines, of which it needs at least 2."""
+        fitting = min(len(self._running), height - 1)
+        if fitting < len(self._running):
+            fitting -= 1
+        head = self._line("job", "overrides", "time", "cpu", "memory", "last output")
+        yield [("".join(text for text, _ in head), DIM)]
+        for job, label in zip(self._running[:fitting], self._labels, strict=False):
+            yield self._line(
+                str(job.num),
+                label,
+                clock(job.elapsed),
+                "" if job.cpu_percent is None else f"{job.cpu_percent:.0f}%",
+                "" if job.memory is None else memory(job.memory),
+                clean(job.last_line),
+            )
+        if fitting < len(self._running):
+            more = f"{'+':>{self._num + 1}}{len(self._running) - fitting} more running"
+            yield [(set_cell_size(more, min(self._width, len(more))), DIM)]
+
+    def _line(self, num: str, label: str, elapsed: str, cpu: str, used: str, output: str) -> Line:
+        line: Line = [
+            (f"{num:>{self._num + 1}}{_GAP}", CYAN),
+            (_fit(label, self._label, self._ascii_only), None),
+            (f"{_GAP}{elapsed:>{self._time}}", None),
+        ]
+        if self._figures:
+            line.append((f"{_GAP}{cpu:>6}{_GAP}{used:>8}", None))
+        if self._output:
+            text = _fit(output, self._output, self._ascii_only).rstrip()
+            line.append((f"{_GAP}{text}", DIM))
+        return line
+
+
+def _failed(by_state: Mapping[JobState, int]) -> int:
+    return sum(by_state[state] for state in FAILURES)
+
+
+def _fit(text: str, width: int, ascii_only: bool) -> str:
+    """`text` in exactly `width` cells, with an ellipsis where some of it is left out."""
+    if width < 1:
+        return ""
+    if cell_len(text) <= width:
+        return set_cell_size(text, width)
+    mark = "~" if ascii_only else "…"
+    return set_cell_size(text, width - 1) + mark

@@ -1,0 +1,35 @@
+"""The last lines of a file that may be of any size and hold anything."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hsm.display.text import clean, shorten
+
+_LONGEST_LINE = 500
+"""Characters of a line that are shown: a message fits, and a dump does not fill the screen."""
+
+
+def last_lines(path: Path, count: int = 10, max_bytes: int = 65536) -> list[str]:
+    """The last `count` lines of the file at `path`, fit to be printed (see `clean`).
+
+    At most the last `max_bytes` bytes are read. Empty lines at the end do not count. A file that
+    cannot be read has no lines.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            # One byte more than is shown tells whether the first line is whole.
+            file.seek(max(0, size - max_bytes - 1))
+            data = file.read(max_bytes + 1)
+    except OSError:
+        return []
+    if size > max_bytes:
+        first, newline, rest = data.partition(b"\n")
+        # A single line that fills all of it, such as a progress bar's, is better shown in part than
+        # not at all.
+        data = rest if newline and rest.strip() else first[1:]
+    text = data.decode("utf-8", "replace").rstrip()
+    lines = text.split("\n")[-count:] if text else []
+    return [shorten(clean(line).rstrip(), _LONGEST_LINE) for line in lines]
