@@ -1,5 +1,4 @@
-"""hsm runs the jobs of a parameter sweep on this machine, each in a fresh process of its own, and
-never loses one.
+"""hsm runs the jobs of a parameter sweep, each in a fresh process of its own, and never loses one.
 
 The public names are imported when they are first used (PEP 562): `import hsm` itself costs next to
 nothing.
@@ -11,13 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hsm._version import __version__
+from hsm.core.display_hook import SweepDisplay, set_display_factory
 
 if TYPE_CHECKING:
     from hsm.core.compute_source import ComputeSource, SweepObserver
     from hsm.core.errors import HsmError, JobFailed, SettingsError
     from hsm.core.job import Attempt, Job, JobState
+    from hsm.core.job_manager import JobManager
     from hsm.core.journal import Sweep, read_sweep
-    from hsm.core.local import LocalComputeSource
+    from hsm.core.local import LocalComputeSource, LocalManager
+    from hsm.core.results import Results, collect_results
 
 _HOMES = {
     "Attempt": "hsm.core.job",
@@ -25,11 +27,15 @@ _HOMES = {
     "HsmError": "hsm.core.errors",
     "Job": "hsm.core.job",
     "JobFailed": "hsm.core.errors",
+    "JobManager": "hsm.core.job_manager",
     "JobState": "hsm.core.job",
     "LocalComputeSource": "hsm.core.local",
+    "LocalManager": "hsm.core.local",
+    "Results": "hsm.core.results",
     "SettingsError": "hsm.core.errors",
     "Sweep": "hsm.core.journal",
     "SweepObserver": "hsm.core.compute_source",
+    "collect_results": "hsm.core.results",
     "read_sweep": "hsm.core.journal",
 }
 
@@ -39,14 +45,28 @@ __all__ = [
     "HsmError",
     "Job",
     "JobFailed",
+    "JobManager",
     "JobState",
     "LocalComputeSource",
+    "LocalManager",
+    "Results",
     "SettingsError",
     "Sweep",
     "SweepObserver",
     "__version__",
+    "collect_results",
     "read_sweep",
 ]
+
+
+def _make_display(*args: Any, **options: Any) -> SweepDisplay:
+    from hsm.display import make_display
+
+    return make_display(*args, **options)
+
+
+# The core shows progress, but may not know hsm.display: see `hsm.core.display_hook`.
+set_display_factory(_make_display)
 
 
 def __getattr__(name: str) -> Any:

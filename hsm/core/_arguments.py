@@ -67,7 +67,7 @@ def check_key(key: object, origin: str, hint: str = "") -> str:
     if isinstance(key, str) and (_KEY.fullmatch(key) or (key.strip("+~") and _hydra_takes(key))):
         return key
     if not isinstance(key, str):
-        hint = f"a {type(key).__name__} is not a text: put it in quotes"
+        hint = f"this is no text but of type {type(key).__name__}: put it in quotes"
     raise SettingsError("a key", key, origin, _KEY_ALLOWED, hint)
 
 

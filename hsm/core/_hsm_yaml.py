@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hsm.core._local_conf import LocalConf
 from hsm.core.errors import SettingsError, UnknownSetting
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _read(path: str | os.PathLike[str], path_origin: str) -> HsmConfig:
         raise SettingsError("hsm.yaml", _plain(path), path_origin, allowed, reason) from error
     top = load_yaml(_decode(data, file), str(file))
     if top is None:  # empty, or nothing but comments
-        top = Lined(1)
+        return HsmConfig(path=file)
     if not isinstance(top, Lined):
         raise SettingsError("hsm.yaml", top, str(file), "a mapping, such as local: {timeout: 2h}")
     return _understand(top, file)
@@ -128,8 +129,7 @@ def _understand(top: Lined, path: Path) -> HsmConfig:
     """The sections; one that is there but empty counts as not given."""
     for key in top:
         if key not in _SECTIONS:
-            place = _place(str(key), path, top.lines.get(key))
-            raise UnknownSetting.among(key, top[key], place, _SECTIONS)
+            raise _unknown(key, top[key], _place(key, path, top.lines.get(key)))
     places = {key: _place(key, path, top.lines.get(key)) for key in _SECTIONS}
     local, script, command, output_dir = (top.get(key) for key in _SECTIONS)
     if local is not None and not isinstance(local, dict):
@@ -145,6 +145,13 @@ def _understand(top: Lined, path: Path) -> HsmConfig:
         command=_words(command, places["command"]),
         output_dir=_text("output_dir", output_dir, places["output_dir"]),
     )
+
+
+def _unknown(key: object, value: object, origin: str) -> UnknownSetting:
+    if key in [entry.name for entry in fields(LocalConf)]:
+        hint = f"local: {{{key}: ...}} was meant"
+        return UnknownSetting(str(key), value, origin, ", ".join(_SECTIONS), hint)
+    return UnknownSetting.among(key, value, origin, _SECTIONS)
 
 
 def _text(key: str, value: object, origin: str) -> str | None:
@@ -169,7 +176,7 @@ def _words(command: object, origin: str) -> tuple[str, ...] | None:
     raise SettingsError("command", command, origin, "a command line, or a list of its words", hint)
 
 
-def _place(key: str, path: Path | None, line: int | None) -> str:
+def _place(key: object, path: Path | None, line: int | None) -> str:
     return f"{key} in {path}" + (f", line {line}" if line else "")
 
 

@@ -6,8 +6,7 @@
          |                            `- built-in value
          `- name of the argument, of the key in hsm.yaml and of hydra.launcher.*
 
-Apart from config.py, which says what is done with it, because Hydra's plugin discovery imports this
-module at the start of every Hydra app: it imports nothing that Hydra has not loaded by then.
+What is done with it (precedence, checks, origins) is in config.py, its public home.
 """
 # ruff: noqa: RUF009 -- _setting is dataclasses.field in other words
 
@@ -17,7 +16,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from hsm.core._setting_kinds import Choice, Count, Kind, Seconds, Switch
+from hsm.core._setting_kinds import (
+    Choice,
+    Count,
+    Factor,
+    Kind,
+    Seconds,
+    Size,
+    Subset,
+    Switch,
+    Words,
+)
 
 
 class Unset(Enum):
@@ -54,6 +63,22 @@ class ProgressMode(str, Enum):
 
     __str__ = str.__str__
     __format__ = str.__format__  # type: ignore[assignment]
+
+
+class Rerun(str, Enum):
+    """Which jobs a resumed sweep runs again, beside those that were cancelled or never started."""
+
+    unfinished = "unfinished"
+    failed = "failed"
+    timeout = "timeout"
+    all = "all"
+
+    __str__ = str.__str__
+    __format__ = str.__format__  # type: ignore[assignment]
+
+
+#: What `retry_on` may name: how an attempt ended.
+FAILURES = ("failed", "timeout", "out_of_memory", "crashed")
 
 
 def _setting(
@@ -103,4 +128,61 @@ class LocalConf:
         Choice(ProgressMode),
         "How progress is shown: rich (a live display), plain (a line per start and end), none, "
         "or auto: rich on a terminal, plain elsewhere.",
+    )
+    max_retries: int = _setting(
+        0, Count(at_least=0), "Further attempts that a job gets which does not complete."
+    )
+    retry_delay: float = _setting(
+        1.0,
+        Seconds(at_least=0),
+        "Seconds before the first retry; each further one waits twice as long as the one before.",
+    )
+    retry_max_delay: float = _setting(
+        300.0, Seconds(at_least=0), "Seconds that a retry waits at most."
+    )
+    retry_on: tuple[str, ...] = _setting(
+        FAILURES,
+        Subset(*FAILURES),
+        "What is retried: failed (an exception, an exit code), timeout, out_of_memory, "
+        "crashed (died of a signal).",
+    )
+    max_failures: int | None = _setting(
+        None,
+        Count(at_least=1, optional=True),
+        "Stop the sweep when so many of its jobs did not complete; none for never.",
+    )
+    max_consecutive_failures: int | None = _setting(
+        None,
+        Count(at_least=1, optional=True),
+        "Stop the sweep when so many jobs in a row did not complete; none for never.",
+    )
+    resume: bool = _setting(
+        False,
+        Switch(),
+        "Go on with the sweep in the sweep directory: jobs that completed are not run again.",
+    )
+    rerun: Rerun = _setting(
+        Rerun.unfinished,
+        Choice(Rerun),
+        "What a resumed sweep runs again, beside what was cancelled or never started: "
+        "unfinished (all that did not complete), failed, timeout, or all.",
+    )
+    accept_changes: bool = _setting(
+        False, Switch(), "Resume a sweep although its script or config has changed."
+    )
+    timeout_factor: float | None = _setting(
+        None,
+        Factor(),
+        "End a job that runs so many times longer than the median of the completed ones "
+        "(once three have); none for no such limit.",
+    )
+    # Any: text such as 4GB where people write it, bytes once it is checked.
+    memory_limit: Any = _setting(
+        None, Size(), "Memory that one job's processes may use together, such as 4GB; none."
+    )
+    min_free_memory: Any = _setting(
+        None, Size(), "Start no job while less memory than this is free, such as 2GB; none."
+    )
+    on_sweep_end: Any = _setting(
+        None, Words(), "Command to run when the sweep has ended; its environment has the counts."
     )

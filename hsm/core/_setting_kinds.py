@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -18,6 +19,7 @@ LONGEST_DURATION = 1e9
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 # Compiled when they are first needed, which in most Hydra apps is never.
 _DURATION = r"([0-9]+\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+(?:e[+-]?[0-9]+)?) *([smhd]?)"
+_SIZE = r"([0-9]+\.?[0-9]*|\.[0-9]+) *([kmgt]?)(i?)b?"
 _INTEGER = r"[+-]?[0-9]{1,40}"
 _SPELLINGS = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
@@ -37,12 +39,23 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
+def _is_none(text: str) -> bool:
+    return text.strip().lower() in ("none", "null")
+
+
 def _is_real(value: object) -> bool:
     if isinstance(value, (int, float)):
         return True
     from numbers import Real  # NumPy's numbers, fractions; rare enough to import it late
 
     return isinstance(value, Real)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    """`value`, a list of texts, as a tuple. TypeError if it is anything else."""
+    if not isinstance(value, Sequence) or not all(isinstance(item, str) for item in value):
+        raise TypeError
+    return tuple(value)
 
 
 class Kind(ABC):
@@ -70,13 +83,20 @@ class Kind(ABC):
 
 
 class Count(Kind):
-    """An integer."""
+    """An integer.
 
-    def __init__(self, *, at_least: int) -> None:
-        self.at_least = at_least
-        self.allowed = f"an integer of at least {at_least}"
+    Args:
+        at_least: the smallest that is allowed.
+        optional: None, in text "none" or "null", is allowed.
+    """
 
-    def check(self, value: Any) -> int:
+    def __init__(self, *, at_least: int, optional: bool = False) -> None:
+        self.at_least, self.optional = at_least, optional
+        self.allowed = f"an integer of at least {at_least}{', or none' if optional else ''}"
+
+    def check(self, value: Any) -> int | None:
+        if value is None and self.optional:
+            return None
         if isinstance(value, bool):
             raise TypeError
         number = operator.index(value)  # NumPy's integers too, but neither 4.0 nor "4"
@@ -84,7 +104,9 @@ class Count(Kind):
             raise ValueError
         return number
 
-    def parse(self, text: str) -> int:
+    def parse(self, text: str) -> int | None:
+        if self.optional and _is_none(text):
+            return None
         if not re.fullmatch(_INTEGER, text.strip()):
             raise ValueError
         return self.check(int(text))
@@ -104,11 +126,9 @@ class Seconds(Kind):
     ) -> None:
         self.above, self.at_least, self.optional = above, at_least, optional
         bound = f"of at least {at_least:g}" if above is None else f"above {above:g}"
+        most = f"{LONGEST_DURATION:g}".replace("e+0", "e")
         none = ", or none" if optional else ""
-        self.allowed = (
-            f"a number of seconds {bound} and at most {LONGEST_DURATION:g}"
-            f" (or a text such as 90s, 30m, 2h, 1d){none}"
-        )
+        self.allowed = f"a number of seconds {bound} and at most {most} (or 90s, 30m, 2h, 1d){none}"
 
     def check(self, value: Any) -> float | None:
         if value is None and self.optional:
@@ -124,9 +144,93 @@ class Seconds(Kind):
         return seconds
 
     def parse(self, text: str) -> float | None:
-        if self.optional and text.strip().lower() in ("none", "null"):
+        if self.optional and _is_none(text):
             return None
         return self.check(parse_duration(text))
+
+
+class Factor(Kind):
+    """A number above 1, or none."""
+
+    allowed = "a number above 1, or none"
+
+    def check(self, value: Any) -> float | None:
+        if value is None:
+            return None
+        if isinstance(value, bool) or not _is_real(value):
+            raise TypeError
+        if not 1 < float(value) < float("inf"):
+            raise ValueError
+        return float(value)
+
+    def parse(self, text: str) -> float | None:
+        return None if _is_none(text) else self.check(float(text))
+
+
+class Size(Kind):
+    """An amount of memory: bytes, or text such as 512MB, 4GB, 1.5GiB; or none. Held as bytes."""
+
+    allowed = "a number of bytes above 0, or text such as 512MB, 4GB, 1.5GiB, or none"
+
+    def check(self, value: Any) -> int | None:
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return self.parse(value)
+        if isinstance(value, bool) or not _is_real(value):
+            raise TypeError
+        if not 1 <= value < float("inf"):
+            raise ValueError
+        return int(value)
+
+    def parse(self, text: str) -> int | None:
+        if _is_none(text):
+            return None
+        match = re.fullmatch(_SIZE, text.strip().lower())
+        if match is None:
+            raise ValueError
+        base = 1024 if match[3] else 1000
+        return self.check(float(match[1]) * float(base ** " kmgt".index(match[2] or " ")))
+
+
+class Words(Kind):
+    """A command: a list of words, or one text that is split as a shell would; or none."""
+
+    allowed = "a command, as a text or as a list of words, or none"
+
+    def check(self, value: Any) -> tuple[str, ...] | None:
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return self.parse(value)
+        words = _texts(value)
+        if not words:
+            raise ValueError
+        return words
+
+    def parse(self, text: str) -> tuple[str, ...] | None:
+        import shlex
+
+        return self.check(shlex.split(text)) if not _is_none(text) else None
+
+
+class Subset(Kind):
+    """Some of a few names: a list, or a text with commas. Held as a tuple."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.allowed = f"any of {', '.join(names)}"
+
+    def check(self, value: Any) -> tuple[str, ...]:
+        if isinstance(value, str):
+            return self.parse(value)
+        chosen = _texts(value)
+        if not set(chosen) <= set(self.names):
+            raise ValueError
+        return chosen
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        return self.check([name for part in text.split(",") if (name := part.strip().lower())])
 
 
 class Switch(Kind):
@@ -165,5 +269,5 @@ class Choice(Kind):
     def hint(self, value: object) -> str:
         from difflib import get_close_matches
 
-        near = get_close_matches(str(value).lower(), self.names, n=1)
+        near = get_close_matches(value.lower(), self.names, n=1) if isinstance(value, str) else ()
         return f"did you mean {near[0]}?" if near else ""

@@ -22,7 +22,7 @@ from hsm.core._sweep_yaml import Lined, load_yaml
 from hsm.core.errors import SettingsError, UnknownSetting
 
 _SECTIONS = ("grid", "paired", "jobs")
-_CALL = re.compile(r"\s*[A-Za-z_]\w*\s*\(")
+_CALL = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_-]*\s*\(")
 _GROUPS = "a list of named groups, as in `- size: {width: [64, 128], depth: [2, 4]}`"
 
 
@@ -57,7 +57,7 @@ def read_blocks(path: str | os.PathLike[str]) -> list[list[Axis]]:
     try:
         return reader(_File(str(path), text))
     except RecursionError:
-        raise _unreadable(path, "flatter: it is nested too deeply, or holds itself") from None
+        raise _unreadable(path, "flatter: it is nested too deeply") from None
 
 
 def _unreadable(path: Path, allowed: str, hint: str = "") -> SettingsError:
@@ -273,8 +273,11 @@ def _read_csv(file: _File) -> list[list[Axis]]:
 def _header(file: _File, cells: list[str], line: int) -> list[str]:
     names = [cell.strip(" \t") for cell in cells]
     taken = _Taken(file)
+    hint = "the first line names the parameters, separated by commas"
     for name in names:
-        check_key(name, file.at(line), "the first line names the parameters, separated by commas")
+        check_key(name, file.at(line), hint)
+        if not isinstance(read_scalar(name), str):  # 0.1 could be a key: step 1 of step 0
+            file.refuse(line, "the first line", cells, "names and not values")
         taken.add(name, "the first line", line)
     return names
 

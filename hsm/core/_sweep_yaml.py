@@ -7,7 +7,7 @@ error.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import yaml
@@ -26,10 +26,10 @@ class Lined(dict[Any, Any]):
         lines: the line of each key.
     """
 
-    def __init__(self, line: int) -> None:
-        super().__init__()
+    def __init__(self, mapping: Mapping[Any, Any], line: int, lines: Mapping[Any, int]) -> None:
+        super().__init__(mapping)
         self.line = line
-        self.lines: dict[Any, int] = {}
+        self.lines = lines
 
 
 def load_yaml(text: str, path: str) -> Any:
@@ -69,14 +69,12 @@ class _Loader(yaml.SafeLoader):
             # `!!int x`, `!!bool x`, `!!timestamp x`, 0b: PyYAML trusts what a tag says of a text.
             raise _wrong(node, f"this is no {node.tag.rpartition(':')[2]}") from error
 
-    def construct_lined(self, node: yaml.Node) -> Iterator[Lined]:
-        mapping = Lined(node.start_mark.line + 1)
-        yield mapping  # before it is filled: an alias inside it may refer to it
+    def construct_lined(self, node: yaml.Node) -> Lined:
         if not isinstance(node, yaml.MappingNode):
             raise _wrong(node, "this is no mapping")
         # The lines first: construct_mapping adds what `<<` merges to the keys.
-        mapping.lines = self._lines(node)
-        mapping.update(self.construct_mapping(node, deep=True))
+        lines = self._lines(node)
+        return Lined(self.construct_mapping(node, deep=True), node.start_mark.line + 1, lines)
 
     def _lines(self, node: yaml.MappingNode) -> dict[Any, int]:
         lines: dict[Any, int] = {}

@@ -55,6 +55,9 @@ class SweepObserver:
     def job_output(self, job: Job, stream: str, line: str) -> None:
         """`job` printed `line` (no newline) on `stream`, "stdout" or "stderr"; only with show_output."""
 
+    def job_retried(self, job: Job, delay: float) -> None:
+        """An attempt of `job` has failed; the next one comes in `delay` seconds."""
+
     def job_ended(self, job: Job) -> None:
         """`job` is in a final state."""
 

@@ -15,19 +15,21 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from hsm.core._hsm_yaml import CONFIG_VARIABLE, HsmConfig, load_hsm_config
-from hsm.core._local_conf import UNSET, LocalConf, ProgressMode, StartMethod
+from hsm.core._local_conf import FAILURES, UNSET, LocalConf, ProgressMode, Rerun, StartMethod
 from hsm.core._setting_kinds import Kind, parse_duration
 from hsm.core.errors import SettingsError, UnknownSetting
 
 __all__ = [
     "BUILT_IN",
     "CONFIG_VARIABLE",
+    "FAILURES",
     "SETTINGS",
     "UNSET",
     "VARIABLE_PREFIX",
     "HsmConfig",
     "LocalConf",
     "ProgressMode",
+    "Rerun",
     "Resolved",
     "Setting",
     "StartMethod",

@@ -1,10 +1,10 @@
 """A job, its attempts and the states in between.
 
     PENDING --start--> RUNNING --end--> COMPLETED | FAILED | TIMEOUT | OUT_OF_MEMORY | CANCELLED
-       ^                  |
-       |                  `--retry--.
-       `----------------------------'
-    PENDING --end--> CANCELLED            (a job that never started)
+     ^ ^ |                |                                     |
+     | | `--end--> CANCELLED (never started)                    |
+     | `------retry-------'                                     |
+     `---------------------------requeue (a resumed sweep)------'
 
 The states are Slurm's. A retry is a new `Attempt` of the same job. *How* a process ended (exit
 code, signal, the limit it broke) is data on the attempt and not part of the state's name. Every
@@ -155,6 +155,7 @@ class Job:
         params: its parameters; JSON can hold them.
         state: where it is in its life; changed by `start`, `end` and `retry` alone.
         attempts: its runs so far, oldest first.
+        outcome: how it ended for good; None until then.
         value: what it returned, where JSON can hold that.
         job_dir: its own directory, once known.
     """
@@ -165,6 +166,7 @@ class Job:
     params: dict[str, Any] = field(default_factory=dict)
     state: JobState = JobState.PENDING
     attempts: list[Attempt] = field(default_factory=list)
+    outcome: Ending | None = None
     value: Any = None
     job_dir: Path | None = None
 
@@ -188,29 +190,42 @@ class Job:
         return attempt
 
     def end(self, time: float, ending: Ending) -> None:
-        """The job has ended; a job that never started can only be cancelled."""
-        if not ending.state.is_final:
+        """The job has ended for good; one that waits for its start can only be cancelled."""
+        is_legal = self.state is JobState.RUNNING or (
+            self.state is JobState.PENDING and ending.state is JobState.CANCELLED
+        )
+        if not (is_legal and ending.state.is_final):
             raise IllegalTransition(self, f"end as {ending.state}")
-        if self.state is JobState.PENDING:
-            if ending.state is not JobState.CANCELLED:
-                raise IllegalTransition(self, f"end as {ending.state}")
-            self.attempts.append(Attempt(number=len(self.attempts) + 1))
-        elif self.state is not JobState.RUNNING:
-            raise IllegalTransition(self, "end")
+        if self.state is JobState.RUNNING:
+            self._end_attempt(time, ending)
+        self.state = ending.state
+        self.outcome = ending
+        self.value = ending.value
+
+    def retry(self, time: float, ending: Ending) -> None:
+        """The attempt has ended so, and there will be another one."""
+        if self.state is not JobState.RUNNING or ending.state is JobState.COMPLETED:
+            raise IllegalTransition(self, f"retry after {ending.state}")
+        self._end_attempt(time, ending)
+        self.state = JobState.PENDING
+
+    def requeue(self) -> None:
+        """The job has ended in an earlier life of its sweep, and is to run again."""
+        if not self.state.is_final:
+            raise IllegalTransition(self, "be queued again")
+        self.state = JobState.PENDING
+        self.outcome = self.value = None
+
+    def _end_attempt(self, time: float, ending: Ending) -> None:
         attempt = self.attempts[-1]
         attempt.ended = time
         attempt.ending = ending
-        self.state = ending.state
-        self.value = ending.value
         if ending.job_dir is not None:
             self.job_dir = Path(ending.job_dir)
 
     def ending(self) -> str:
         """How the job ended, in one line; its state in lower case if it has not."""
-        attempt = self.attempt
-        if self.state.is_final and attempt is not None and attempt.ending is not None:
-            return attempt.ending.describe()
-        return self.state.lower()
+        return self.state.lower() if self.outcome is None else self.outcome.describe()
 
 
 def signal_name(number: int) -> str:

@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hsm.core import provenance
 from hsm.core.errors import HsmError
 from hsm.core.job import Ending, IllegalTransition, Job, JobState
 from hsm.core.lock import Locked, LockFile, is_locked
@@ -74,6 +75,7 @@ class Sweep:
         closed: why its launcher closed it ("finished", "interrupted by SIGINT"), None while it runs
         or if it died.
         alive: whether a launcher works on it now.
+        last_time: when the last record was written, in Unix seconds.
         problems: lines of the journal that could not be used, as ``"line 7: …"``.
     """
 
@@ -83,33 +85,45 @@ class Sweep:
     jobs: dict[int, Job] = field(default_factory=dict)
     closed: str | None = None
     alive: bool = False
+    last_time: float = 0.0
     problems: list[str] = field(default_factory=list)
 
     def apply(self, record: Mapping[str, Any]) -> None:
         """Replay one record. Raises KeyError, ValueError or IllegalTransition for one that does not fit."""
         event = record["event"]
         if event == "submit":
+            self._continue()
             for entry in record["jobs"]:
                 num = int(entry["job"])
                 self.jobs[num] = Job(num, entry["id"], entry["label"], dict(entry["params"]))
-            self.closed = None
         elif event == "start":
             self.jobs[record["job"]].start(record["time"], record["pid"])
         elif event == "end":
-            self._apply_end(record)
+            self.jobs[record["job"]].end(record["time"], _ending(record))
+        elif event == "retry":
+            self.jobs[record["job"]].retry(record["time"], _ending(record))
+        elif event == "resume":
+            self._continue(is_new_launcher=True)
+            for num in record["jobs"]:
+                self.jobs[num].requeue()
         elif event == "close":
             self.closed = str(record["reason"])
         elif event != "sweep":
             raise ValueError(f"unknown event {event!r}")
+        self.last_time = record.get("time", self.last_time)
 
-    def _apply_end(self, record: Mapping[str, Any]) -> None:
-        details = {name: record.get(name) for name in _ENDING_FIELDS}
-        self.jobs[record["job"]].end(record["time"], Ending(JobState(record["state"]), **details))
+    def _continue(self, *, is_new_launcher: bool = False) -> None:
+        """More is to come after what looked like the end."""
+        if self.closed is not None or is_new_launcher:
+            self._settle()
+        self.closed = None
 
     def settle(self) -> None:
         """Give the jobs that a closed or dead launcher left behind the end that they had."""
-        if self.alive and self.closed is None:
-            return
+        if self.closed is not None or not self.alive:
+            self._settle()
+
+    def _settle(self) -> None:
         for job in self.jobs.values():
             if job.state.is_final:
                 continue
@@ -119,12 +133,14 @@ class Sweep:
                 reason = f"never started: {self.closed}"
             else:
                 reason = self.closed
-            started = job.attempt.started if job.attempt else None
-            job.end(started or self.header["time"], Ending(JobState.CANCELLED, reason=reason))
+            job.end(self.last_time, Ending(JobState.CANCELLED, reason=reason))
 
 
-def read_sweep(sweep_dir: str | Path) -> Sweep:
+def read_sweep(sweep_dir: str | Path, *, alive: bool | None = None) -> Sweep:
     """Replay the journal of the sweep in `sweep_dir`; never writes, and never unpickles anything.
+
+    Args:
+        alive: whether a launcher works on it; looked up by default.
 
     Raises:
         JournalError: there is no journal, its first line is damaged, or a newer hsm wrote it.
@@ -132,7 +148,7 @@ def read_sweep(sweep_dir: str | Path) -> Sweep:
     paths = SweepPaths(sweep_dir)
     # Look for the launcher first: one that ends between the two looks has then written its last
     # line already.
-    alive = is_locked(paths.lock)
+    alive = is_locked(paths.lock) if alive is None else alive
     try:
         lines = paths.journal.read_bytes().split(b"\n")
     except OSError as error:
@@ -147,6 +163,11 @@ def read_sweep(sweep_dir: str | Path) -> Sweep:
             sweep.problems.append(f"line {number}: {error}")
     sweep.settle()
     return sweep
+
+
+def _ending(record: Mapping[str, Any]) -> Ending:
+    details = {name: record.get(name) for name in _ENDING_FIELDS}
+    return Ending(JobState(record["state"]), **details)
 
 
 def _read_header(path: Path, line: bytes) -> dict[str, Any]:
@@ -170,6 +191,7 @@ class Journal:
         paths: the sweep's paths; its directories are made.
         sweep_id: the sweep's id.
         settings: JSON-able settings for the first line.
+        program: what the jobs run, so that the sweep can be resumed from its record alone.
         lock: the lock on ``paths.lock``, if the caller holds it already; released by `close`.
 
     Raises:
@@ -182,6 +204,7 @@ class Journal:
         sweep_id: str,
         settings: Mapping[str, Any],
         *,
+        program: Mapping[str, Any] | None = None,
         lock: LockFile | None = None,
     ) -> None:
         self.paths = paths
@@ -201,17 +224,23 @@ class Journal:
             raise
         self._closed = False
         if os.fstat(self._fd).st_size == 0:
-            from hsm._version import __version__
+            self._begin(settings, program)
 
-            self.append(
-                "sweep",
-                v=VERSION,
-                sweep_id=sweep_id,
-                pid=os.getpid(),
-                host=socket.gethostname(),
-                hsm=__version__,
-                settings=settings,
-            )
+    def _begin(self, settings: Mapping[str, Any], program: Mapping[str, Any] | None) -> None:
+        """Write the first line, and beside the journal what had not been committed."""
+        facts = provenance.describe()
+        if facts.get("git", {}).get("dirty"):
+            diff = provenance.uncommitted_changes()
+            if diff is not None:
+                self.paths.git_diff.write_bytes(diff)
+        self.append(
+            "sweep",
+            v=VERSION,
+            sweep_id=self.sweep_id,
+            **facts,
+            settings=settings,
+            program=program,
+        )
 
     def append(self, event: str, **details: Any) -> None:
         """Write one record. Raises OSError if the disk does not take it; a torn part of it is cut off again."""
@@ -235,6 +264,12 @@ class Journal:
         ]
         self.append("submit", jobs=entries)
 
+    def resume(self, jobs: Iterable[Job]) -> None:
+        """A launcher goes on with the sweep; `jobs`, which had ended, were queued again."""
+        self.append(
+            "resume", jobs=[job.num for job in jobs], pid=os.getpid(), host=socket.gethostname()
+        )
+
     def start(self, job: Job) -> None:
         """The latest attempt of `job` has started."""
         attempt = job.attempts[-1]
@@ -244,20 +279,23 @@ class Journal:
 
     def end(self, job: Job) -> None:
         """`job` has ended."""
-        attempt = job.attempts[-1]
-        assert attempt.ending is not None
+        assert job.outcome is not None
+        self._append_ending("end", job, job.outcome)
+
+    def retry(self, job: Job) -> None:
+        """The latest attempt of `job` has ended, and there will be another one."""
+        ending = job.attempts[-1].ending
+        assert ending is not None
+        self._append_ending("retry", job, ending)
+
+    def _append_ending(self, event: str, job: Job, ending: Ending) -> None:
         details = {
-            name: value
-            for name in _ENDING_FIELDS
-            if (value := getattr(attempt.ending, name)) is not None
+            name: value for name in _ENDING_FIELDS if (value := getattr(ending, name)) is not None
         }
+        if job.attempts and job.attempts[-1].ended is not None:
+            details["time"] = job.attempts[-1].ended
         self.append(
-            "end",
-            job=job.num,
-            attempt=attempt.number,
-            state=attempt.ending.state,
-            time=attempt.ended,
-            **details,
+            event, job=job.num, attempt=len(job.attempts), state=ending.state.value, **details
         )
 
     def close(self, reason: str) -> None:

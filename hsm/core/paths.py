@@ -2,6 +2,8 @@
 
 <sweep_dir>/.hsm/journal.jsonl       the sweep's record, see `hsm.core.journal`
 <sweep_dir>/.hsm/lock                locked by the one process that writes the journal
+<sweep_dir>/.hsm/launched.json       script and configs as they were at launch
+<sweep_dir>/.hsm/git.diff            what was not committed then
 <sweep_dir>/.hsm/logs/<n>.out|err    stdout and stderr of job n
 <sweep_dir>/.hsm/results/<n>.pkl     what job n reported at its end
 <sweep_dir>/<n>/                     job n's own directory (Hydra: hydra.sweep.subdir)
@@ -22,6 +24,8 @@ class SweepPaths:
         self.lock = self.hsm_dir / "lock"
         self.logs = self.hsm_dir / "logs"
         self.results = self.hsm_dir / "results"
+        self.launched = self.hsm_dir / "launched.json"
+        self.git_diff = self.hsm_dir / "git.diff"
 
     def create(self) -> None:
         """Make the directories that hold the sweep's record."""
@@ -52,7 +56,7 @@ class SweepPaths:
         while (target := self.sweep_dir / f".hsm.{number}").exists():
             number += 1
         target.mkdir()
-        for path in (self.logs, self.results, self.journal):
+        for path in (self.logs, self.results, self.launched, self.git_diff, self.journal):
             if path.exists():
                 path.rename(target / path.name)
         return target

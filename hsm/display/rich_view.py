@@ -36,6 +36,9 @@ Span = tuple[str, "Style | None"]
 Line = list[Span]
 
 _GAP = " "
+_LEAST_WIDTH = 40
+"""Cells below which there is no table."""
+
 _LEAST_TEXT = 8
 """Cells below which a column of text is of no use to anybody."""
 
@@ -76,7 +79,7 @@ class LiveView:
         yield self._bar(min(width, _WIDEST_HEAD), ascii_only)
         if height >= 2:
             yield self._counts(min(width, _WIDEST_HEAD))
-        if height >= 4 and self.running:
+        if height >= 4 and width >= _LEAST_WIDTH and self.running:
             yield from _Rows(self.running, width, ascii_only).lines(height - 2)
 
     def _bar(self, width: int, ascii_only: bool) -> Line:

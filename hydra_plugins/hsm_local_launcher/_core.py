@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import dataclasses
 import itertools
 import logging
 import pickle
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import (
     JobReturn,
@@ -25,16 +31,17 @@ from hsm.core.errors import HsmError, JobFailed
 from hsm.core.job import Job, JobState, signal_name
 from hsm.core.journal import SweepInUse, json_value
 from hsm.core.local import LocalComputeSource
-from hsm.core.local.compute_source import JobSpec
 from hsm.core.local.interrupts import Interrupts
 from hsm.core.local.report import RemoteError
+from hsm.core.local.submission import JobSpec
 from hsm.core.lock import Locked, LockFile
-from hsm.core.parameters import to_override
 from hsm.core.paths import SweepPaths
+from hsm.core.resume import Match, open_sweep
+from hsm.core.sweep_end import run_at_end
 from hsm.core.sweep_id import new_sweep_id
 from hsm.display import make_display
 
-from ._frozen_config import freeze
+from ._frozen_config import freeze, loaded_files
 from ._job import HydraJob
 from .config import validated
 from .launcher import HsmLocalLauncher
@@ -54,7 +61,9 @@ def set_up(launcher: HsmLocalLauncher) -> None:
     except HsmError as error:
         raise LauncherError(str(error)) from None
     freeze(launcher.hydra_context.config_loader)
-    launcher.lock = _claim_sweep_dir(launcher.config)
+    paths = SweepPaths(str(launcher.config.hydra.sweep.dir))
+    if not (launcher.conf.resume and paths.journal.exists()):
+        launcher.lock = _claim_sweep_dir(launcher.config)
 
 
 def launch(
@@ -80,10 +89,9 @@ def launch(
     paths = SweepPaths(str(config.hydra.sweep.dir))
     try:
         if launcher.sweep_id is None:
-            _set_aside_earlier_sweep(paths)
-            launcher.sweep_id = new_sweep_id(str(config.hydra.job.name))
+            _begin(launcher, paths)
         job = HydraJob(context, config, launcher.task_function)
-        specs = _specs(launcher.sweep_id, job_overrides, initial_job_idx, config)
+        specs = _specs(launcher, job_overrides, initial_job_idx)
         return _run(launcher, job, specs, paths)
     except SweepInUse as error:
         raise LauncherError(f"{error}: choose another hydra.sweep.dir") from None
@@ -91,12 +99,49 @@ def launch(
         raise LauncherError(str(error)) from None
 
 
+def _begin(launcher: HsmLocalLauncher, paths: SweepPaths) -> None:
+    """Before the first batch: a new sweep, or one to go on with."""
+    assert launcher.conf is not None
+    assert launcher.config is not None
+    assert launcher.hydra_context is not None
+    launcher.files = _launched_files(launcher.hydra_context.config_loader)
+    if launcher.conf.on_sweep_end is not None:
+        # A launcher does not know which batch is its last one; the process does.
+        atexit.register(_run_at_end, launcher.conf.on_sweep_end, paths)
+    if launcher.lock is None:
+        conf = launcher.conf
+        launcher.lock, launcher.resumption = open_sweep(
+            paths, conf.rerun.value, launcher.files, accept_changes=conf.accept_changes
+        )
+        launcher.sweep_id = launcher.resumption.sweep_id
+        launcher.files = None  # The first launch's stay: they are what the results come from.
+    else:
+        _set_aside_earlier_sweep(paths)
+        launcher.sweep_id = new_sweep_id(str(launcher.config.hydra.job.name))
+
+
+def _run_at_end(command: Sequence[str], paths: SweepPaths) -> None:
+    problem = run_at_end(command, paths)
+    if problem is not None:
+        print(problem, file=sys.stderr)
+
+
+def _launched_files(config_loader: ConfigLoader) -> dict[str, str]:
+    """The texts of the script and of the configs that have been loaded from files."""
+    files = loaded_files(config_loader)
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script is not None:
+        with suppress(OSError, UnicodeDecodeError):
+            files[Path(script).name] = Path(script).read_text(encoding="utf-8")
+    return files
+
+
 def _run(
     launcher: HsmLocalLauncher, job: HydraJob, specs: Sequence[JobSpec], paths: SweepPaths
 ) -> Sequence[JobReturn]:
     conf, sweep_id = launcher.conf, launcher.sweep_id
     assert conf is not None and sweep_id is not None
-    source = LocalComputeSource.from_conf(conf)
+    source = LocalComputeSource.from_conf(dataclasses.replace(conf, on_sweep_end=None))
     display = make_display(
         str(conf.progress),
         show_output=conf.show_output,
@@ -107,7 +152,10 @@ def _run(
     source.observers.append(display)
     with Interrupts().caught() as interrupts, source:
         lock, launcher.lock = launcher.lock, None
-        job_ids = source.submit(specs, sweep_id, paths.sweep_dir, function=job, lock=lock)
+        job_ids = source.submit(
+            specs, sweep_id, paths.sweep_dir, function=job, lock=lock, files=launcher.files
+        )
+        launcher.files = None
         with display:  # Not before: it has a thread, and the jobs' server is forked by `submit`.
             signum = interrupts.wait(source, job_ids)
     display.summary()
@@ -147,8 +195,12 @@ def _claim_sweep_dir(config: DictConfig) -> LockFile:
             log.info("%s is in use by %s", directory, error.owner)
             continue
         except OSError as error:
-            raise LauncherError(f"hydra.sweep.dir: cannot write {paths.hsm_dir}: {error.strerror}") from None
+            raise LauncherError(
+                f"hydra.sweep.dir: cannot write {paths.hsm_dir}: {error.strerror}"
+            ) from None
         if number > 1:
+            from hsm.core.parameters import to_override
+
             config.hydra.sweep.dir = directory
             config.hydra.overrides.hydra.append(to_override("hydra.sweep.dir", directory))
         return lock
@@ -162,14 +214,22 @@ def _set_aside_earlier_sweep(paths: SweepPaths) -> None:
 
 
 def _specs(
-    sweep_id: str, job_overrides: Sequence[Sequence[str]], first: int, config: DictConfig
+    launcher: HsmLocalLauncher, job_overrides: Sequence[Sequence[str]], first: int
 ) -> list[JobSpec]:
     values = _OverrideValues()
+    shown = [filter_overrides(overrides) for overrides in job_overrides]
+    points = [values.of(overrides) for overrides in shown]
+    matches: Sequence[Match | None] = [None] * len(points)
+    if launcher.resumption is not None:
+        matches = launcher.resumption.match(points)
     specs = []
-    for num, overrides in enumerate(map(list, job_overrides), start=first):
-        shown = filter_overrides(overrides)
-        argument = (num, f"{sweep_id}_{num}", overrides)
-        specs.append(JobSpec(num, values.of(shown), " ".join(shown), argument, makes_own_dir=True))
+    for index, (overrides, params, match) in enumerate(
+        zip(job_overrides, points, matches, strict=True)
+    ):
+        num = first + index if match is None else match.num
+        argument = (num, f"{launcher.sweep_id}_{num}", list(overrides))
+        label = " ".join(shown[index])
+        specs.append(JobSpec(num, params, label, argument, makes_own_dir=True, earlier=match))
     return specs
 
 
@@ -235,6 +295,15 @@ def _say_interrupted(signum: int, jobs: Sequence[Job], paths: SweepPaths) -> Non
     completed = sum(job.state is JobState.COMPLETED for job in jobs)
     print(
         f"Interrupted by {signal_name(signum)}: {completed} of {len(jobs)} jobs completed; "
-        f"their results are kept in {paths.sweep_dir}",
+        f"their results are kept in {paths.sweep_dir}\n"
+        f"To go on where it stopped: {_resume_command(paths)}",
         file=sys.stderr,
     )
+
+
+def _resume_command(paths: SweepPaths) -> str:
+    """The command line of this process, with what makes it go on with the sweep."""
+    settled = ("hydra.sweep.dir=", "hydra.launcher.resume=")
+    words = [word for word in sys.argv if not word.lstrip("+").startswith(settled)]
+    words += [f"hydra.sweep.dir={paths.sweep_dir}", "hydra.launcher.resume=true"]
+    return shlex.join(["python", *words])

@@ -41,6 +41,12 @@ def freeze(config_loader: ConfigLoader) -> None:
         config_loader.repository = FrozenRepository(repository)  # type: ignore[attr-defined]
 
 
+def loaded_files(config_loader: ConfigLoader) -> dict[str, str]:
+    """The texts of the config files that compositions have used so far, by their paths."""
+    repository = getattr(config_loader, "repository", None)
+    return repository.loaded_files() if isinstance(repository, FrozenRepository) else {}
+
+
 class FrozenRepository(ConfigRepository):
     """A ConfigRepository over frozen sources. A copy shares what was read."""
 
@@ -59,6 +65,14 @@ class FrozenRepository(ConfigRepository):
         duplicate = copy.copy(self)
         duplicate.sources = list(self.sources)
         return duplicate
+
+    def loaded_files(self) -> dict[str, str]:
+        """As the function of that name."""
+        files: dict[str, str] = {}
+        for source in self._frozen.values():
+            if isinstance(source, FrozenFileSource):
+                files.update(source.loaded_files())
+        return files
 
     def _freeze(self, source: ConfigSource) -> ConfigSource:
         kind = _FROZEN.get(type(source))
@@ -96,6 +110,12 @@ class FrozenFileSource(_LoadedOnce, FileConfigSource):
     def __init__(self, provider: str, path: str) -> None:
         super().__init__(provider, path)
         self._snapshot = _Snapshot(Path(self.path))
+
+    def loaded_files(self) -> dict[str, str]:
+        """The texts of the files that were asked for, by their paths."""
+        names = [_normal(self._normalize_file_name(path)) for path in self._loaded]
+        files = self._snapshot.files
+        return {os.path.join(self.path, name): files[name] for name in names if name in files}
 
     def load_config(self, config_path: str) -> ConfigResult:
         """As `FileConfigSource.load_config`."""

@@ -32,7 +32,7 @@ class JobExit(Exception):
         self.code = code
 
 
-class LightJobReturn(JobReturn):  # type: ignore[misc]
+class LightJobReturn(JobReturn):
     """A JobReturn whose configs stay packed until somebody looks: unpacked, they are most of what a sweep's end weighs."""
 
     _packed: bytes

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from ._structured import register
+from ._registration import register
 
 if TYPE_CHECKING:
     from hydra.core.config_search_path import ConfigSearchPath

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from hsm.core.config import LocalConf
     from hsm.core.lock import LockFile
+    from hsm.core.resume import Resumption
 
 
 class HsmLocalLauncher(Launcher):
@@ -32,6 +33,10 @@ class HsmLocalLauncher(Launcher):
         self.task_function: TaskFunction | None = None
         #: The lock on the sweep's directory, from `setup` to the first `launch`.
         self.lock: LockFile | None = None
+        #: The sweep that is resumed, if one is.
+        self.resumption: Resumption | None = None
+        #: Texts of script and configs, to be kept with the first batch.
+        self.files: dict[str, str] | None = None
         #: The id of the sweep whose batches this launcher has begun to launch.
         self.sweep_id: str | None = None
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hsm.core.local.compute_source import LocalComputeSource
+    from hsm.core.local.manager import LocalManager
 
-__all__ = ["LocalComputeSource"]
+__all__ = ["LocalComputeSource", "LocalManager"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from hsm.core.local.compute_source import LocalComputeSource
 
         return LocalComputeSource
+    if name == "LocalManager":
+        from hsm.core.local.manager import LocalManager
+
+        return LocalManager
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

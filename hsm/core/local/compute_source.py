@@ -8,54 +8,31 @@ submit --> ThreadPoolExecutor: each thread looks after one job's process from st
 
 from __future__ import annotations
 
-import atexit
-import json
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from hsm.core.compute_source import ComputeSource, RunningJob, SweepObserver
 from hsm.core.config import UNSET, LocalConf, resolve_local
+from hsm.core.display_hook import SweepDisplay, display_factory
 from hsm.core.errors import HsmError, JobFailed, SettingsError
 from hsm.core.job import Job, JobState
 from hsm.core.journal import Journal
 from hsm.core.local import report as reports
-from hsm.core.local.judgement import Stop
-from hsm.core.local.ledger import JobHandle, Ledger
-from hsm.core.local.output import OutputFollower
-from hsm.core.local.scratch import Scratch
-from hsm.core.local.servers import Servers, Work
-from hsm.core.local.start_method import OWN_THREADS
-from hsm.core.local.supervisor import Supervisor
-from hsm.core.local.usage import UsageSampler
+from hsm.core.local.engine import Engine
+from hsm.core.local.ledger import JobHandle
+from hsm.core.local.servers import Work
+from hsm.core.local.submission import JobSpec, check_params, plain, record
 from hsm.core.lock import LockFile
 from hsm.core.paths import SweepPaths
-
-
-@dataclass(frozen=True)
-class JobSpec:
-    """A job to submit, for callers that number and describe their jobs themselves.
-
-    Attributes:
-        num: its number in the sweep.
-        params: its parameters, for the record; JSON must hold them.
-        label: one line that tells it from the others.
-        argument: what its function is called with; picklable.
-        makes_own_dir: its own process makes its directory, and reports which one.
-    """
-
-    num: int
-    params: Mapping[str, Any]
-    label: str
-    argument: Any
-    makes_own_dir: bool = False
+from hsm.core.registry import claim_for_new_sweep
+from hsm.core.resume import open_sweep, save_files
+from hsm.core.scripts import find_program
+from hsm.core.sweep_end import run_at_end
 
 
 @dataclass
@@ -75,13 +52,12 @@ class LocalComputeSource(ComputeSource):
     Args:
         max_parallel_jobs: jobs that run at the same time.
         timeout: seconds that a job may take; None for no limit.
-        show_output: tell observers every line that jobs print.
+        show_output: tell observers every line that jobs print; without observers, print it.
         cleanup_on_exit: remove jobs' temporary directories.
         start_method: "auto", "fork" or "spawn"; for jobs that are functions.
         kill_grace: seconds between SIGTERM and SIGKILL when a job is ended.
         fail_fast: end everything when a job fails.
-        function: what jobs run if `submit_jobs` does not say: called with a job's parameters.
-        command: or a command, as a list of arguments.
+        function, command, script: what jobs run if `submit_jobs` does not say, see there.
         observers: are told what happens.
 
     Raises:
@@ -99,7 +75,8 @@ class LocalComputeSource(ComputeSource):
         kill_grace: float = UNSET,
         fail_fast: bool = UNSET,
         function: Callable[[Any], Any] | None = None,
-        command: Sequence[str] | None = None,
+        command: str | Sequence[str] | None = None,
+        script: str | os.PathLike[str] | None = None,
         observers: Iterable[SweepObserver] = (),
     ) -> None:
         arguments = {
@@ -112,7 +89,7 @@ class LocalComputeSource(ComputeSource):
             "fail_fast": fail_fast,
         }
         given = {name: value for name, value in arguments.items() if value is not UNSET}
-        self._set_up(resolve_local(given).conf, function, command, observers)
+        self._set_up(resolve_local(given).conf, observers, (function, command, script))
 
     @classmethod
     def from_conf(
@@ -120,33 +97,24 @@ class LocalComputeSource(ComputeSource):
     ) -> LocalComputeSource:
         """A source with settings that were resolved and checked already."""
         source = cls.__new__(cls)
-        source._set_up(conf, None, None, observers)
+        source._set_up(conf, observers)
         return source
 
     def _set_up(
         self,
         conf: LocalConf,
-        function: Callable[[Any], Any] | None,
-        command: Sequence[str] | None,
         observers: Iterable[SweepObserver],
+        default: tuple[Any, Any, Any] = (None, None, None),
     ) -> None:
         self.conf = conf
         self.observers = list(observers)
-        self._default = (function, command)
+        self._default = default  # function, command, script
+        self._printer: SweepDisplay | None = None
         self._mutex = threading.RLock()  # guards the next two
         self._sweeps: dict[Path, _SweepState] = {}
         self._closed = False
-        self._ledger = Ledger()
-        self._scratch = Scratch(keep=not conf.cleanup_on_exit)
-        self._servers = Servers(self._scratch, str(conf.start_method))
-        self._output = OutputFollower(self._tell_output, every_line=conf.show_output)
-        self._supervisor = Supervisor(
-            conf, self._ledger, self._servers, self._scratch, self._output, self._tell
-        )
-        self._pool = ThreadPoolExecutor(
-            conf.max_parallel_jobs, thread_name_prefix=f"{OWN_THREADS}slot"
-        )
-        self._sampler = UsageSampler()
+        self._engine = Engine(conf, self._tell, self._tell_output)
+        self._ledger = self._engine.ledger
         _open_sources.add(self)
 
     # --- submitting
@@ -159,7 +127,9 @@ class LocalComputeSource(ComputeSource):
         sweep_dir: str | Path,
         *,
         function: Callable[[Any], Any] | None = None,
-        command: Sequence[str] | None = None,
+        command: str | Sequence[str] | None = None,
+        script: str | os.PathLike[str] | None = None,
+        resume: bool | None = None,
     ) -> list[str]:
         """Queue one job per parameter combination; returns their ids at once, in order.
 
@@ -168,27 +138,59 @@ class LocalComputeSource(ComputeSource):
             sweep_id: the sweep's id; more jobs may be submitted to a sweep of this source.
             sweep_dir: the sweep's directory, made if missing.
             function: called with a job's parameters; its return value is the job's result.
-            command: or what to exec, as a list of arguments; nothing goes through a shell.
+            command: or what to exec, a list of words (or one line, split into words); in it
+                ``{name}`` is a parameter, ``{job_dir}`` the job's directory, ``{{`` a brace.
+                Nothing goes through a shell.
+            script: or a script, which gets the parameters as arguments ``name=value``.
+            resume: go on with the sweep in `sweep_dir`, if there is one: jobs are known by their
+                parameters, and those that completed do not run again. By default, the setting.
+
+        If none of the three is given, here or to the constructor, hsm.yaml says what jobs run.
 
         Raises:
-            SettingsError: neither or both of function and command, here or in the constructor;
-                parameters that JSON cannot hold.
+            SettingsError: nothing or too much says what jobs run; parameters that JSON cannot hold;
+                `sweep_dir` holds an earlier sweep.
             SweepInUse: another launcher works in `sweep_dir`.
             HsmError: the source is closed or was stopped.
         """
-        if function is None and command is None:
-            function, command = self._default
+        if function is None and command is None and script is None:
+            function, command, script = self._default
+        program = find_program(function, command, script)
         combinations = [dict(params) for params in param_combinations]
         for index, params in enumerate(combinations):
-            _check_params(index, params)
+            check_params(index, params)
+        paths = SweepPaths(sweep_dir)
+        resumes = self.conf.resume if resume is None else resume
         with self._mutex:
-            state = self._sweeps.get(SweepPaths(sweep_dir).sweep_dir)
-            first = state.next_num if state else 0
-            specs = [
-                JobSpec(first + index, params, label_of(params), params)
-                for index, params in enumerate(combinations)
-            ]
-            return self.submit(specs, sweep_id, sweep_dir, function=function, command=command)
+            state = self._sweeps.get(paths.sweep_dir)
+            lock: LockFile | None = None
+            matches: Sequence[Match | None] = [None] * len(combinations)
+            if state is None and resumes and paths.journal.exists():
+                lock, resumption = open_sweep(
+                    paths,
+                    self.conf.rerun.value,
+                    program.files(),
+                    accept_changes=self.conf.accept_changes,
+                )
+                sweep_id, matches = resumption.sweep_id, resumption.match(combinations)
+            elif state is None:
+                lock = claim_for_new_sweep(paths)
+            try:
+                specs = make_specs(
+                    combinations, matches, state.next_num if state else 0, program, paths
+                )
+                return self.submit(
+                    specs,
+                    sweep_id,
+                    sweep_dir,
+                    function=program.function,
+                    lock=lock,
+                    files=program.files() if state is None and not paths.journal.exists() else None,
+                    program=program.record(),
+                )
+            finally:
+                if lock is not None and paths.sweep_dir not in self._sweeps:
+                    lock.release()
 
     def submit(
         self,
@@ -197,15 +199,22 @@ class LocalComputeSource(ComputeSource):
         sweep_dir: str | Path,
         *,
         function: Callable[[Any], Any] | None = None,
-        command: Sequence[str] | None = None,
         lock: LockFile | None = None,
+        files: Mapping[str, str] | None = None,
+        program: Mapping[str, Any] | None = None,
     ) -> list[str]:
         """As `submit_jobs`, for jobs that the caller has numbered and described.
 
         Args:
+            function: what those jobs call that have no command of their own.
             lock: the sweep directory's, if the caller holds it; the source releases it.
+            files: texts of the script and configs, by name: what a later resume compares.
+            program: what the jobs run, for the record.
         """
-        _check_work(function, command)
+        if function is None and any(spec.command is None for spec in specs):
+            raise SettingsError(
+                "function", None, "submit", "a callable, for jobs without a command"
+            )
         with self._mutex:
             stopped = self._ledger.stopped
             if self._closed or stopped is not None:
@@ -214,23 +223,34 @@ class LocalComputeSource(ComputeSource):
                 )
             # First of all, as a function's server is forked from here and there should be no
             # threads yet.
-            work = self._servers.prepare(function, tuple(command) if command is not None else None)
-            state = self._sweep(sweep_id, SweepPaths(sweep_dir), lock)
-            handles = [self._handle(spec, sweep_id, state, work) for spec in specs]
-            state.journal.submit(handle.job for handle in handles)
+            work = self._engine.servers.prepare(function, None)
+            state = self._sweep(sweep_id, SweepPaths(sweep_dir), lock, program)
+            if files:
+                save_files(state.journal.paths, files)
+            self._prepare_to_print(state.journal.paths)
+            handles = [self._handle(spec, state, work) for spec in specs]
+            record(state.journal, specs, handles)
         self._ledger.add(handles)
-        self._tell("jobs_submitted", [handle.job for handle in handles])
-        for handle in handles:
-            handle.future = self._pool.submit(self._supervisor.run, handle)
+        self._tell("jobs_submitted", [handle.job for handle in handles if not handle.is_over])
+        over = sum(handle.is_over for handle in handles)
+        if over:
+            self._tell(
+                "message", f"{over} of {len(handles)} jobs had ended before: they do not run again"
+            )
+        self._engine.run(handle for handle in handles if not handle.is_over)
         return [handle.job.job_id for handle in handles]
 
     def _sweep(
-        self, sweep_id: str, paths: SweepPaths, lock: LockFile | None
+        self,
+        sweep_id: str,
+        paths: SweepPaths,
+        lock: LockFile | None,
+        program: Mapping[str, Any] | None,
     ) -> _SweepState:
         state = self._sweeps.get(paths.sweep_dir)
         if state is None:
-            settings = {name: _plain(value) for name, value in asdict(self.conf).items()}
-            journal = Journal(paths, sweep_id, settings, lock=lock)
+            settings = {name: plain(value) for name, value in asdict(self.conf).items()}
+            journal = Journal(paths, sweep_id, settings, program=program, lock=lock)
             state = self._sweeps[paths.sweep_dir] = _SweepState(journal)
         elif state.journal.sweep_id != sweep_id:
             raise HsmError(
@@ -238,12 +258,21 @@ class LocalComputeSource(ComputeSource):
             )
         return state
 
-    def _handle(self, spec: JobSpec, sweep_id: str, state: _SweepState, work: Work) -> JobHandle:
-        job = Job(spec.num, f"{sweep_id}_{spec.num}", spec.label, dict(spec.params))
-        if not spec.makes_own_dir:
-            job.job_dir = state.journal.paths.job_dir(spec.num)
+    def _handle(self, spec: JobSpec, state: _SweepState, work: Work) -> JobHandle:
         state.next_num = max(state.next_num, spec.num + 1)
-        return JobHandle(job, work, spec.argument, state.journal, os.getcwd())
+        if spec.command is not None:
+            work = Work(command=spec.command)
+        job = spec.earlier.job if spec.earlier else None
+        runs = spec.earlier is None or spec.earlier.runs
+        if job is None:
+            job = Job(
+                spec.num, f"{state.journal.sweep_id}_{spec.num}", spec.label, dict(spec.params)
+            )
+        elif runs:
+            job.requeue()
+        if not spec.makes_own_dir and job.job_dir is None:
+            job.job_dir = state.journal.paths.job_dir(spec.num)
+        return JobHandle(job, work, spec.argument, state.journal, os.getcwd(), is_over=not runs)
 
     # --- asking
     # -----------------------------------------------------------------------------------------------------
@@ -258,6 +287,10 @@ class LocalComputeSource(ComputeSource):
     def jobs(self) -> list[Job]:
         """All jobs that were ever submitted here, in that order."""
         return [handle.job for handle in self._ledger.all()]
+
+    def paths(self, job_id: str) -> SweepPaths:
+        """Where the sweep of the job with this id lies. Raises KeyError."""
+        return self._ledger[job_id].journal.paths
 
     def report(self, job_id: str) -> reports.Report | None:
         """What a function's process reported; None for a command, or if it did not get to that. Raises KeyError."""
@@ -288,18 +321,7 @@ class LocalComputeSource(ComputeSource):
 
     def running(self) -> list[RunningJob]:
         """The jobs that run now, by number. Samples CPU and memory about once a second at most."""
-        jobs = [handle.job for handle in self._ledger.running()]
-        usage = self._sampler.recent(
-            {job.job_id: pid for job in jobs if (pid := job.attempts[-1].pid)}
-        )
-        now = time.time()
-        found = []
-        for job in jobs:
-            elapsed = max(0.0, now - (job.attempts[-1].started or now))
-            cpu, memory = usage.get(job.job_id, (None, None))
-            last_line = self._output.last_line(job)
-            found.append(RunningJob(job.num, job.label, elapsed, cpu, memory, last_line))
-        return sorted(found, key=lambda running: running.num)
+        return self._engine.running()
 
     # --- waiting and ending
     # -----------------------------------------------------------------------------------------
@@ -321,15 +343,7 @@ class LocalComputeSource(ComputeSource):
         return self._ledger.when_ended(job_ids, callback)
 
     def cancel_job(self, job_id: str) -> bool:
-        handle = self._ledger[job_id]
-        ended = self._ledger.end(
-            handle, Stop(JobState.CANCELLED, "cancelled"), self.conf.kill_grace
-        )
-        if handle.future is not None and handle.future.cancel():
-            self._supervisor.run(
-                handle
-            )  # It waits for a slot; let it end here instead of when it gets one.
-        return ended
+        return self._engine.cancel(self._ledger[job_id])
 
     def stop(self, reason: str, *, grace: float | None = None) -> None:
         """Start no more jobs and end those that run, with `grace` seconds (default kill_grace) to
@@ -337,8 +351,7 @@ class LocalComputeSource(ComputeSource):
 
         Returns at once; `wait` waits. May be called again to shorten the grace.
         """
-        grace = self.conf.kill_grace if grace is None else grace
-        self._ledger.stop(Stop(JobState.CANCELLED, reason), grace)
+        self._engine.stop(reason, grace)
 
     def close(self, *, cancel: bool = False) -> None:
         with self._mutex:
@@ -348,72 +361,54 @@ class LocalComputeSource(ComputeSource):
         try:
             if cancel:
                 self.stop("cancelled")
-            self._pool.shutdown(wait=True)
+            self._engine.wait()
         except BaseException:
             # A second Ctrl-C, say: no patience any more, but still nothing left behind.
             self.stop("cancelled", grace=0)
-            self._pool.shutdown(wait=True)
+            self._engine.wait()
             raise
         finally:
             self._free()
 
     def _free(self) -> None:
         stopped = self._ledger.stopped
-        self._servers.close()
-        self._output.stop()
+        self._engine.close()
         for state in self._sweeps.values():
             state.journal.close(stopped.reason if stopped else "finished")
-        self._scratch.close()
+            if self.conf.on_sweep_end is not None:
+                problem = run_at_end(self.conf.on_sweep_end, state.journal.paths)
+                if problem is not None:
+                    self._tell("message", problem)
         _open_sources.discard(self)
 
     def _tell(self, event: str, *arguments: Any) -> None:
-        for observer in self.observers:
+        for observer in tuple(self.observers):  # one may be added or removed meanwhile
             getattr(observer, event)(*arguments)
 
     def _tell_output(self, job: Job, stream: str, line: str) -> None:
-        self._tell("job_output", job, stream, line)
+        if self.observers:
+            self._tell("job_output", job, stream, line)
+        elif self._printer is not None:
+            self._printer.job_output(job, stream, line)
 
-
-def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, Enum) else value
-
-
-def label_of(params: Mapping[str, Any]) -> str:
-    """One line for a job with these parameters: ``lr=0.1 model=svm``."""
-    return " ".join(f"{key}={value}" for key, value in params.items())
-
-
-def _check_work(function: object, command: object) -> None:
-    if (function is None) == (command is None):
-        what = "nothing" if function is None else "both"
-        allowed = "either function= (a callable) or command= (a list of arguments)"
-        raise SettingsError("function, command", what, "submit_jobs", allowed)
-    if function is not None and not callable(function):
-        raise SettingsError("function", function, "submit_jobs", "a callable")
-    if command is not None:
-        is_list = isinstance(command, Sequence) and not isinstance(command, (str, bytes))
-        if not (is_list and command and all(isinstance(word, str) for word in command)):  # type: ignore[arg-type,attr-defined]
-            raise SettingsError(
-                "command", command, "submit_jobs", "a list of arguments, each a string"
+    def _prepare_to_print(self, paths: SweepPaths) -> None:
+        """Have jobs' output shown also where nobody watches, if it is to be shown."""
+        if self.conf.show_output and not self.observers and self._printer is None:
+            self._printer = display_factory()(
+                "none", show_output=True, paths=paths, running=self.running
             )
 
 
-def _check_params(index: int, params: Mapping[str, Any]) -> None:
-    try:
-        json.dumps(params)
-    except (TypeError, ValueError) as error:
-        origin = f"submit_jobs, combination {index}"
-        raise SettingsError(
-            "param_combinations", params, origin, f"values that JSON can hold ({error})"
-        ) from error
-
-
-# Sources that nobody has closed. When this runs, the interpreter has waited for the pools' threads,
-# and so for all jobs.
+# Sources that nobody has closed. A forked child has no business with its parent's.
 _open_sources: weakref.WeakSet[LocalComputeSource] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_open_sources.clear)
 
 
-@atexit.register
 def _close_sources() -> None:
     for source in list(_open_sources):
         source.close()
+
+
+# At a normal exit, submitted jobs are waited for, as concurrent.futures does; and by the same means, since an ordinary
+# exit hook runs only after its pools have been told to take nothing more, not even a job's next attempt.
+threading._register_atexit(_close_sources)  # type: ignore[attr-defined]

@@ -60,6 +60,8 @@ def _open_logs(start: Start) -> None:
         os.dup2(opened, fd)
         if opened != fd:
             os.close(opened)
+        if fd and start.header is not None:
+            os.write(fd, f"{start.header}\n".encode())
 
 
 def _execute(command: tuple[str, ...]) -> NoReturn:

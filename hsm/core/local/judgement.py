@@ -18,7 +18,14 @@ class Stop:
     reason: str
 
 
-def judge(ended: Ended, report: Report | None, stop: Stop | None, *, is_function: bool) -> Ending:
+def judge(
+    ended: Ended,
+    report: Report | None,
+    stop: Stop | None,
+    *,
+    is_function: bool,
+    oom_killed: bool = False,
+) -> Ending:
     """The ending of an attempt.
 
     A job that hsm ended while it still ran has the state that goes with it, whatever it made of its
@@ -30,12 +37,15 @@ def judge(ended: Ended, report: Report | None, stop: Stop | None, *, is_function
         report: what the job's process reported, if it got to that.
         stop: why hsm wanted it to end, if it did.
         is_function: whether the job is a Python function and so owes a report.
+        oom_killed: whether the kernel's OOM killer was at work while the job ran.
     """
     code = os.waitstatus_to_exitcode(ended.status)
     exit_code, signal = (code, None) if code >= 0 else (None, signal_name(-code))
     state, reason = JobState.COMPLETED, None
     if stop is not None and ended.asked:
         state, reason = stop.state, stop.reason
+    elif signal == "SIGKILL" and oom_killed:
+        state, reason = JobState.OUT_OF_MEMORY, "killed by the kernel's out-of-memory killer"
     elif code != 0:
         state = JobState.FAILED
     elif is_function and report is None:

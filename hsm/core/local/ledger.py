@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from hsm.core.job import Ending, Job
+from hsm.core.job import Ending, Job, JobState
 from hsm.core.journal import Journal
 from hsm.core.local.forkserver import Slot
 from hsm.core.local.judgement import Stop
@@ -97,6 +97,16 @@ class Ledger:
         with self._lock:
             return [handle for handle in self._running.values() if not handle.job.state.is_final]
 
+    def pids(self) -> dict[str, int]:
+        """The process of each running job, by the job's id."""
+        with self._lock:
+            attempts = {job_id: handle.job.attempt for job_id, handle in self._running.items()}
+        return {job_id: item.pid for job_id, item in attempts.items() if item and item.pid}
+
+    def is_wanted(self, handle: JobHandle) -> bool:
+        """Whether nobody has cancelled the job."""
+        return handle.stop is None and self._stop is None
+
     # --- one job's way
     # ----------------------------------------------------------------------------------------------
 
@@ -133,6 +143,16 @@ class Ledger:
         """The job has left its slot."""
         with self._lock:
             handle.slot = None
+
+    def retried(self, handle: JobHandle, ending: Ending) -> bool:
+        """The attempt has ended and there is to be another one; False if the job is not wanted."""
+        with self._lock:
+            if self._stop is not None or (handle.stop and handle.stop.state is JobState.CANCELLED):
+                return False
+            handle.stop = None  # It was for that attempt: a timeout.
+            self._running.pop(handle.job.job_id, None)
+            handle.job.retry(time.time(), ending)
+            return True
 
     def ended(self, handle: JobHandle, ending: Ending) -> None:
         """The job has ended."""

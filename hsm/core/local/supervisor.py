@@ -16,10 +16,15 @@ from hsm.core.local import report as reports
 from hsm.core.local.forkserver import ForkServer, Slot, SlotLost
 from hsm.core.local.judgement import Stop, judge
 from hsm.core.local.ledger import JobHandle, Ledger, NotWanted
+from hsm.core.local.limits import Limits, oom_kills
 from hsm.core.local.output import OutputFollower
+from hsm.core.local.policy import RetryPolicy, StopPolicy
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.servers import Servers
 from hsm.core.local.wire import Ended, Start
+
+#: Seconds between looks at a timeout that depends on how long other jobs take.
+_LOOK_INTERVAL = 0.5
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class Supervisor:
     """Runs the jobs of a source, one per call of `run`.
 
     Attributes:
+        stop: starts no more jobs and ends those that run, for a reason.
+        retry_later: has `run` called again for a job in so many seconds.
         tell: calls a `SweepObserver` method, by name, of all observers.
     """
 
@@ -35,6 +42,11 @@ class Supervisor:
     servers: Servers
     scratch: Scratch
     output: OutputFollower
+    limits: Limits
+    retries: RetryPolicy
+    stops: StopPolicy
+    retry_later: Callable[[JobHandle, float], None]
+    stop: Callable[[str], None]
     tell: Callable[..., None]
 
     def run(self, handle: JobHandle) -> None:
@@ -44,7 +56,8 @@ class Supervisor:
             ending = self._run(handle)
         except NotWanted as refusal:
             stop = refusal.stop
-            ending = Ending(stop.state, reason=f"never started: {stop.reason}")
+            how = "not retried" if handle.job.attempts else "never started"
+            ending = Ending(stop.state, reason=f"{how}: {stop.reason}")
             recorded = (
                 stop is self.ledger.stopped
             )  # The journal's last line says it for all of them.
@@ -52,17 +65,22 @@ class Supervisor:
             ending = Ending(JobState.FAILED, reason=str(error))
         except Exception as error:
             ending = Ending(JobState.FAILED, reason=f"hsm could not run it: {error!r}")
-        try:
-            self._end(handle, ending, recorded)
-        finally:
-            self.ledger.finish(handle)
+        self._start_anyway(handle, ending)
+        if not self._retry(handle, ending):
+            try:
+                self._end(handle, ending, recorded)
+            finally:
+                self.ledger.finish(handle)
 
     def _run(self, handle: JobHandle) -> Ending:
+        self.limits.wait_for_memory(lambda: self.ledger.is_wanted(handle))
         self.ledger.check_wanted(handle)
         start = self._prepare(handle)
+        kills_before = oom_kills()
+        written = _size(start.stdout), _size(start.stderr)
         server, slot = self._launch(handle, start)
         try:
-            self._started(handle, slot.started())
+            self._started(handle, slot.started(), written)
             ended = self._watch(handle, slot)
         except SlotLost as error:
             server.drop(slot)
@@ -73,7 +91,8 @@ class Supervisor:
         server.give_back(slot)
         is_function = handle.work.function is not None
         report = reports.read(Path(start.result)) if is_function else None
-        return judge(ended, report, handle.stop, is_function=is_function)
+        oom_killed = os.WIFSIGNALED(ended.status) and oom_kills() != kills_before
+        return judge(ended, report, handle.stop, is_function=is_function, oom_killed=oom_killed)
 
     def _prepare(self, handle: JobHandle) -> Start:
         """Make the job's directories, and say how to start it."""
@@ -103,6 +122,7 @@ class Supervisor:
             argument=argument,
             result=str(result),
             grace=self.conf.kill_grace,
+            header=_header(len(job.attempts) + 1) if job.attempts else None,
         )
 
     def _what_to_do(
@@ -134,27 +154,60 @@ class Supervisor:
             except SlotLost:
                 server.drop(slot)  # It died while idle: nothing is lost, take another.
 
-    def _started(self, handle: JobHandle, pid: int) -> None:
+    def _started(self, handle: JobHandle, pid: int, written: tuple[int, int]) -> None:
         self.ledger.started(handle, pid)
-        self.output.add(handle.job, handle.journal.paths)
+        # What earlier attempts have written was shown when they did.
+        self.output.add(
+            handle.job, handle.journal.paths, stdout_start=written[0], stderr_start=written[1]
+        )
         self._record(handle, "start")
         self.tell("job_started", handle.job)
+        self.limits.watch()
 
     def _watch(self, handle: JobHandle, slot: Slot) -> Ended:
-        timeout = self.conf.timeout
-        ended = slot.ended(None if timeout is None else time.monotonic() + timeout)
-        if ended is None:
-            stop = Stop(JobState.TIMEOUT, f"timeout after {timeout:g} s")
-            self.ledger.end(handle, stop, self.conf.kill_grace)
-            ended = slot.ended(None)
-        assert ended is not None
-        return ended
+        """Wait for the end of a job, and end it when its time is over."""
+        began = time.monotonic()
+        while True:
+            limit = self.limits.timeout()
+            ended = slot.ended(self._next_look(began, limit))
+            if ended is not None:
+                return ended
+            if limit is not None and time.monotonic() >= began + limit[0]:
+                self.ledger.end(handle, Stop(JobState.TIMEOUT, limit[1]), self.conf.kill_grace)
+                ended = slot.ended(None)
+                assert ended is not None
+                return ended
+
+    def _next_look(self, began: float, limit: tuple[float, str] | None) -> float | None:
+        """When to think again about a job that still runs, in monotonic seconds."""
+        looks = [] if limit is None else [began + limit[0]]
+        if self.limits.timeout_may_change:
+            looks.append(time.monotonic() + _LOOK_INTERVAL)
+        return min(looks, default=None)
+
+    def _retry(self, handle: JobHandle, ending: Ending) -> bool:
+        """Give the job another attempt, if it is to have one."""
+        job = handle.job
+        delay = self.retries.delay(ending, len(job.attempts))
+        if delay is None:
+            return False
+        self.output.remove(job)
+        self.scratch.clean(job.num)
+        if not self.ledger.retried(handle, ending):
+            return False
+        self._record(handle, "retry")
+        self.tell("job_retried", job, delay)
+        self.retry_later(handle, delay)
+        return True
+
+    def _start_anyway(self, handle: JobHandle, ending: Ending) -> None:
+        """A job that hsm failed to give a process has had an attempt nevertheless."""
+        if handle.job.state is JobState.PENDING and ending.state is not JobState.CANCELLED:
+            self.ledger.started(handle, None)
+            self._record(handle, "start")
 
     def _end(self, handle: JobHandle, ending: Ending, recorded: bool) -> None:
         job = handle.job
-        if job.state is JobState.PENDING and ending.state is not JobState.CANCELLED:
-            self.ledger.started(handle, None)  # hsm failed before there was a process.
-            self._record(handle, "start")
         self.output.remove(job)
         self.scratch.clean(job.num)
         self.ledger.ended(handle, ending)
@@ -163,9 +216,11 @@ class Supervisor:
         if ending.state is JobState.COMPLETED and ending.reason is not None:
             self.tell("message", f"job {job.num}: {ending.reason}")
         self.tell("job_ended", job)
-        if self.conf.fail_fast and ending.state not in (JobState.COMPLETED, JobState.CANCELLED):
-            stop = Stop(JobState.CANCELLED, f"fail_fast, as job {job.num} did not complete")
-            self.ledger.stop(stop, self.conf.kill_grace)
+        if ending.state is JobState.COMPLETED:
+            self.limits.completed(job.duration)
+        reason = self.stops.note(job.num, ending.state)
+        if reason is not None:
+            self.stop(reason)
 
     def _record(self, handle: JobHandle, event: str) -> None:
         """Write to the journal; a disk that does not take it is reported, and the sweep goes on."""
@@ -173,6 +228,17 @@ class Supervisor:
             getattr(handle.journal, event)(handle.job)
         except OSError as error:
             self.tell("message", f"cannot write {handle.journal.paths.journal}: {error.strerror}")
+
+
+def _header(attempt: int) -> str:
+    return f"---- attempt {attempt}, {time.strftime('%Y-%m-%d %H:%M:%S')} ----"
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def link_logs(job_dir: Path, stdout: Path, stderr: Path) -> None:

@@ -36,9 +36,18 @@ class UsageSampler:
         with self._mutex:
             now = time.monotonic()
             if now - self._taken >= _SAMPLE_AGE:
-                self._taken = now
-                self._recent = self._sample(roots)
+                self._refresh(roots)
             return self._recent
+
+    def sample(self, roots: Mapping[str, int]) -> dict[str, Usage]:
+        """A sample of now; arguments and result as for `recent`."""
+        with self._mutex:
+            self._refresh(roots)
+            return self._recent
+
+    def _refresh(self, roots: Mapping[str, int]) -> None:
+        self._taken = time.monotonic()
+        self._recent = self._sample(roots)
 
     def _sample(self, roots: Mapping[str, int]) -> dict[str, Usage]:
         children: dict[int, list[psutil.Process]] = defaultdict(list)
@@ -62,6 +71,33 @@ class UsageSampler:
             return None
         then, cpu_then = self._cpu[pid]
         return max(0.0, 100.0 * (cpu - cpu_then) / (now - then))
+
+
+def exact_memory(pid: int) -> int:
+    """Bytes of the tree below process `pid`, what it shares with others counted in parts (PSS).
+
+    Where the kernel does not tell (not Linux, another user's process), resident bytes.
+    """
+    try:
+        root = psutil.Process(pid)
+        tree = [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return 0
+    return sum(map(_proportional_size, tree))
+
+
+def _proportional_size(process: psutil.Process) -> int:
+    try:
+        with open(f"/proc/{process.pid}/smaps_rollup", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("Pss:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0
 
 
 def _measure(

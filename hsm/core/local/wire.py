@@ -32,6 +32,7 @@ class Start:
     Attributes:
         env: variables to set on top of the environment that the fork server was started with.
         stdout, stderr: log files; appended to.
+        header: a line to write into both first; None for the first attempt.
         cwd: working directory; None for the fork server's.
         command: what to exec; None for the function that the fork server carries.
         argument: pickled argument of that function.
@@ -47,6 +48,7 @@ class Start:
     argument: bytes | None
     result: str
     grace: float
+    header: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,209 @@
+"""How fast commands that end at once go through hsm, next to GNU parallel.
+
+    python benchmarks/commands.py --jobs 2000 --rounds 3 --json commands.json
+
+Drivers:
+    api       `LocalComputeSource.submit_jobs(..., command=["true"])`, in apps/api_sweep.py
+    parallel  GNU parallel with --joblog, if it is installed
+
+Each measurement is one fresh process in a fresh directory. Rounds are interleaved. Every driver's
+own record must show each job exactly once; `api` checks besides that no thread, file descriptor or
+child process is left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from _harness import STDOUT, Incomplete, Run, interleave, measure
+from _report import (
+    any_failed,
+    cell,
+    count,
+    finish,
+    measured,
+    new_document,
+    print_table,
+    ratio,
+    summarise_runs,
+    versions,
+)
+
+APPS = Path(__file__).resolve().parent / "apps"
+REFERENCE = "parallel"
+DISTRIBUTIONS = ("hpc-sweep-manager", "hydra-core", "psutil")
+
+
+class Driver(ABC):
+    """A way to run many commands. A new one is a subclass and a line in `DRIVERS`."""
+
+    name: str
+
+    def missing(self) -> str | None:
+        """Why it cannot run here; None if it can."""
+        return None
+
+    @abstractmethod
+    def command(self, jobs: int, parallel_jobs: int) -> list[str]:
+        """The command line that runs ``true`` `jobs` times and leaves its record in the cwd."""
+
+    @abstractmethod
+    def inspect(self, directory: Path, jobs: int) -> dict[str, Any]:
+        """Facts about a finished run.
+
+        Raises:
+            Incomplete: the run's record does not show every job once, and successful.
+        """
+
+
+class ApiDriver(Driver):
+    """hsm's Python interface."""
+
+    name = "api"
+
+    def missing(self) -> str | None:
+        return None if importlib.util.find_spec("hsm") else "hsm is not installed"
+
+    def command(self, jobs: int, parallel_jobs: int) -> list[str]:
+        program = str(APPS / "api_sweep.py")
+        return [sys.executable, program, str(jobs), str(parallel_jobs), "sweep"]
+
+    def inspect(self, directory: Path, jobs: int) -> dict[str, Any]:
+        # The program has compared everything else itself; its exit code would have told.
+        facts: dict[str, Any] = json.loads((directory / STDOUT).read_text(encoding="utf-8"))
+        if facts["jobs"] != jobs:
+            raise Incomplete(f"{facts['jobs']} jobs, expected {jobs}")
+        return facts
+
+
+class ParallelDriver(Driver):
+    """GNU parallel: gets an argument per job, and keeps it off the job's command line (-n0)."""
+
+    name = "parallel"
+
+    def missing(self) -> str | None:
+        program = shutil.which("parallel")
+        if program is None:
+            return "no program `parallel`"
+        if "GNU parallel" not in parallel_version():
+            return f"{program} is not GNU parallel"
+        return None
+
+    def command(self, jobs: int, parallel_jobs: int) -> list[str]:
+        numbers = [str(num) for num in range(jobs)]
+        options = ["--will-cite", "--jobs", str(parallel_jobs), "--joblog", "job.log", "-n0"]
+        return ["parallel", *options, "true", ":::", *numbers]
+
+    def inspect(self, directory: Path, jobs: int) -> dict[str, Any]:
+        # Seq Host Starttime JobRuntime Send Receive Exitval Signal Command
+        rows = [line.split("\t") for line in (directory / "job.log").read_text().splitlines()[1:]]
+        if sorted(int(row[0]) for row in rows) != list(range(1, jobs + 1)):
+            raise Incomplete(f"{len(rows)} jobs in the job log, expected {jobs}")
+        if failed := [row[0] for row in rows if row[6:8] != ["0", "0"]]:
+            raise Incomplete(f"{len(failed)} jobs failed, job {failed[0]} for one")
+        return {}
+
+
+DRIVERS: dict[str, Driver] = {driver.name: driver for driver in (ApiDriver(), ParallelDriver())}
+
+
+def parallel_version() -> str:
+    """First line of ``parallel --version``, empty if there is no such program."""
+    if shutil.which("parallel") is None:
+        return ""
+    answer = subprocess.run(["parallel", "--version"], capture_output=True, text=True, check=False)
+    return answer.stdout.partition("\n")[0]
+
+
+def measure_driver(driver: Driver, jobs: int, parallel_jobs: int) -> Run:
+    """One run of `jobs` commands."""
+    return measure(
+        driver.command(jobs, parallel_jobs), lambda directory: driver.inspect(directory, jobs)
+    )
+
+
+def show(runs: dict[str, list[Run]], jobs: int, parallel_jobs: int) -> dict[str, Any]:
+    """Print the table; returns the same figures and all runs for the JSON file."""
+    rows = []
+    document: dict[str, Any] = {}
+    for name, own in runs.items():
+        seconds = summarise_runs(own, lambda run: run.seconds)
+        rate = summarise_runs(own, lambda run: jobs / run.seconds)
+        peak = summarise_runs(own, lambda run: run.peak_memory / 1e6)
+        against = ratio(own, runs[REFERENCE]) if REFERENCE in runs and name != REFERENCE else None
+        rows.append(
+            [
+                name,
+                measured(seconds, own),
+                cell(rate, digits=0),
+                cell(peak, digits=1),
+                cell(against),
+            ]
+        )
+        document[name] = {
+            "seconds": seconds,
+            "jobs_per_second": rate,
+            "peak_megabytes": peak,
+            f"ratio_to_{REFERENCE}": against,
+            "runs": own,
+        }
+    print(f"\n{jobs} commands `true`, {parallel_jobs} in parallel\n")
+    print_table(["driver", "seconds", "jobs/s", "peak MB", f"/ {REFERENCE}"], rows)
+    return document
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, checked; `drivers` is the list of those to run."""
+    parser = argparse.ArgumentParser(description="Many short commands through hsm and others.")
+    parser.add_argument("--jobs", type=count, metavar="N", default=2000, help="default 2000")
+    parser.add_argument("--rounds", type=count, metavar="N", default=3, help="default 3")
+    parser.add_argument("--parallel-jobs", type=count, metavar="N", default=2, help="default 2")
+    parser.add_argument("--drivers", help="comma-separated; default: all that can run here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE")
+    given = parser.parse_args(arguments)
+    names = given.drivers.split(",") if given.drivers else list(DRIVERS)
+    if unknown := [name for name in names if name not in DRIVERS]:
+        parser.error(f"--drivers {','.join(unknown)}: choose from {', '.join(DRIVERS)}")
+    reasons = {name: reason for name in names if (reason := DRIVERS[name].missing())}
+    for name, reason in reasons.items():
+        if given.drivers:
+            parser.error(f"--drivers {name}: {reason}")
+        print(f"left out: {name}: {reason}")
+    given.drivers = [DRIVERS[name] for name in names if name not in reasons]
+    return given
+
+
+def main() -> int:
+    """Run the drivers; returns 1 if a run failed, since its numbers are missing then."""
+    options = parse()
+    drivers: dict[str, Driver] = {driver.name: driver for driver in options.drivers}
+    for driver in drivers.values():  # files into the page cache, byte code onto the disk
+        measure_driver(driver, 2, options.parallel_jobs)
+    runs = interleave(
+        list(drivers),
+        options.rounds,
+        lambda name: measure_driver(drivers[name], options.jobs, options.parallel_jobs),
+    )
+    document = {
+        **new_document(
+            "commands", {**versions(DISTRIBUTIONS), "parallel": parallel_version() or None}
+        ),
+        "jobs": options.jobs,
+        "rounds": options.rounds,
+        "parallel_jobs": options.parallel_jobs,
+        "drivers": show(runs, options.jobs, options.parallel_jobs),
+    }
+    return finish(document, options.json, any_failed(runs.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

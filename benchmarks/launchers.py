@@ -1,0 +1,352 @@
+"""What a sweep costs under each Hydra launcher, side by side.
+
+    python benchmarks/launchers.py --case a --rounds 5 --json launchers.json
+
+Cases:
+    a       wall time of 100 jobs that return at once
+    b       wall time of 20 such jobs of a script with heavy imports
+    memory  growth of the launching process's peak memory per job
+    import  what the plugin package adds to the start of every Hydra application
+
+Each measurement is one fresh process in a fresh directory: ``python app.py -m hydra/launcher=X …``.
+Rounds are interleaved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from _harness import Incomplete, Run, interleave, measure
+from _import_cost import import_cost
+from _report import (
+    Result,
+    Target,
+    any_failed,
+    available_memory,
+    cell,
+    count,
+    finish,
+    measured,
+    new_document,
+    ratio,
+    summarise,
+    summarise_runs,
+    versions,
+)
+
+APP = Path(__file__).resolve().parent / "apps" / "app.py"
+RECORD = "jobs.jsonl"
+SWEEP_DIR = "sweep"
+REFERENCES = ("joblib", "submitit_local")
+OURS = "hsm_local"
+
+# What OURS must not exceed: wall time as a ratio, by case and reference; growth of memory; import.
+RATIO_LIMITS = {"a": {"joblib": 0.9}, "b": {"joblib": 0.6, "submitit_local": 0.15}}
+KILOBYTES_PER_JOB_LIMIT = 100.0
+IMPORT_MILLISECONDS_LIMIT = 5.0
+
+# The script of case b imports torch or, without it, whatever of the others is installed.
+HEAVY = "torch"
+HEAVY_OTHERWISE = ("sklearn.ensemble", "pandas", "scipy.stats", "matplotlib.pyplot", "numpy")
+DISTRIBUTIONS = (
+    "hpc-sweep-manager",
+    "hydra-core",
+    "omegaconf",
+    "hydra-joblib-launcher",
+    "joblib",
+    "hydra-submitit-launcher",
+    "submitit",
+    "cloudpickle",
+    "torch",
+    "scikit-learn",
+    "pandas",
+    "scipy",
+    "matplotlib",
+    "numpy",
+)
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """A contender.
+
+    Attributes:
+        name: the Hydra config, ``hydra/launcher=<name>``.
+        package: its plugin package, which tells whether it is installed; None for a part of Hydra.
+        setting: the setting that bounds the jobs in parallel; None if it has none.
+        all_at_once: starts every job of the sweep at the same time.
+    """
+
+    name: str
+    package: str | None = None
+    setting: str | None = None
+    all_at_once: bool = False
+
+    def installed(self) -> bool:
+        """Whether this interpreter can use it."""
+        if self.package is None:
+            return True
+        try:
+            return importlib.util.find_spec(self.package) is not None
+        except ModuleNotFoundError:  # no plugin of any kind is installed
+            return False
+
+
+LAUNCHERS = {
+    launcher.name: launcher
+    for launcher in (
+        Launcher("basic"),
+        Launcher("joblib", "hydra_plugins.hydra_joblib_launcher", "n_jobs"),
+        Launcher("submitit_local", "hydra_plugins.hydra_submitit_launcher", all_at_once=True),
+        Launcher("hsm_local", "hydra_plugins.hsm_local_launcher", "max_parallel_jobs"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line; `jobs` None for each case's own count."""
+
+    case: str
+    rounds: int
+    launchers: dict[str, Launcher]
+    jobs: int | None
+    memory_jobs: tuple[int, int]
+    parallel_jobs: int
+    json: Path | None
+
+
+def sweep_command(launcher: Launcher, jobs: int, parallel_jobs: int) -> list[str]:
+    """The command line of one sweep, run in the directory that shall hold its output."""
+    command = [sys.executable, str(APP), "-m", f"hydra/launcher={launcher.name}"]
+    if launcher.setting is not None:
+        command.append(f"hydra.launcher.{launcher.setting}={parallel_jobs}")
+    return [*command, f"hydra.sweep.dir={SWEEP_DIR}", f"num=range({jobs})"]
+
+
+def inspect_sweep(directory: Path, jobs: int, modules: Sequence[str]) -> dict[str, Any]:
+    """The number of processes that the jobs ran in.
+
+    Raises:
+        Incomplete: a job did not leave exactly one line in the record, its imports, its directory.
+    """
+    record = directory / RECORD
+    lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+    done = [json.loads(line) for line in lines]
+    if sorted(job["num"] for job in done) != list(range(jobs)):
+        completed = len({job["num"] for job in done})
+        raise Incomplete(f"{completed} of {jobs} jobs left a record, {len(done)} in all")
+    if any(job["imports"] != list(modules) for job in done):
+        raise Incomplete(f"a job ran without {' '.join(modules)}")
+    for num in range(jobs):
+        if not (directory / SWEEP_DIR / str(num) / ".hydra").is_dir():
+            raise Incomplete(f"job {num} has no directory")
+    return {"job_processes": len({job["pid"] for job in done})}
+
+
+def measure_sweep(
+    launcher: Launcher, jobs: int, parallel_jobs: int, modules: Sequence[str] = ()
+) -> Run:
+    """One sweep in a fresh process and directory; not started if it would exhaust the memory."""
+    needed = jobs * (400e6 if modules else 100e6) if launcher.all_at_once else 0.0
+    if needed > 0.7 * available_memory():
+        reason = f"not started: {jobs} processes at once need about {needed / 1e9:.0f} GB"
+        return Run(0.0, 0, 0.0, 0, reason)
+    return measure(
+        sweep_command(launcher, jobs, parallel_jobs),
+        lambda directory: inspect_sweep(directory, jobs, modules),
+        {"BENCHMARK_RECORD": RECORD, "BENCHMARK_IMPORTS": " ".join(modules)},
+    )
+
+
+def wall_time(case: str, jobs: int, modules: Sequence[str], options: Options) -> Result:
+    """Cases a and b: wall time of the whole command, for every launcher."""
+
+    def measure_one(name: str, size: int = jobs) -> Run:
+        return measure_sweep(options.launchers[name], size, options.parallel_jobs, modules)
+
+    for name in options.launchers:  # files into the page cache, byte code onto the disk
+        measure_one(name, 2)
+    runs = interleave(list(options.launchers), options.rounds, measure_one)
+    seconds = {name: summarise_runs(own, lambda run: run.seconds) for name, own in runs.items()}
+    ratios = {
+        f"{name} / {reference}": ratio(own, runs[reference])
+        for name, own in runs.items()
+        for reference in REFERENCES
+        if reference in runs and reference != name
+    }
+    of_what = f", of a script that imports {' and '.join(modules)}" if modules else ""
+    return Result(
+        f"Case {case}: {jobs} jobs that return at once{of_what}; seconds for the whole command",
+        ["launcher", "seconds", *(f"/ {reference}" for reference in REFERENCES)],
+        [
+            [
+                name,
+                measured(seconds[name], own),
+                *(cell(ratios.get(f"{name} / {reference}")) for reference in REFERENCES),
+            ]
+            for name, own in runs.items()
+        ],
+        [
+            Target(f"{OURS} / {reference}", ratios.get(f"{OURS} / {reference}"), limit)
+            for reference, limit in RATIO_LIMITS[case].items()
+        ],
+        {
+            "jobs": jobs,
+            "imports": list(modules),
+            "seconds": seconds,
+            "ratios": ratios,
+            "runs": runs,
+        },
+        any_failed(runs.values()),
+    )
+
+
+def case_a(options: Options) -> Result:
+    """Many jobs of a small script: the launcher's own cost."""
+    return wall_time("a", options.jobs or 100, [], options)
+
+
+def case_b(options: Options) -> Result:
+    """Fewer jobs of a script that takes long to import."""
+    modules = heavy_modules()
+    if not modules:
+        sys.exit(f"case b needs one of {HEAVY}, {', '.join(HEAVY_OTHERWISE)}: none is installed")
+    return wall_time("b", options.jobs or 20, modules, options)
+
+
+def heavy_modules() -> list[str]:
+    """The modules that case b's script imports; empty if nothing heavy is installed."""
+    if importlib.util.find_spec(HEAVY) is not None:
+        return [HEAVY]
+    return [
+        name for name in HEAVY_OTHERWISE if importlib.util.find_spec(name.split(".")[0]) is not None
+    ]
+
+
+def case_memory(options: Options) -> Result:
+    """Peak memory of the launching process at two sizes of sweep, and the slope between them."""
+    few, many = options.memory_jobs
+    runs = interleave(
+        [(name, jobs) for name in options.launchers for jobs in (few, many)],
+        options.rounds,
+        lambda key: measure_sweep(options.launchers[key[0]], key[1], options.parallel_jobs),
+    )
+    megabytes = {
+        key: summarise_runs(own, lambda run: run.peak_memory / 1e6) for key, own in runs.items()
+    }
+    slopes = {
+        name: summarise(
+            [
+                (large.peak_memory - small.peak_memory) / 1e3 / (many - few)
+                for small, large in zip(runs[name, few], runs[name, many], strict=True)
+                if small.problem is None and large.problem is None
+            ]
+        )
+        for name in options.launchers
+    }
+    return Result(
+        "Case memory: peak resident size of the launching process, and its growth per job",
+        ["launcher", f"MB at {few} jobs", f"MB at {many} jobs", "kB per job"],
+        [
+            [
+                name,
+                *(measured(megabytes[name, n], runs[name, n], digits=1) for n in (few, many)),
+                cell(slopes[name], digits=1),
+            ]
+            for name in options.launchers
+        ],
+        [Target(f"{OURS}, kB per job", slopes.get(OURS), KILOBYTES_PER_JOB_LIMIT)],
+        {
+            "jobs": [few, many],
+            "kilobytes_per_job": slopes,
+            "megabytes": {f"{name} {jobs}": value for (name, jobs), value in megabytes.items()},
+            "runs": {f"{name} {jobs}": own for (name, jobs), own in runs.items()},
+        },
+        any_failed(runs.values()),
+    )
+
+
+def case_import(options: Options) -> Result:
+    """Import time of the plugin packages; cheap, so measured five times or more."""
+    packages = {
+        name: one.package for name, one in options.launchers.items() if one.package is not None
+    }
+    return import_cost(packages, max(options.rounds, 5), OURS, IMPORT_MILLISECONDS_LIMIT)
+
+
+CASES: dict[str, Callable[[Options], Result]] = {
+    "a": case_a,
+    "b": case_b,
+    "memory": case_memory,
+    "import": case_import,
+}
+
+
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    """The command line, checked."""
+    parser = argparse.ArgumentParser(description="What a sweep costs under each Hydra launcher.")
+    parser.add_argument("--case", choices=[*CASES, "all"], default="all")
+    parser.add_argument("--rounds", type=count, metavar="N", default=5, help="default 5")
+    parser.add_argument("--launchers", help="comma-separated; default: all that are installed")
+    parser.add_argument(
+        "--jobs", type=count, metavar="N", help="of cases a and b; default: a 100, b 20"
+    )
+    parser.add_argument(
+        "--memory-jobs",
+        type=count,
+        nargs=2,
+        default=[20, 200],
+        metavar=("FEW", "MANY"),
+        help="of case memory; default 20 200",
+    )
+    parser.add_argument("--parallel-jobs", type=count, metavar="N", default=2, help="default 2")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE")
+    given = parser.parse_args(arguments)
+    names = given.launchers.split(",") if given.launchers else list(LAUNCHERS)
+    if unknown := [name for name in names if name not in LAUNCHERS]:
+        parser.error(f"--launchers {','.join(unknown)}: choose from {', '.join(LAUNCHERS)}")
+    missing = [name for name in names if not LAUNCHERS[name].installed()]
+    if missing and given.launchers:
+        parser.error(f"--launchers {','.join(missing)}: not installed for {sys.executable}")
+    if missing:
+        print(f"left out, not installed: {', '.join(missing)}")
+    few, many = given.memory_jobs
+    if few >= many:
+        parser.error(f"--memory-jobs {few} {many}: the smaller count comes first")
+    return Options(
+        case=given.case,
+        rounds=given.rounds,
+        launchers={name: LAUNCHERS[name] for name in names if name not in missing},
+        jobs=given.jobs,
+        memory_jobs=(few, many),
+        parallel_jobs=given.parallel_jobs,
+        json=given.json,
+    )
+
+
+def main() -> int:
+    """Run the chosen cases; returns 1 if anything failed, since its numbers are missing then."""
+    options = parse()
+    document = {
+        **new_document("launchers", versions(DISTRIBUTIONS)),
+        "rounds": options.rounds,
+        "parallel_jobs": options.parallel_jobs,
+    }
+    results = {}
+    for case in CASES if options.case == "all" else [options.case]:
+        results[case] = CASES[case](options)
+        results[case].show()
+    document["cases"] = {case: result.document for case, result in results.items()}
+    return finish(document, options.json, any(result.failed for result in results.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

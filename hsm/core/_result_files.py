@@ -1,0 +1,131 @@
+"""A table of results as text and as files: CSV, JSON, Markdown, Parquet.
+
+Apart from results.py, which makes the table.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from hsm.core.errors import HsmError
+
+Rows = Sequence[dict[str, Any]]
+
+_MARKDOWN_ESCAPES = str.maketrans({"|": "\\|", "\n": " ", "\r": " ", "\t": " "})
+
+
+def to_csv(rows: Rows, columns: Sequence[str]) -> str:
+    """Comma-separated, with a line of names: see `as_text` for the cells."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([as_text(row[name]) for name in columns] for row in rows)
+    return stream.getvalue()
+
+
+def to_json(rows: Rows, columns: Sequence[str]) -> str:
+    """A list of objects, one in each line; NaN and infinities, which JSON lacks, are null."""
+    lines = (_json({name: row[name] for name in columns}) for row in rows)
+    return "[" + ",\n ".join(lines) + "]\n"
+
+
+def to_markdown(rows: Rows, columns: Sequence[str]) -> str:
+    """A table in GitHub's Markdown, for people: floats have six significant digits."""
+    is_number = {
+        name: all(isinstance(row[name], (int, float, type(None))) for row in rows)
+        for name in columns
+    }
+    lines = [
+        list(columns),
+        ["---:" if is_number[name] else "---" for name in columns],
+        *([_for_people(row[name]) for name in columns] for row in rows),
+    ]
+    return "".join(
+        f"| {' | '.join(cell.translate(_MARKDOWN_ESCAPES) for cell in line)} |\n" for line in lines
+    )
+
+
+def to_parquet(rows: Rows, columns: Sequence[str], target: Any) -> None:
+    """One Parquet column for each column; one whose values share no type holds text, as in CSV.
+
+    Raises:
+        HsmError: pyarrow is not installed.
+    """
+    arrow = import_extra("pyarrow", "parquet")
+    arrays = [_arrow_array(arrow, [row[name] for row in rows]) for name in columns]
+    import_extra("pyarrow.parquet", "parquet").write_table(
+        arrow.Table.from_arrays(arrays, names=list(columns)), target
+    )
+
+
+def _arrow_array(arrow: Any, values: list[Any]) -> Any:
+    if not any(isinstance(value, (list, dict)) for value in values):
+        try:
+            return arrow.array(values)
+        except (arrow.ArrowException, ValueError, TypeError, OverflowError):
+            pass  # numbers beside text, or an integer of more than 64 bits
+    texts = [None if value is None else as_text(value) for value in values]
+    return arrow.array(texts, arrow.string())
+
+
+def import_extra(module: str, extra: str) -> Any:
+    """Import what comes with an optional extra of hsm. Raises HsmError, which names the extra."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise HsmError(
+            f"this needs {package}, which is not installed: "
+            f"pip install 'hpc-sweep-manager[{extra}]'"
+        ) from error
+
+
+def as_text(value: Any) -> str:
+    """A cell: empty for None, as JSON writes it for all else but text, which stays as it is."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return repr(value)  # nan and inf, where JSON has no words
+    return _json(value)
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(_without_nan(value), ensure_ascii=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _for_people(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else as_text(value)
+
+
+def sort_key(value: Any) -> tuple[int, Any]:
+    """Orders values of any type: numbers, then text, then the rest by its text."""
+    if isinstance(value, (bool, int, float)):
+        return 0, value
+    return (1, value) if isinstance(value, str) else (2, as_text(value))
+
+
+def is_missing(value: Any) -> bool:
+    """Whether there is nothing to sort by: None or NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+Writer = Callable[[Rows, Sequence[str]], str]

@@ -1,0 +1,68 @@
+"""How a display reaches the core, which must not import one.
+
+    hsm/__init__.py --set_display_factory--> here <--display_factory-- JobManager, LocalManager
+
+`hsm` itself, the package that knows both sides, says how displays are made; and Python runs it
+before any module of the core. A hook rather than an entry point, as those are known for installed
+packages alone; rather than an argument, as the classes above are to show progress without being
+told. The factory imports nothing until a display is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from hsm.core.compute_source import RunningJob
+    from hsm.core.job import Job
+    from hsm.core.paths import SweepPaths
+
+
+class SweepDisplay(Protocol):
+    """Shows a sweep: an observer, live inside its `with` block, with a summary for the end."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *exc_info: Any) -> None: ...
+
+    def jobs_submitted(self, jobs: Sequence[Job]) -> None: ...
+
+    def job_started(self, job: Job) -> None: ...
+
+    def job_output(self, job: Job, stream: str, line: str) -> None: ...
+
+    def job_retried(self, job: Job, delay: float) -> None: ...
+
+    def job_ended(self, job: Job) -> None: ...
+
+    def message(self, text: str) -> None: ...
+
+    def summary(self) -> None: ...
+
+
+class DisplayFactory(Protocol):
+    """Makes a display; `progress` is one of "auto", "rich", "plain", "none"."""
+
+    def __call__(
+        self,
+        progress: str,
+        *,
+        show_output: bool,
+        paths: SweepPaths,
+        running: Callable[[], Sequence[RunningJob]],
+        title: str = "",
+    ) -> SweepDisplay: ...
+
+
+_factories: list[DisplayFactory] = []
+
+
+def set_display_factory(factory: DisplayFactory) -> None:
+    """From now on displays are made by `factory`."""
+    _factories[:] = [factory]
+
+
+def display_factory() -> DisplayFactory:
+    """How displays are made."""
+    return _factories[0]

@@ -1,0 +1,184 @@
+"""JobManager: a sweep from its parameters to its results, over any source.
+
+    submit_sweep --> job ids --> monitor_jobs --> {job id: state} --> collect_results --> a table
+
+What a sweep runs on is a source; nothing here knows which kinds there are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from hsm.core.compute_source import ComputeSource, RunningJob, SweepObserver
+from hsm.core.config import LocalConf
+from hsm.core.display_hook import DisplayFactory, SweepDisplay, display_factory
+from hsm.core.errors import SettingsError
+from hsm.core.job import Job, JobState
+from hsm.core.paths import SweepPaths
+from hsm.core.results import Results, collect_results
+
+
+@runtime_checkable
+class Watchable(Protocol):
+    """What a source has that can be watched, as LocalComputeSource can. Any other is waited for."""
+
+    conf: LocalConf
+    observers: list[SweepObserver]
+
+    def job(self, job_id: str) -> Job: ...
+
+    def paths(self, job_id: str) -> SweepPaths: ...
+
+    def running(self) -> list[RunningJob]: ...
+
+
+class JobManager:
+    """Submits sweeps, shows how they go, and collects what they gave.
+
+    Args:
+        display: makes the display of `monitor_jobs`; hsm's own by default.
+    """
+
+    def __init__(self, *, display: DisplayFactory | None = None) -> None:
+        self._display = display
+
+    def submit_sweep(
+        self,
+        param_combinations: Sequence[Mapping[str, Any]],
+        compute_source: ComputeSource,
+        sweep_id: str,
+        sweep_dir: str | Path,
+        *,
+        function: Callable[[Any], Any] | None = None,
+        command: str | Sequence[str] | None = None,
+        script: str | os.PathLike[str] | None = None,
+    ) -> list[str]:
+        """Queue one job per parameter combination; returns their ids at once, in order.
+
+        Args:
+            param_combinations: each job's parameters, by name.
+            compute_source: what runs them.
+            sweep_id: the sweep's id.
+            sweep_dir: its directory, made if missing; one that holds an earlier sweep is refused.
+            function, command, script: what jobs run, as for `LocalComputeSource.submit_jobs`; by
+                default what the source was made for, or what hsm.yaml names.
+
+        Raises:
+            SettingsError: nothing says what jobs run, or something that was given is not possible.
+            HsmError: the source takes no jobs, or another launcher works in `sweep_dir`.
+        """
+        given = {"function": function, "command": command, "script": script}
+        program: dict[str, Any] = {name: what for name, what in given.items() if what is not None}
+        return compute_source.submit_jobs(param_combinations, sweep_id, sweep_dir, **program)
+
+    def monitor_jobs(
+        self, job_ids: Sequence[str], compute_source: ComputeSource
+    ) -> dict[str, JobState]:
+        """Show progress until all these jobs have ended; returns each one's state.
+
+        Ctrl-C ends the jobs, in good order, and then leaves as KeyboardInterrupt.
+
+        Raises:
+            SettingsError: a job is not one of this source.
+        """
+        ids = list(dict.fromkeys(job_ids))
+        for job_id in ids:
+            _check(job_id, compute_source)
+        if isinstance(compute_source, Watchable):
+            for group in _by_sweep(ids, compute_source):
+                with _shown(group, compute_source, self._display or display_factory()):
+                    _wait(ids, group, compute_source)
+        else:
+            _wait(ids, ids, compute_source)
+        return {job_id: compute_source.get_job_status(job_id) for job_id in ids}
+
+    def collect_results(self, sweep_dir: str | Path) -> Results:
+        """What the jobs of a sweep gave so far; see `hsm.core.results.collect_results`."""
+        return collect_results(sweep_dir)
+
+
+def _check(job_id: str, source: ComputeSource) -> None:
+    try:
+        source.get_job_status(job_id)
+    except KeyError:
+        allowed = "the id of a job of that source"
+        raise SettingsError("job_ids", job_id, "monitor_jobs", allowed) from None
+
+
+def _wait(all_ids: Sequence[str], ids: Sequence[str], source: ComputeSource) -> None:
+    """Wait for `ids`; whatever interrupts that ends all the jobs that are monitored."""
+    try:
+        source.wait(ids)
+    except BaseException:
+        # The last ones first: so no job that waits gets a slot because another was ended.
+        for job_id in reversed(all_ids):
+            source.cancel_job(job_id)
+        source.wait(all_ids)
+        raise
+
+
+def _by_sweep(ids: Sequence[str], source: Watchable) -> list[list[str]]:
+    """The jobs of each sweep: a display shows one."""
+    groups: dict[Path, list[str]] = {}
+    for job_id in ids:
+        groups.setdefault(source.paths(job_id).sweep_dir, []).append(job_id)
+    return list(groups.values())
+
+
+@contextmanager
+def _shown(ids: Sequence[str], source: Watchable, factory: DisplayFactory) -> Iterator[None]:
+    """Show these jobs of one sweep while the block runs, and a summary after it."""
+    jobs = [source.job(job_id) for job_id in ids]
+    known = {(job.num, job.label) for job in jobs}
+
+    def running() -> list[RunningJob]:
+        return [seen for seen in source.running() if (seen.num, seen.label) in known]
+
+    display = factory(
+        str(source.conf.progress),
+        show_output=source.conf.show_output,
+        paths=source.paths(ids[0]),
+        running=running,
+        title=jobs[0].job_id.rpartition("_")[0],
+    )
+    observer = _OfJobs(set(ids), display)
+    # Observe first, then say what is known: an end in between is told twice and counted once.
+    source.observers.append(observer)
+    display.jobs_submitted(jobs)
+    try:
+        with display:
+            yield
+    finally:
+        source.observers.remove(observer)
+        display.summary()
+
+
+class _OfJobs(SweepObserver):
+    """Passes on what concerns some jobs of a source."""
+
+    def __init__(self, ids: set[str], display: SweepDisplay) -> None:
+        self._ids = ids
+        self._display = display
+
+    def job_started(self, job: Job) -> None:
+        if job.job_id in self._ids:
+            self._display.job_started(job)
+
+    def job_output(self, job: Job, stream: str, line: str) -> None:
+        if job.job_id in self._ids:
+            self._display.job_output(job, stream, line)
+
+    def job_retried(self, job: Job, delay: float) -> None:
+        if job.job_id in self._ids:
+            self._display.job_retried(job, delay)
+
+    def job_ended(self, job: Job) -> None:
+        if job.job_id in self._ids:
+            self._display.job_ended(job)
+
+    def message(self, text: str) -> None:
+        self._display.message(text)

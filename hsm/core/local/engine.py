@@ -1,0 +1,124 @@
+"""The moving parts of a LocalComputeSource: threads, fork servers, temporary directories, and what ends them.
+
+LocalComputeSource --handles--> Engine: ThreadPoolExecutor --> Supervisor.run, one call per attempt
+                                   |        ^ Timer: retries
+                                   `-- Ledger, Servers, Scratch, OutputFollower, UsageSampler
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from hsm.core.compute_source import RunningJob
+from hsm.core.config import LocalConf
+from hsm.core.job import Job, JobState
+from hsm.core.local.judgement import Stop
+from hsm.core.local.ledger import JobHandle, Ledger
+from hsm.core.local.limits import Limits
+from hsm.core.local.output import OutputFollower
+from hsm.core.local.policy import RetryPolicy, StopPolicy
+from hsm.core.local.scratch import Scratch
+from hsm.core.local.servers import Servers
+from hsm.core.local.start_method import OWN_THREADS
+from hsm.core.local.supervisor import Supervisor
+from hsm.core.local.timer import Timer
+from hsm.core.local.usage import UsageSampler
+
+
+class Engine:
+    """Runs job handles. Thread-safe.
+
+    Args:
+        conf: the settings of all of them.
+        tell: calls a `SweepObserver` method, by name, of whoever watches.
+        tell_output: takes a job, a stream's name and a line.
+    """
+
+    def __init__(
+        self,
+        conf: LocalConf,
+        tell: Callable[..., None],
+        tell_output: Callable[[Job, str, str], None],
+    ) -> None:
+        self._conf = conf
+        self.ledger = Ledger()
+        self.scratch = Scratch(keep=not conf.cleanup_on_exit)
+        self.servers = Servers(self.scratch, conf.start_method.value)
+        self._output = OutputFollower(tell_output, every_line=conf.show_output)
+        self._timer = Timer()
+        self._sampler = UsageSampler()
+        self._limits = Limits(conf, self.ledger, self._sampler, tell)
+        self._supervisor = Supervisor(
+            conf=conf,
+            ledger=self.ledger,
+            servers=self.servers,
+            scratch=self.scratch,
+            output=self._output,
+            limits=self._limits,
+            retries=RetryPolicy(conf),
+            stops=StopPolicy(conf),
+            retry_later=self._retry_later,
+            stop=self.stop,
+            tell=tell,
+        )
+        self._pool = ThreadPoolExecutor(
+            conf.max_parallel_jobs, thread_name_prefix=f"{OWN_THREADS}slot"
+        )
+
+    def run(self, handles: Iterable[JobHandle]) -> None:
+        """Queue jobs, which the ledger knows already."""
+        for handle in handles:
+            self._queue(handle)
+
+    def running(self) -> list[RunningJob]:
+        """The jobs that run now, by number, with a sample of their CPU and memory."""
+        jobs = [handle.job for handle in self.ledger.running()]
+        usage = self._sampler.recent(self.ledger.pids())
+        now = time.time()
+        found = []
+        for job in jobs:
+            elapsed = max(0.0, now - (job.attempts[-1].started or now))
+            cpu, memory = usage.get(job.job_id, (None, None))
+            last_line = self._output.last_line(job)
+            found.append(RunningJob(job.num, job.label, elapsed, cpu, memory, last_line))
+        return sorted(found, key=lambda running: running.num)
+
+    def cancel(self, handle: JobHandle) -> bool:
+        """End one job; False if it has ended already."""
+        stop = Stop(JobState.CANCELLED, "cancelled")
+        if not self.ledger.end(handle, stop, self._conf.kill_grace):
+            return False
+        waits = handle.future is not None and handle.future.cancel()
+        if waits or self._timer.cancel(handle):
+            self._supervisor.run(handle)  # It ends here, and not when a slot or its time comes.
+        return True
+
+    def stop(self, reason: str, grace: float | None = None) -> None:
+        """Start no more jobs and end those that run; returns at once."""
+        stop = Stop(JobState.CANCELLED, reason)
+        self.ledger.stop(stop, self._conf.kill_grace if grace is None else grace)
+        self._limits.wake()
+        self._timer.hurry()
+
+    def wait(self) -> None:
+        """Wait until every job has ended, those that wait for their next attempt included."""
+        ended = threading.Event()
+        self.ledger.when_ended(None, ended.set)
+        ended.wait()
+
+    def close(self) -> None:
+        """Free everything. All jobs have ended, or end now."""
+        self._pool.shutdown(wait=True)
+        self._limits.close()
+        self.servers.close()
+        self._output.stop()
+        self.scratch.close()
+
+    def _retry_later(self, handle: JobHandle, delay: float) -> None:
+        self._timer.later(delay, handle, lambda: self._queue(handle))
+
+    def _queue(self, handle: JobHandle) -> None:
+        handle.future = self._pool.submit(self._supervisor.run, handle)

@@ -1,0 +1,156 @@
+"""What a job may use, and when the machine has room for another: timeouts, memory, and the kernel's OOM killer.
+
+one thread, while there is a memory limit and a job runs: samples process trees, ends those above it
+each job's own thread: asks for its deadline, and waits here before it starts while memory is short
+"""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from hsm.core.config import LocalConf
+from hsm.core.job import JobState
+from hsm.core.local.judgement import Stop
+from hsm.core.local.ledger import JobHandle, Ledger
+from hsm.core.local.start_method import OWN_THREADS
+from hsm.core.local.usage import UsageSampler, exact_memory
+
+#: Seconds between looks at memory: what a job can allocate in between is what it can exceed its limit by.
+_INTERVAL = 0.25
+#: Jobs that must have completed before their median says anything.
+_ENOUGH = 3
+
+
+class Limits:
+    """The limits of one source. Thread-safe."""
+
+    def __init__(
+        self, conf: LocalConf, ledger: Ledger, sampler: UsageSampler, tell: Callable[..., None]
+    ) -> None:
+        self._conf = conf
+        self._ledger = ledger
+        self._sampler = sampler
+        self._tell = tell
+        self._changed = threading.Condition()  # guards what follows
+        self._durations: list[float] = []  # of completed jobs, sorted
+        self._is_short = False  # of memory: people were told
+        self._watcher: threading.Thread | None = None
+        self._is_closed = False
+
+    # --- time -------------------------------------------------------------------------------
+
+    def completed(self, duration: float | None) -> None:
+        """A job has completed in `duration` seconds."""
+        if duration is not None and self._conf.timeout_factor is not None:
+            with self._changed:
+                bisect.insort(self._durations, duration)
+
+    def timeout(self) -> tuple[float, str] | None:
+        """Seconds that a job may run, as things stand, and why; None for no limit."""
+        limits = []
+        if self._conf.timeout is not None:
+            limits.append((self._conf.timeout, f"timeout after {self._conf.timeout:g} s"))
+        factor = self._conf.timeout_factor
+        with self._changed:
+            if factor is not None and len(self._durations) >= _ENOUGH:
+                median = self._durations[len(self._durations) // 2]
+                reason = f"timeout after {factor * median:.3g} s, {factor:g} times the median"
+                limits.append((factor * median, reason))
+        return min(limits, default=None)
+
+    @property
+    def timeout_may_change(self) -> bool:
+        """Whether `timeout` has to be asked again while a job runs."""
+        return self._conf.timeout_factor is not None
+
+    # --- memory -----------------------------------------------------------------------------
+
+    def wait_for_memory(self, is_wanted: Callable[[], bool]) -> None:
+        """Wait until so much memory is free that a job may start, or `is_wanted` says it should not."""
+        needed = self._conf.min_free_memory
+        if needed is None:
+            return
+        while (free := psutil.virtual_memory().available) < needed and is_wanted():
+            self._say_short(free, needed)
+            with self._changed:
+                self._changed.wait(_INTERVAL)
+        with self._changed:
+            self._is_short = False
+
+    def _say_short(self, free: int, needed: int) -> None:
+        with self._changed:
+            was_short, self._is_short = self._is_short, True
+        if not was_short:
+            text = (
+                f"jobs wait: {_size(free)} of memory are free, min_free_memory is {_size(needed)}"
+            )
+            self._tell("message", text)
+
+    def watch(self) -> None:
+        """A job runs: see that somebody looks at its memory, if it has a limit."""
+        if self._conf.memory_limit is None:
+            return
+        with self._changed:
+            if self._watcher is None:
+                self._watcher = threading.Thread(
+                    target=self._watch, name=f"{OWN_THREADS}memory", daemon=True
+                )
+                self._watcher.start()
+
+    def wake(self) -> None:
+        """Look again at whether jobs are wanted."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        if self._watcher is not None:
+            self._watcher.join()
+
+    def _watch(self) -> None:
+        limit = self._conf.memory_limit
+        while True:
+            with self._changed:
+                if self._is_closed or self._changed.wait_for(lambda: self._is_closed, _INTERVAL):
+                    return
+            usage = self._sampler.sample(self._ledger.pids())
+            for job_id, (_, memory) in usage.items():
+                # Resident memory counts what processes share once for each of them. It is quick to
+                # read, and where it is below the limit the exact figure is as well.
+                if memory is not None and memory > limit:
+                    self._check(self._ledger[job_id], limit)
+
+    def _check(self, handle: JobHandle, limit: int) -> None:
+        attempt = handle.job.attempt
+        if attempt is None or attempt.pid is None:
+            return
+        memory = exact_memory(attempt.pid)
+        if memory > limit:
+            reason = f"out of memory: it used {_size(memory)}, memory_limit is {_size(limit)}"
+            # SIGKILL at once: in the seconds of a grace it could take all that there is.
+            self._ledger.end(handle, Stop(JobState.OUT_OF_MEMORY, reason), 0.0)
+
+
+def oom_kills() -> int | None:
+    """Processes that the kernel's OOM killer has killed on this machine so far; None if unknown."""
+    with suppress(OSError, ValueError, IndexError):
+        text = Path("/proc/vmstat").read_text()
+        return int(text.split("\noom_kill ", 1)[1].split("\n", 1)[0])
+    return None
+
+
+def _size(number: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} GB"

@@ -1,0 +1,66 @@
+"""One thread that calls things later: jobs that wait for their next attempt hold neither a slot nor a thread."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable, Hashable
+
+from hsm.core.local.start_method import OWN_THREADS
+
+
+class Timer:
+    """Calls functions when they are due, in a thread that lives while something waits. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._order = itertools.count()  # among equals in the heap
+        self._due: list[tuple[float, int, Hashable]] = []
+        self._calls: dict[Hashable, Callable[[], None]] = {}
+        self._is_running = False
+
+    def later(self, seconds: float, key: Hashable, call: Callable[[], None]) -> None:
+        """Call `call` in `seconds`, unless `key` is cancelled before. It must neither block nor raise."""
+        with self._changed:
+            heapq.heappush(self._due, (time.monotonic() + seconds, next(self._order), key))
+            self._calls[key] = call
+            if not self._is_running:
+                self._is_running = True
+                threading.Thread(target=self._run, name=f"{OWN_THREADS}timer", daemon=True).start()
+            self._changed.notify()
+
+    def cancel(self, key: Hashable) -> bool:
+        """Forget what waits under `key`; False if nothing does (any more)."""
+        with self._changed:
+            cancelled = self._calls.pop(key, None) is not None
+            self._changed.notify()
+            return cancelled
+
+    def hurry(self) -> None:
+        """Call everything that waits now."""
+        with self._changed:
+            self._due = [(0.0, order, key) for _, order, key in self._due]
+            heapq.heapify(self._due)
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while (call := self._next()) is not None:
+            call()
+
+    def _next(self) -> Callable[[], None] | None:
+        """Wait for the next call that is due; None, and the thread ends, if none is left."""
+        with self._changed:
+            while self._due and self._calls:
+                when, _, key = self._due[0]
+                left = when - time.monotonic()
+                if key in self._calls and left > 0:
+                    self._changed.wait(left)
+                    continue
+                heapq.heappop(self._due)
+                if key in self._calls:
+                    return self._calls.pop(key)
+            self._due.clear()
+            self._is_running = False
+            return None

@@ -1,0 +1,286 @@
+"""The sweeps that this user has started, so that one can be named without its directory.
+
+    LocalComputeSource --register--> sweeps.jsonl --known_sweeps--> `hsm list`
+                                          `-------- find_sweep --> `hsm monitor last`
+
+One JSON object a line, newest last, appended with a single write:
+
+    {"sweep_id": "train-20260131-235959-3fa9c1", "dir": "/home/me/outputs/…", "time": 1770000000.0}
+
+It lies in ``$HSM_STATE_DIR``, else in ``hsm`` below ``$XDG_STATE_HOME``, else below
+``~/.local/state``. It is a convenience and never the truth: that is each sweep's own journal. So
+nobody fails because of it: where it cannot be written, a sweep is named by its directory.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fcntl
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hsm.core.errors import SettingsError
+from hsm.core.journal import SweepInUse
+from hsm.core.lock import Locked, LockFile
+from hsm.core.paths import SweepPaths
+
+STATE_DIR_VARIABLE = "HSM_STATE_DIR"
+#: The name of the newest sweep.
+LAST = "last"
+
+#: Bytes; a longer list is compacted. A line has about 150.
+_LARGEST = 1 << 20
+#: Seconds that a writer waits for another before it writes without the lock.
+_PATIENCE = 0.5
+_ALLOWED = f"the id of a sweep, an unambiguous beginning of one, a sweep's directory, or {LAST!r}"
+
+
+@dataclass(frozen=True)
+class KnownSweep:
+    """A sweep that was started once.
+
+    Attributes:
+        sweep_id: its id.
+        paths: where it lies.
+        time: when it was started or last resumed, in Unix seconds.
+    """
+
+    sweep_id: str
+    paths: SweepPaths
+    time: float
+
+    @property
+    def exists(self) -> bool:
+        """Whether its journal is still there."""
+        return self.paths.journal.exists()
+
+
+def claim_for_new_sweep(paths: SweepPaths) -> LockFile:
+    """Lock a directory that holds no sweep yet; it is made if missing.
+
+    Raises:
+        SettingsError: it holds an earlier sweep, or cannot be written.
+        SweepInUse: another launcher works there.
+    """
+    try:
+        paths.hsm_dir.mkdir(parents=True, exist_ok=True)
+        lock = LockFile(paths.lock)
+    except Locked as error:
+        raise SweepInUse(f"{paths.sweep_dir} is in use by {error.owner}") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        allowed = "a directory that can be written"
+        raise SettingsError("sweep_dir", str(paths.sweep_dir), "sweep", allowed, reason) from error
+    if paths.journal.exists():
+        lock.release()
+        allowed = "a directory without a sweep"
+        hint = "it holds an earlier one: choose another sweep_dir, or another sweep id"
+        raise SettingsError("sweep_dir", str(paths.sweep_dir), "sweep", allowed, hint)
+    return lock
+
+
+def registry_file() -> Path:
+    """Where the list lies, whether or not it exists. Raises RuntimeError if there is no home."""
+    named = os.environ.get(STATE_DIR_VARIABLE, "")
+    if named.strip():
+        return Path(named).expanduser().absolute() / "sweeps.jsonl"
+    folder = os.environ.get("XDG_STATE_HOME", "")
+    # The XDG specification has relative paths ignored.
+    state = Path(folder) if os.path.isabs(folder) else Path.home() / ".local" / "state"
+    return state / "hsm" / "sweeps.jsonl"
+
+
+def register(sweep_id: str, sweep_dir: str | os.PathLike[str]) -> None:
+    """Remember a sweep that starts or is resumed. Never fails: what cannot be written is skipped.
+
+    Safe for any number of writers at once. The list stays bounded: when it has grown too long,
+    sweeps whose directories are gone, and then the oldest, are dropped.
+    """
+    directory = os.path.abspath(os.fspath(sweep_dir))
+    with suppress(OSError, RuntimeError, ValueError):
+        path = registry_file()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _writers_lock(path) as locked:
+            size = _append(path, {"sweep_id": sweep_id, "dir": directory, "time": time.time()})
+            if locked and size > _LARGEST:
+                _compact(path)
+
+
+def known_sweeps() -> Iterator[KnownSweep]:
+    """Every sweep in the list whose journal is still there, newest first, each directory once."""
+    return (sweep for sweep in _entries() if sweep.exists)
+
+
+def find_sweep(
+    name: str, *, origin: str = "sweep", roots: Sequence[str | os.PathLike[str]] = ()
+) -> SweepPaths:
+    """The sweep that a person means by `name`.
+
+    In this order: `last`, the newest sweep; a path (anything with a slash, or that starts with
+    ``.`` or ``~``); an id; a directory below one of `roots`, or here; an unambiguous beginning of
+    an id. Of several sweeps with the same id the one below the current directory is meant, if that
+    is one alone.
+
+    Args:
+        name: what was typed.
+        origin: where, for messages.
+        roots: directories in which sweeps lie, such as hsm.yaml's output_dir.
+
+    Raises:
+        SettingsError: there is no such sweep, or more than one; names the near ones.
+    """
+    if name == LAST:
+        newest = next(known_sweeps(), None)
+        if newest is None:
+            raise SettingsError("sweep", name, origin, _ALLOWED, "no sweep is known yet")
+        return newest.paths
+    if os.sep in name or name.startswith((".", "~")):
+        paths = SweepPaths(Path(name).expanduser())
+        if paths.journal.exists():
+            return paths
+        raise SettingsError("sweep", name, origin, _ALLOWED, f"no sweep in {paths.sweep_dir}")
+    entries = list(_entries())
+    same_id = [entry for entry in entries if entry.sweep_id == name and entry.exists]
+    if same_id:
+        return _only(name, same_id, origin)
+    for root in (*roots, os.curdir):
+        paths = SweepPaths(Path(root, name))
+        if name and paths.journal.exists():
+            return paths
+    beginnings = [entry for entry in entries if entry.sweep_id.startswith(name) and entry.exists]
+    if name and beginnings:
+        return _only(name, beginnings, origin)
+    raise SettingsError("sweep", name, origin, _ALLOWED, _nearest(name, entries))
+
+
+def _only(name: str, found: Sequence[KnownSweep], origin: str) -> SweepPaths:
+    """The one sweep that is meant. Raises SettingsError."""
+    if len(found) > 1 and len({entry.sweep_id for entry in found}) == 1:
+        here = Path.cwd()
+        below = [entry for entry in found if here in entry.paths.sweep_dir.parents]
+        found = below if len(below) == 1 else found
+        names = [str(entry.paths.sweep_dir) for entry in found]
+    else:
+        names = [entry.sweep_id for entry in found]
+    if len(found) == 1:
+        return found[0].paths
+    hint = f"{len(names)} sweeps fit: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
+    raise SettingsError("sweep", name, origin, _ALLOWED, hint)
+
+
+def _nearest(name: str, entries: Sequence[KnownSweep]) -> str:
+    ids = list(dict.fromkeys(entry.sweep_id for entry in entries if entry.exists))
+    if not ids:
+        return "no sweep is known yet"
+    close = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"the newest is {ids[0]}"
+
+
+# --- the file
+# -------------------------------------------------------------------------------------------------
+
+
+def _entries() -> Iterator[KnownSweep]:
+    """The list, newest first; of each directory only what happened there last."""
+    try:
+        lines = registry_file().read_bytes().split(b"\n")
+    except (OSError, RuntimeError, ValueError):
+        return
+    seen = set()
+    for line in reversed(lines):
+        entry = _read(line)
+        if entry is not None and entry.paths.sweep_dir not in seen:
+            seen.add(entry.paths.sweep_dir)
+            yield entry
+
+
+def _read(line: bytes) -> KnownSweep | None:
+    """What a line says; None for one that was torn, or is something else."""
+    try:
+        entry = json.loads(line)
+        sweep_id, directory, when = entry["sweep_id"], entry["dir"], float(entry["time"])
+        if isinstance(sweep_id, str) and isinstance(directory, str) and "\0" not in directory:
+            return KnownSweep(sweep_id, SweepPaths(directory), when)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return None
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+
+
+def _append(path: Path, entry: dict[str, Any]) -> int:
+    """Append a line with a single write; returns the file's size."""
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        size = os.fstat(fd).st_size
+        torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"  # Do not weld onto it.
+        return size + os.write(fd, (b"\n" if torn else b"") + _line(entry))
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _writers_lock(path: Path) -> Iterator[bool]:
+    """Keep other writers out; gives False where that cannot be had soon.
+
+    Without it a line may be lost to somebody's compaction, which is better than a sweep that waits
+    for a process that was stopped, or for a file system without locks.
+    """
+    fd = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        locked = _lock(fd)
+        try:
+            yield locked
+        finally:
+            if locked:
+                # Not left to close(): another thread may have forked meanwhile, and the child's
+                # copy of the descriptor would keep the lock.
+                fcntl.flock(fd, fcntl.LOCK_UN)
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int) -> bool:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.005)
+        except OSError:
+            return False
+        else:
+            return True
+
+
+def _compact(path: Path) -> None:
+    """Replace the list by a shorter one, in one step. Under the writers' lock."""
+    kept: list[bytes] = []
+    room = _LARGEST // 2
+    for entry in known_sweeps():
+        line = _line(
+            {"sweep_id": entry.sweep_id, "dir": str(entry.paths.sweep_dir), "time": entry.time}
+        )
+        room -= len(line)
+        if room < 0:
+            break
+        kept.append(line)
+    fd, temporary = tempfile.mkstemp(prefix=".sweeps-", dir=path.parent)
+    try:
+        with open(fd, "wb") as file:
+            file.writelines(reversed(kept))
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

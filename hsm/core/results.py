@@ -1,0 +1,350 @@
+"""The journal and the jobs' own files -> one table, a row for each job.
+
+    journal.jsonl            state, parameters, return value, times, memory, exit
+    <job dir>/results.json   whatever the job wrote there, an object: nested keys become dotted
+    <job dir>/metrics.json   likewise
+
+Nothing is written and nothing is unpickled: a sweep may be running, interrupted or somebody else's.
+The columns, in this order:
+
+    job, state               number; one of the states of `JobState`
+    <parameter>              one for each, under its own name
+    value                    what the job returned, where JSON can hold it; value.<key> for a dict
+    <key>                    of results.json, then of metrics.json
+    attempts, duration       number of starts; seconds that the last took
+    cpu_seconds, max_memory  of the process tree; bytes of its largest process at its peak
+    exit_code, signal        how the process ended
+    reason                   why the job did not complete, in one line
+    note                     what of a job's files could not be read; only if there is such a job
+
+A name that two of them claim stays with the first of: hsm's own columns, parameters, return value,
+results.json, metrics.json. The others' get a prefix: params., returned., results., metrics.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from hsm.core import _result_files as files
+from hsm.core.errors import SettingsError
+from hsm.core.job import Job, JobState
+from hsm.core.journal import Sweep, read_sweep
+from hsm.core.paths import SweepPaths
+
+_FIRST = ("job", "state")
+_LAST = ("attempts", "duration", "cpu_seconds", "max_memory", "exit_code", "signal", "reason")
+_NOTE = "note"
+_GROUPS = ("params", "returned", "results", "metrics")
+#: Files in a job's directory, and the group of columns that each gives.
+_FILES = {"results": "results.json", "metrics": "metrics.json"}
+#: Bytes; a larger file is not a table's row.
+_LARGEST_FILE = 16 << 20
+
+Target = str | os.PathLike[str]
+
+
+class Results:
+    """A table: iterates over its rows, each a dict with all columns; what is missing is None.
+
+    Attributes:
+        columns: the columns' names, in order.
+        sweep_id: the sweep's id.
+        paths: where the sweep lies.
+        problems: what could not be read, one line each.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[dict[str, Any]],
+        columns: Iterable[str],
+        *,
+        sweep_id: str,
+        paths: SweepPaths,
+        problems: Iterable[str] = (),
+    ) -> None:
+        self._rows = list(rows)
+        self.columns = list(columns)
+        self.sweep_id = sweep_id
+        self.paths = paths
+        self.problems = list(problems)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        return self._rows[index]
+
+    def __repr__(self) -> str:
+        return f"<Results of sweep {self.sweep_id}: {len(self)} jobs, {len(self.columns)} columns>"
+
+    # --- choosing
+    # ---------------------------------------------------------------------------------------------
+
+    def sorted_by(self, column: str, descending: bool = False) -> Results:
+        """The same rows in the order of a column; those without a value, or with NaN, come last.
+
+        Raises:
+            SettingsError: there is no such column.
+        """
+        self._check([column], "sorted_by")
+        missing = [row for row in self if files.is_missing(row[column])]
+        present = [row for row in self if not files.is_missing(row[column])]
+        present.sort(key=lambda row: files.sort_key(row[column]), reverse=descending)
+        return self._with([*present, *missing], self.columns)
+
+    def only(self, *states: str | Iterable[str]) -> Results:
+        """The jobs in one of these states, such as ``only("failed", "timeout")``.
+
+        Raises:
+            SettingsError: there is no such state, or there is no state column any more.
+        """
+        wanted: set[str] = set()
+        for group in states:
+            wanted.update(map(_state, [group] if isinstance(group, str) else group))
+        self._check(["state"], "only")
+        return self._with([row for row in self if row["state"] in wanted], self.columns)
+
+    def select(self, columns: Sequence[str]) -> Results:
+        """These columns alone, in this order.
+
+        Raises:
+            SettingsError: there is no such column.
+        """
+        self._check(columns, "select")
+        return self._with([{name: row[name] for name in columns} for row in self], columns)
+
+    def _with(self, rows: Iterable[dict[str, Any]], columns: Iterable[str]) -> Results:
+        return Results(
+            rows, columns, sweep_id=self.sweep_id, paths=self.paths, problems=self.problems
+        )
+
+    def _check(self, columns: Iterable[str], origin: str) -> None:
+        for name in columns:
+            if name not in self.columns:
+                allowed = f"one of {', '.join(self.columns)}"
+                hint = _did_you_mean(str(name), self.columns)
+                raise SettingsError("column", name, origin, allowed, hint)
+
+    # --- writing
+    # ---------------------------------------------------------------------------------------------
+
+    def to_csv(self, target: Target | Any = None) -> str:
+        """The table as CSV, written to `target` (a path, or a text file) if there is one.
+
+        None is an empty cell; lists and dicts are JSON text.
+        """
+        return self._write(files.to_csv, target)
+
+    def to_json(self, target: Target | Any = None) -> str:
+        """As a JSON list of objects; NaN and infinities, which JSON lacks, become null."""
+        return self._write(files.to_json, target)
+
+    def to_markdown(self, target: Target | Any = None) -> str:
+        """As a Markdown table for people: floats are rounded to six significant digits."""
+        return self._write(files.to_markdown, target)
+
+    def to_parquet(self, target: Target | Any) -> None:
+        """Write a Parquet file. Raises HsmError if pyarrow is not installed."""
+        files.to_parquet(self._rows, self.columns, target)
+
+    def to_pandas(self) -> Any:
+        """As a pandas DataFrame. Raises HsmError if pandas is not installed."""
+        pandas = files.import_extra("pandas", "pandas")
+        return pandas.DataFrame(self._rows, columns=self.columns)
+
+    def _write(self, writer: files.Writer, target: Target | Any) -> str:
+        text = writer(self._rows, self.columns)
+        if target is None:
+            return text
+        if hasattr(target, "write"):
+            target.write(text)
+        else:
+            with open(target, "w", encoding="utf-8", newline="") as file:
+                file.write(text)
+        return text
+
+
+def collect_results(sweep_dir: str | os.PathLike[str]) -> Results:
+    """What the jobs of a sweep gave so far.
+
+    Args:
+        sweep_dir: of a sweep that is finished, running or interrupted, whoever started it.
+
+    Raises:
+        JournalError: there is no sweep, or its journal cannot be read.
+    """
+    sweep = read_sweep(Path(sweep_dir))
+    return _Collector(sweep).table()
+
+
+class _Collector:
+    """Gathers what every job gave, then gives the columns their names, then makes the rows."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+        self._problems = list(sweep.problems)
+        self._keys: dict[str, dict[str, None]] = {group: {} for group in _GROUPS}
+        self._notes: dict[int, str] = {}
+
+    def table(self) -> Results:
+        jobs = [job for _, job in sorted(self._sweep.jobs.items())]
+        gathered = [self._gather(job) for job in jobs]
+        names = self._names()
+        last = (*_LAST, _NOTE) if self._notes else _LAST
+        middle = [name for group in _GROUPS for name in names[group].values()]
+        columns = [*_FIRST, *middle, *last]
+        rows = []
+        for job, groups in zip(jobs, gathered, strict=True):
+            row: dict[str, Any] = dict.fromkeys(columns)
+            for group, found in groups.items():
+                row.update((names[group][key], value) for key, value in found.items())
+            row.update(_facts(job))
+            if job.num in self._notes:
+                row[_NOTE] = self._notes[job.num]
+            rows.append(row)
+        return Results(
+            rows,
+            columns,
+            sweep_id=self._sweep.sweep_id,
+            paths=self._sweep.paths,
+            problems=self._problems,
+        )
+
+    def _gather(self, job: Job) -> dict[str, Mapping[str, Any]]:
+        """What a job gave: group -> key -> value."""
+        groups: dict[str, Mapping[str, Any]] = {"params": job.params}
+        if job.value is not None:
+            groups["returned"] = self._flat(job, "its return value", {"value": job.value})
+        if any(attempt.started is not None for attempt in job.attempts):
+            directory = self._job_dir(job)
+            for group, name in _FILES.items():
+                try:
+                    content = _read_object(f"{directory}{os.sep}{name}")
+                except (OSError, ValueError, RecursionError) as error:
+                    self._note(job, name, getattr(error, "strerror", None) or str(error))
+                    continue
+                if content:
+                    groups[group] = self._flat(job, name, content)
+        for group, found in groups.items():
+            self._keys[group].update(dict.fromkeys(found))
+        return groups
+
+    def _job_dir(self, job: Job) -> str:
+        """The job's directory, also after the sweep's was moved."""
+        usual = os.fspath(self._sweep.paths.job_dir(job.num))
+        if job.job_dir is None:
+            return usual
+        recorded = os.fspath(job.job_dir)
+        return recorded if recorded == usual or os.path.isdir(recorded) else usual
+
+    def _flat(self, job: Job, what: str, content: Mapping[str, Any]) -> dict[str, Any]:
+        flat: dict[str, Any] = {}
+        for key, value in _flatten(content):
+            if key in flat:
+                self._note(job, what, f"holds {key} twice; the first is shown")
+            else:
+                flat[key] = value
+        return flat
+
+    def _note(self, job: Job, what: str, reason: str) -> None:
+        note = f"{what}: {reason}"
+        self._problems.append(f"job {job.num}: {note}")
+        earlier = self._notes.get(job.num)
+        self._notes[job.num] = f"{earlier}; {note}" if earlier else note
+
+    def _names(self) -> dict[str, dict[str, str]]:
+        """Group -> key -> name of its column, each name once."""
+        taken = {"", _NOTE, *_FIRST, *_LAST}
+        names: dict[str, dict[str, str]] = {group: {} for group in _GROUPS}
+        for group in _GROUPS:
+            for key in self._keys[group]:
+                name = key
+                while name in taken:
+                    name = f"{group}.{name}"
+                taken.add(name)
+                names[group][key] = name
+        return names
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    """What hsm itself knows of a job."""
+    attempt = job.attempt
+    return {
+        "job": job.num,
+        "state": str(job.state),
+        "attempts": sum(attempt.started is not None for attempt in job.attempts),
+        "duration": None if job.duration is None else round(job.duration, 6),
+        "cpu_seconds": attempt.cpu_seconds if attempt else None,
+        "max_memory": attempt.max_memory if attempt else None,
+        "exit_code": attempt.exit_code if attempt else None,
+        "signal": attempt.signal if attempt else None,
+        "reason": _reason(job),
+    }
+
+
+def _reason(job: Job) -> str | None:
+    if job.state is JobState.COMPLETED:
+        reason = job.attempt.reason if job.attempt else None
+    else:
+        reason = job.ending() if job.state.is_final else None
+    return " ".join(reason.splitlines()) if reason else None
+
+
+def _read_object(path: str) -> dict[str, Any] | None:
+    """The JSON object in a file; None if there is no file. Raises OSError or ValueError."""
+    try:
+        # Non-blocking: a job may have left a pipe under that name.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is not a regular file")
+        if status.st_size > _LARGEST_FILE:
+            raise ValueError(f"is larger than {_LARGEST_FILE >> 20} MiB")
+        content = json.loads(os.read(fd, status.st_size))
+    finally:
+        os.close(fd)
+    if not isinstance(content, dict):
+        raise ValueError(f"holds a {type(content).__name__}, not an object")  # noqa: TRY004
+    return content
+
+
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """``{"a": {"b": 1}}`` -> ``("a.b", 1)``; an empty object is a value."""
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _state(name: str) -> str:
+    known = [str(state) for state in JobState]
+    plain = str(name).strip().upper().replace("-", "_").replace(" ", "_")
+    if plain not in known:
+        allowed = f"one of {', '.join(known)}"
+        raise SettingsError("state", name, "only", allowed, _did_you_mean(plain, known))
+    return plain
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else ""

@@ -1,0 +1,181 @@
+"""Resuming a sweep: which of its earlier jobs a new submission means, and whether it still is the same sweep.
+
+    points of the new submission --Resumption.match--> Match(num, earlier job, runs again?)
+
+A job that was there before keeps its number, and so its directory; a new one gets the next free.
+
+Jobs are matched by their parameters and not by their numbers: a sweep that has got more points, or has them in another
+order, still finds its results.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hsm.core.errors import HsmError
+from hsm.core.job import Job, JobState
+from hsm.core.journal import JournalError, Sweep, SweepInUse, read_sweep
+from hsm.core.lock import Locked, LockFile
+from hsm.core.paths import SweepPaths
+
+#: What `rerun` may be: which of the jobs that ended by themselves run again. Those that were cancelled always do.
+RERUN: Mapping[str, frozenset[JobState]] = {
+    "unfinished": frozenset({JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY}),
+    "failed": frozenset({JobState.FAILED, JobState.OUT_OF_MEMORY}),
+    "timeout": frozenset({JobState.TIMEOUT}),
+    "all": frozenset(state for state in JobState if state.is_final),
+}
+
+_MOST_DIFFERENCES = 20
+#: Characters of script and configs that are kept; of what does not fit, changes go unnoticed.
+_MOST_KEPT = 1 << 20
+
+
+class SweepChanged(HsmError):
+    """The script or the config of a sweep that is to be resumed is not what it was.
+
+    Attributes:
+        differences: what differs, in lines for a person.
+    """
+
+    def __init__(self, differences: Sequence[str]) -> None:
+        super().__init__(differences)
+        self.differences = list(differences)
+
+    def __str__(self) -> str:
+        lines = "\n".join(f"  {line}" for line in self.differences)
+        return (
+            "the sweep cannot be resumed as it is, since what it runs has changed "
+            f"(accept_changes=true resumes it all the same):\n{lines}"
+        )
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a point of a resumed sweep is.
+
+    Attributes:
+        num: the number of its job.
+        job: the earlier job with its parameters; None if the point is new.
+        runs: whether it is to run (again).
+    """
+
+    num: int
+    job: Job | None
+    runs: bool
+
+
+def identity(params: Mapping[str, Any]) -> str:
+    """Equal for two jobs exactly if they have the same parameters, in whatever order."""
+    return json.dumps(params, sort_keys=True, default=str)
+
+
+class Resumption:
+    """Gives the points of a resumed sweep the jobs that they were before.
+
+    Of several earlier jobs with the same parameters each is given once, in their order. So it may
+    be asked batch by batch.
+
+    Args:
+        previous: the sweep so far, all of whose jobs have ended.
+        rerun: a key of `RERUN`.
+    """
+
+    def __init__(self, previous: Sweep, rerun: str) -> None:
+        self.sweep_id = previous.sweep_id
+        self._rerun = rerun
+        self._known: dict[str, deque[Job]] = defaultdict(deque)
+        for num in sorted(previous.jobs):
+            job = previous.jobs[num]
+            self._known[identity(job.params)].append(job)
+        self._next_num = max(previous.jobs, default=-1) + 1
+
+    def match(self, points: Sequence[Mapping[str, Any]]) -> list[Match]:
+        """What each of `points`, given by its parameters, is."""
+        return [self._match(params) for params in points]
+
+    def _match(self, params: Mapping[str, Any]) -> Match:
+        candidates = self._known.get(identity(params))
+        if candidates:
+            job = candidates.popleft()
+            return Match(job.num, job, runs_again(job, self._rerun))
+        self._next_num += 1
+        return Match(self._next_num - 1, None, True)
+
+
+def runs_again(job: Job, rerun: str) -> bool:
+    """Whether a job that has ended is to run in a resumed sweep."""
+    return job.state is JobState.CANCELLED or job.state in RERUN[rerun]
+
+
+def open_sweep(
+    paths: SweepPaths, rerun: str, files: Mapping[str, str] | None, *, accept_changes: bool
+) -> tuple[LockFile, Resumption]:
+    """Take over the sweep in a directory, whose launcher is gone.
+
+    Args:
+        rerun: a key of `RERUN`.
+        files: texts of the script and configs as they are now, by name; None if nobody can tell.
+        accept_changes: go on although they have changed.
+
+    Raises:
+        SweepInUse: its launcher lives.
+        SweepChanged: `files` are not what they were.
+        JournalError: there is no sweep, or its record cannot be read.
+    """
+    if not paths.journal.exists():
+        raise JournalError(f"no sweep in {paths.sweep_dir}")
+    try:
+        lock = LockFile(paths.lock)
+    except Locked as error:
+        raise SweepInUse(f"{paths.sweep_dir} is in use by {error.owner}") from error
+    try:
+        previous = read_sweep(paths.sweep_dir, alive=False)
+        if files is not None and not accept_changes:
+            changes = describe_changes(_read_files(paths), files)
+            if changes:
+                raise SweepChanged(changes)
+    except BaseException:
+        lock.release()
+        raise
+    return lock, Resumption(previous, rerun)
+
+
+def save_files(paths: SweepPaths, files: Mapping[str, str]) -> None:
+    """Keep the texts of script and configs, for the day on which the sweep is resumed."""
+    kept: dict[str, str] = {}
+    room = _MOST_KEPT
+    for name, text in files.items():
+        room -= len(text)
+        if room >= 0:
+            kept[name] = text
+    paths.launched.write_text(json.dumps({"files": kept}))
+
+
+def _read_files(paths: SweepPaths) -> dict[str, str]:
+    try:
+        return dict(json.loads(paths.launched.read_text())["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # An older sweep, or one of functions: there is nothing to compare.
+
+
+def describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What differs between the texts of files then and now, by name; files that are new do not count."""
+    lines: list[str] = []
+    for name, text in before.items():
+        if name not in now:
+            lines.append(f"{name} is not there any more")
+        elif now[name] != text:
+            lines.append(f"{name} has changed:")
+            changes = difflib.unified_diff(
+                text.splitlines(), now[name].splitlines(), n=0, lineterm=""
+            )
+            lines += [f"  {line}" for line in changes if not line.startswith(("---", "+++", "@@"))]
+    if len(lines) > _MOST_DIFFERENCES:
+        lines = [*lines[:_MOST_DIFFERENCES], f"(and {len(lines) - _MOST_DIFFERENCES} lines more)"]
+    return lines

@@ -1,0 +1,237 @@
+"""What the jobs of a sweep run, and from it the command line of each job.
+
+    function=    called with a job's parameters (a dict), in a process of its own
+    command=     ["./fit", "--lr={lr}", "--out={job_dir}"]: parameters go where they are placed
+    script=      train.py: gets its parameters as Hydra writes them, `train.py lr=0.1 model=svm`
+    none of them `script:` or `command:` of hsm.yaml
+
+A script that uses `@hydra.main` also gets ``hydra.run.dir=<job's directory>``. Whether it does is
+read from its syntax tree: nothing of the script is run to find out.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hsm.core.config import HsmConfig, load_hsm_config
+from hsm.core.errors import SettingsError
+from hsm.core.parameters import expand_command, to_argv, to_override
+
+_RUN_DIR = "hydra.run.dir"
+
+
+@dataclass(frozen=True)
+class Program:
+    """What every job of a sweep runs; one of the three is set.
+
+    Attributes:
+        function: called with a job's parameters.
+        command: words with placeholders, see `hsm.core.parameters.expand_command`.
+        script: the words that run a script, to which parameters are appended.
+        uses_hydra: whether the script is a Hydra app.
+    """
+
+    function: Callable[[Any], Any] | None = None
+    command: tuple[str, ...] | None = None
+    script: tuple[str, ...] | None = None
+    uses_hydra: bool = False
+
+    def command_for(
+        self, params: Mapping[str, Any], job_dir: str | os.PathLike[str]
+    ) -> tuple[str, ...] | None:
+        """The command line of the job with these parameters; None for a function.
+
+        Raises:
+            SettingsError: a parameter cannot be written there, or a placeholder has none.
+        """
+        if self.command is not None:
+            return tuple(expand_command(self.command, params, job_dir))
+        if self.script is None:
+            return None
+        words = [*self.script, *to_argv(params)]
+        if self.uses_hydra and _RUN_DIR not in params:
+            words.append(to_override(_RUN_DIR, os.fspath(job_dir)))
+        return tuple(words)
+
+    def arguments(self) -> dict[str, Any]:
+        """The same as arguments of `LocalComputeSource.submit_jobs`."""
+        script = self.script[-1] if self.script else None
+        return {"function": self.function, "command": self.command, "script": script}
+
+    def record(self) -> dict[str, Any] | None:
+        """The same for a journal, from which `from_record` makes it again; None for a function."""
+        if self.function is not None:
+            return None
+        return {"command": self.command, "script": self.script, "uses_hydra": self.uses_hydra}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Program:
+        """What `record` has described."""
+        words = {
+            name: tuple(record[name]) if record.get(name) is not None else None
+            for name in ("command", "script")
+        }
+        return cls(None, words["command"], words["script"], bool(record.get("uses_hydra")))
+
+    def files(self) -> dict[str, str]:
+        """The text of the script or of the function's module, by file name; as far as there is one."""
+        path: str | None = None
+        if self.script is not None:
+            path = self.script[-1]
+        elif self.function is not None:
+            code = getattr(inspect.unwrap(self.function), "__code__", None)
+            path = code.co_filename if code is not None else None
+        if path is None:
+            return {}
+        try:
+            return {Path(path).name: Path(path).read_text(encoding="utf-8")}
+        except (OSError, UnicodeDecodeError):
+            return {}  # A function typed into an interpreter or a notebook.
+
+    @property
+    def name(self) -> str:
+        """A short name for it: ``train`` for train.py and for a function train()."""
+        if self.script is not None:
+            return Path(self.script[-1]).stem
+        if self.command is not None:
+            return Path(self.command[0]).stem
+        return str(getattr(self.function, "__name__", type(self.function).__name__)).strip("<>")
+
+
+def find_program(
+    function: Callable[[Any], Any] | None = None,
+    command: str | Sequence[str] | None = None,
+    script: str | os.PathLike[str] | None = None,
+    *,
+    caller: str = "submit_jobs",
+    hsm_config: HsmConfig | None = None,
+) -> Program:
+    """What jobs run, from what a caller named; if that is nothing, from hsm.yaml.
+
+    Args:
+        function: a callable that takes a job's parameters.
+        command: a command line, or a list of its words. Nothing goes through a shell.
+        script: a Python script (``.py``), or any file that can be executed.
+        caller: who was told, for messages.
+        hsm_config: the hsm.yaml that holds; searched for if None and needed.
+
+    Raises:
+        SettingsError: nothing or too much is named, or the script cannot be run.
+    """
+    given = {"function": function, "command": command, "script": script}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise SettingsError("what jobs run", ", ".join(named), caller, "one of them")
+    if function is not None:
+        if not callable(function):
+            raise SettingsError("function", function, caller, "a callable")
+        return Program(function=function)
+    if named:
+        return _script(script, caller) if command is None else _command(command, caller)
+    config = load_hsm_config() if hsm_config is None else hsm_config
+    if config.command is not None:
+        return _command(config.command, f"command in {config.path}")
+    if config.script is not None:
+        return _script(config.script, f"script in {config.path}")
+    allowed = "named: script='train.py', command=[...] or function=..., or `script:` in hsm.yaml"
+    raise SettingsError("what jobs run", None, caller, allowed)
+
+
+def _command(command: object, origin: str) -> Program:
+    words = _words(command, origin)
+    program = os.path.expanduser(words[0])
+    if "{" not in program and shutil.which(program) is None:
+        allowed = "a program that is there and can be executed"
+        raise SettingsError("the first word of command", program, origin, allowed)
+    return Program(command=(program, *words[1:]))
+
+
+def _words(command: object, origin: str) -> tuple[str, ...]:
+    allowed = "a command line, or a list of its words"
+    if isinstance(command, str):
+        try:
+            command = shlex.split(command)
+        except ValueError as error:  # a quote that is not closed
+            raise SettingsError("command", command, origin, allowed, str(error)) from error
+    if isinstance(command, Sequence) and not isinstance(command, bytes):
+        words = tuple(word for word in command if isinstance(word, str))
+        if words and words[0] and len(words) == len(command):
+            return words
+    raise SettingsError("command", command, origin, allowed)
+
+
+def _script(script: object, origin: str) -> Program:
+    path = os.fspath(script) if isinstance(script, os.PathLike) else script
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise SettingsError("script", script, origin, "the path of a script")
+    path = os.path.expanduser(path)
+    if not os.path.isfile(path):
+        raise SettingsError("script", path, origin, "a file that exists", _near_file(path))
+    if os.path.basename(path) == path:
+        # exec would look for a bare name in PATH, and Python would take "-c.py" for an option.
+        path = os.path.join(os.curdir, path)
+    if path.endswith(".py"):
+        # -u: else what the script prints would be seen when it ends, and not before.
+        return Program(script=(sys.executable, "-u", path), uses_hydra=uses_hydra_main(path))
+    if os.access(path, os.X_OK):
+        return Program(script=(path,))
+    hint = f"chmod +x {shlex.quote(path)} makes it one"
+    raise SettingsError("script", path, origin, "a .py file, or a file that can be executed", hint)
+
+
+def _near_file(path: str) -> str:
+    folder, name = os.path.split(path)
+    try:
+        near = difflib.get_close_matches(name, os.listdir(folder or os.curdir), n=1)
+    except OSError:
+        return f"there is no directory {folder}"
+    return f"did you mean {os.path.join(folder, near[0])}?" if near else ""
+
+
+def uses_hydra_main(path: str | os.PathLike[str]) -> bool:
+    """Whether the Python script at `path` names `hydra.main`, under whatever name it imports it.
+
+    False for a script that cannot be read or is not Python: its job will tell why.
+    """
+    try:
+        tree = ast.parse(Path(path).read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    modules, names = _imported(tree)
+    return any(
+        (isinstance(node, ast.Name) and node.id in names and isinstance(node.ctx, ast.Load))
+        or (
+            isinstance(node, ast.Attribute)
+            and node.attr == "main"
+            and isinstance(node.value, ast.Name)
+            and node.value.id in modules
+        )
+        for node in ast.walk(tree)
+    )
+
+
+def _imported(tree: ast.AST) -> tuple[set[str], set[str]]:
+    """The names by which a script knows the package hydra, and those of its function main."""
+    modules: set[str] = set()
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                # `import hydra.utils` binds hydra; `import hydra.utils as u` binds something else.
+                if alias.name == "hydra" or (
+                    alias.name.startswith("hydra.") and alias.asname is None
+                ):
+                    modules.add(alias.asname or "hydra")
+        elif isinstance(node, ast.ImportFrom) and node.module in ("hydra", "hydra.main"):
+            names.update(alias.asname or alias.name for alias in node.names if alias.name == "main")
+    return modules, names

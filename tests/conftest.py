@@ -1,0 +1,55 @@
+"""Every test is checked at its end: no process that it started may be left."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import psutil
+import pytest
+
+from support import describe
+
+#: Seconds that processes get to end after the test that started them.
+_PATIENCE = 2.0
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+
+def pytest_configure() -> None:
+    if sys.platform.startswith("linux"):
+        # Orphans, daemons among them, become children of this process and not of init: so all that
+        # a test has started, however often it forked, stays below this process and can be found.
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def no_process_left() -> Iterator[None]:
+    """Fail a test that leaves a process behind, and end that process."""
+    yield
+    deadline = time.monotonic() + _PATIENCE
+    while (left := _descendants()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if left:
+        message = f"processes left behind:\n{describe(left)}"
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=5)
+        pytest.fail(message, pytrace=False)
+
+
+def _descendants() -> list[psutil.Process]:
+    """All below this process. Zombies do not count; those that fell to this process are reaped."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+            elif process.ppid() == os.getpid():
+                with suppress(ChildProcessError):
+                    os.waitpid(process.pid, os.WNOHANG)
+    return found

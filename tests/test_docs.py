@@ -1,0 +1,288 @@
+"""README and docs/: every block is run as a reader would, every table compared with what it tells of.
+
+`python tests/test_docs.py` writes the tables anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from docs_support import Block, Page, missing_line, pages, table
+from hsm.core.config import SETTINGS, resolve_local
+from hsm.core.job import Ending, Job, JobState
+from hsm.core.journal import Journal
+from hsm.core.parameters import read_sweep_file
+from hsm.core.paths import SweepPaths
+from support import REPOSITORY
+
+#: Seconds; far above what any block takes.
+DEADLINE = 60.0
+RESULTS = REPOSITORY / "benchmarks" / "results"
+PAGES = pages()
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+class Reader:
+    """Does what a page says, from its top to its end, in a project directory of its own.
+
+    Attributes:
+        printed: what the block that ran last has printed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "project"
+        self.printed = ""
+        for name in ("examples", "conf"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(REPOSITORY / name, self.folder / name, ignore=ignored)
+        programs = folder / "bin"
+        programs.mkdir()
+        _write_program(programs / "python", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        _write_program(
+            programs / "hsm",
+            f"#!{sys.executable}\nimport sys\nfrom hsm.cli.main import main\nsys.exit(main())\n",
+        )
+        steering = ("HSM_", "HYDRA_", "XDG_", "TMPDIR", "TERM", "COLUMNS")
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(steering)}
+        path = [str(REPOSITORY), self.env.get("PYTHONPATH", "")]
+        self.env |= {
+            "HOME": str(folder),
+            "PATH": f"{programs}:{self.env['PATH']}",
+            "PYTHONPATH": os.pathsep.join(filter(None, path)),
+        }
+
+    def do(self, block: Block) -> None:
+        """Do what `block` says; fails if that goes otherwise than the page says."""
+        if "skip" in block.marks:
+            assert len(block.marks["skip"].split()) >= 3, "a block that is skipped says why"
+            return
+        if "file" in block.marks:
+            path = self.folder / block.marks["file"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text, encoding="utf-8")
+        {"bash": self._bash, "python": self._python, "yaml": self._yaml, "text": self._text}[
+            block.language
+        ](block)
+        if "run" in block.marks:
+            self._run(["bash", "-euo", "pipefail", "-c", block.marks["run"]], block)
+
+    def _bash(self, block: Block) -> None:
+        self._run(["bash", "-euo", "pipefail", "-c", block.text], block)
+
+    def _python(self, block: Block) -> None:
+        if "file" in block.marks:
+            compile(block.text, block.marks["file"], "exec")
+            return
+        (self.folder / "snippet.py").write_text(block.text, encoding="utf-8")
+        self._run([sys.executable, "snippet.py"], block)
+
+    def _run(self, command: Sequence[str], block: Block) -> None:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=DEADLINE,
+            check=False,
+        )
+        self.printed = done.stdout.decode(errors="replace")
+        assert done.returncode == int(block.marks.get("exit", 0)), self.printed
+
+    def _yaml(self, block: Block) -> None:
+        path = self.folder / block.marks["file"]
+        if path.name == "hsm.yaml":
+            resolve_local(hsm_config=path, environ={})
+        elif "sweep" in path.name:
+            assert read_sweep_file(path).count() > 0
+        else:
+            OmegaConf.load(path)
+
+    def _text(self, block: Block) -> None:
+        if "tree" in block.marks:
+            (root,) = self.folder.glob(block.marks["tree"])
+            for line in block.text.splitlines():
+                name = re.split(r"\s{2,}", line.strip())[0].replace("<n>", "0")
+                assert list(root.glob(name.rstrip("/"))), f"there is no {name}"
+        elif "file" not in block.marks:
+            assert "output" in block.marks, "a block of text says what it shows"
+            missing = missing_line(block.text, self.printed)
+            assert missing is None, f"not printed: {missing}\n\nbut:\n{self.printed}"
+
+
+def _write_program(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@every_page
+def test_blocks(page: Page, tmp_path: Path) -> None:
+    if any("examples/train.py" in block.text for block in page.blocks() if not block.marks):
+        pytest.importorskip("sklearn")
+    reader = Reader(tmp_path)
+    for block in page.blocks():
+        try:
+            reader.do(block)
+        except BaseException as error:
+            raise AssertionError(f"{page.name}, line {block.line}: {error}") from error
+
+
+@every_page
+def test_links(page: Page) -> None:
+    by_path = {each.path: each for each in PAGES}
+    for target in page.links():
+        if target.startswith(("https://", "http://")):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.path.parent / name).resolve() if name else page.path
+        assert path.exists(), f"{page.name} links to {target}"
+        if anchor:
+            assert anchor in by_path[path].anchors(), f"{page.name} links to {target}"
+
+
+@every_page
+def test_names(page: Page) -> None:
+    """Tests, settings and variables that a page names are there under that name."""
+    for name, test in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.prose):
+        source = (REPOSITORY / name).read_text(encoding="utf-8")
+        assert not test or re.search(rf"^ *(def|class) {test}\b", source, re.MULTILINE), test
+    for name in re.findall(r"hydra\.launcher\.(\w+)", page.text):
+        assert name in SETTINGS
+    ours = "".join(p.read_text() for p in REPOSITORY.glob("hsm/**/*.py"))
+    variables = {setting.variable for setting in SETTINGS.values()}
+    for name in re.findall(r"\bHSM_\w+\b", page.text):
+        assert name in variables if name.startswith("HSM_LOCAL_") else f'"{name}"' in ours, name
+
+
+def test_make_targets() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    for page in PAGES:
+        for target in re.findall(r"(?:^|`)make ([a-z][\w-]*)$", page.text, re.MULTILINE):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+# --- tables
+# -------------------------------------------------------------------------------------------------
+
+
+def settings_table() -> list[str]:
+    """The settings, for the README and docs/launcher.md."""
+    header = ["setting", "default", "may be", "what it does"]
+    return table(
+        header,
+        [[f"`{s.name}`", f"`{_shown(s.default)}`", s.kind.allowed, s.help] for s in SETTINGS.values()],
+    )
+
+
+def names_table() -> list[str]:
+    """Under which name each place knows a setting."""
+    header = ["hsm.yaml, below `local:`", "`hsm sweep`", "environment"]
+    return table(
+        header, [[f"`{s.name}`", f"`{s.flag}`", f"`{s.variable}`"] for s in SETTINGS.values()]
+    )
+
+
+def _shown(value: Any) -> str:
+    """A value as YAML writes it."""
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return json.dumps(value)
+
+
+def launchers_table() -> list[str]:
+    """What benchmarks/launchers.py measured; empty as long as it has not."""
+    path = RESULTS / "launchers.json"
+    if not path.exists():
+        return []
+    document = json.loads(path.read_text())
+    cases = document["cases"]
+    names = list(cases["a"]["seconds"])
+    imports = " and ".join(cases["b"]["imports"])
+
+    def row(title: str, of: Callable[[str], dict[str, float] | None], digits: int) -> list[str]:
+        found = [of(name) for name in names]
+        return [title, *(f"{one['median']:.{digits}f}" if one else "–" for one in found)]
+
+    def ratio(case: str) -> Callable[[str], dict[str, float] | None]:
+        return lambda name: cases[case]["ratios"].get(f"hsm_local / {name}")
+
+    rows = []
+    for case, script in (("a", ""), ("b", f" of a script that imports {imports}")):
+        title = f"{cases[case]['jobs']} jobs that return at once{script}"
+        rows.append(row(f"{title}: seconds", cases[case]["seconds"].get, 1))
+        rows.append(row("… `hsm_local`'s share of that time", ratio(case), 2))
+    slope = cases["memory"]["kilobytes_per_job"]
+    rows.append(row("memory that the launcher grows by: kB a job", slope.get, 0))
+    added = cases["import"]["milliseconds"]
+    rows.append(row("added to the start of every Hydra app: ms", added.get, 1))
+    return table(["", *(f"`{name}`" for name in names)], rows)
+
+
+TABLES: dict[str, Callable[[], list[str]]] = {
+    "settings": settings_table,
+    "setting-names": names_table,
+    "launchers": launchers_table,
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables(name: str) -> None:
+    expected = TABLES[name]()
+    found = [page for page in PAGES if f"<!-- table: {name} -->" in page.text]
+    assert found
+    for page in found:
+        assert page.tables().get(name, []) == expected, "python tests/test_docs.py writes it anew"
+
+
+def test_the_journals_fields(tmp_path: Path) -> None:
+    """The table of events in how-it-works.md has exactly the fields that are written."""
+    (page,) = [page for page in PAGES if page.name == "docs/how-it-works.md"]
+    told = {}
+    for line in page.tables()["journal"][2:]:
+        event, names = (re.findall(r"`(\w+)`", cell) for cell in line.split("|")[1:3])
+        told[event[0]] = set(names)
+    assert told == _written_fields(tmp_path)
+
+
+def _written_fields(folder: Path) -> dict[str, set[str]]:
+    journal = Journal(SweepPaths(folder), "sweep", {})
+    job = Job(0, "sweep_0", job_dir=folder)
+    details: dict[str, Any] = {field.name: "x" for field in fields(Ending)}
+    failed = Ending(**{**details, "state": JobState.FAILED})
+    journal.submit([job])
+    for again in (True, False):
+        job.start(1.0, 1)
+        journal.start(job)
+        if again:
+            job.retry(2.0, failed)
+            journal.retry(job)
+    job.end(2.0, failed)
+    journal.end(job)
+    journal.close("finished")
+    lines = map(json.loads, journal.paths.journal.read_text().splitlines())
+    return {line.pop("event"): set(line) for line in lines}
+
+
+if __name__ == "__main__":
+    for each in PAGES:
+        for table_name in TABLES:
+            if f"<!-- table: {table_name} -->" in each.text:
+                each.replace_table(table_name, TABLES[table_name]())

@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from hsm.core.config import HsmConfig
+from hsm.core.errors import SettingsError
+from hsm.core.scripts import find_program, uses_hydra_main
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory: a project without settings."""
+    for name in list(os.environ):
+        if name.startswith("HSM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "project"
+
+
+def script(name: str, text: str = "", *, mode: int = 0o644) -> str:
+    path = Path(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(dedent(text))
+    path.chmod(mode)
+    return name
+
+
+def train(params: Any) -> None:
+    """A job's function."""
+
+
+# --- command lines
+# -------------------------------------------------------------------------------------------------
+
+
+def test_a_function_has_no_command_line() -> None:
+    program = find_program(function=train)
+    assert program.function is train
+    assert program.command_for({"x": 1}, "/job") is None
+
+
+def test_a_command_places_parameters() -> None:
+    program = find_program(command=["echo", "--lr={lr}", "{job_dir}/out", "{{x}}", "$HOME;"])
+    assert program.command_for({"lr": 0.1}, Path("/sweep/3")) == (
+        *("echo", "--lr=0.1", "/sweep/3/out", "{x}", "$HOME;"),
+    )
+
+
+def test_a_command_line_is_split_into_words_but_not_run_by_a_shell() -> None:
+    program = find_program(command="echo 'a b' {x} > /dev/null")
+    assert program.command_for({"x": 1}, "/job") == ("echo", "a b", "1", ">", "/dev/null")
+
+
+def test_a_command_that_places_what_no_job_has_is_refused() -> None:
+    program = find_program(command="echo {lr}")
+    with pytest.raises(SettingsError, match="{lr}"):
+        program.command_for({"seed": 1}, "/job")
+
+
+def test_a_python_script_gets_its_parameters_as_hydra_writes_them() -> None:
+    program = find_program(script=script("train.py"))
+    params = {"lr": 1e-3, "model.name": "a b", "on": True, "none": None, "list": [1, "x,y"], "e": ""}
+    assert program.command_for(params, "/job") == (
+        *(sys.executable, "-u", "./train.py", "lr=0.001", "model.name='a b'", "on=true"),
+        *("none=null", "list=[1,'x,y']", "e=''"),
+    )
+
+
+def test_an_executable_script_is_run_as_it_is() -> None:
+    program = find_program(script=script("run.sh", "#!/bin/sh\n", mode=0o755))
+    assert program.command_for({"x": 1}, "/job") == ("./run.sh", "x=1")
+
+
+def test_a_path_to_a_script_stays_as_it_was_typed(project: Path) -> None:
+    assert find_program(script=script("src/train.py")).script == (
+        *(sys.executable, "-u", "src/train.py"),
+    )
+    assert find_program(script=project / "src" / "train.py").script == (
+        *(sys.executable, "-u", str(project / "src" / "train.py")),
+    )
+
+
+def test_a_script_with_the_name_of_an_option_is_run() -> None:
+    words = find_program(script=script("-c.py", "print('ran')")).command_for({}, "/job")
+    assert words is not None
+    assert subprocess.check_output(words, text=True) == "ran\n"
+
+
+def test_a_hydra_script_gets_its_directory(tmp_path: Path) -> None:
+    text = """
+        import json, sys
+        import hydra
+        from hydra.core.hydra_config import HydraConfig
+
+        @hydra.main(version_base=None, config_path=None)
+        def main(cfg):
+            print(json.dumps([HydraConfig.get().runtime.output_dir, cfg.x, cfg.name]))
+
+        main()
+    """
+    program = find_program(script=script("train.py", text))
+    job_dir = tmp_path / "a sweep, of=mine" / "0"
+    words = program.command_for({"+x": 1e-5, "+name": "it's {1}"}, job_dir)
+    assert words is not None
+    assert json.loads(subprocess.check_output(words)) == [str(job_dir), 1e-5, "it's {1}"]
+    assert (job_dir / ".hydra" / "config.yaml").exists()
+
+
+def test_a_directory_that_is_swept_over_is_left_alone() -> None:
+    program = find_program(script=script("a.py", "import hydra\nhydra.main()(print)()"))
+    words = program.command_for({"hydra.run.dir": "/elsewhere"}, "/job")
+    assert words is not None
+    assert words[-1] == "hydra.run.dir=/elsewhere"
+
+
+def test_arguments_name_the_same_program_again() -> None:
+    for program in (
+        find_program(function=train),
+        find_program(command="echo '{a b}'"),
+        find_program(script=script("train.py", "from hydra import main\nmain()")),
+        find_program(script=script("run", mode=0o755)),
+    ):
+        assert find_program(**program.arguments()) == program
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [(train, "train"), (lambda params: None, "lambda"), (functools.partial(train), "partial")],
+)
+def test_the_name_of_a_function(function: Any, name: str) -> None:
+    assert find_program(function=function).name == name
+
+
+def test_the_name_of_a_command_and_of_a_script() -> None:
+    assert find_program(command=["/bin/echo", "x"]).name == "echo"
+    assert find_program(script=script("src/train.py")).name == "train"
+
+
+# --- hsm.yaml
+# -------------------------------------------------------------------------------------------------
+
+
+def test_hsm_yaml_says_what_jobs_run() -> None:
+    script("train.py")
+    Path("hsm.yaml").write_text("script: train.py\n")
+    assert find_program().script == (sys.executable, "-u", "./train.py")
+    Path("hsm.yaml").write_text("command: echo {lr} 'a b'\n")
+    assert find_program().command == ("echo", "{lr}", "a b")
+    assert find_program(function=train).command is None
+
+
+def test_an_hsm_yaml_that_was_read_already_is_not_searched_for() -> None:
+    Path("hsm.yaml").write_text("command: echo")
+    assert find_program(hsm_config=HsmConfig(command=("true",))).command == ("true",)
+
+
+# --- refusals
+# -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {},
+            "submit_jobs: None is refused, what jobs run must be named: script='train.py', "
+            "command=[...] or function=..., or `script:` in hsm.yaml",
+        ),
+        (
+            {"function": train, "script": "train.py"},
+            "submit_jobs: 'function, script' is refused, what jobs run must be one of them",
+        ),
+        ({"function": "train"}, "'train' is refused, function must be a callable"),
+        ({"command": []}, "[] is refused, command must be a command line, or a list of its words"),
+        ({"command": ""}, "'' is refused, command must be"),
+        ({"command": ["echo", 3]}, "['echo', 3] is refused, command must be"),
+        ({"command": 3}, "3 is refused, command must be"),
+        ({"command": b"echo"}, "b'echo' is refused, command must be"),
+        ({"command": "echo 'a"}, "No closing quotation"),
+        (
+            {"command": ["no-such-program", "x"]},
+            "'no-such-program' is refused, the first word of command must be a program that is "
+            "there and can be executed",
+        ),
+        (
+            {"script": "trian.py"},
+            "'trian.py' is refused, script must be a file that exists; did you mean train.py?",
+        ),
+        ({"script": "src/train.py"}, "script must be a file that exists; there is no directory src"),
+        ({"script": "."}, "'.' is refused, script must be a file that exists"),
+        ({"script": 3}, "3 is refused, script must be the path of a script"),
+        ({"script": "a\0b"}, "is refused, script must be the path of a script"),
+        (
+            {"script": "notes.txt"},
+            "'./notes.txt' is refused, script must be a .py file, or a file that can be executed; "
+            "chmod +x ./notes.txt makes it one",
+        ),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_one_line(given: dict[str, Any], message: str) -> None:
+    script("train.py")
+    script("notes.txt")
+    with pytest.raises(SettingsError) as caught:
+        find_program(**given)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bad_script_in_hsm_yaml_is_refused_naming_the_file(project: Path) -> None:
+    script("train.py")
+    (project / "hsm.yaml").write_text("script: trian.py")
+    with pytest.raises(SettingsError) as caught:
+        find_program()
+    assert str(caught.value) == (
+        f"script in {project / 'hsm.yaml'}: 'trian.py' is refused, script must be a file that "
+        "exists; did you mean train.py?"
+    )
+
+
+# --- which scripts are Hydra apps
+# -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import hydra\n@hydra.main(config_path=None)\ndef f(cfg): pass",
+        "import hydra as h\n@h.main()\ndef f(cfg): pass",
+        "from hydra import main\n@main(version_base=None)\ndef f(cfg): pass",
+        "from hydra import main as app\n@app()\ndef f(cfg): pass",
+        "from hydra.main import main\n@main()\ndef f(cfg): pass",
+        "import hydra.utils\n@hydra.main()\ndef f(cfg): pass",
+        "import hydra\nhydra.main(config_path=None)(print)()",
+        "try:\n    import hydra\nexcept ImportError:\n    raise\nif 1:\n    app = hydra.main",
+        "# -*- coding: latin-1 -*-\nimport hydra\n'\xe4'\nhydra.main()(print)()",
+    ],
+)
+def test_a_script_that_uses_hydra_main(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "train.py"
+    path.write_bytes(text.encode("latin-1"))
+    assert uses_hydra_main(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import hydra\nhydra.compose('config')",
+        "# import hydra; @hydra.main()",
+        "'''import hydra\n@hydra.main()\n'''",
+        "import fire\n@fire.main()\ndef f(cfg): pass",
+        "from typer import main\n@main()\ndef f(cfg): pass",
+        "import hydra.utils as u\nu.main()",
+        "from hydra import main",
+        "import hydra\n@hydra.main(",
+        "\0",
+        "",
+    ],
+)
+def test_a_script_that_does_not(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "train.py"
+    path.write_text(text)
+    assert not uses_hydra_main(path)
+    assert not uses_hydra_main(tmp_path / "missing.py")
