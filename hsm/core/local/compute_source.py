@@ -26,11 +26,11 @@ from hsm.core.local import report as reports
 from hsm.core.local.engine import Engine
 from hsm.core.local.ledger import JobHandle
 from hsm.core.local.servers import Work
-from hsm.core.local.submission import JobSpec, check_params, plain, record
+from hsm.core.local.submission import JobSpec, check_params, make_specs, plain, record
 from hsm.core.lock import LockFile
 from hsm.core.paths import SweepPaths
 from hsm.core.registry import claim_for_new_sweep
-from hsm.core.resume import open_sweep, save_files
+from hsm.core.resume import Match, open_sweep, save_files
 from hsm.core.scripts import find_program
 from hsm.core.sweep_end import run_at_end
 

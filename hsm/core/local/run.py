@@ -1,0 +1,39 @@
+"""A whole sweep in the foreground: submit, show, wait, and end it in good order if a signal comes.
+
+Each of hsm's three doors does this in the same order, which matters: signals are caught before
+anything can need to be ended, jobs are submitted before the display has a thread (a fork server is
+forked by that), and the source is closed before anybody speaks of the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
+
+from hsm.core.local.interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from hsm.core.compute_source import SweepObserver
+    from hsm.core.display_hook import SweepDisplay
+    from hsm.core.local.compute_source import LocalComputeSource
+
+
+def run_to_end(
+    source: LocalComputeSource, submit: Callable[[], Sequence[str]], display: SweepDisplay
+) -> tuple[list[str], int | None]:
+    """Run the jobs that `submit` gives to `source`; closes the source.
+
+    Args:
+        source: a fresh one.
+        submit: submits the jobs and returns their ids; what it raises is passed on.
+        display: shows how they go. Its summary is left to the caller.
+
+    Returns:
+        The jobs' ids, and the signal that interrupted them, or None.
+    """
+    source.observers.append(cast("SweepObserver", display))  # it has all that one has
+    with Interrupts().caught() as interrupts, source:
+        job_ids = list(submit())
+        with display:
+            signum = interrupts.wait(source, job_ids)
+    return job_ids, signum
