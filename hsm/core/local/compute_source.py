@@ -12,12 +12,14 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from hsm.core.compute_source import ComputeSource, RunningJob, SweepObserver
 from hsm.core.config import UNSET, LocalConf, resolve_local
+from hsm.core.control import Listener
 from hsm.core.display_hook import SweepDisplay, display_factory
 from hsm.core.errors import HsmError, JobFailed, SettingsError
 from hsm.core.job import Job, JobState
@@ -26,6 +28,7 @@ from hsm.core.local import report as reports
 from hsm.core.local.engine import Engine
 from hsm.core.local.ledger import JobHandle
 from hsm.core.local.servers import Work
+from hsm.core.local.start_method import OWN_THREADS
 from hsm.core.local.submission import JobSpec, check_params, make_specs, plain, record
 from hsm.core.lock import LockFile
 from hsm.core.paths import SweepPaths
@@ -115,6 +118,9 @@ class LocalComputeSource(ComputeSource):
         self._closed = False
         self._engine = Engine(conf, self._tell, self._tell_output)
         self._ledger = self._engine.ledger
+        self._listener = Listener(self._cancel_as_asked, f"{OWN_THREADS}control")
+        #: Ends everything when another process asks for it.
+        self.on_cancel: Callable[[], None] = lambda: self.stop("cancelled")
         _open_sources.add(self)
 
     # --- submitting
@@ -252,6 +258,7 @@ class LocalComputeSource(ComputeSource):
             settings = {name: plain(value) for name, value in asdict(self.conf).items()}
             journal = Journal(paths, sweep_id, settings, program=program, lock=lock)
             state = self._sweeps[paths.sweep_dir] = _SweepState(journal)
+            self._listener.add(paths)
         elif state.journal.sweep_id != sweep_id:
             raise HsmError(
                 f"{paths.sweep_dir} holds sweep {state.journal.sweep_id}, not {sweep_id}"
@@ -372,6 +379,7 @@ class LocalComputeSource(ComputeSource):
 
     def _free(self) -> None:
         stopped = self._ledger.stopped
+        self._listener.stop()
         self._engine.close()
         for state in self._sweeps.values():
             state.journal.close(stopped.reason if stopped else "finished")
@@ -380,6 +388,15 @@ class LocalComputeSource(ComputeSource):
                 if problem is not None:
                     self._tell("message", problem)
         _open_sources.discard(self)
+
+    def _cancel_as_asked(self, paths: SweepPaths, num: int | None) -> None:
+        """Another process, `hsm cancel`, asks for a job's end, or for everything's."""
+        if num is None:
+            self.on_cancel()
+            return
+        sweep_id = self._sweeps[paths.sweep_dir].journal.sweep_id
+        with suppress(KeyError):  # it has no such job
+            self.cancel_job(f"{sweep_id}_{num}")
 
     def _tell(self, event: str, *arguments: Any) -> None:
         for observer in tuple(self.observers):  # one may be added or removed meanwhile

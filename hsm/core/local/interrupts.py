@@ -56,6 +56,8 @@ class Interrupts:
 
     def wait(self, source: LocalComputeSource, job_ids: Sequence[str]) -> int | None:
         """Wait until the jobs have ended; returns the signal that made them, or None."""
+        # Whoever cancels the sweep from elsewhere means what a SIGTERM means.
+        source.on_cancel = lambda: self._events.put(signal.SIGTERM)
         source.when_ended(job_ids, lambda: self._events.put(None))
         first = self._events.get()
         if first is None:

@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
@@ -77,10 +78,15 @@ class LaunchState:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """A signal's handler: unlike SIG_IGN, it does not outlive an exec."""
+
+
 def ignore_signals() -> None:
     """Leave to the launcher what is meant for it: a Ctrl-C, a hang-up, a service manager's SIGTERM reach everybody."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP):
-        signal.signal(number, signal.SIG_IGN)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _do_nothing)
 
 
 def become_server() -> None:
@@ -91,7 +97,17 @@ def become_server() -> None:
     """
     gc.freeze()
     atexit._clear()
+    _forget_finalizers()
     ignore_signals()
+
+
+def _forget_finalizers() -> None:
+    """The launcher's `weakref.finalize` objects are its own: a TemporaryDirectory of the script's, say.
+
+    The next one registers the exit hook that runs them anew; the launcher's was cleared.
+    """
+    weakref.finalize._registry.clear()  # type: ignore[attr-defined]
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
 
 
 def enter_job(state: LaunchState) -> None:

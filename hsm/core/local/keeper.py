@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from typing import NoReturn
@@ -96,13 +97,43 @@ class Keeper:
         return None
 
     def _run_job(self, start: Start) -> None:
-        pid = os.fork()
-        if pid == 0:
-            self._in_child(start)
+        # A forked child also writes the header of a retry.
+        is_plain = start.command is not None and start.header is None
+        pid = self._exec(start) if is_plain else None
+        if pid is None:
+            pid = os.fork()
+            if pid == 0:
+                self._in_child(start)
         self._send(Started(pid))
         ended = _JobTree(pid, start.grace).watch(self)
         if not self._doomed:  # Else it did not end by itself, nor because the launcher said so.
             self._send(ended)
+
+    def _exec(self, start: Start) -> int | None:
+        """Start a command without copying this process first (vfork), at a third of a fork's cost.
+
+        Such a job has no parent-death signal: if the keeper is killed, the fork server finds it. Returns
+        None if the command cannot be executed: a forked child then says so where people look.
+        """
+        assert start.command is not None
+        try:
+            with (
+                open(start.stdout, "ab", buffering=0) as stdout,
+                open(start.stderr, "ab", buffering=0) as stderr,
+            ):
+                process = subprocess.Popen(
+                    start.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=stderr,
+                    cwd=start.cwd,
+                    env={**os.environ, **start.env},
+                    start_new_session=True,
+                )
+        except OSError:
+            return None
+        process.returncode = 0  # It is reaped here, with everybody else, and not by its Popen.
+        return process.pid
 
     def _in_child(self, start: Start) -> NoReturn:
         signal.set_wakeup_fd(-1)

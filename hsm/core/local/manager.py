@@ -26,7 +26,7 @@ from hsm.core.local.compute_source import LocalComputeSource
 from hsm.core.local.interrupts import Interrupts
 from hsm.core.paths import SweepPaths
 from hsm.core.results import Results, collect_results
-from hsm.core.scripts import Program, find_program
+from hsm.core.scripts import find_program
 from hsm.core.sweep_id import new_sweep_id
 
 #: Where sweeps go if neither the caller nor hsm.yaml says so.
@@ -47,12 +47,9 @@ class LocalManager:
         timeout: seconds that a job may take; None for no limit.
         show_output: show every line that jobs print, as they print it.
         cleanup_on_exit: remove each job's temporary directory when it has ended.
-        start_method: "auto", "fork" or "spawn"; for jobs that are functions.
-        kill_grace: seconds between SIGTERM and SIGKILL when a job is ended.
-        fail_fast: end everything when a job fails.
-        progress: "auto", "rich", "plain" or "none".
         observers: are told what happens.
         display: makes the display of a sweep; hsm's own by default.
+        settings: any other field of `LocalConf`, such as ``kill_grace=1`` or ``progress="none"``.
 
     Attributes:
         conf: the settings that hold.
@@ -69,24 +66,15 @@ class LocalManager:
         show_output: bool = UNSET,
         cleanup_on_exit: bool = UNSET,
         *,
-        start_method: str = UNSET,
-        kill_grace: float = UNSET,
-        fail_fast: bool = UNSET,
-        progress: str = UNSET,
         observers: Iterable[SweepObserver] = (),
         display: DisplayFactory | None = None,
+        **settings: Any,
     ) -> None:
-        arguments = {
-            "max_parallel_jobs": max_parallel_jobs,
-            "timeout": timeout,
-            "show_output": show_output,
-            "cleanup_on_exit": cleanup_on_exit,
-            "start_method": start_method,
-            "kill_grace": kill_grace,
-            "fail_fast": fail_fast,
-            "progress": progress,
-        }
-        resolved = resolve_local(arguments)
+        settings["max_parallel_jobs"] = max_parallel_jobs
+        settings["timeout"] = timeout
+        settings["show_output"] = show_output
+        settings["cleanup_on_exit"] = cleanup_on_exit
+        resolved = resolve_local(settings)
         self.conf = resolved.conf
         self.results: Results | None = None
         self._hsm_config: HsmConfig = resolved.hsm_config
@@ -105,6 +93,7 @@ class LocalManager:
         script: str | os.PathLike[str] | None = None,
         sweep_id: str | None = None,
         sweep_dir: str | os.PathLike[str] | None = None,
+        resume: bool | None = None,
     ) -> Results:
         """Run one job per parameter combination and wait for all of them.
 
@@ -120,7 +109,9 @@ class LocalManager:
                 the three is given, hsm.yaml says what jobs run.
             sweep_id: the sweep's id; a new one by default.
             sweep_dir: its directory, by default named after its id, in hsm.yaml's output_dir or in
-                ``outputs``. One that holds an earlier sweep is refused.
+                ``outputs``. One that holds an earlier sweep is refused, unless that is resumed.
+            resume: go on with the sweep in `sweep_dir`, if there is one: jobs are known by their
+                parameters, and those that completed do not run again. By default, the setting.
 
         Raises:
             SettingsError: nothing says what jobs run, or something that was given is not possible.
@@ -135,9 +126,10 @@ class LocalManager:
         if sweep_dir is None:
             sweep_dir = Path(self._hsm_config.output_dir or _OUTPUT_DIR).expanduser() / sweep_id
         paths = SweepPaths(Path(sweep_dir))
+        submission = {**program.arguments(), "resume": resume}
         source = self._new_source()
         try:
-            signum = self._run(source, param_combinations, sweep_id, paths, program)
+            signum = self._run(source, param_combinations, sweep_id, paths, submission)
         finally:
             with self._changed:
                 self._sources.discard(source)
@@ -193,7 +185,7 @@ class LocalManager:
         param_combinations: Sequence[Mapping[str, Any]],
         sweep_id: str,
         paths: SweepPaths,
-        program: Program,
+        submission: Mapping[str, Any],
     ) -> int | None:
         """Run a sweep to its end; returns the signal that interrupted it, or None."""
         display = (self._display or display_factory())(
@@ -206,7 +198,7 @@ class LocalManager:
         source.observers.append(cast("SweepObserver", display))  # it has all that one has
         with Interrupts().caught() as interrupts, source:
             job_ids = source.submit_jobs(
-                param_combinations, sweep_id, paths.sweep_dir, **program.arguments()
+                param_combinations, sweep_id, paths.sweep_dir, **submission
             )
             with display:  # Not before: it has a thread, and `submit_jobs` may fork.
                 signum = interrupts.wait(source, job_ids)

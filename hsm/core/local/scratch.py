@@ -38,8 +38,13 @@ class Scratch:
 
     def clean(self, num: int) -> None:
         """Job `num` is over."""
-        if not self.keep:
-            shutil.rmtree(self.path / str(num), ignore_errors=True)
+        if self.keep:
+            return
+        path = self.path / str(num)
+        try:
+            path.rmdir()  # Most jobs leave nothing there.
+        except OSError:
+            shutil.rmtree(path, ignore_errors=True)
 
     def close(self) -> None:
         """Remove everything; with `keep`, only what is empty."""

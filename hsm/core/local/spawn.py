@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +68,10 @@ class Payload:
 
     def command(self, argument: Path, result: Path) -> tuple[str, ...]:
         """What a job has to exec: reads its pickled argument from `argument` and reports to `result`."""
-        return (sys.executable, "-c", _PROGRAM, str(self._path), str(argument), str(result))
+        # -O, -W and the like, as multiprocessing hands them on.
+        options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+        words = (sys.executable, *options, "-c", _PROGRAM)
+        return (*words, str(self._path), str(argument), str(result))
 
 
 def _culprit(function: Callable[[Any], Any], error: Exception) -> str:
