@@ -192,7 +192,11 @@ def _claim_sweep_dir(config: DictConfig) -> LockFile:
             paths.create()
             lock = LockFile(paths.lock)
         except Locked as error:
-            log.info("Another sweep runs in %s (%s): this one takes the next free name", directory, error.owner)
+            log.info(
+                "Another sweep runs in %s (%s): this one takes the next free name",
+                directory,
+                error.owner,
+            )
             continue
         except OSError as error:
             raise LauncherError(
