@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +20,12 @@ _PATIENCE = 2.0
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    # The person who runs the tests has sweeps and perhaps an hsm.yaml: not ours to touch or read.
+    home = tempfile.TemporaryDirectory(prefix="hsm-tests-")
+    config.add_cleanup(home.cleanup)
+    for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+        os.environ[name] = home.name
     if sys.platform.startswith("linux"):
         # Orphans, daemons among them, become children of this process and not of init: so all that
         # a test has started, however often it forked, stays below this process and can be found.

@@ -31,6 +31,7 @@ _CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 #: What differs from run to run: times, ids, dates, process ids and places.
 _VARIES = (
     (re.compile(r"\d+(?:\.\d+)? s\b"), "# s"),
+    (re.compile(r"\[\d+/(?=\d+\])"), "[#/"),
     (re.compile(r"speed-up \d+\.\d"), "speed-up #"),
     (re.compile(r"\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d"), "#DATE"),
     (re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}"), "#ID"),
@@ -97,7 +98,8 @@ class Page:
 
 def pages() -> list[Page]:
     """The README and everything in docs/."""
-    return [Page(path) for path in (REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/*.md")))]
+    paths = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/*.md"))]
+    return [Page(path) for path in paths]
 
 
 def _blocks(lines: list[str]) -> Iterator[Block]:
@@ -129,10 +131,10 @@ def table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def steady(text: str) -> list[str]:
-    """The lines of an output, with marks in place of what differs from run to run."""
+    """An output's lines, less their spacing, and with marks for what differs from run to run."""
     for pattern, mark in _VARIES:
         text = pattern.sub(mark, text)
-    return [line.rstrip() for line in text.splitlines() if line.strip()]
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 
 def missing_line(shown: str, printed: str) -> str | None:
@@ -143,7 +145,7 @@ def missing_line(shown: str, printed: str) -> str | None:
     """
     left = steady(printed)
     for line in steady(shown):
-        if line.strip() in ("…", "..."):
+        if line == "…":
             continue
         pattern = re.compile(".*".join(map(re.escape, re.split("…", line))))
         found = next((each for each in left if pattern.fullmatch(each)), None)

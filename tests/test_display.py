@@ -436,7 +436,7 @@ def test_plain_lines(paths: SweepPaths, monkeypatch: pytest.MonkeyPatch) -> None
             log: .hsm/logs/1.err
         that is all
         digits: 3 jobs: 1 completed, 1 failed, 1 cancelled
-        did not complete: 1
+        failed jobs: 1
         wall time 12 s, sum of job times 19 s (speed-up 1.6)
         results: .
         logs:    .hsm/logs
@@ -475,7 +475,7 @@ def test_of_many_failures_the_first_are_named(paths: SweepPaths) -> None:
     display.jobs_submitted([ended(num, JobState.FAILED) for num in range(25)])
     assert file.getvalue() == ""  # what was before is taken over silently
     display.summary()
-    assert "did not complete: 0 1 2 " in file.getvalue()
+    assert "failed jobs: 0 1 2 " in file.getvalue()
     assert " 19 and 5 more\n" in file.getvalue()
 
 

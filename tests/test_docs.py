@@ -1,4 +1,4 @@
-"""README and docs/: every block is run as a reader would, every table compared with what it tells of.
+"""README and docs/: every block is run as a reader would, every table compared with its subject.
 
 `python tests/test_docs.py` writes the tables anew.
 """
@@ -14,13 +14,17 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from enum import Enum
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from omegaconf import OmegaConf
 
 from docs_support import Block, Page, missing_line, pages, table
+from hsm.cli.main import COMMANDS
 from hsm.core.config import SETTINGS, resolve_local
 from hsm.core.job import Ending, Job, JobState
 from hsm.core.journal import Journal
@@ -42,10 +46,11 @@ class Reader:
         printed: what the block that ran last has printed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, with_example: bool) -> None:
         self.folder = folder / "project"
+        self.folder.mkdir()
         self.printed = ""
-        for name in ("examples", "conf"):
+        for name in ("examples", "conf") if with_example else ():
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(REPOSITORY / name, self.folder / name, ignore=ignored)
         programs = folder / "bin"
@@ -131,10 +136,14 @@ def _write_program(path: Path, text: str) -> None:
 
 @every_page
 def test_blocks(page: Page, tmp_path: Path) -> None:
-    if any("examples/train.py" in block.text for block in page.blocks() if not block.marks):
+    blocks = page.blocks()
+    with_example = any(
+        "examples/train.py" in block.text for block in blocks if block.language == "bash"
+    )
+    if with_example:
         pytest.importorskip("sklearn")
-    reader = Reader(tmp_path)
-    for block in page.blocks():
+    reader = Reader(tmp_path, with_example=with_example)
+    for block in blocks:
         try:
             reader.do(block)
         except BaseException as error:
@@ -164,8 +173,9 @@ def test_names(page: Page) -> None:
         assert name in SETTINGS
     ours = "".join(p.read_text() for p in REPOSITORY.glob("hsm/**/*.py"))
     variables = {setting.variable for setting in SETTINGS.values()}
+    variables |= {f"HSM_{state}" for state in JobState if state.is_final}
     for name in re.findall(r"\bHSM_\w+\b", page.text):
-        assert name in variables if name.startswith("HSM_LOCAL_") else f'"{name}"' in ours, name
+        assert name in variables or f'"{name}"' in ours, name
 
 
 def test_make_targets() -> None:
@@ -179,13 +189,19 @@ def test_make_targets() -> None:
 # -------------------------------------------------------------------------------------------------
 
 
+def short_settings_table() -> list[str]:
+    """The settings, for the README."""
+    rows = [[f"`{s.name}`", f"`{_shown(s.default)}`", s.help] for s in SETTINGS.values()]
+    return table(["setting", "default", "what it does"], rows)
+
+
 def settings_table() -> list[str]:
-    """The settings, for the README and docs/launcher.md."""
+    """The settings, for docs/settings.md."""
     header = ["setting", "default", "may be", "what it does"]
-    return table(
-        header,
-        [[f"`{s.name}`", f"`{_shown(s.default)}`", s.kind.allowed, s.help] for s in SETTINGS.values()],
-    )
+    rows = [
+        [f"`{s.name}`", f"`{_shown(s.default)}`", s.kind.allowed, s.help] for s in SETTINGS.values()
+    ]
+    return table(header, rows)
 
 
 def names_table() -> list[str]:
@@ -219,13 +235,13 @@ def launchers_table() -> list[str]:
 
     def row(title: str, of: Callable[[str], dict[str, float] | None], digits: int) -> list[str]:
         found = [of(name) for name in names]
-        return [title, *(f"{one['median']:.{digits}f}" if one else "–" for one in found)]
+        return [title, *(f"{one['median']:.{digits}f}" if one else "" for one in found)]
 
     def ratio(case: str) -> Callable[[str], dict[str, float] | None]:
         return lambda name: cases[case]["ratios"].get(f"hsm_local / {name}")
 
     rows = []
-    for case, script in (("a", ""), ("b", f" of a script that imports {imports}")):
+    for case, script in (("a", ""), ("b", f", of a script that imports {imports}")):
         title = f"{cases[case]['jobs']} jobs that return at once{script}"
         rows.append(row(f"{title}: seconds", cases[case]["seconds"].get, 1))
         rows.append(row("… `hsm_local`'s share of that time", ratio(case), 2))
@@ -236,10 +252,56 @@ def launchers_table() -> list[str]:
     return table(["", *(f"`{name}`" for name in names)], rows)
 
 
+def faults_table() -> list[str]:
+    """What a job can do wrong, and how that is told; straight from the tests of it."""
+    sys.path.append(str(REPOSITORY / "tests" / "launcher"))
+    from test_faults import FAULTS
+
+    rows = []
+    for name, fault in FAULTS.items():
+        ending = Ending(
+            JobState(fault.state),
+            fault.exit_code,
+            fault.signal,
+            reason=fault.screen[0] if fault.state == "TIMEOUT" else None,
+            error_type=fault.error,
+            error_message=fault.message,
+        )
+        rows.append([name, fault.state, ending.describe()])
+    return table(["job 1 …", "its state", "how that is told"], rows)
+
+
+def commands_table() -> list[str]:
+    """The commands of `hsm`."""
+    return table(["command", ""], [[f"`hsm {name}`", line] for name, (_, line) in COMMANDS.items()])
+
+
+def options_table(command: str) -> list[str]:
+    """What a command takes, from what its `--help` is made of."""
+    app = import_module(f"hsm.cli.{COMMANDS[command][0]}").app
+    rows = []
+    for parameter in typer.main.get_command(app).params:
+        if parameter.name != "help":
+            spellings = ", ".join(parameter.opts)
+            if parameter.param_type_name == "argument":
+                spellings = parameter.metavar or ""
+            elif parameter.secondary_opts:
+                spellings += f" / {', '.join(parameter.secondary_opts)}"
+            elif parameter.metavar:
+                spellings += f" {parameter.metavar}"
+            text = " ".join((getattr(parameter, "help", "") or "").split())
+            rows.append([f"`{spellings}`".replace("|", "\\|"), text.replace("|", "\\|")])
+    return table(["", ""], rows)
+
+
 TABLES: dict[str, Callable[[], list[str]]] = {
+    "settings-short": short_settings_table,
     "settings": settings_table,
     "setting-names": names_table,
     "launchers": launchers_table,
+    "faults": faults_table,
+    "commands": commands_table,
+    **{f"options-{name}": partial(options_table, name) for name in COMMANDS},
 }
 
 
@@ -259,7 +321,10 @@ def test_the_journals_fields(tmp_path: Path) -> None:
     for line in page.tables()["journal"][2:]:
         event, names = (re.findall(r"`(\w+)`", cell) for cell in line.split("|")[1:3])
         told[event[0]] = set(names)
-    assert told == _written_fields(tmp_path)
+    written = _written_fields(tmp_path)
+    # These two are there only in a repository, and where Hydra is in use.
+    assert told["sweep"] - {"hydra", "git"} == written["sweep"] - {"hydra", "git"}
+    assert {**told, "sweep": set()} == {**written, "sweep": set()}
 
 
 def _written_fields(folder: Path) -> dict[str, set[str]]:
@@ -276,6 +341,8 @@ def _written_fields(folder: Path) -> dict[str, set[str]]:
             journal.retry(job)
     job.end(2.0, failed)
     journal.end(job)
+    job.requeue()
+    journal.resume([job])
     journal.close("finished")
     lines = map(json.loads, journal.paths.journal.read_text().splitlines())
     return {line.pop("event"): set(line) for line in lines}
@@ -283,6 +350,6 @@ def _written_fields(folder: Path) -> dict[str, set[str]]:
 
 if __name__ == "__main__":
     for each in PAGES:
-        for table_name in TABLES:
+        for table_name, make in TABLES.items():
             if f"<!-- table: {table_name} -->" in each.text:
-                each.replace_table(table_name, TABLES[table_name]())
+                each.replace_table(table_name, make())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from hsm.core.job import Ending, IllegalTransition, Job, JobState, signal_name
 
 FINAL = [state for state in JobState if state.is_final]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from hsm.core.job import Ending, Job, JobState
 from hsm.core.journal import Journal, JournalError, SweepInUse, json_value, read_sweep
 from hsm.core.paths import SweepPaths

@@ -3,6 +3,7 @@ from __future__ import annotations
 import signal
 
 import pytest
+
 from hsm.core.job import Ending, JobState
 from hsm.core.local.judgement import Stop, judge
 from hsm.core.local.report import Report
@@ -79,4 +80,5 @@ def test_an_exception_is_named() -> None:
 def test_a_value_that_cannot_be_pickled_is_named() -> None:
     ending = verdict(exited(0), Report(unpicklable="_thread.lock"))
     assert ending.state is JobState.COMPLETED
-    assert ending.reason is not None and "_thread.lock" in ending.reason
+    assert ending.reason is not None
+    assert "_thread.lock" in ending.reason

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from hsm.core.errors import HsmError, SettingsError
 from hsm.core.job import Ending, Job, JobState
 from hsm.core.journal import Journal, JournalError
 from hsm.core.paths import SweepPaths
 from hsm.core.results import Results, collect_results
-
 from support import App
 
 
@@ -80,15 +80,36 @@ def test_a_row_tells_all_that_is_known_of_a_job(sweep: Sweeps) -> None:
     ]
     assert list(results) == [
         {
-            **{"job": 0, "state": "COMPLETED", "lr": 0.1, "model.depth": 3, "value": 0.75},
-            **{"loss": 0.5, "val.f1": 0.9, "attempts": 1, "duration": 2.5, "cpu_seconds": 1.5},
-            **{"max_memory": 1 << 20, "exit_code": 0, "signal": None, "reason": None},
+            "job": 0,
+            "state": "COMPLETED",
+            "lr": 0.1,
+            "model.depth": 3,
+            "value": 0.75,
+            "loss": 0.5,
+            "val.f1": 0.9,
+            "attempts": 1,
+            "duration": 2.5,
+            "cpu_seconds": 1.5,
+            "max_memory": 1 << 20,
+            "exit_code": 0,
+            "signal": None,
+            "reason": None,
         },
         {
-            **{"job": 1, "state": "FAILED", "lr": 0.2, "model.depth": None, "value": None},
-            **{"loss": None, "val.f1": None, "attempts": 1, "duration": 2.5, "cpu_seconds": None},
-            **{"max_memory": None, "exit_code": None, "signal": "SIGSEGV"},
-            **{"reason": "killed by SIGSEGV"},
+            "job": 1,
+            "state": "FAILED",
+            "lr": 0.2,
+            "model.depth": None,
+            "value": None,
+            "loss": None,
+            "val.f1": None,
+            "attempts": 1,
+            "duration": 2.5,
+            "cpu_seconds": None,
+            "max_memory": None,
+            "exit_code": None,
+            "signal": "SIGSEGV",
+            "reason": "killed by SIGSEGV",
         },
     ]
     assert results.problems == []
@@ -153,7 +174,10 @@ def test_names_that_are_hsms_own_are_prefixed(sweep: Sweeps) -> None:
 @pytest.mark.parametrize(
     ("ending", "reason"),
     [
-        (Ending(JobState.TIMEOUT, signal="SIGTERM", reason="timeout after 2 s"), "timeout after 2 s"),
+        (
+            Ending(JobState.TIMEOUT, signal="SIGTERM", reason="timeout after 2 s"),
+            "timeout after 2 s",
+        ),
         (Ending(JobState.FAILED, exit_code=3), "exit code 3"),
         (
             Ending(JobState.FAILED, 1, error_type="ValueError", error_message="one\ntwo"),
@@ -358,7 +382,7 @@ def test_jobs_can_be_chosen_by_state(table: Results) -> None:
     assert numbers(table.only("Failed", JobState.TIMEOUT)) == [1, 3]
     assert numbers(table.only(["completed", "timeout"])) == [0, 2, 3, 4]
     assert numbers(table.only("out-of-memory")) == []
-    with pytest.raises(SettingsError, match="did you mean COMPLETED?"):
+    with pytest.raises(SettingsError, match=r"did you mean COMPLETED\?"):
         table.only("complete")
     with pytest.raises(SettingsError, match="only: 'state' is refused, column must be one of"):
         table.select(["lr"]).only("failed")
@@ -381,7 +405,7 @@ def test_columns_can_be_chosen(table: Results) -> None:
 def test_an_unknown_column_is_refused_with_the_near_one(
     table: Results, use: Callable[[Results], Results]
 ) -> None:
-    with pytest.raises(SettingsError, match="did you mean value?") as caught:
+    with pytest.raises(SettingsError, match=r"did you mean value\?") as caught:
         use(table)
     assert "\n" not in str(caught.value)
     assert "one of job, state, lr" in str(caught.value)
@@ -437,8 +461,7 @@ def test_markdown(awkward: Results) -> None:
     assert head == "| nan | inf | none | true | list | text | tiny | third |"
     assert rule == "| ---: | ---: | ---: | ---: | --- | --- | ---: | ---: |"
     assert row == (
-        "| nan | -inf |  | true | [1, null, null] "
-        '| a "b", c d\\|e | 1e-300 | 0.333333 |'
+        '| nan | -inf |  | true | [1, null, null] | a "b", c d\\|e | 1e-300 | 0.333333 |'
     )
 
 

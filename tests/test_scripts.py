@@ -10,6 +10,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+
 from hsm.core.config import HsmConfig
 from hsm.core.errors import SettingsError
 from hsm.core.scripts import find_program, uses_hydra_main
@@ -63,13 +64,20 @@ def test_a_command_line_is_split_into_words_but_not_run_by_a_shell() -> None:
 
 def test_a_command_that_places_what_no_job_has_is_refused() -> None:
     program = find_program(command="echo {lr}")
-    with pytest.raises(SettingsError, match="{lr}"):
+    with pytest.raises(SettingsError, match=r"\{lr\}"):
         program.command_for({"seed": 1}, "/job")
 
 
 def test_a_python_script_gets_its_parameters_as_hydra_writes_them() -> None:
     program = find_program(script=script("train.py"))
-    params = {"lr": 1e-3, "model.name": "a b", "on": True, "none": None, "list": [1, "x,y"], "e": ""}
+    params = {
+        "lr": 1e-3,
+        "model.name": "a b",
+        "on": True,
+        "none": None,
+        "list": [1, "x,y"],
+        "e": "",
+    }
     assert program.command_for(params, "/job") == (
         *(sys.executable, "-u", "./train.py", "lr=0.001", "model.name='a b'", "on=true"),
         *("none=null", "list=[1,'x,y']", "e=''"),
@@ -196,7 +204,10 @@ def test_an_hsm_yaml_that_was_read_already_is_not_searched_for() -> None:
             {"script": "trian.py"},
             "'trian.py' is refused, script must be a file that exists; did you mean train.py?",
         ),
-        ({"script": "src/train.py"}, "script must be a file that exists; there is no directory src"),
+        (
+            {"script": "src/train.py"},
+            "script must be a file that exists; there is no directory src",
+        ),
         ({"script": "."}, "'.' is refused, script must be a file that exists"),
         ({"script": 3}, "3 is refused, script must be the path of a script"),
         ({"script": "a\0b"}, "is refused, script must be the path of a script"),

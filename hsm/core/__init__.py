@@ -1,1 +1,4 @@
-"""hsm's core: jobs, sweeps, sources and the journal. It knows nothing of terminals, commands or Hydra apps."""
+"""hsm's core: jobs, sweeps, sources and the journal.
+
+It knows nothing of terminals, commands or Hydra apps.
+"""

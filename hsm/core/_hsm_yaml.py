@@ -1,9 +1,11 @@
 """hsm.yaml: where it is looked for, and which sections it may have.
 
-local: {max_parallel_jobs: 4, ...}    the settings of `LocalConf`
-script: train.py                      what jobs run, or
-command: python train.py              a command line, or a list of its words
-output_dir: outputs                   where sweeps go
+The sections are:
+
+    local: {max_parallel_jobs: 4, ...}    the settings of `LocalConf`
+    script: train.py                      what jobs run, or
+    command: python train.py              a command line, or a list of its words
+    output_dir: outputs                   where sweeps go
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The interface of whatever runs jobs, and of whoever watches them.
 
-A source is asynchronous inside: submitting never blocks and a job's end is an event; `wait` is only
-    a wait over it.
+A source is asynchronous inside: submitting never blocks and a job's end is an event; `wait` only
+waits for it.
 
     submit_jobs --> PENDING --> RUNNING --> ended --> SweepObserver.job_ended
 """
@@ -53,7 +53,10 @@ class SweepObserver:
         """`job` has a process."""
 
     def job_output(self, job: Job, stream: str, line: str) -> None:
-        """`job` printed `line` (no newline) on `stream`, "stdout" or "stderr"; only with show_output."""
+        """`job` printed `line` on `stream`, "stdout" or "stderr".
+
+        The line comes without its newline, and only with show_output.
+        """
 
     def job_retried(self, job: Job, delay: float) -> None:
         """An attempt of `job` has failed; the next one comes in `delay` seconds."""
@@ -100,7 +103,7 @@ class ComputeSource(ABC):
 
     @abstractmethod
     def close(self, *, cancel: bool = False) -> None:
-        """Wait for all jobs (`cancel`: end them) and free everything the source holds. Idempotent."""
+        """Wait for all jobs (`cancel`: end them) and free what the source holds. Idempotent."""
 
     def __enter__(self: _Source) -> _Source:
         return self

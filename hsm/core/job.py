@@ -34,8 +34,7 @@ class JobState(str, Enum):
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     CANCELLED = "CANCELLED"
 
-    # Without this, Python 3.11 changed what formatting a str-Enum gives; both must print the bare
-    # word.
+    # Python 3.11 changed what formatting a str-Enum gives; both must print the bare word.
     __str__ = str.__str__
     __format__ = str.__format__  # type: ignore[assignment]
 
@@ -46,7 +45,7 @@ class JobState(str, Enum):
 
 
 class IllegalTransition(HsmError):
-    """A change of state that a job's life does not have: always a bug in hsm or a damaged journal."""
+    """A change of state that a job's life does not have: a bug in hsm or a damaged journal."""
 
     def __init__(self, job: Job, event: str) -> None:
         super().__init__(f"job {job.num} is {job.state}: it cannot {event}")
@@ -229,7 +228,7 @@ class Job:
 
 
 def signal_name(number: int) -> str:
-    """``9`` -> ``"SIGKILL"``; real-time signals, which have no names of their own, as ``"SIG42"``."""
+    """``9`` -> ``"SIGKILL"``; a real-time signal, which has no name of its own, is ``"SIG42"``."""
     try:
         return signals.Signals(number).name
     except ValueError:

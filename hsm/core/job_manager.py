@@ -56,6 +56,7 @@ class JobManager:
         function: Callable[[Any], Any] | None = None,
         command: str | Sequence[str] | None = None,
         script: str | os.PathLike[str] | None = None,
+        resume: bool | None = None,
     ) -> list[str]:
         """Queue one job per parameter combination; returns their ids at once, in order.
 
@@ -63,17 +64,20 @@ class JobManager:
             param_combinations: each job's parameters, by name.
             compute_source: what runs them.
             sweep_id: the sweep's id.
-            sweep_dir: its directory, made if missing; one that holds an earlier sweep is refused.
+            sweep_dir: its directory, made if missing; one that holds an earlier sweep is refused,
+                unless that is resumed.
             function, command, script: what jobs run, as for `LocalComputeSource.submit_jobs`; by
                 default what the source was made for, or what hsm.yaml names.
+            resume: go on with the sweep in `sweep_dir`, if there is one; by default, the source's
+                setting.
 
         Raises:
             SettingsError: nothing says what jobs run, or something that was given is not possible.
             HsmError: the source takes no jobs, or another launcher works in `sweep_dir`.
         """
-        given = {"function": function, "command": command, "script": script}
-        program: dict[str, Any] = {name: what for name, what in given.items() if what is not None}
-        return compute_source.submit_jobs(param_combinations, sweep_id, sweep_dir, **program)
+        options = {"function": function, "command": command, "script": script, "resume": resume}
+        given: dict[str, Any] = {name: what for name, what in options.items() if what is not None}
+        return compute_source.submit_jobs(param_combinations, sweep_id, sweep_dir, **given)
 
     def monitor_jobs(
         self, job_ids: Sequence[str], compute_source: ComputeSource

@@ -1,7 +1,6 @@
 """A sweep's append-only record on disk, and its replay into a `Sweep`.
 
-    LocalComputeSource --Journal.append--> journal.jsonl --read_sweep--> Sweep (jobs, attempts,
-    states)
+    LocalComputeSource --Journal.append--> journal.jsonl --read_sweep--> Sweep (jobs, attempts)
 
 One JSON object a line. One process writes, each record with a single `write`; anybody may read at
 any time. The first line describes the sweep; then come `submit`, `start` and `end` of jobs and,
@@ -72,8 +71,8 @@ class Sweep:
         paths: where everything of it lies.
         header: the journal's first line.
         jobs: by number.
-        closed: why its launcher closed it ("finished", "interrupted by SIGINT"), None while it runs
-        or if it died.
+        closed: why its launcher closed it ("finished", "interrupted by SIGINT"); None while that
+            runs, or if it died.
         alive: whether a launcher works on it now.
         last_time: when the last record was written, in Unix seconds.
         problems: lines of the journal that could not be used, as ``"line 7: …"``.
@@ -89,7 +88,11 @@ class Sweep:
     problems: list[str] = field(default_factory=list)
 
     def apply(self, record: Mapping[str, Any]) -> None:
-        """Replay one record. Raises KeyError, ValueError or IllegalTransition for one that does not fit."""
+        """Replay one record.
+
+        Raises:
+            KeyError, ValueError, IllegalTransition: it does not fit.
+        """
         event = record["event"]
         if event == "submit":
             self._continue()
@@ -146,15 +149,14 @@ def read_sweep(sweep_dir: str | Path, *, alive: bool | None = None) -> Sweep:
         JournalError: there is no journal, its first line is damaged, or a newer hsm wrote it.
     """
     paths = SweepPaths(sweep_dir)
-    # Look for the launcher first: one that ends between the two looks has then written its last
-    # line already.
+    # The launcher first: one that ends between the two looks has written its last line by then.
     alive = is_locked(paths.lock) if alive is None else alive
     try:
         lines = paths.journal.read_bytes().split(b"\n")
     except OSError as error:
         raise JournalError(f"no sweep in {paths.sweep_dir}: {error.strerror}") from error
     lines.pop()  # What follows the last newline: nothing, or a torn line.
-    header = _read_header(paths.journal, lines[0] if lines else b"")
+    header = read_header(paths.journal, lines[0] if lines else b"")
     sweep = Sweep(header["sweep_id"], paths, header, alive=alive)
     for number, line in enumerate(lines[1:], start=2):
         try:
@@ -170,7 +172,8 @@ def _ending(record: Mapping[str, Any]) -> Ending:
     return Ending(JobState(record["state"]), **details)
 
 
-def _read_header(path: Path, line: bytes) -> dict[str, Any]:
+def read_header(path: Path, line: bytes) -> dict[str, Any]:
+    """What the first line of the journal at `path` says. Raises JournalError."""
     try:
         header = json.loads(line)
         version, _ = header["v"], header["sweep_id"]
@@ -178,14 +181,14 @@ def _read_header(path: Path, line: bytes) -> dict[str, Any]:
         raise JournalError(f"{path}: the first line does not describe a sweep") from error
     if not isinstance(version, int) or version > VERSION:
         raise JournalError(
-            f"{path}: written in format {version} by hsm {header.get('hsm', '?')}; this hsm reads up to {VERSION}"
+            f"{path}: written in format {version} by hsm {header.get('hsm', '?')}; "
+            f"this hsm reads up to {VERSION}"
         )
     return dict(header)
 
 
 class Journal:
-    """The writing end of a sweep's journal. Thread-safe; at most one exists for a sweep directory
-    at any time.
+    """The writing end of a sweep's journal; a sweep directory has one at most. Thread-safe.
 
     Args:
         paths: the sweep's paths; its directories are made.
@@ -243,7 +246,11 @@ class Journal:
         )
 
     def append(self, event: str, **details: Any) -> None:
-        """Write one record. Raises OSError if the disk does not take it; a torn part of it is cut off again."""
+        """Write one record.
+
+        Raises:
+            OSError: the disk does not take it; what was written of it is cut off again.
+        """
         first = {"v": details.pop("v")} if "v" in details else {}
         record = {**first, "event": event, **details}
         record.setdefault("time", time.time())
@@ -300,9 +307,8 @@ class Journal:
 
     def close(self, reason: str) -> None:
         """Write the last record and give the sweep directory free. Idempotent."""
-        with suppress(
-            OSError
-        ):  # A full disk must not keep the lock: a missing last line reads as a died launcher.
+        # A full disk must not keep the lock: without this line the launcher reads as dead.
+        with suppress(OSError):
             self.append("close", reason=reason)
         with self._mutex:
             if not self._closed:
@@ -312,7 +318,7 @@ class Journal:
 
 
 def json_value(value: Any) -> Any:
-    """`value` if JSON gives it back as it is (NumPy's and torch's scalars by their item), else None."""
+    """`value` if JSON gives it back as it is (a scalar of NumPy or torch: its item), else None."""
     item = getattr(value, "item", None)
     if item is not None and getattr(value, "ndim", None) == 0:
         value = item()

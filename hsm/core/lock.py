@@ -18,17 +18,29 @@ from pathlib import Path
 #: Seconds.
 _READERS_PATIENCE = 0.1
 
-_held: set[tuple[int, int]] = set()  # (device, inode) of every lock file that this process holds
-_mutex = threading.Lock()
+
+class _Held:
+    """The lock files that this process holds.
+
+    Attributes:
+        mutex: guards `fds`, and is held while a lock file is opened or closed.
+        fds: their descriptors, by device and inode.
+    """
+
+    def __init__(self) -> None:
+        self.mutex = threading.Lock()
+        self.fds: dict[tuple[int, int], int] = {}
+
+    def forget(self) -> None:
+        """In a forked child: the locks are its parent's, whose other threads may hold the mutex."""
+        self.mutex = threading.Lock()
+        for fd in self.fds.values():
+            os.close(fd)
+        self.fds.clear()
 
 
-def _after_fork() -> None:
-    global _mutex
-    _mutex = threading.Lock()
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+_held = _Held()
+os.register_at_fork(after_in_child=_held.forget)
 
 
 class Locked(Exception):
@@ -43,11 +55,10 @@ class LockFile:
     """Holds the lock on `path` (made if missing) from creation to `release`. Raises `Locked`."""
 
     def __init__(self, path: Path) -> None:
-        with _mutex:
+        with _held.mutex:
             path.touch()
-            if (
-                _key(os.stat(path)) in _held
-            ):  # Looked up before opening: closing again would drop our own lock.
+            # Looked up before it is opened: to close it again would drop our own lock.
+            if _key(os.stat(path)) in _held.fds:
                 raise Locked("this process")
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
@@ -59,19 +70,19 @@ class LockFile:
             self._key = _key(os.fstat(self._fd))
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-            _held.add(self._key)
+            _held.fds[self._key] = self._fd
 
     def release(self) -> None:
         """Open the lock. Idempotent."""
-        with _mutex:
+        with _held.mutex:
             if self._fd >= 0:
-                _held.discard(self._key)
+                _held.fds.pop(self._key, None)
                 os.close(self._fd)
                 self._fd = -1
 
 
 def _lock_patiently(fd: int) -> None:
-    """Lock the file; a reader that only looks, in `is_locked`, is over in no time. Raises OSError."""
+    """Lock the file; a reader, which only looks, lets go of it in no time. Raises OSError."""
     deadline = time.monotonic() + _READERS_PATIENCE
     while True:
         try:
@@ -85,9 +96,9 @@ def _lock_patiently(fd: int) -> None:
 
 def is_locked(path: Path) -> bool:
     """Whether a live process holds the lock on `path`."""
-    with _mutex:
+    with _held.mutex:
         try:
-            if _key(os.stat(path)) in _held:
+            if _key(os.stat(path)) in _held.fds:
                 return True
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:

@@ -1,12 +1,16 @@
 """Every path inside a sweep directory, in one class: nothing else joins one.
 
-<sweep_dir>/.hsm/journal.jsonl       the sweep's record, see `hsm.core.journal`
-<sweep_dir>/.hsm/lock                locked by the one process that writes the journal
-<sweep_dir>/.hsm/launched.json       script and configs as they were at launch
-<sweep_dir>/.hsm/git.diff            what was not committed then
-<sweep_dir>/.hsm/logs/<n>.out|err    stdout and stderr of job n
-<sweep_dir>/.hsm/results/<n>.pkl     what job n reported at its end
-<sweep_dir>/<n>/                     job n's own directory (Hydra: hydra.sweep.subdir)
+    <sweep_dir>/.hsm/journal.jsonl       the sweep's record, see `hsm.core.journal`
+    <sweep_dir>/.hsm/lock                locked by the one process that writes the journal
+    <sweep_dir>/.hsm/launched.json       script and configs as they were at launch
+    <sweep_dir>/.hsm/git.diff            what was not committed then
+    <sweep_dir>/.hsm/launcher.log        what a detached launcher printed
+    <sweep_dir>/.hsm/requests/<n>|all    jobs that somebody wants cancelled, see `hsm.core.control`
+    <sweep_dir>/.hsm/logs/<n>.out|err    stdout and stderr of job n
+    <sweep_dir>/.hsm/results/<n>.pkl     what job n reported at its end
+    <sweep_dir>/<n>/                     job n's own directory (Hydra: hydra.sweep.subdir)
+
+``.hsm.1`` and so on are the records of earlier sweeps, see `SweepPaths.set_aside`.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ class SweepPaths:
         self.results = self.hsm_dir / "results"
         self.launched = self.hsm_dir / "launched.json"
         self.git_diff = self.hsm_dir / "git.diff"
+        self.launcher_log = self.hsm_dir / "launcher.log"
+        self.requests = self.hsm_dir / "requests"
 
     def create(self) -> None:
         """Make the directories that hold the sweep's record."""

@@ -1,6 +1,6 @@
-"""What ran: versions, host, command line and the state of the source code, for a journal's first line.
+"""What ran: versions, host, command line and the state of the source code.
 
-Never the environment: it holds secrets.
+It goes into a journal's first line. Never the environment: that holds secrets.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ def describe() -> dict[str, Any]:
 
 
 def uncommitted_changes() -> bytes | None:
-    """The diff of the working tree against its commit, cut at `LONGEST_DIFF` bytes; None if there is none."""
+    """The diff of the working tree against its commit; None if there is none.
+
+    It is cut at `LONGEST_DIFF` bytes.
+    """
     diff = _git("diff", "HEAD", "--no-color", "--no-ext-diff")
     return diff[:LONGEST_DIFF] if diff else None
 

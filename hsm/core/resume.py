@@ -1,20 +1,23 @@
-"""Resuming a sweep: which of its earlier jobs a new submission means, and whether it still is the same sweep.
+"""Resuming a sweep: which earlier jobs a new submission means, and whether the sweep is the same.
 
     points of the new submission --Resumption.match--> Match(num, earlier job, runs again?)
 
 A job that was there before keeps its number, and so its directory; a new one gets the next free.
 
-Jobs are matched by their parameters and not by their numbers: a sweep that has got more points, or has them in another
-order, still finds its results.
+Jobs are matched by their parameters and not by their numbers: a sweep that has got more points, or
+has them in another order, still finds its results.
 """
 
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
+import os
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hsm.core.errors import HsmError
@@ -23,7 +26,7 @@ from hsm.core.journal import JournalError, Sweep, SweepInUse, read_sweep
 from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
 
-#: What `rerun` may be: which of the jobs that ended by themselves run again. Those that were cancelled always do.
+#: What `rerun` may be: which jobs that ended by themselves run again. Cancelled ones always do.
 RERUN: Mapping[str, frozenset[JobState]] = {
     "unfinished": frozenset({JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY}),
     "failed": frozenset({JobState.FAILED, JobState.OUT_OF_MEMORY}),
@@ -72,7 +75,8 @@ class Match:
 
 def identity(params: Mapping[str, Any]) -> str:
     """Equal for two jobs exactly if they have the same parameters, in whatever order."""
-    return json.dumps(params, sort_keys=True, default=str)
+    # As the journal gives them back: there all keys are texts, by which they can be sorted.
+    return json.dumps(json.loads(json.dumps(params, default=str)), sort_keys=True)
 
 
 class Resumption:
@@ -151,8 +155,8 @@ def save_files(paths: SweepPaths, files: Mapping[str, str]) -> None:
     kept: dict[str, str] = {}
     room = _MOST_KEPT
     for name, text in files.items():
-        room -= len(text)
-        if room >= 0:
+        if len(text) <= room:
+            room -= len(text)
             kept[name] = text
     paths.launched.write_text(json.dumps({"files": kept}))
 
@@ -165,17 +169,34 @@ def _read_files(paths: SweepPaths) -> dict[str, str]:
 
 
 def describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What differs between the texts of files then and now, by name; files that are new do not count."""
+    """What differs between the texts of files then and now, by name; new files do not count."""
     lines: list[str] = []
     for name, text in before.items():
-        if name not in now:
+        new_text = now.get(name, _text_of_unused(name))
+        if new_text is None:
             lines.append(f"{name} is not there any more")
-        elif now[name] != text:
+        elif new_text != text:
             lines.append(f"{name} has changed:")
             changes = difflib.unified_diff(
-                text.splitlines(), now[name].splitlines(), n=0, lineterm=""
+                text.splitlines(), new_text.splitlines(), n=0, lineterm=""
             )
-            lines += [f"  {line}" for line in changes if not line.startswith(("---", "+++", "@@"))]
+            of_files = itertools.islice(changes, 2, None)  # less the two lines with their names
+            told = [f"  {line}" for line in of_files if not line.startswith("@@")]
+            lines += told or ["  (line ends only)"]
     if len(lines) > _MOST_DIFFERENCES:
         lines = [*lines[:_MOST_DIFFERENCES], f"(and {len(lines) - _MOST_DIFFERENCES} lines more)"]
     return lines
+
+
+def _text_of_unused(name: str) -> str | None:
+    """The text of a file that the resumed sweep has not read (yet), if it is there.
+
+    Configs are read when a point needs them: that of a point which was taken away never is, and
+    that of a later batch not before it comes. They are known by their paths.
+    """
+    if not os.path.isabs(name):
+        return None
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None

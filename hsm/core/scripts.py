@@ -158,14 +158,15 @@ def _command(command: object, origin: str) -> Program:
 
 def _words(command: object, origin: str) -> tuple[str, ...]:
     allowed = "a command line, or a list of its words"
+    given = command
     if isinstance(command, str):
         try:
-            command = shlex.split(command)
+            given = shlex.split(command)
         except ValueError as error:  # a quote that is not closed
             raise SettingsError("command", command, origin, allowed, str(error)) from error
-    if isinstance(command, Sequence) and not isinstance(command, bytes):
-        words = tuple(word for word in command if isinstance(word, str))
-        if words and words[0] and len(words) == len(command):
+    if isinstance(given, Sequence) and not isinstance(given, bytes):
+        words = tuple(word for word in given if isinstance(word, str))
+        if words and words[0] and len(words) == len(given):
             return words
     raise SettingsError("command", command, origin, allowed)
 

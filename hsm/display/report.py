@@ -71,7 +71,7 @@ def summary(counts: Counts, paths: SweepPaths, title: str, now: float) -> list[s
         names = " ".join(map(str, sorted(counts.failed_jobs))) + (
             f" and {more} more" if more else ""
         )
-        lines.append(f"did not complete: {names}")
+        lines.append(f"failed jobs: {names}")
     wall = counts.wall_seconds(now)
     times = f"wall time {span(wall)}, sum of job times {span(counts.job_seconds)}"
     if wall > 0 and counts.ended > 1:

@@ -275,11 +275,12 @@ class _Redirection:
 
     def __init__(self, before: tuple[TextIO, TextIO]) -> None:
         self._before = before
+        self._after = after = sys.stdout, sys.stderr
         self._moved: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
         for handler in logging.getLogger().handlers:
             if not isinstance(handler, logging.StreamHandler):
                 continue
-            for old, new in zip(before, (sys.stdout, sys.stderr), strict=True):
+            for old, new in zip(before, after, strict=True):
                 if handler.stream is old is not new:
                     handler.stream = new
                     self._moved.append((handler, old))
@@ -288,7 +289,10 @@ class _Redirection:
         # Assigned, not set with setStream: that flushes, which in a forked child may never return.
         for handler, stream in self._moved:
             handler.stream = stream
-        sys.stdout, sys.stderr = self._before
+        if sys.stdout is self._after[0]:
+            sys.stdout = self._before[0]
+        if sys.stderr is self._after[1]:
+            sys.stderr = self._before[1]
 
 
 def _forget_all() -> None:

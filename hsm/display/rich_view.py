@@ -89,7 +89,7 @@ class LiveView:
         figures = f" {ended}/{total}"
         title = ""
         if self.title:
-            title = _fit(self.title, min(cell_len(self.title), width // 3), ascii_only) + " "
+            title = _fit(self.title, min(cell_len(self.title), 2 * width // 5), ascii_only) + " "
         cells = width - cell_len(title) - len(figures)
         if cells < 1:
             return [(set_cell_size(figures.strip(), width), BOLD)]

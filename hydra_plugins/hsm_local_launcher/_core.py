@@ -1,4 +1,4 @@
-"""The launcher's work: from Hydra's overrides to jobs of a LocalComputeSource, and from their ends to JobReturns."""
+"""The launcher's work: from Hydra's overrides to jobs, and from their ends to JobReturns."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from hsm.core.errors import HsmError, JobFailed
 from hsm.core.job import Job, JobState, signal_name
 from hsm.core.journal import SweepInUse, json_value
 from hsm.core.local import LocalComputeSource
-from hsm.core.local.interrupts import Interrupts
 from hsm.core.local.report import RemoteError
+from hsm.core.local.run import run_to_end
 from hsm.core.local.submission import JobSpec
 from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
@@ -50,12 +50,13 @@ log = logging.getLogger(__name__)
 
 
 class LauncherError(ConfigCompositionException):
-    """What Hydra shows as one line, without a traceback: a setting or a situation that the user can mend."""
+    """What the user can mend, a setting or a situation: Hydra shows one line and no traceback."""
 
 
 def set_up(launcher: HsmLocalLauncher) -> None:
     """Check the launcher's settings and freeze the app's config files. Raises LauncherError."""
-    assert launcher.config is not None and launcher.hydra_context is not None
+    assert launcher.config is not None
+    assert launcher.hydra_context is not None
     try:
         launcher.conf = validated(launcher.settings)
     except HsmError as error:
@@ -84,7 +85,9 @@ def launch(
     """
     setup_globals()
     config, context = launcher.config, launcher.hydra_context
-    assert config is not None and context is not None and launcher.task_function is not None
+    assert config is not None
+    assert context is not None
+    assert launcher.task_function is not None
     _configure_log(config, context)
     paths = SweepPaths(str(config.hydra.sweep.dir))
     try:
@@ -140,7 +143,8 @@ def _run(
     launcher: HsmLocalLauncher, job: HydraJob, specs: Sequence[JobSpec], paths: SweepPaths
 ) -> Sequence[JobReturn]:
     conf, sweep_id = launcher.conf, launcher.sweep_id
-    assert conf is not None and sweep_id is not None
+    assert conf is not None
+    assert sweep_id is not None
     source = LocalComputeSource.from_conf(dataclasses.replace(conf, on_sweep_end=None))
     display = make_display(
         str(conf.progress),
@@ -149,15 +153,15 @@ def _run(
         running=source.running,
         title=sweep_id,
     )
-    source.observers.append(display)
-    with Interrupts().caught() as interrupts, source:
-        lock, launcher.lock = launcher.lock, None
-        job_ids = source.submit(
-            specs, sweep_id, paths.sweep_dir, function=job, lock=lock, files=launcher.files
-        )
-        launcher.files = None
-        with display:  # Not before: it has a thread, and the jobs' server is forked by `submit`.
-            signum = interrupts.wait(source, job_ids)
+    lock, launcher.lock = launcher.lock, None
+    files, launcher.files = launcher.files, None
+    job_ids, signum = run_to_end(
+        source,
+        lambda: source.submit(
+            specs, sweep_id, paths.sweep_dir, function=job, lock=lock, files=files
+        ),
+        display,
+    )
     display.summary()
     if signum is not None:
         _say_interrupted(signum, source.jobs(), paths)
@@ -166,7 +170,8 @@ def _run(
         _job_return(source, job_id, spec.argument[2])
         for job_id, spec in zip(job_ids, specs, strict=True)
     ]
-    assert launcher.config is not None and launcher.hydra_context is not None
+    assert launcher.config is not None
+    assert launcher.hydra_context is not None
     _configure_log(launcher.config, launcher.hydra_context)
     return returns
 
@@ -238,7 +243,10 @@ def _specs(
 
 
 class _OverrideValues:
-    """Reads overrides as parameters. A sweep has few different ones, and parsing takes a while: each is parsed once."""
+    """Reads overrides as parameters.
+
+    A sweep has few different ones, and parsing takes a while: each is parsed once.
+    """
 
     def __init__(self) -> None:
         self._parser = OverridesParser.create()

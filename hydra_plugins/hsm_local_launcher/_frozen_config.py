@@ -29,8 +29,7 @@ from omegaconf import OmegaConf
 
 log = logging.getLogger(__name__)
 
-#: A config_path of "." can have a whole disk below it. Beyond these, files are read when they are
-#: needed, as Hydra does.
+#: A config_path of "." can have a whole disk below it. What is more is read when it is needed.
 _MOST_ENTRIES = 20_000
 _MOST_BYTES = 64 << 20
 
@@ -56,13 +55,12 @@ class FrozenRepository(ConfigRepository):
         self.sources = [self._freeze(source) for source in repository.sources]
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
-        """Use another search path: that of the primary config's or the command line's hydra.searchpath."""
+        """Use another search path: hydra.searchpath, of the primary config or the command line."""
         super().initialize_sources(config_search_path)
         self.sources = [self._freeze(source) for source in self.sources]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenRepository:
-        # Hydra copies the repository for every composition, only in order to change the copy's
-        # sources.
+        # Hydra copies the repository for every composition, to change the sources of the copy.
         duplicate = copy.copy(self)
         duplicate.sources = list(self.sources)
         return duplicate
@@ -77,10 +75,8 @@ class FrozenRepository(ConfigRepository):
 
     def _freeze(self, source: ConfigSource) -> ConfigSource:
         kind = _FROZEN.get(type(source))
-        if kind is None:
-            return (
-                source  # The ConfigStore, which is in memory, or a source that we know nothing of.
-            )
+        if kind is None:  # The ConfigStore, which is in memory, or one that we know nothing of.
+            return source
         key = (kind, source.provider, source.path)
         if key not in self._frozen:
             self._frozen[key] = kind(source.provider, f"{source.scheme()}://{source.path}")
@@ -109,7 +105,7 @@ class _LoadedOnce(ConfigSource):
 
 
 class FrozenPackageSource(_LoadedOnce, ImportlibResourcesConfigSource):
-    """A ``pkg://`` source. Installed packages do not change under a sweep; this one is for speed."""
+    """A ``pkg://`` source. Installed packages do not change under a sweep; this is for speed."""
 
 
 class FrozenFileSource(_LoadedOnce, FileConfigSource):
@@ -184,8 +180,7 @@ _Place = tuple[str, str, frozenset[tuple[int, int]]]
 
 
 class _Snapshot:
-    """The YAML files and the directories below `root`, by their path relative to it ("" for
-    itself).
+    """The YAML files and the directories below `root`, by their paths in it ("" for itself).
 
     Hidden directories are left out, and so are the outputs of earlier runs, which are full of YAML
     that is no config.
@@ -213,9 +208,9 @@ class _Snapshot:
         except OSError:
             return []
         identity = (status.st_dev, status.st_ino)
-        if identity in above or (
-            name and _is_output(entries)
-        ):  # A link to a directory above would go on for ever.
+        if identity in above:  # A link to a directory above would go on for ever.
+            return []
+        if name and _is_output(entries):
             return []
         self.directories.add(name)
         self._entries += len(entries)

@@ -33,7 +33,10 @@ class JobExit(Exception):
 
 
 class LightJobReturn(JobReturn):
-    """A JobReturn whose configs stay packed until somebody looks: unpacked, they are most of what a sweep's end weighs."""
+    """A JobReturn whose configs stay packed until somebody looks.
+
+    Unpacked, they are most of what a sweep's end weighs.
+    """
 
     _packed: bytes
 
@@ -65,11 +68,10 @@ class LightJobReturn(JobReturn):
 
 
 class HydraJob:
-    """Composes a job's config and runs the app's function on it. Called with the job's number, id
-    and overrides.
+    """Composes a job's config and runs the app's function on it.
 
-    Forked, it carries the loaded app; pickled for a fresh interpreter, it takes Hydra's singletons
-    along.
+    It is called with the job's number, id and overrides. Forked, it carries the loaded app; pickled
+    for a fresh interpreter, it takes Hydra's singletons along.
     """
 
     def __init__(
@@ -104,8 +106,8 @@ class HydraJob:
 def _restore(content: bytes) -> HydraJob:
     """In a fresh interpreter: Hydra as it was in the launcher, and the job.
 
-    Hydra 1.3 executes every plugin's module anew when it discovers plugins. That has to come first and must not come
-    again, or what is unpickled has classes that its modules no longer know.
+    Hydra 1.3 executes every plugin's module anew when it discovers plugins. That has to come first
+    and must not come again, or what is unpickled has classes that its modules no longer know.
     """
     setup_globals()
     plugins = Plugins.instance()
@@ -129,7 +131,10 @@ def _enter_job_dir(config: DictConfig, num: int) -> Path:
 
 
 def _without_exit(task_function: TaskFunction) -> Callable[[Any], Any]:
-    """`task_function`, whose ``sys.exit(0)`` is a return and any other exit an error: Hydra's run_job knows neither."""
+    """`task_function`, whose ``sys.exit(0)`` is a return and any other exit an error.
+
+    Hydra's run_job knows neither.
+    """
 
     @functools.wraps(task_function)
     def guarded(config: Any) -> Any:

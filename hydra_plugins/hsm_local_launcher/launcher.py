@@ -1,4 +1,4 @@
-"""The launcher that Hydra finds: as thin as it can be, since every Hydra app on the machine imports it at its start."""
+"""The launcher that Hydra finds: thin, since every Hydra app on the machine imports it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 
 class HsmLocalLauncher(Launcher):
-    """Runs each job of a multirun in a process of its own on this machine.
-    ``hydra/launcher=hsm_local``.
+    """``hydra/launcher=hsm_local``: runs each job of a multirun in a process of its own.
 
     Args:
         settings: the fields of `hsm.core.config.LocalConf`, as Hydra composed them.
@@ -43,7 +42,7 @@ class HsmLocalLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Check the settings and read the config files, so that nothing that happens later can change the sweep."""
+        """Check the settings and read the config files: no later change reaches the sweep."""
         from . import _core
 
         self.config = config

@@ -110,7 +110,7 @@ SENDERS = {
 }
 SLOW = {"Ctrl-C to the pid alone", "SIGTERM to the group", "SIGHUP"}
 
-# From the launcher's side all of these are the same under spawn; two stand for the rest in the fast tests.
+# The launcher does not tell one from another under spawn: in the fast tests two stand for the rest.
 ROWS = [
     pytest.param(
         name,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from textwrap import dedent
 
@@ -92,12 +93,18 @@ class TimedOut:
 
 
 @pytest.fixture(scope="module")
-def timed_out(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[TimedOut]:
-    start_method: str = request.param
+def sweeps(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], TimedOut]:
+    """Gives the sweep with a start method; it is run when the first test asks for it."""
+    return cache(lambda start_method: _run(start_method, tmp_path_factory.mktemp("timeouts")))
+
+
+@pytest.fixture
+def timed_out(request: pytest.FixtureRequest, sweeps: Callable[[str], TimedOut]) -> TimedOut:
+    return sweeps(request.param)
+
+
+def _run(start_method: str, folder: Path) -> TimedOut:
     kinds = KINDS[start_method]
-    folder = tmp_path_factory.mktemp("timeouts")
     left: dict[int, list[str]] = {}
     with App(folder, f"KINDS = {kinds!r}\n" + dedent(OUTLIVING)).start(
         f"job=range({len(kinds)})",
@@ -116,7 +123,7 @@ def timed_out(
             return len(left) == len(kinds)
 
         wait_until(all_seen, 20, "the end of every job")
-        yield TimedOut(start_method, running.finish(), left, folder)
+        return TimedOut(start_method, running.finish(), left, folder)
 
 
 def _runs(file: Path) -> bool:

@@ -42,48 +42,35 @@ _INTEGER = "an integer of at least 1"
 _TIMEOUT = "a number of seconds above 0 and at most 1e9 (or 90s, 30m, 2h, 1d), or none"
 _GRACE = "a number of seconds of at least 0 and at most 1e9 (or 90s, 30m, 2h, 1d)"
 _SIZE = "a number of bytes above 0, or text such as 512MB, 4GB, 1.5GiB, or none"
+_METHODS = "one of auto, fork, spawn"
+_MODES = "one of auto, rich, plain, none"
+_FAILURES = "any of failed, timeout, out_of_memory, crashed"
+_COMMAND = "a command, as a text or as a list of words, or none"
 _NO_SWITCHES = [None, 0, 1, "true", "yes", "", [True]]
+
+
+def _bad(name: str, allowed: str, *values: Any) -> list[tuple[str, Any, str]]:
+    return [(name, value, allowed) for value in values]
+
+
 #: Setting, a value that YAML can say and that is not allowed, what is allowed.
 BAD_VALUES: list[tuple[str, Any, str]] = [
-    *[
-        ("max_parallel_jobs", value, _INTEGER)
-        for value in [0, -1, True, False, None, 4.0, nan, inf, "4", "", "many", [4], {}]
-    ],
-    *[
-        ("timeout", value, _TIMEOUT)
-        for value in [0, 0.0, -1, nan, inf, -inf, True, "", "soon", "0s", "-2h", 2e9, 10**400, [1]]
-    ],
-    *[("kill_grace", value, _GRACE) for value in [-0.001, None, "none", nan, inf, False, "5x"]],
-    *[("show_output", value, "true or false") for value in _NO_SWITCHES],
-    *[("cleanup_on_exit", value, "true or false") for value in _NO_SWITCHES],
-    *[("fail_fast", value, "true or false") for value in _NO_SWITCHES],
-    *[
-        ("start_method", value, "one of auto, fork, spawn")
-        for value in ["thread", "FORK", "", None, True, 1, ["fork"]]
-    ],
-    *[("max_retries", value, "an integer of at least 0") for value in [-1, None, True, "1", 1.0]],
-    *[
-        ("max_failures", value, "an integer of at least 1, or none")
-        for value in [0, False, "1", "none", 2.0]
-    ],
-    *[
-        ("retry_on", value, "any of failed, timeout, out_of_memory, crashed")
-        for value in [None, "never", ["failed", "never"], ["failed", 3], 3, True, {"failed": 1}]
-    ],
-    *[
-        ("timeout_factor", value, "a number above 1, or none")
-        for value in [1, 0, -2, nan, inf, True, "2", [2], 10**400]
-    ],
-    *[
-        ("memory_limit", value, _SIZE)
-        for value in [0, -1, nan, inf, True, "", "much", "-4GB", "4PB", "GB", [4]]
-    ],
-    *[
-        ("on_sweep_end", value, "a command, as a text or as a list of words, or none")
-        for value in ["", " ", "a 'b", [], [1], ["a", None], {"a": "b"}, 3, True]
-    ],
-    *[
-        ("progress", value, "one of auto, rich, plain, none")
-        for value in ["loud", None, False, "", {"rich": 1}]
-    ],
+    *_bad("max_parallel_jobs", _INTEGER, 0, -1, True, False, None, 4.0, nan, inf),
+    *_bad("max_parallel_jobs", _INTEGER, "4", "", "many", [4], {}),
+    *_bad("timeout", _TIMEOUT, 0, 0.0, -1, nan, inf, -inf, True, 2e9, 10**400, [1]),
+    *_bad("timeout", _TIMEOUT, "", "soon", "0s", "-2h"),
+    *_bad("kill_grace", _GRACE, -0.001, None, "none", nan, inf, False, "5x"),
+    *_bad("show_output", "true or false", *_NO_SWITCHES),
+    *_bad("cleanup_on_exit", "true or false", *_NO_SWITCHES),
+    *_bad("fail_fast", "true or false", *_NO_SWITCHES),
+    *_bad("start_method", _METHODS, "thread", "FORK", "", None, True, 1, ["fork"]),
+    *_bad("progress", _MODES, "loud", None, False, "", {"rich": 1}),
+    *_bad("max_retries", "an integer of at least 0", -1, None, True, "1", 1.0),
+    *_bad("max_failures", "an integer of at least 1, or none", 0, False, "1", "none", 2.0),
+    *_bad("retry_on", _FAILURES, None, "never", ["failed", "never"], ["failed", 3], 3, True),
+    *_bad("retry_on", _FAILURES, {"failed": 1}),
+    *_bad("timeout_factor", "a number above 1, or none", 1, 0, -2, nan, inf, True, "2", [2]),
+    *_bad("timeout_factor", "a number above 1, or none", 10**400),
+    *_bad("memory_limit", _SIZE, 0, -1, nan, inf, True, "", "much", "-4GB", "4PB", "GB", [4]),
+    *_bad("on_sweep_end", _COMMAND, "", " ", "a 'b", [], [1], ["a", None], {"a": "b"}, 3, True),
 ]

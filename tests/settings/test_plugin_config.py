@@ -12,7 +12,6 @@ from typing import Any
 
 import cloudpickle
 import pytest
-import yaml
 from hydra import compose, initialize
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
@@ -292,6 +291,12 @@ def hydra_version() -> tuple[int, int]:
     return int(major), int(minor)
 
 
+def read_shown(text: str) -> dict[Any, Any]:
+    shown = OmegaConf.to_container(OmegaConf.create(text))
+    assert isinstance(shown, dict)
+    return shown
+
+
 _SHOW = ("--cfg", "hydra", "-p", "hydra.launcher", "--resolve")
 
 
@@ -315,14 +320,14 @@ def test_cfg_shows_what_holds() -> None:
         "progress": "plain",
         "_target_": TARGET,
     }
-    found = yaml.safe_load(shown)
+    found = read_shown(shown)
     assert set(found) == {*SETTINGS, "_target_"}
     assert {name: found[name] for name in expected} == expected
 
 
 def test_cfg_shows_something_in_spite_of_a_bad_value() -> None:
     shown = run_app("hydra/launcher=hsm_local", *_SHOW, HSM_LOCAL_MAX_JOBS="none")
-    assert yaml.safe_load(shown)["max_parallel_jobs"] == 4
+    assert read_shown(shown)["max_parallel_jobs"] == 4
 
 
 def test_the_config_of_an_app_may_choose_and_set() -> None:
@@ -333,7 +338,7 @@ def test_the_config_of_an_app_may_choose_and_set() -> None:
         "hydra:\n  launcher: {max_parallel_jobs: 2, timeout: 60}\n"
         "  run: {dir: out}\n  output_subdir: null\n",
     )
-    shown = yaml.safe_load(run_app("--config-name=config", *_SHOW))
+    shown = read_shown(run_app("--config-name=config", *_SHOW))
     chosen = (shown["max_parallel_jobs"], shown["timeout"], shown["kill_grace"])
     assert chosen == (2, 60.0, 1.0)
     assert run_app("--config-name=config") == "2\n"

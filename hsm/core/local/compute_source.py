@@ -1,9 +1,10 @@
 """LocalComputeSource: the jobs of sweeps on this machine, so many at a time.
 
-submit --> ThreadPoolExecutor: each thread looks after one job's process from start to end
-(supervisor.py)
-                |                    |                       |
-             Servers/Slot         Journal             SweepObservers
+It is the part that callers see; each of the others has a module of its own:
+
+    submit_jobs --> submission --JobHandles--> Engine --> jobs' processes
+                        |                        |
+                     Journal               SweepObservers
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +23,15 @@ from hsm.core.control import Listener
 from hsm.core.display_hook import SweepDisplay, display_factory
 from hsm.core.errors import HsmError, JobFailed, SettingsError
 from hsm.core.job import Job, JobState
-from hsm.core.journal import Journal
 from hsm.core.local import report as reports
 from hsm.core.local.engine import Engine
-from hsm.core.local.ledger import JobHandle
-from hsm.core.local.servers import Work
 from hsm.core.local.start_method import OWN_THREADS
-from hsm.core.local.submission import JobSpec, check_params, make_specs, plain, record
+from hsm.core.local.submission import JobSpec, OpenSweep, check_params, claim, make_specs, record
 from hsm.core.lock import LockFile
 from hsm.core.paths import SweepPaths
-from hsm.core.registry import claim_for_new_sweep
-from hsm.core.resume import Match, open_sweep, save_files
-from hsm.core.scripts import find_program
+from hsm.core.resume import save_files
+from hsm.core.scripts import Program, find_program
 from hsm.core.sweep_end import run_at_end
-
-
-@dataclass
-class _SweepState:
-    """What a source keeps of one sweep directory."""
-
-    journal: Journal
-    next_num: int = 0
 
 
 class LocalComputeSource(ComputeSource):
@@ -114,7 +102,7 @@ class LocalComputeSource(ComputeSource):
         self._default = default  # function, command, script
         self._printer: SweepDisplay | None = None
         self._mutex = threading.RLock()  # guards the next two
-        self._sweeps: dict[Path, _SweepState] = {}
+        self._sweeps: dict[Path, OpenSweep] = {}
         self._closed = False
         self._engine = Engine(conf, self._tell, self._tell_output)
         self._ledger = self._engine.ledger
@@ -123,8 +111,7 @@ class LocalComputeSource(ComputeSource):
         self.on_cancel: Callable[[], None] = lambda: self.stop("cancelled")
         _open_sources.add(self)
 
-    # --- submitting
-    # -------------------------------------------------------------------------------------------------
+    # --- submitting ---
 
     def submit_jobs(
         self,
@@ -163,40 +150,40 @@ class LocalComputeSource(ComputeSource):
             function, command, script = self._default
         program = find_program(function, command, script)
         combinations = [dict(params) for params in param_combinations]
-        for index, params in enumerate(combinations):
-            check_params(index, params)
+        check_params(combinations)
         paths = SweepPaths(sweep_dir)
         resumes = self.conf.resume if resume is None else resume
         with self._mutex:
-            state = self._sweeps.get(paths.sweep_dir)
-            lock: LockFile | None = None
-            matches: Sequence[Match | None] = [None] * len(combinations)
-            if state is None and resumes and paths.journal.exists():
-                lock, resumption = open_sweep(
-                    paths,
-                    self.conf.rerun.value,
-                    program.files(),
-                    accept_changes=self.conf.accept_changes,
-                )
-                sweep_id, matches = resumption.sweep_id, resumption.match(combinations)
-            elif state is None:
-                lock = claim_for_new_sweep(paths)
-            try:
-                specs = make_specs(
-                    combinations, matches, state.next_num if state else 0, program, paths
-                )
-                return self.submit(
-                    specs,
-                    sweep_id,
-                    sweep_dir,
-                    function=program.function,
-                    lock=lock,
-                    files=program.files() if state is None and not paths.journal.exists() else None,
-                    program=program.record(),
-                )
-            finally:
-                if lock is not None and paths.sweep_dir not in self._sweeps:
-                    lock.release()
+            sweep = self._sweeps.get(paths.sweep_dir)
+            if sweep is None:
+                return self._begin(combinations, program, sweep_id, paths, resumes=resumes)
+            specs = make_specs(combinations, program, paths, first=sweep.next_num)
+            return self.submit(specs, sweep_id, sweep_dir, function=program.function)
+
+    def _begin(
+        self,
+        combinations: Sequence[Mapping[str, Any]],
+        program: Program,
+        sweep_id: str,
+        paths: SweepPaths,
+        *,
+        resumes: bool,
+    ) -> list[str]:
+        """Submit the first jobs of a sweep: of a new one, or of one to go on with."""
+        lock, resumption = claim(paths, program, self.conf, resumes=resumes)
+        try:
+            return self.submit(
+                make_specs(combinations, program, paths, resumption=resumption),
+                sweep_id if resumption is None else resumption.sweep_id,
+                paths.sweep_dir,
+                function=program.function,
+                lock=lock,
+                files=program.files() if resumption is None else None,
+                program=program.record(),
+            )
+        finally:
+            if paths.sweep_dir not in self._sweeps:
+                lock.release()
 
     def submit(
         self,
@@ -224,18 +211,16 @@ class LocalComputeSource(ComputeSource):
         with self._mutex:
             stopped = self._ledger.stopped
             if self._closed or stopped is not None:
-                raise HsmError(
-                    f"this source takes no more jobs: {stopped.reason if stopped else 'it is closed'}"
-                )
-            # First of all, as a function's server is forked from here and there should be no
-            # threads yet.
-            work = self._engine.servers.prepare(function, None)
-            state = self._sweep(sweep_id, SweepPaths(sweep_dir), lock, program)
+                reason = stopped.reason if stopped else "it is closed"
+                raise HsmError(f"this source takes no more jobs: {reason}")
+            # First, while there are no threads: a function's server is forked from this process.
+            work = self._engine.servers.prepare(function)
+            sweep = self._sweep(sweep_id, SweepPaths(sweep_dir), lock, program)
             if files:
-                save_files(state.journal.paths, files)
-            self._prepare_to_print(state.journal.paths)
-            handles = [self._handle(spec, state, work) for spec in specs]
-            record(state.journal, specs, handles)
+                save_files(sweep.journal.paths, files)
+            self._prepare_to_print(sweep.journal.paths)
+            handles = [sweep.handle(spec, work) for spec in specs]
+            record(sweep.journal, specs, handles)
         self._ledger.add(handles)
         self._tell("jobs_submitted", [handle.job for handle in handles if not handle.is_over])
         over = sum(handle.is_over for handle in handles)
@@ -252,37 +237,19 @@ class LocalComputeSource(ComputeSource):
         paths: SweepPaths,
         lock: LockFile | None,
         program: Mapping[str, Any] | None,
-    ) -> _SweepState:
-        state = self._sweeps.get(paths.sweep_dir)
-        if state is None:
-            settings = {name: plain(value) for name, value in asdict(self.conf).items()}
-            journal = Journal(paths, sweep_id, settings, program=program, lock=lock)
-            state = self._sweeps[paths.sweep_dir] = _SweepState(journal)
+    ) -> OpenSweep:
+        sweep = self._sweeps.get(paths.sweep_dir)
+        if sweep is None:
+            sweep = OpenSweep.at(paths, sweep_id, self.conf, program, lock)
+            self._sweeps[paths.sweep_dir] = sweep
             self._listener.add(paths)
-        elif state.journal.sweep_id != sweep_id:
+        elif sweep.journal.sweep_id != sweep_id:
             raise HsmError(
-                f"{paths.sweep_dir} holds sweep {state.journal.sweep_id}, not {sweep_id}"
+                f"{paths.sweep_dir} holds sweep {sweep.journal.sweep_id}, not {sweep_id}"
             )
-        return state
+        return sweep
 
-    def _handle(self, spec: JobSpec, state: _SweepState, work: Work) -> JobHandle:
-        state.next_num = max(state.next_num, spec.num + 1)
-        if spec.command is not None:
-            work = Work(command=spec.command)
-        job = spec.earlier.job if spec.earlier else None
-        runs = spec.earlier is None or spec.earlier.runs
-        if job is None:
-            job = Job(
-                spec.num, f"{state.journal.sweep_id}_{spec.num}", spec.label, dict(spec.params)
-            )
-        elif runs:
-            job.requeue()
-        if not spec.makes_own_dir and job.job_dir is None:
-            job.job_dir = state.journal.paths.job_dir(spec.num)
-        return JobHandle(job, work, spec.argument, state.journal, os.getcwd(), is_over=not runs)
-
-    # --- asking
-    # -----------------------------------------------------------------------------------------------------
+    # --- asking ---
 
     def get_job_status(self, job_id: str) -> JobState:
         return self._ledger[job_id].job.state
@@ -300,21 +267,21 @@ class LocalComputeSource(ComputeSource):
         return self._ledger[job_id].journal.paths
 
     def report(self, job_id: str) -> reports.Report | None:
-        """What a function's process reported; None for a command, or if it did not get to that. Raises KeyError."""
+        """What a function's process reported; None for a command, or if it did not get to that.
+
+        Raises KeyError.
+        """
         handle = self._ledger[job_id]
-        return (
-            reports.read(handle.journal.paths.result(handle.job.num))
-            if handle.work.function
-            else None
-        )
+        if handle.work.function is None:
+            return None
+        return reports.read(handle.journal.paths.result(handle.job.num))
 
     def result(self, job_id: str) -> Any:
         """Wait for a job and return what its function returned (None for a command).
 
         Raises:
             KeyError: no such job.
-            JobFailed: the job did not complete; its cause is the job's own exception, if it raised
-            one.
+            JobFailed: the job did not complete; its cause is the job's own exception, if any.
             Exception: whatever unpickling the value raises.
         """
         self.wait([job_id])
@@ -330,22 +297,25 @@ class LocalComputeSource(ComputeSource):
         """The jobs that run now, by number. Samples CPU and memory about once a second at most."""
         return self._engine.running()
 
-    # --- waiting and ending
-    # -----------------------------------------------------------------------------------------
+    # --- waiting and ending ---
 
     def wait(
         self, job_ids: Sequence[str] | None = None, timeout: float | None = None
     ) -> dict[str, JobState]:
         ended = threading.Event()
         ids = self.when_ended(job_ids, ended.set)
-        ended.wait(timeout)
+        try:
+            ended.wait(timeout)
+        except KeyboardInterrupt:
+            # Else the interpreter, at its exit, would wait for all jobs that are still queued.
+            self.stop("interrupted by SIGINT")
+            raise
         return {job_id: self._ledger[job_id].job.state for job_id in ids}
 
     def when_ended(self, job_ids: Sequence[str] | None, callback: Callable[[], None]) -> list[str]:
-        """Call `callback` once the jobs (None: all) have ended; perhaps at once. Returns the jobs'
-        ids.
+        """Call `callback` once the jobs (None: all) have ended; perhaps at once.
 
-        It is called from one of the source's threads and must not block.
+        It is called from one of the source's threads and must not block. Returns the jobs' ids.
         """
         return self._ledger.when_ended(job_ids, callback)
 
@@ -353,10 +323,13 @@ class LocalComputeSource(ComputeSource):
         return self._engine.cancel(self._ledger[job_id])
 
     def stop(self, reason: str, *, grace: float | None = None) -> None:
-        """Start no more jobs and end those that run, with `grace` seconds (default kill_grace) to
-        SIGKILL.
+        """Start no more jobs and end those that run. Returns at once; `wait` waits.
 
-        Returns at once; `wait` waits. May be called again to shorten the grace.
+        May be called again to shorten the grace.
+
+        Args:
+            reason: one line, for the record.
+            grace: seconds between SIGTERM and SIGKILL; the setting kill_grace by default.
         """
         self._engine.stop(reason, grace)
 
@@ -381,10 +354,10 @@ class LocalComputeSource(ComputeSource):
         stopped = self._ledger.stopped
         self._listener.stop()
         self._engine.close()
-        for state in self._sweeps.values():
-            state.journal.close(stopped.reason if stopped else "finished")
+        for sweep in self._sweeps.values():
+            sweep.journal.close(stopped.reason if stopped else "finished")
             if self.conf.on_sweep_end is not None:
-                problem = run_at_end(self.conf.on_sweep_end, state.journal.paths)
+                problem = run_at_end(self.conf.on_sweep_end, sweep.journal.paths)
                 if problem is not None:
                     self._tell("message", problem)
         _open_sources.discard(self)
@@ -426,6 +399,7 @@ def _close_sources() -> None:
         source.close()
 
 
-# At a normal exit, submitted jobs are waited for, as concurrent.futures does; and by the same means, since an ordinary
-# exit hook runs only after its pools have been told to take nothing more, not even a job's next attempt.
+# At a normal exit, submitted jobs are waited for, as concurrent.futures does; and by the same
+# means, since an ordinary exit hook runs only after its pools have been told to take nothing more,
+# not even a job's next attempt.
 threading._register_atexit(_close_sources)  # type: ignore[attr-defined]

@@ -1,8 +1,10 @@
-"""The moving parts of a LocalComputeSource: threads, fork servers, temporary directories, and what ends them.
+"""The moving parts of a LocalComputeSource: threads, fork servers, temporary directories.
 
-LocalComputeSource --handles--> Engine: ThreadPoolExecutor --> Supervisor.run, one call per attempt
-                                   |        ^ Timer: retries
-                                   `-- Ledger, Servers, Scratch, OutputFollower, UsageSampler
+The engine makes them, and ends them in the right order:
+
+    LocalComputeSource --handles--> Engine: ThreadPoolExecutor --> Supervisor.run, once per attempt
+                                       |        ^ Timer: retries
+                                       `-- Ledger, Servers, Scratch, OutputFollower, UsageSampler
 """
 
 from __future__ import annotations
@@ -119,6 +121,9 @@ class Engine:
 
     def _retry_later(self, handle: JobHandle, delay: float) -> None:
         self._timer.later(delay, handle, lambda: self._queue(handle))
+        if not self.ledger.is_wanted(handle) and self._timer.cancel(handle):
+            # It was cancelled, or everything was stopped, just before it began to wait.
+            self._queue(handle)
 
     def _queue(self, handle: JobHandle) -> None:
         handle.future = self._pool.submit(self._supervisor.run, handle)

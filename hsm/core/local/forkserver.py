@@ -1,9 +1,11 @@
 """The launcher's side of a fork server: starting it, and the slots through which jobs are run.
 
-ForkServer.start_carrying(function)   forked from this process; jobs call the function
-ForkServer.start_clean()              a fresh interpreter; jobs exec
-     |
-     `-- slot() --> Slot: one keeper, one job at a time
+There are two ways to start one:
+
+    ForkServer.start_carrying(function)   forked from this process; jobs call the function
+    ForkServer.start_clean()              a fresh interpreter; jobs exec
+         |
+         `-- slot() --> Slot: one keeper, one job at a time
 """
 
 from __future__ import annotations
@@ -25,17 +27,9 @@ import hsm
 from hsm.core.errors import HsmError
 from hsm.core.local.isolation import LaunchState
 from hsm.core.local.server import serve
-from hsm.core.local.wire import (
-    Channel,
-    End,
-    Ended,
-    Start,
-    Started,
-    private_pair,
-)
+from hsm.core.local.wire import Channel, End, Ended, Start, Started, private_pair
 
-#: Seconds that the server's process gets to end once its control socket is closed; it needs a few
-#: milliseconds.
+#: Seconds that the server gets to end once its control socket is closed; it needs milliseconds.
 _EXIT_PATIENCE = 15.0
 
 
@@ -63,7 +57,7 @@ class Slot:
         return message.pid
 
     def ended(self, deadline: float | None) -> Ended | None:
-        """How the job ended; None if it has not by `deadline` (`time.monotonic()`). Raises SlotLost."""
+        """How the job ended; None if it still runs at `deadline` (monotonic). Raises SlotLost."""
         if not self._channel.wait(deadline):
             return None
         message = self._receive()
@@ -71,12 +65,15 @@ class Slot:
         return message
 
     def end(self, grace: float) -> None:
-        """Have the job's process tree ended; see `End`. May be called from any thread, at any time."""
+        """Have the job's process tree ended, see `End`. Any thread may call this, at any time."""
         with suppress(OSError):  # Gone already: `ended` tells.
             self._channel.send(End(grace))
 
     def shut(self) -> None:
-        """Let the keeper go, killing its job if it has one. The thread that waits for that job gets SlotLost."""
+        """Let the keeper go; it kills its job if it has one.
+
+        The thread that waits for that job gets SlotLost.
+        """
         self._channel.shut()
 
     def close(self) -> None:
@@ -91,16 +88,12 @@ class Slot:
 
 
 class ForkServer:
-    """A running fork server. Thread-safe. `close` it, or it ends with this process.
-
-    Attributes:
-        pid: of its process.
-    """
+    """A running fork server. Thread-safe. `close` it, or it ends with this process."""
 
     def __init__(
         self, pid: int, control: socket.socket, process: subprocess.Popen[bytes] | None
     ) -> None:
-        self.pid = pid
+        self._pid = pid
         self._control = control
         self._process = process
         self._mutex = threading.Lock()
@@ -110,8 +103,7 @@ class ForkServer:
 
     @classmethod
     def start_carrying(cls, function: Callable[[Any], Any], scratch: Path | None) -> ForkServer:
-        """Fork a server from this process: its jobs call `function` with everything loaded as it is
-        now.
+        """Fork a server from this process: its jobs call `function`, with all loaded as it is now.
 
         Args:
             scratch: a directory that the server removes at its end.
@@ -119,13 +111,11 @@ class ForkServer:
         ours, theirs = private_pair()
         launcher = os.getpid()
         state = LaunchState.take()
-        # No signal may be handled in the child by the launcher's handlers before it has dropped
-        # them.
+        # The launcher's handlers must not run in the child, until it has dropped them.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             with warnings.catch_warnings():
-                # Python 3.12 warns of a fork beside threads; whether to fork at all was decided by
-                # the caller.
+                # Python 3.12 warns of a fork beside threads; the caller has decided to fork.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 pid = os.fork()
             if pid == 0:
@@ -156,7 +146,11 @@ class ForkServer:
         return cls(process.pid, ours, process)
 
     def slot(self) -> Slot:
-        """A slot with no job: one that was given back, or a new one. Raises SlotLost if the server is gone."""
+        """A slot with no job: one that was given back, or a new one.
+
+        Raises:
+            SlotLost: the server is gone.
+        """
         if not self.is_alive():
             raise SlotLost("the fork server is gone")
         with self._mutex:
@@ -190,7 +184,10 @@ class ForkServer:
         return not self._wait(os.WNOHANG)
 
     def close(self) -> None:
-        """End the server, its keepers and whatever jobs they have; returns when its process is gone. Idempotent."""
+        """End the server, its keepers and whatever jobs they have. Idempotent.
+
+        Returns when the server's process is gone.
+        """
         with self._mutex:
             slots, self._slots = self._slots, set()
             idle, self._idle = self._idle, []
@@ -201,9 +198,8 @@ class ForkServer:
         if self._control.fileno() < 0:
             return
         with suppress(OSError):
-            self._control.shutdown(
-                socket.SHUT_WR
-            )  # The server sees the end, and we will see its own.
+            # The server sees the end of the connection, and then we see that of the server.
+            self._control.shutdown(socket.SHUT_WR)
         ended = Channel(self._control).wait(time.monotonic() + _EXIT_PATIENCE)
         self._control.close()
         if ended:
@@ -219,7 +215,7 @@ class ForkServer:
                         self._reaped = self._process.wait(timeout) is not None
                 else:
                     try:
-                        self._reaped = os.waitpid(self.pid, options)[0] != 0
+                        self._reaped = os.waitpid(self._pid, options)[0] != 0
                     except ChildProcessError:
                         self._reaped = True  # Somebody's os.wait() was first.
             return self._reaped

@@ -33,14 +33,14 @@ class _Handler:
 
 
 class Interrupts:
-    """Collects signals from creation to the end of the block. In a thread that is not the main one, it does nothing."""
+    """Collects signals from creation to the end of the block; outside the main thread, none."""
 
     def __init__(self) -> None:
         self._events: SimpleQueue[int | None] = SimpleQueue()
 
     @contextmanager
     def caught(self) -> Iterator[Interrupts]:
-        """Install the handlers; a signal that the process ignores (nohup, a background job) stays ignored."""
+        """Install the handlers. A signal that is ignored (nohup, a background job) stays so."""
         before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
             for number in map(int, _SIGNALS):

@@ -1,5 +1,4 @@
-"""Make a forked process forget that it was forked: nothing of the launcher, and nothing of other
-jobs, shows in a job.
+"""Make a forked process forget that it was forked: a job sees nothing of launcher or other jobs.
 
 What a script set up at import (globals, signal handlers, seeds, open files) is the script's and
 stays, as `python train.py` would have it. What belongs to the launching process (exit hooks,
@@ -56,7 +55,7 @@ class LaunchState:
 
     @classmethod
     def take(cls) -> LaunchState:
-        """Record it; also flushes all buffers, or jobs would write the launcher's buffered output once more."""
+        """Record it, and flush all buffers, or jobs would write what is in them once more."""
         files = _open_files()
         _flush(files)
         handlers: dict[int, _Handler] = {}
@@ -83,17 +82,19 @@ def _do_nothing(number: int, frame: FrameType | None) -> None:
 
 
 def ignore_signals() -> None:
-    """Leave to the launcher what is meant for it: a Ctrl-C, a hang-up, a service manager's SIGTERM reach everybody."""
+    """Leave to the launcher what is meant for it.
+
+    A Ctrl-C, a hang-up or a service manager's SIGTERM reaches everybody.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _do_nothing)
 
 
 def become_server() -> None:
-    """In the fork server: drop the launcher's exit hooks and keep its objects out of garbage
-    collection.
+    """In the fork server: drop the launcher's exit hooks, and freeze its objects.
 
-    Collecting would touch, and so copy, every page that the jobs share.
+    Garbage collection would touch, and so copy, every page that the jobs share.
     """
     gc.freeze()
     atexit._clear()
@@ -102,9 +103,9 @@ def become_server() -> None:
 
 
 def _forget_finalizers() -> None:
-    """The launcher's `weakref.finalize` objects are its own: a TemporaryDirectory of the script's, say.
+    """Drop the launcher's `weakref.finalize` objects: a TemporaryDirectory of the script's, say.
 
-    The next one registers the exit hook that runs them anew; the launcher's was cleared.
+    Their exit hook was cleared too; the next such object registers it anew.
     """
     weakref.finalize._registry.clear()  # type: ignore[attr-defined]
     weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
@@ -121,7 +122,7 @@ def enter_job(state: LaunchState) -> None:
 
 
 def leave_job(state: LaunchState, exit_code: int) -> NoReturn:
-    """End a job's process as the interpreter would end it, but without unwinding the launcher's stack under it."""
+    """End a job's process as the interpreter would, without unwinding the launcher's stack."""
     try:
         threading._shutdown()  # type: ignore[attr-defined]  # joins the non-daemon threads
         atexit._run_exitfuncs()
@@ -145,7 +146,10 @@ def _flush(files: list[Any]) -> None:
 
 
 def _own_streams() -> None:
-    """Have `sys.stdout` and `sys.stderr` write to descriptors 1 and 2 line by line, whatever they were in the launcher."""
+    """Have `sys.stdout` and `sys.stderr` write to descriptors 1 and 2, line by line.
+
+    In the launcher they may have been anything: a notebook's, a pytest's.
+    """
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     for name, fd in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
@@ -153,7 +157,7 @@ def _own_streams() -> None:
             stream.reconfigure(line_buffering=True)
             continue
         encoding = getattr(stream, "encoding", None) or "utf-8"
-        own = open(
+        own = open(  # noqa: SIM115
             fd, "w", buffering=1, encoding=encoding, errors="backslashreplace", closefd=False
         )
         setattr(sys, name, own)
@@ -169,7 +173,7 @@ def _fileno(stream: Any) -> int:
 
 
 def _forget_multiprocessing() -> None:
-    """The launcher's children and helper processes are not the job's: it must neither wait for them nor end them."""
+    """Have the job neither wait for the launcher's children and helper processes nor end them."""
     process = sys.modules.get("multiprocessing.process")
     util = sys.modules.get("multiprocessing.util")
     if process is None or util is None:

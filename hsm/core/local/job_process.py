@@ -1,9 +1,10 @@
-"""From a forked child to a job's process: what happens between the keeper's fork and the job's
-first line of code.
+"""From a forked child to a job's process.
 
-fork --> own session, signals, log files, environment --> exec of the command
-                                                      `-> the function that was forked along -->
-                                                      report --> exit
+This is what happens between the keeper's fork and the job's first line of code, and at its end:
+
+    fork --> own session, signals, log files, environment
+                  |--> a command:  exec
+                  `--> a function: call it --> report --> exit
 """
 
 from __future__ import annotations
@@ -28,22 +29,20 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 def become_job(
     start: Start, keeper: int, state: LaunchState, function: Callable[[Any], Any] | None
 ) -> NoReturn:
-    """Turn the calling process, a fresh child of the keeper, into the job that `start` describes."""
+    """Turn this process, a fresh child of the keeper, into the job that `start` describes."""
     try:
         os.setsid()
         die_with_parent(signal.SIGKILL, keeper)
         state.restore_signals()
         _open_logs(start)
         os.environ.update(start.env)
-        if start.cwd is not None:
-            os.chdir(start.cwd)
+        os.chdir(start.cwd)
         if start.command is not None:
             _execute(start.command)
         assert function is not None
         call_function(function, start.argument, start.result, state)
     except BaseException:
-        # Whatever comes here is hsm's own failure to start the job; its log is where people will
-        # look.
+        # It is hsm that has failed to start the job; people will look into the job's log.
         traceback.print_exc()
     finally:
         os._exit(1)
@@ -65,8 +64,7 @@ def _open_logs(start: Start) -> None:
 
 
 def _execute(command: tuple[str, ...]) -> NoReturn:
-    # The interpreter ignores these two; a program that it starts should not (as subprocess does
-    # it).
+    # The interpreter ignores these two; the programs that it starts should not, as with subprocess.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     try:
@@ -106,7 +104,7 @@ def _outcome(function: Callable[[Any], Any], argument: bytes | None) -> report.O
 
 
 def system_exit_code(exit_request: SystemExit) -> int:
-    """The exit code that the interpreter would end with; prints what it would print (sys.exit("text"))."""
+    """The exit code that the interpreter would end with; prints the text of a sys.exit("text")."""
     code = exit_request.code
     if code is None:
         return 0

@@ -1,4 +1,7 @@
-"""From how a process ended to how its job ended. Pure: every row of the fault table is a test without a process."""
+"""From how a process ended to how its job ended.
+
+A pure function: every row of the table of faults is a test without a process.
+"""
 
 from __future__ import annotations
 

@@ -1,16 +1,15 @@
-"""A keeper: the process that starts the jobs of one slot, one after another, and ends them with all
-that is theirs.
+"""A keeper: the process that starts the jobs of one slot and ends them with all that is theirs.
 
-    launcher's slot <--channel--> keeper --fork--> job's process --> its children, grandchildren,
-                                    daemons … ^
+    launcher's slot <--channel--> keeper --fork--> job's process --> its children, daemons …
+                                    ^
     fork server --fork--------------'
 
 The keeper is the subreaper of what it starts: a grandchild that daemonises becomes its child and
 nobody else's, so a job's tree is exactly what is below its keeper, and a job has ended when the
 keeper has no child left. It runs no code of the user's, has one thread, and dies in one of two
 ways: its launcher closes the channel, or the fork server dies; either way it kills what is below it
-first. If the keeper itself is killed, the kernel kills the job's process (parent-death signal) and
-the rest falls to the fork server.
+first. If the keeper itself is killed, the kernel kills a job that is a forked function
+(parent-death signal), and the rest falls to the fork server.
 """
 
 from __future__ import annotations
@@ -35,8 +34,7 @@ from hsm.core.local.wire import Channel, End, Ended, Start, Started
 
 #: Sent by the kernel to a keeper when the fork server dies.
 _SERVER_DIED = signal.SIGUSR1
-#: Seconds between looks at what is left once SIGKILL was sent: orphans show up one generation at a
-#: time.
+#: Seconds between looks at what is left after SIGKILL: orphans show up one generation at a time.
 _KILL_INTERVAL = 0.02
 #: getrusage(2): kilobytes on Linux, bytes on macOS.
 _MAXRSS_UNIT = 1024 if LINUX else 1
@@ -112,8 +110,9 @@ class Keeper:
     def _exec(self, start: Start) -> int | None:
         """Start a command without copying this process first (vfork), at a third of a fork's cost.
 
-        Such a job has no parent-death signal: if the keeper is killed, the fork server finds it. Returns
-        None if the command cannot be executed: a forked child then says so where people look.
+        Such a job has no parent-death signal: if the keeper is killed, the fork server finds it.
+        Returns None if the command cannot be executed: a forked child then says so where people
+        look.
         """
         assert start.command is not None
         try:
@@ -149,7 +148,10 @@ class Keeper:
             self._doomed = True
 
     def poll_end(self, deadline: float | None) -> float | None:
-        """Wait for news of the job; returns the grace if it is to be ended (0 if this keeper must die)."""
+        """Wait for news of the job; returns the grace if it is to be ended.
+
+        That is 0 if this keeper must die.
+        """
         if not self._doomed:
             message = self._next_message(deadline)
             if isinstance(message, End):

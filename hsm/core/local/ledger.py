@@ -1,7 +1,7 @@
-"""Which jobs a source has, which of them run, and whether they still should: the live handles,
-under one lock.
+"""Which jobs a source has, which of them run, and whether they still should.
 
-What is for the record is in `Job` and in the journal; this is what dies with the process.
+These are the live handles, under one lock. What is for the record is in `Job` and in the journal;
+this is what dies with the process.
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ class JobHandle:
         cwd: its working directory.
         future: its place in the pool's queue.
         slot: where it runs; from just before its process is asked for until it has ended.
-        stop: why hsm wants it to end.
+        stop: why hsm wants it to end; the first reason that there was.
+        is_cancelled: one of the reasons was that nobody wants it any more: there is no retry.
         is_over: it has ended, and everybody who should know was told.
+        attempts_before: those that it had in earlier lives of its sweep.
     """
 
     job: Job
@@ -61,12 +63,21 @@ class JobHandle:
     future: Future[None] | None = None
     slot: Slot | None = None
     stop: Stop | None = None
+    is_cancelled: bool = False
     is_over: bool = False
     watches: list[_Watch] = field(default_factory=list)
+    attempts_before: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.attempts_before = len(self.job.attempts)
 
 
 class Ledger:
-    """Thread-safe. The lock is held for changes of handles and jobs only, never while anything else is told or waited for."""
+    """The jobs of one source. Thread-safe.
+
+    The lock is held for changes of handles and jobs only, never while anything else is told or
+    waited for.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -107,8 +118,7 @@ class Ledger:
         """Whether nobody has cancelled the job."""
         return handle.stop is None and self._stop is None
 
-    # --- one job's way
-    # ----------------------------------------------------------------------------------------------
+    # --- one job's way ---
 
     def check_wanted(self, handle: JobHandle) -> None:
         """Raises NotWanted."""
@@ -121,11 +131,13 @@ class Ledger:
             raise NotWanted(handle.stop)
 
     def launch(self, handle: JobHandle, slot: Slot, start: Start) -> None:
-        """Have `slot` start the job, unless it is not wanted any more. Raises NotWanted or
-        SlotLost.
+        """Have `slot` start the job, unless it is not wanted any more.
 
         Whoever ends the job comes either before this, and then it is not started, or after it, and
         then finds the slot, whose keeper gets the End behind the Start.
+
+        Raises:
+            NotWanted, SlotLost: it was not started.
         """
         with self._lock:
             self._check_wanted(handle)
@@ -147,7 +159,7 @@ class Ledger:
     def retried(self, handle: JobHandle, ending: Ending) -> bool:
         """The attempt has ended and there is to be another one; False if the job is not wanted."""
         with self._lock:
-            if self._stop is not None or (handle.stop and handle.stop.state is JobState.CANCELLED):
+            if self._stop is not None or handle.is_cancelled:
                 return False
             handle.stop = None  # It was for that attempt: a timeout.
             self._running.pop(handle.job.job_id, None)
@@ -171,8 +183,7 @@ class Ledger:
         for callback in due:
             callback()
 
-    # --- from outside
-    # -----------------------------------------------------------------------------------------------
+    # --- from outside ---
 
     def end(self, handle: JobHandle, stop: Stop, grace: float) -> bool:
         """Have a job ended because of `stop`; False if it has ended already."""
@@ -180,9 +191,10 @@ class Ledger:
             if handle.job.state.is_final:
                 return False
             handle.stop = handle.stop or stop
-            slot = handle.slot
-        if slot is not None:
-            slot.end(grace)
+            handle.is_cancelled |= stop.state is JobState.CANCELLED
+            if handle.slot is not None:
+                # Under the lock: the slot must not get its next job between the look and the End.
+                handle.slot.end(grace)
         return True
 
     def stop(self, stop: Stop, grace: float) -> None:
@@ -194,7 +206,10 @@ class Ledger:
             self.end(handle, stop, grace)
 
     def when_ended(self, job_ids: Sequence[str] | None, callback: Callable[[], None]) -> list[str]:
-        """Call `callback` once these jobs (None: all) are over, perhaps at once. Returns their ids. Raises KeyError."""
+        """Call `callback` once these jobs (None: all) are over, perhaps at once.
+
+        Returns their ids. Raises KeyError.
+        """
         with self._lock:
             ids = list(self._handles) if job_ids is None else list(job_ids)
             unfinished = [handle for job_id in ids if not (handle := self._handles[job_id]).is_over]

@@ -1,7 +1,7 @@
-"""What a job may use, and when the machine has room for another: timeouts, memory, and the kernel's OOM killer.
+"""What a job may use, and when the machine has room for another: time, memory, the OOM killer.
 
-one thread, while there is a memory limit and a job runs: samples process trees, ends those above it
-each job's own thread: asks for its deadline, and waits here before it starts while memory is short
+One thread samples the process trees and ends those above the memory limit, if there is one. Each
+job's own thread waits here while memory is short, before it starts, and asks for its deadline.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hsm.core.local.ledger import JobHandle, Ledger
 from hsm.core.local.start_method import OWN_THREADS
 from hsm.core.local.usage import UsageSampler, exact_memory
 
-#: Seconds between looks at memory: what a job can allocate in between is what it can exceed its limit by.
+#: Seconds between looks at memory: a job can exceed its limit by what it allocates in between.
 _INTERVAL = 0.25
 #: Jobs that must have completed before their median says anything.
 _ENOUGH = 3
@@ -43,7 +43,7 @@ class Limits:
         self._watcher: threading.Thread | None = None
         self._is_closed = False
 
-    # --- time -------------------------------------------------------------------------------
+    # --- time ---
 
     def completed(self, duration: float | None) -> None:
         """A job has completed in `duration` seconds."""
@@ -69,10 +69,10 @@ class Limits:
         """Whether `timeout` has to be asked again while a job runs."""
         return self._conf.timeout_factor is not None
 
-    # --- memory -----------------------------------------------------------------------------
+    # --- memory ---
 
     def wait_for_memory(self, is_wanted: Callable[[], bool]) -> None:
-        """Wait until so much memory is free that a job may start, or `is_wanted` says it should not."""
+        """Wait until enough memory is free for a job, or `is_wanted` says that it need not run."""
         needed = self._conf.min_free_memory
         if needed is None:
             return

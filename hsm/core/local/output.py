@@ -26,6 +26,7 @@ LONGEST_LINE = 64 * 1024
 
 _CHUNK = 1 << 20  # bytes read of one file before the next one's turn
 _TAIL = 4096  # bytes in which the last line is looked for
+_POLL_INTERVAL = 0.05  # seconds between two looks at the files
 _LINE_ENDS = re.compile(r"[\r\n]")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 _log = logging.getLogger(__name__)
@@ -208,8 +209,7 @@ class OutputFollower:
     Args:
         sink: takes the lines.
         every_line: False: there is no thread and `sink` is not called; only `last_line` is of use.
-        poll_interval: seconds between two looks at the files.
-        redraw_interval: seconds.
+        redraw_interval: seconds between two states of a line that is redrawn.
     """
 
     def __init__(
@@ -217,11 +217,9 @@ class OutputFollower:
         sink: Sink,
         *,
         every_line: bool = True,
-        poll_interval: float = 0.05,
         redraw_interval: float = 2.0,
     ) -> None:
         self._sink: Sink | None = sink if every_line else None
-        self._poll_interval = poll_interval
         self._redraw_interval = redraw_interval
         # Guards what follows. Neither files nor the sink are touched under it.
         self._changed = threading.Condition()
@@ -318,7 +316,7 @@ class OutputFollower:
         """What to look at, once there is something; empty: the end."""
         with self._changed:
             if not is_busy and not self._is_stopped and not self._is_any_ending():
-                self._changed.wait(self._poll_interval if self._followed else None)
+                self._changed.wait(_POLL_INTERVAL if self._followed else None)
             while not self._followed and not self._is_stopped:
                 self._changed.wait()
             return [] if self._is_stopped else list(self._followed.values())

@@ -1,4 +1,4 @@
-"""What follows from a job's end: another attempt, the end of the whole sweep, or nothing. Pure bookkeeping."""
+"""What follows from a job's end: another attempt, the end of the whole sweep, or nothing."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What Linux offers to keep hold of processes: subreaper, parent-death signal, names, and ending
-whole trees.
+"""What Linux offers to keep hold of processes: subreaper, parent-death signal, names, trees.
 
 On other systems the Linux-only calls do nothing; there a killed launcher or keeper can leave
 processes behind.
@@ -12,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _prctl(option: int, argument: int | bytes) -> None:
 
 
 def become_subreaper() -> None:
-    """Orphaned descendants become children of this process instead of init's, so that it can find and reap them."""
+    """Have orphaned descendants become this process's children, not init's: it can reap them."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
@@ -91,7 +91,5 @@ def send_signal(processes: Iterable[psutil.Process], signum: signal.Signals) -> 
     import psutil
 
     for process in processes:
-        try:
+        with suppress(psutil.Error, OSError):  # Gone, or not ours to signal (set-uid).
             process.send_signal(signum)
-        except (psutil.Error, OSError):
-            pass  # Gone, or no longer ours to signal (a set-uid program).

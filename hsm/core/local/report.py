@@ -1,7 +1,6 @@
 """What a job's process reports of itself: its return value, or the exception that ended it.
 
-A report is one file, written under a temporary name and renamed, so it is there whole or not at
-all:
+A report is one file. It is written under a temporary name and renamed: there whole or not at all.
 
     pickle of the return value (so `pickle.load(file)` gives just that)
     pickle of a dict of plain values: how it went
@@ -46,14 +45,14 @@ class Outcome:
 
 
 class RemoteTraceback(Exception):
-    """Carries the text of a traceback out of a job's process, as the cause of the exception that it shows."""
+    """The text of a traceback from a job's process, as the cause of the exception it belongs to."""
 
     def __str__(self) -> str:
         return f'\n"""\n{self.args[0]}"""'
 
 
 class RemoteError(HsmError):
-    """Stands for a job's exception that cannot be pickled; keeps its type's name, message and traceback text."""
+    """Stands for a job's exception that cannot be pickled; keeps its type's name and message."""
 
     def __init__(self, type_name: str, message: str) -> None:
         super().__init__(type_name, message)
@@ -89,7 +88,10 @@ class Report:
     job_dir: str | None = None
 
     def load_error(self) -> BaseException | None:
-        """The job's exception, with its remote traceback as its cause; a `RemoteError` if it does not unpickle."""
+        """The job's exception, whose cause shows its traceback; None if it raised none.
+
+        One that does not unpickle comes as a `RemoteError`.
+        """
         if self.error_type is None:
             return None
         error: BaseException = RemoteError(self.error_type, self.error_message or "")
@@ -97,7 +99,7 @@ class Report:
             try:
                 loaded = pickle.loads(self.exception)
             except Exception:
-                loaded = None  # Its class does not take back what it pickled; its name and message are kept.
+                loaded = None  # Its class does not take back what it pickled.
             if isinstance(loaded, BaseException):
                 error = loaded
         if self.traceback:

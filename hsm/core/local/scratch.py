@@ -1,4 +1,4 @@
-"""The temporary directories of jobs: one short-named directory for a source, one below it for each job."""
+"""The temporary directories of jobs: a short-named one for a source, below it one for each job."""
 
 from __future__ import annotations
 

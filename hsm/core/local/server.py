@@ -1,5 +1,4 @@
-"""The fork server's own process: it forks keepers, outlives nobody it should not, and leaves
-nothing behind.
+"""The fork server's own process: it forks keepers, and ends with its launcher, leaving nothing.
 
     launcher <--control--> fork server --fork--> keeper (one per slot in use) --fork--> job
 
@@ -32,14 +31,11 @@ from hsm.core.local.keeper import Keeper
 from hsm.core.local.process import become_subreaper, descendants, send_signal, set_process_name
 from hsm.core.local.wire import Channel, Start
 
-#: Seconds between looks at whether the launcher still lives, in case somebody else holds its end of
-#: the socket open.
+#: Seconds between looks at whether the launcher lives: somebody else may hold its socket open.
 _LOOK_INTERVAL = 0.5
-#: Seconds that keepers get to kill their jobs when the launcher has died, before the server does it
-#: for them.
+#: Seconds that keepers get to kill their jobs when the launcher has died; then the server does.
 _KEEPERS_GRACE = 1.0
-#: Seconds after SIGKILL that the server stays for what does not die: stuck in the kernel, it dies
-#: when it leaves it.
+#: Seconds after SIGKILL that the server waits for what is stuck in the kernel, and dies later.
 _UNKILLABLE = 10.0
 
 
@@ -76,7 +72,7 @@ class _Server:
         self._end()
 
     def _fork_keeper(self) -> bool:
-        """Take the connection of one new keeper and fork it; False at the end of the control socket."""
+        """Take a new keeper's connection and fork the keeper; False if the launcher is done."""
         try:
             message, fds, _, _ = socket.recv_fds(self._control, 1, 1)
         except ConnectionError:
@@ -111,7 +107,7 @@ class _Server:
             os._exit(status)
 
     def _reap(self) -> None:
-        """Collect whoever has ended; whoever else is a child now has lost its keeper and is killed."""
+        """Collect whoever has ended; any other child has lost its keeper and is killed."""
         with suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 was_idle = ended[0] in self._keepers and os.WIFEXITED(ended[1])
@@ -134,7 +130,10 @@ class _Server:
         return True
 
     def _end(self) -> None:
-        """The launcher is done or dead. Keepers see that by themselves and kill what is theirs; wait for them."""
+        """The launcher is done or dead: wait for the keepers, which see it and kill what is theirs.
+
+        What takes too long is killed here.
+        """
         deadline = time.monotonic() + _KEEPERS_GRACE
         while self._has_children():
             left = deadline - time.monotonic()
@@ -187,7 +186,10 @@ def serve(
 
 
 def main() -> NoReturn:
-    """``python -c … main() <control fd> <launcher pid> [<scratch directory>]``: the clean interpreter's entry."""
+    """Be the clean interpreter's fork server.
+
+    Its arguments in `sys.argv`: control socket's descriptor, launcher's pid, directory to remove.
+    """
     fd, launcher, *scratch = sys.argv[1:]
     state = LaunchState.take()
     serve(

@@ -15,8 +15,7 @@ from hsm.core.local.start_method import choose_start_method
 
 log = logging.getLogger(__name__)
 
-#: A server that is killed is replaced so often in the life of a source; more often, something is
-#: wrong with the machine.
+#: A source replaces so many servers that were killed; if more are, the machine is at fault.
 _MOST_RESTARTS = 3
 
 
@@ -48,22 +47,21 @@ class Servers:
         self._start_method = start_method
         self._mutex = threading.Lock()
         self._running: dict[Work | None, ForkServer] = {}
-        self._functions: dict[
-            int, Work
-        ] = {}  # by id; `Work` keeps the function, so the id stays its own
+        # By id of the function; its `Work` keeps it alive, so the id stays its own.
+        self._functions: dict[int, Work] = {}
         self._restarts = 0
         self._closed = False
 
-    def prepare(
-        self, function: Callable[[Any], Any] | None, command: tuple[str, ...] | None
-    ) -> Work:
-        """Start the server for a function or a command, unless it runs already.
+    def prepare(self, function: Callable[[Any], Any] | None) -> Work:
+        """Start the server for a function (None: for commands), unless it runs already.
 
-        Call it before there are threads: a function's server is forked from this process. Raises
-            CannotPickle.
+        Call it before there are threads: a function's server is forked from this process.
+
+        Raises:
+            CannotPickle: the function is to be spawned, and cannot be.
         """
         if function is None:
-            work = Work(command=command)
+            work = Work()
         elif (known := self._functions.get(id(function))) is not None:
             return known
         else:

@@ -1,7 +1,7 @@
 """start_method=spawn: a job's function is pickled by value and called in a fresh interpreter.
 
-    launcher: Payload(function) --cloudpickle--> <scratch>/payload --> `python -c … main()` per job
-        --> function(argument)
+    launcher: Payload(function) --cloudpickle--> <scratch>/payload
+    each job: `python -c … run(payload, argument, result)` --> function(argument) --> report
 
 Slower than a fork (an interpreter's start, and all imports anew), but safe whatever threads or
 drivers the launcher has. The script's own functions travel as they were at launch; the modules that
@@ -31,7 +31,7 @@ _PROGRAM = (
 
 
 class CannotPickle(HsmError):
-    """The function, or something in the script that it uses, cannot be sent to a fresh interpreter."""
+    """The function, or what it uses of the script, cannot be sent to a fresh interpreter."""
 
 
 class Payload:
@@ -60,14 +60,20 @@ class Payload:
             data = cloudpickle.dumps(content, pickle.HIGHEST_PROTOCOL)
         except Exception as error:
             raise CannotPickle(
-                f"start_method=spawn sends the job's function to a fresh interpreter, but {_culprit(function, error)}. "
+                "start_method=spawn sends the job's function to a fresh interpreter, "
+                f"but {_culprit(function, error)}. "
                 "Use start_method=fork, or create it inside the function."
             ) from error
         path.write_bytes(data)
         path.with_name(path.name + ".path").write_bytes(pickle.dumps(sys.path))
 
     def command(self, argument: Path, result: Path) -> tuple[str, ...]:
-        """What a job has to exec: reads its pickled argument from `argument` and reports to `result`."""
+        """What a job has to exec.
+
+        Args:
+            argument: the file with its pickled argument; the job removes it.
+            result: where its report goes.
+        """
         # -O, -W and the like, as multiprocessing hands them on.
         options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         words = (sys.executable, *options, "-c", _PROGRAM)
@@ -84,7 +90,8 @@ def _culprit(function: Callable[[Any], Any], error: Exception) -> str:
             try:
                 cloudpickle.dumps(value)
             except Exception as reason:
-                return f"the global {name!r} of {script_function.__name__}() cannot be pickled ({reason})"
+                where = f"the global {name!r} of {script_function.__name__}()"
+                return f"{where} cannot be pickled ({reason})"
     return f"it cannot be pickled ({error})"
 
 
@@ -114,13 +121,13 @@ def _find_script_function(function: Any) -> FunctionType | None:
                 function = inner
                 break
         else:
-            call = getattr(type(function), "__call__", None)
+            call = type(function).__call__
             return call if isinstance(call, FunctionType) else None
     return None
 
 
 class _Script(ModuleType):
-    """Stands for the script as `__main__`: its names are the globals that its functions were pickled with."""
+    """Stands for the script as `__main__`: has the globals that came with its pickled functions."""
 
     def __init__(self, names: dict[str, Any], file: str | None) -> None:
         super().__init__("__main__")

@@ -1,5 +1,4 @@
-"""How the processes of Python jobs come to life: forked from the launching process, or spawned
-afresh.
+"""How the processes of Python jobs come to life: forked from the launching one, or spawned afresh.
 
 A fork takes milliseconds and carries everything that is loaded, but only the forking thread: a lock
 that another thread held stays locked for ever in the child. And a GPU driver that the launching
@@ -20,7 +19,14 @@ _GPU_DEVICES = ("/dev/nvidia", "/dev/kfd")
 
 
 def choose_start_method(asked: str) -> tuple[str, str]:
-    """``"fork"`` or ``"spawn"`` for what was `asked` ("auto", "fork", "spawn"), and why, if "auto" means spawn here."""
+    """The start method to use, and why.
+
+    Args:
+        asked: "auto", "fork" or "spawn".
+
+    Returns:
+        "fork" or "spawn", and a reason: empty unless "auto" means "spawn" here.
+    """
     if asked != "auto":
         return asked, ""
     why = _why_not_fork()

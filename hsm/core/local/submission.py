@@ -1,18 +1,30 @@
-"""From what a caller submits to the jobs of a sweep, and to what its journal is told of them."""
+"""From what a caller submits to the jobs of a sweep, and to what its journal is told of them.
+
+    parameter combinations --make_specs--> JobSpec --OpenSweep.handle--> JobHandle
+               program --------^                          `--record--> journal
+
+Before that, a source claims the sweep's directory, and learns whether it goes on with a sweep.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
+from hsm.core.config import LocalConf
 from hsm.core.errors import SettingsError
+from hsm.core.job import Job
 from hsm.core.journal import Journal
 from hsm.core.local.ledger import JobHandle
+from hsm.core.local.servers import Work
+from hsm.core.lock import LockFile
 from hsm.core.paths import SweepPaths
-from hsm.core.resume import Match
+from hsm.core.registry import claim_for_new_sweep, register
+from hsm.core.resume import Match, Resumption, open_sweep
 from hsm.core.scripts import Program
 
 
@@ -39,14 +51,87 @@ class JobSpec:
     earlier: Match | None = None
 
 
+@dataclass
+class OpenSweep:
+    """What a source keeps of a sweep."""
+
+    journal: Journal
+    next_num: int = 0
+
+    @classmethod
+    def at(
+        cls,
+        paths: SweepPaths,
+        sweep_id: str,
+        conf: LocalConf,
+        program: Mapping[str, Any] | None,
+        lock: LockFile | None,
+    ) -> OpenSweep:
+        """Begin the journal of a sweep, or go on with it.
+
+        Args:
+            program: what the jobs run, for the record.
+            lock: the directory's, if the caller holds it.
+
+        Raises:
+            SweepInUse: another launcher works there.
+        """
+        journal = Journal(paths, sweep_id, plain_settings(conf), program=program, lock=lock)
+        register(sweep_id, paths.sweep_dir)
+        return cls(journal)
+
+    def handle(self, spec: JobSpec, work: Work) -> JobHandle:
+        """The job of `spec`, as it is while the source has it.
+
+        Args:
+            work: what it does, if it has no command of its own.
+        """
+        self.next_num = max(self.next_num, spec.num + 1)
+        if spec.command is not None:
+            work = Work(command=spec.command)
+        job = spec.earlier.job if spec.earlier else None
+        runs = spec.earlier is None or spec.earlier.runs
+        if job is None:
+            job_id = f"{self.journal.sweep_id}_{spec.num}"
+            job = Job(spec.num, job_id, spec.label, dict(spec.params))
+        elif runs:
+            job.requeue()
+        if not spec.makes_own_dir and job.job_dir is None:
+            job.job_dir = self.journal.paths.job_dir(spec.num)
+        return JobHandle(job, work, spec.argument, self.journal, os.getcwd(), is_over=not runs)
+
+
+def claim(
+    paths: SweepPaths, program: Program, conf: LocalConf, *, resumes: bool
+) -> tuple[LockFile, Resumption | None]:
+    """Take a directory for a sweep: for one to go on with, if `resumes` and there is one, or anew.
+
+    Returns:
+        The lock on it, and what tells its earlier jobs; None for a new sweep.
+
+    Raises:
+        SettingsError: the directory holds an earlier sweep, or cannot be written.
+        SweepInUse: another launcher works there.
+        SweepChanged, JournalError: the sweep cannot be resumed.
+    """
+    if resumes and paths.journal.exists():
+        rerun, files = conf.rerun.value, program.files()
+        return open_sweep(paths, rerun, files, accept_changes=conf.accept_changes)
+    return claim_for_new_sweep(paths), None
+
+
 def make_specs(
     combinations: Sequence[Mapping[str, Any]],
-    matches: Sequence[Match | None],
-    first: int,
     program: Program,
     paths: SweepPaths,
+    *,
+    first: int = 0,
+    resumption: Resumption | None = None,
 ) -> list[JobSpec]:
-    """One spec per parameter combination; those that `matches` does not number count from `first`."""
+    """One spec per parameter combination, numbered from `first`, or as the resumption has it."""
+    matches: Sequence[Match | None] = [None] * len(combinations)
+    if resumption is not None:
+        matches = resumption.match(combinations)
     specs = []
     for index, (params, match) in enumerate(zip(combinations, matches, strict=True)):
         num = first + index if match is None else match.num
@@ -70,9 +155,12 @@ def record(journal: Journal, specs: Sequence[JobSpec], handles: Sequence[JobHand
     )
 
 
-def plain(value: Any) -> Any:
-    """A setting's value as JSON can hold it."""
-    return value.value if isinstance(value, Enum) else value
+def plain_settings(conf: LocalConf) -> dict[str, Any]:
+    """A source's settings as JSON can hold them."""
+    settings = asdict(conf)
+    return {
+        name: value.value if isinstance(value, Enum) else value for name, value in settings.items()
+    }
 
 
 def label_of(params: Mapping[str, Any]) -> str:
@@ -80,12 +168,13 @@ def label_of(params: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={value}" for key, value in params.items())
 
 
-def check_params(index: int, params: Mapping[str, Any]) -> None:
+def check_params(combinations: Sequence[Mapping[str, Any]]) -> None:
     """Raises SettingsError for parameters that a journal cannot hold."""
-    try:
-        json.dumps(params)
-    except (TypeError, ValueError) as error:
-        origin = f"submit_jobs, combination {index}"
-        raise SettingsError(
-            "param_combinations", params, origin, f"values that JSON can hold ({error})"
-        ) from error
+    for index, params in enumerate(combinations):
+        try:
+            json.dumps(params)
+        except (TypeError, ValueError) as error:
+            origin = f"submit_jobs, combination {index}"
+            raise SettingsError(
+                "param_combinations", params, origin, f"values that JSON can hold ({error})"
+            ) from error

@@ -50,7 +50,10 @@ class Supervisor:
     tell: Callable[..., None]
 
     def run(self, handle: JobHandle) -> None:
-        """Run one job; never raises. When this returns, its ending is in the journal and known to observers."""
+        """Run one attempt of a job; never raises.
+
+        When this returns, observers and the journal know its ending, or that there will be another.
+        """
         recorded = False  # whether the journal will tell of its ending without a line of its own
         try:
             ending = self._run(handle)
@@ -58,9 +61,8 @@ class Supervisor:
             stop = refusal.stop
             how = "not retried" if handle.job.attempts else "never started"
             ending = Ending(stop.state, reason=f"{how}: {stop.reason}")
-            recorded = (
-                stop is self.ledger.stopped
-            )  # The journal's last line says it for all of them.
+            # The journal's last line says it for all of them.
+            recorded = stop is self.ledger.stopped
         except SlotLost as error:
             ending = Ending(JobState.FAILED, reason=str(error))
         except Exception as error:
@@ -128,7 +130,7 @@ class Supervisor:
     def _what_to_do(
         self, handle: JobHandle, result: Path
     ) -> tuple[tuple[str, ...] | None, bytes | None]:
-        """The command to exec, or the pickled argument for the function that the fork server carries."""
+        """The command to exec, or the pickled argument for the fork server's function."""
         work = handle.work
         if work.function is None:
             return work.command, None
@@ -188,7 +190,8 @@ class Supervisor:
     def _retry(self, handle: JobHandle, ending: Ending) -> bool:
         """Give the job another attempt, if it is to have one."""
         job = handle.job
-        delay = self.retries.delay(ending, len(job.attempts))
+        # A resumed sweep gives each job its retries anew.
+        delay = self.retries.delay(ending, len(job.attempts) - handle.attempts_before)
         if delay is None:
             return False
         self.output.remove(job)

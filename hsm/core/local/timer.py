@@ -1,4 +1,7 @@
-"""One thread that calls things later: jobs that wait for their next attempt hold neither a slot nor a thread."""
+"""One thread that calls things later.
+
+So jobs that wait for their next attempt hold neither a slot nor a thread.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,26 @@ from hsm.core.local.start_method import OWN_THREADS
 
 
 class Timer:
-    """Calls functions when they are due, in a thread that lives while something waits. Thread-safe."""
+    """Calls functions when they are due. Thread-safe; its thread lives while something waits."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._order = itertools.count()  # among equals in the heap
         self._due: list[tuple[float, int, Hashable]] = []
-        self._calls: dict[Hashable, Callable[[], None]] = {}
+        #: What waits, each with its place in `_order`: a key that was cancelled and given again
+        #: leaves an entry in the heap that is no longer meant.
+        self._calls: dict[Hashable, tuple[int, Callable[[], None]]] = {}
         self._is_running = False
 
     def later(self, seconds: float, key: Hashable, call: Callable[[], None]) -> None:
-        """Call `call` in `seconds`, unless `key` is cancelled before. It must neither block nor raise."""
+        """Call `call` in `seconds`, unless `key` is cancelled before.
+
+        It must neither block nor raise.
+        """
         with self._changed:
-            heapq.heappush(self._due, (time.monotonic() + seconds, next(self._order), key))
-            self._calls[key] = call
+            order = next(self._order)
+            heapq.heappush(self._due, (time.monotonic() + seconds, order, key))
+            self._calls[key] = (order, call)
             if not self._is_running:
                 self._is_running = True
                 threading.Thread(target=self._run, name=f"{OWN_THREADS}timer", daemon=True).start()
@@ -53,14 +62,16 @@ class Timer:
         """Wait for the next call that is due; None, and the thread ends, if none is left."""
         with self._changed:
             while self._due and self._calls:
-                when, _, key = self._due[0]
+                when, order, key = self._due[0]
                 left = when - time.monotonic()
-                if key in self._calls and left > 0:
+                waiting = self._calls.get(key)
+                is_meant = waiting is not None and waiting[0] == order
+                if is_meant and left > 0:
                     self._changed.wait(left)
                     continue
                 heapq.heappop(self._due)
-                if key in self._calls:
-                    return self._calls.pop(key)
+                if is_meant:
+                    return self._calls.pop(key)[1]
             self._due.clear()
             self._is_running = False
             return None

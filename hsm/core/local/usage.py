@@ -23,9 +23,8 @@ class UsageSampler:
         self._mutex = threading.Lock()
         self._taken = 0.0  # monotonic
         self._recent: dict[str, Usage] = {}
-        self._cpu: dict[
-            int, tuple[float, float]
-        ] = {}  # root pid -> (monotonic time, CPU seconds so far)
+        # By the root's pid: when it was looked at (monotonic), and its CPU seconds by then.
+        self._cpu: dict[int, tuple[float, float]] = {}
 
     def recent(self, roots: Mapping[str, int]) -> dict[str, Usage]:
         """A sample that is at most a second old; a tree that is newer than that may be missing.
@@ -112,8 +111,7 @@ def _measure(
             with process.oneshot():
                 times = process.cpu_times()
                 cpu += times.user + times.system
-                # What waited-for children used counts on, or a tree's CPU time would fall when one
-                # ends.
+                # With children that were waited for, or a tree's CPU time would fall as they end.
                 cpu += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
                 memory += process.memory_info().rss
         except psutil.Error:

@@ -1,5 +1,6 @@
-"""Messages between a launcher's slots and the keepers of their jobs: length-prefixed pickles over a
-socketpair.
+"""Messages between a launcher's slots and the keepers of their jobs.
+
+They are pickles, each after its length, over a socketpair:
 
     launcher: Start ---> keeper          keeper: Started, then Ended ---> launcher
               End   --->
@@ -33,7 +34,7 @@ class Start:
         env: variables to set on top of the environment that the fork server was started with.
         stdout, stderr: log files; appended to.
         header: a line to write into both first; None for the first attempt.
-        cwd: working directory; None for the fork server's.
+        cwd: working directory.
         command: what to exec; None for the function that the fork server carries.
         argument: pickled argument of that function.
         result: where its report goes.
@@ -43,7 +44,7 @@ class Start:
     env: dict[str, str]
     stdout: str
     stderr: str
-    cwd: str | None
+    cwd: str
     command: tuple[str, ...] | None
     argument: bytes | None
     result: str
@@ -83,7 +84,7 @@ class Ended:
 
 
 class Channel:
-    """One end of a socketpair. `send` may be called from any thread, `receive` from one at a time."""
+    """One end of a socketpair. Any thread may call `send`; one at a time, `receive`."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -104,7 +105,7 @@ class Channel:
         return pickle.loads(self._read(length))
 
     def wait(self, deadline: float | None) -> bool:
-        """Wait until a message (or the end) is there, or `time.monotonic()` is past `deadline`: False."""
+        """Wait for a message or the connection's end; False if `deadline` (monotonic) is first."""
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         while True:
@@ -116,7 +117,7 @@ class Channel:
                 return False
 
     def shut(self) -> None:
-        """End the connection for every process that holds this end; whoever waits on it wakes up."""
+        """End the connection for every process that has this end; whoever waits on it wakes up."""
         with suppress(OSError):  # The other end was first.
             self._sock.shutdown(socket.SHUT_RDWR)
 
@@ -148,7 +149,7 @@ _private: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
 
 def private_pair() -> tuple[socket.socket, socket.socket]:
-    """A socketpair for this process and one that it starts; children forked later do not inherit the first of them."""
+    """A socketpair: this process's end, which no later fork inherits, and that of one it starts."""
     ours, theirs = socket.socketpair()
     _private.add(ours)
     return ours, theirs

@@ -1,0 +1,32 @@
+"""What the shell offers while a command line is typed."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import typer
+
+#: More would not fit on a screen.
+_MOST = 50
+
+
+def sweep_ids(incomplete: str) -> list[str]:
+    """The ids of known sweeps that begin so, newest first."""
+    from hsm.core.registry import LAST, known_sweeps
+
+    ids = dict.fromkeys(sweep.sweep_id for sweep in known_sweeps())
+    return [name for name in (*islice(ids, _MOST), LAST) if name.startswith(incomplete)]
+
+
+def job_numbers(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """The numbers of the sweep's jobs that begin so, with their labels."""
+    from hsm.core.errors import HsmError
+    from hsm.core.journal import read_sweep
+    from hsm.core.registry import find_sweep
+
+    try:
+        sweep = read_sweep(find_sweep(ctx.params.get("sweep") or "").sweep_dir)
+    except HsmError:
+        return []
+    jobs = [(str(num), job.label) for num, job in sorted(sweep.jobs.items())]
+    return [entry for entry in jobs if entry[0].startswith(incomplete)][:_MOST]

@@ -1,0 +1,107 @@
+"""`hsm sweep --detach`: a launcher that needs neither the terminal nor the process that started it.
+
+    hsm sweep --fork--> (leads a session) --fork--> launcher: stdout, stderr -> launcher.log
+        ^                                               |
+        `---- "started", or why not, through a pipe ----'
+
+The second fork makes it the leader of nothing, so it can never get a terminal again. Both come
+before anything has made a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import NoReturn
+
+from hsm.cli._output import from_here, print_json
+from hsm.cli._plan import Plan
+from hsm.core.config import LocalConf
+from hsm.core.errors import HsmError
+
+_STARTED = b"+"
+
+
+def run_detached(plan: Plan, conf: LocalConf, as_json: bool) -> None:
+    """Start a sweep that goes on by itself; returns when its journal is there.
+
+    Raises:
+        HsmError: it could not be started; says why.
+    """
+    for _ in plan.jobs():  # What is wrong with one of them is to be seen here.
+        pass
+    sys.stdout.flush()
+    sys.stderr.flush()
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(ours)
+        _become_launcher(plan, conf, theirs)
+    os.close(theirs)
+    os.waitpid(pid, 0)
+    with open(ours, "rb") as answer:
+        told = answer.read()
+    if told != _STARTED:
+        raise HsmError(told.decode() or f"the launcher died; see {plan.paths.launcher_log}")
+    _tell(plan, as_json)
+
+
+def _tell(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        print_json({"sweep_id": plan.sweep_id, "sweep_dir": plan.paths.sweep_dir})
+        return
+    print(f"{plan.sweep_id} has started, in {from_here(plan.paths.sweep_dir)}")
+    print(f"  hsm monitor {plan.sweep_id}    watches it")
+    print(f"  hsm cancel {plan.sweep_id}     ends it")
+
+
+def _become_launcher(plan: Plan, conf: LocalConf, answer: int) -> NoReturn:
+    code = 1
+    try:
+        os.setsid()
+        if os.fork() > 0:
+            os._exit(0)
+        code = _launch(plan, conf, answer)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+
+
+def _launch(plan: Plan, conf: LocalConf, answer: int) -> int:
+    from hsm.cli.sweep import run
+
+    has_started = False
+
+    def started() -> None:
+        nonlocal has_started
+        has_started = True
+        os.write(answer, _STARTED)
+        os.close(answer)
+
+    try:
+        _redirect(plan)
+        return run(plan, conf, started=started)
+    except HsmError as error:
+        if has_started:
+            raise
+        os.write(answer, str(error).encode(errors="replace"))
+        return 2
+
+
+def _redirect(plan: Plan) -> None:
+    """Read from nowhere, write to the launcher's log. Raises HsmError."""
+    log = plan.paths.launcher_log
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        written = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise HsmError(f"cannot write {log}: {error.strerror}") from error
+    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    for fd, target in ((nothing, 0), (written, 1), (written, 2)):
+        os.dup2(fd, target)
+    for fd in (nothing, written):
+        os.close(fd)

@@ -1,0 +1,55 @@
+"""Which sweep, and which job of it, a command line means."""
+
+from __future__ import annotations
+
+from hsm.core.config import load_hsm_config
+from hsm.core.errors import SettingsError
+from hsm.core.job import Job
+from hsm.core.journal import Sweep
+from hsm.core.paths import SweepPaths
+from hsm.core.registry import LAST, find_sweep
+
+#: Where sweeps go if neither a command line nor hsm.yaml says so.
+OUTPUT_DIR = "outputs"
+_MOST_NAMED = 10
+
+
+def named_sweep(
+    name: str, sweep_id: str = "", hsm_config: str = "", origin: str = "sweep"
+) -> SweepPaths:
+    """Where the sweep lies that is meant.
+
+    Args:
+        name: the argument; empty if there was none.
+        sweep_id: the option that can take its place.
+        hsm_config: the hsm.yaml whose output_dir sweeps lie in; empty to search for one.
+        origin: where `name` was given, for messages.
+
+    Raises:
+        SettingsError: there is no such sweep, or the two differ.
+    """
+    if name and sweep_id and name != sweep_id:
+        hint = f"the argument names {name}"
+        raise SettingsError("sweep", sweep_id, "--sweep-id", "named once", hint)
+    origin = "--sweep-id" if sweep_id else origin
+    file = load_hsm_config(hsm_config or None, path_origin="--hsm-config")
+    root = file.output_dir or OUTPUT_DIR
+    return find_sweep(name or sweep_id or LAST, origin=origin, roots=[root])
+
+
+def named_job(sweep: Sweep, num: int) -> Job:
+    """The job of that number. Raises SettingsError if the sweep has none."""
+    if num in sweep.jobs:
+        return sweep.jobs[num]
+    raise SettingsError("job", num, f"sweep {sweep.sweep_id}", _numbers(sweep))
+
+
+def _numbers(sweep: Sweep) -> str:
+    """Which numbers there are, for a message."""
+    numbers = sorted(sweep.jobs)
+    if not numbers:
+        return "a job's number (it has no jobs yet)"
+    if numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 1:
+        return f"a number from {numbers[0]} to {numbers[-1]}"
+    more = ", …" if len(numbers) > _MOST_NAMED else ""
+    return f"one of {', '.join(map(str, numbers[:_MOST_NAMED]))}{more}"

@@ -1,0 +1,152 @@
+"""Arguments and options that several commands share, and one option for each setting."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar, cast
+
+import typer
+
+from hsm.cli._complete import sweep_ids
+from hsm.core.config import SETTINGS, Setting
+from hsm.core.errors import SettingsError
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+HSM_CONFIG = "--hsm-config"
+_MODES = ("local",)
+
+#: Settings that are no plain option of `hsm sweep`: `--resume` names a sweep.
+_NOT_PLAIN = ("resume",)
+
+#: By the name of a setting's kind; a switch takes no value.
+_METAVARS = {
+    "Count": "N",
+    "Seconds": "TIME",
+    "Factor": "FACTOR",
+    "Size": "SIZE",
+    "Words": "COMMAND",
+    "Switch": None,
+    "Subset": "NAMES",
+}
+
+Sweep = Annotated[
+    str,
+    typer.Argument(
+        metavar="SWEEP",
+        help="The sweep: its id, the beginning of one, its directory, or last.",
+        autocompletion=sweep_ids,
+    ),
+]
+JobNumber = Annotated[
+    int, typer.Argument(metavar="JOB", help="The number of a job, counted from 0.", min=0)
+]
+OptionalSweep = Annotated[
+    str,
+    typer.Argument(
+        metavar="SWEEP",
+        help="The sweep: its id, the beginning of one, its directory; the last one if none is "
+        "named.",
+        autocompletion=sweep_ids,
+        show_default=False,
+    ),
+]
+SweepId = Annotated[
+    str,
+    typer.Option(
+        "--sweep-id",
+        metavar="ID",
+        help="The same, as an option.",
+        autocompletion=sweep_ids,
+        show_default=False,
+    ),
+]
+Mode = Annotated[
+    str,
+    typer.Option("--mode", metavar="MODE", help="Where jobs run; there is local, this machine."),
+]
+HsmConfigFile = Annotated[
+    str,
+    typer.Option(
+        HSM_CONFIG,
+        metavar="FILE",
+        help="The hsm.yaml to read: by default $HSM_CONFIG, ./hsm.yaml, ./conf/hsm.yaml, or the "
+        "user's own.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def new_app() -> typer.Typer:
+    """The typer application of one command."""
+    return typer.Typer(
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def check_mode(mode: str) -> None:
+    """Raises SettingsError for a mode that is not there."""
+    if mode not in _MODES:
+        raise SettingsError("mode", mode, "--mode", " or ".join(_MODES))
+
+
+def with_settings(function: _Function) -> _Function:
+    """Give a command an option for each setting of LocalConf.
+
+    The command takes them as ``**settings``, to be read by `given_settings`.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    options = [_option(each) for each in SETTINGS.values() if each.name not in _NOT_PLAIN]
+    function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+    return function
+
+
+def given_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that were given on the command line, checked. Raises SettingsError."""
+    given = {}
+    for name, value in settings.items():
+        setting = SETTINGS[name]
+        if isinstance(value, bool):
+            given[name] = value
+        elif value is not None:
+            given[name] = setting.parse(value, setting.flag)
+    return given
+
+
+def option_name(setting_name: str) -> str:
+    """What a setting, or the hsm.yaml itself, is called on the command line: for errors."""
+    setting = SETTINGS.get(setting_name)
+    return HSM_CONFIG if setting is None else setting.flag
+
+
+def _option(setting: Setting) -> inspect.Parameter:
+    flag, value_type = setting.flag, cast("type[Any]", str)
+    if isinstance(setting.default, bool):
+        flag, value_type = f"{flag}/--no-{flag.removeprefix('--')}", bool
+    option = typer.Option(flag, help=_help(setting), metavar=_metavar(setting), show_default=False)
+    return inspect.Parameter(
+        setting.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[value_type | None, option],
+    )
+
+
+def _metavar(setting: Setting) -> str | None:
+    """What stands for the value in the help."""
+    names = getattr(setting.kind, "names", None)
+    if names and type(setting.kind).__name__ == "Choice":
+        return "|".join(names)
+    return _METAVARS.get(type(setting.kind).__name__, "VALUE")
+
+
+def _help(setting: Setting) -> str:
+    from hsm.cli._output import setting_text
+
+    return f"{setting.help.rstrip('.')} [{setting_text(setting.default)}]."

@@ -1,0 +1,275 @@
+"""From a command line to a sweep that could start: what runs, over which points, and where.
+
+    overrides, --config ---> SweepDefinition --.
+    --script, -- command --> Program ----------+--> Plan --jobs()--> one PlannedJob at a time
+    --sweep-id, --sweep-dir -------------------'
+
+Making a plan starts nothing and writes nothing; whatever is wrong with a command line comes to
+light here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from hsm.cli._find import OUTPUT_DIR
+from hsm.cli._resume import recorded_points, recorded_program
+from hsm.core.config import HsmConfig, Resolved
+from hsm.core.errors import HsmError, SettingsError
+from hsm.core.journal import Sweep, read_sweep
+from hsm.core.parameters import SweepDefinition, check_command, parse_overrides, read_sweep_file
+from hsm.core.paths import SweepPaths
+from hsm.core.registry import LAST, known_sweeps
+from hsm.core.resume import Resumption
+from hsm.core.scripts import Program, find_program
+from hsm.core.sweep_id import new_sweep_id
+
+#: Where a sweep is looked for if the command line names none.
+SWEEP_FILES = ("conf/sweep.yaml", "sweeps/sweep.yaml")
+_COMMAND = "command after --"
+_ID_ALLOWED = "a name for a directory: without a slash, not starting with . ~ or -, and not 'last'"
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job as it would run."""
+
+    num: int
+    params: dict[str, Any]
+    directory: Path
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep that could start.
+
+    Attributes:
+        program: what its jobs run.
+        source: gives each job's parameters, as often as it is asked.
+        most: how many of them are taken at most; None for all.
+        sweep_id: its id.
+        paths: where it is to lie.
+        previous: the sweep so far, if it is one that goes on.
+        rerun: which of the jobs that have ended run again then.
+    """
+
+    program: Program
+    source: Iterable[dict[str, Any]]
+    most: int | None
+    sweep_id: str
+    paths: SweepPaths
+    previous: Sweep | None = None
+    rerun: str = "unfinished"
+
+    def points(self) -> Iterator[dict[str, Any]]:
+        """Each job's parameters, also of those that do not run again."""
+        return islice(self.source, self.most)
+
+    def jobs(self) -> Iterator[PlannedJob]:
+        """The jobs that run, made one at a time. Raises SettingsError for one that cannot."""
+        resumption = None if self.previous is None else Resumption(self.previous, self.rerun)
+        for index, params in enumerate(self.points()):
+            num = index
+            if resumption is not None:
+                [match] = resumption.match([params])
+                if not match.runs:
+                    continue
+                num = match.num
+            directory = self.paths.job_dir(num)
+            command = self.program.command_for(params, directory)
+            assert command is not None, "the command line names no functions"
+            yield PlannedJob(num, params, directory, command)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line says of a sweep; what it does not say is empty or None.
+
+    Attributes:
+        overrides: the sweep in Hydra's syntax.
+        config: the sweep file.
+        script: what its jobs run,
+        command: or the words after ``--``.
+        sweep_id, sweep_dir: its id and directory.
+        max_runs: how many jobs it may have.
+    """
+
+    overrides: Sequence[str]
+    config: str
+    script: str
+    command: Sequence[str] | None
+    sweep_id: str
+    sweep_dir: str
+    max_runs: int | None
+
+    def count(self, hsm_config: HsmConfig) -> int:
+        """How many jobs a new sweep would have; for that nothing has to say what they run."""
+        program = Program()
+        if self.script or self.command or hsm_config.script or hsm_config.command:
+            program = self._program(hsm_config)
+        count = find_definition(self.overrides, self.config, program).count()
+        return count if self.max_runs is None else min(count, self.max_runs)
+
+    def plan(self, resolved: Resolved, earlier: Sweep | None) -> Plan:
+        """The sweep that could start.
+
+        Args:
+            resolved: the settings.
+            earlier: the sweep that is to go on, if one was named.
+
+        Raises:
+            HsmError: something is wrong with what was asked.
+        """
+        rerun = resolved.conf.rerun.value
+        if earlier is not None:
+            return self._resumed(resolved.hsm_config, earlier, rerun)
+        program = self._program(resolved.hsm_config)
+        definition = find_definition(self.overrides, self.config, program)
+        sweep_id, paths = find_place(
+            self.sweep_id,
+            self.sweep_dir,
+            program,
+            resolved.hsm_config,
+            resumes=resolved.conf.resume,
+        )
+        previous = read_sweep(paths.sweep_dir) if paths.journal.exists() else None
+        return Plan(program, definition, self.max_runs, sweep_id, paths, previous, rerun)
+
+    def _resumed(self, hsm_config: HsmConfig, earlier: Sweep, rerun: str) -> Plan:
+        if self.sweep_id or self.sweep_dir:
+            option, value = "--sweep-id", self.sweep_id
+            if not value:
+                option, value = "--sweep-dir", self.sweep_dir
+            raise SettingsError(option, value, "command line", "left out beside --resume")
+        if self.script or self.command is not None:
+            program = self._program(hsm_config)
+        else:
+            program = recorded_program(earlier)
+        points: Iterable[dict[str, Any]] = recorded_points(earlier)
+        if self.overrides or self.config:
+            points = find_definition(self.overrides, self.config, program)
+        return Plan(program, points, self.max_runs, earlier.sweep_id, earlier.paths, earlier, rerun)
+
+    def _program(self, hsm_config: HsmConfig) -> Program:
+        return find_what_runs(self.script, self.command, hsm_config)
+
+
+def find_definition(overrides: Sequence[str], config: str, program: Program) -> SweepDefinition:
+    """The sweep that a command line means.
+
+    Overrides alone are the whole sweep. A file is read if it is named, and then the overrides have
+    the last word on what they set; or, if there are no overrides, where one usually lies.
+
+    Raises:
+        SettingsError: an override or the file is wrong.
+        HsmError: there is neither.
+    """
+    if not config and not overrides:
+        config = next((name for name in SWEEP_FILES if os.path.isfile(name)), "")
+    if not config and not overrides:
+        raise HsmError(
+            "there is nothing to sweep over: give overrides, such as lr=0.1,0.01, or a sweep file "
+            f"with --config (there is no {' and no '.join(SWEEP_FILES)}; hsm init writes one)"
+        )
+    definition = _parse(overrides, program) if overrides else None
+    if config:
+        from_file = read_sweep_file(config)
+        definition = from_file if definition is None else from_file.overridden_by(definition)
+    assert definition is not None
+    if program.uses_hydra:
+        from hsm.cli._hydra_app import check_keys
+
+        assert program.script is not None
+        check_keys(program.script[-1], definition, config or "command line")
+    if program.command is not None:
+        check_command(program.command, definition.shared_keys())
+    return definition
+
+
+def _parse(overrides: Sequence[str], program: Program) -> SweepDefinition:
+    for text in overrides:
+        if "=" not in text and os.path.isfile(text):
+            hint = f"did you mean --script {text}, or --config {text}?"
+            raise SettingsError("an override", text, "command line", "key=value", hint)
+    loader = None
+    if program.uses_hydra and any("glob(" in text for text in overrides):
+        from hsm.cli._hydra_app import config_loader
+
+        assert program.script is not None
+        loader = config_loader(program.script[-1])
+    return parse_overrides(overrides, config_loader=loader)
+
+
+def find_what_runs(script: str, command: Sequence[str] | None, hsm_config: HsmConfig) -> Program:
+    """What the jobs run: the script, the command after ``--``, or what hsm.yaml names.
+
+    Args:
+        script, command: from the command line; empty and None if they were not given.
+        hsm_config: names something, or not.
+
+    Raises:
+        SettingsError: both are given, or what is given is not there.
+        HsmError: nothing says what the jobs run.
+    """
+    if script and command is not None:
+        allowed = "left out beside a command"
+        raise SettingsError("--script", script, "command line", allowed)
+    if command is not None and not command:
+        raise SettingsError("the command", "--", "command line", "given after the --")
+    if not (script or command or hsm_config.script or hsm_config.command):
+        raise HsmError(
+            "nothing says what the jobs run: give --script train.py, or a command after --, or "
+            "put `script: train.py` into hsm.yaml"
+        )
+    caller = "--script" if script else _COMMAND
+    return find_program(None, command, script or None, caller=caller, hsm_config=hsm_config)
+
+
+def find_place(
+    sweep_id: str, sweep_dir: str, program: Program, hsm_config: HsmConfig, *, resumes: bool
+) -> tuple[str, SweepPaths]:
+    """The sweep's id, a new one if none is given, and its directory.
+
+    Args:
+        sweep_id, sweep_dir: from the command line; empty if they were not given.
+        program: what its jobs run: a new id is named after it.
+        hsm_config: says where sweeps lie.
+        resumes: whether it may be a sweep that is there already.
+
+    Raises:
+        SettingsError: the id is no name for a directory, or there is such a sweep already.
+    """
+    if sweep_id:
+        _check_id(sweep_id)
+    root = Path(hsm_config.output_dir or OUTPUT_DIR).expanduser()
+    sweep_id = sweep_id or new_sweep_id(program.name)
+    paths = SweepPaths(Path(sweep_dir).expanduser() if sweep_dir else root / sweep_id)
+    if not resumes:
+        origin, name = ("--sweep-dir", sweep_dir) if sweep_dir else ("--sweep-id", sweep_id)
+        _check_new(sweep_id, name, origin, paths)
+    return sweep_id, paths
+
+
+def _check_id(sweep_id: str) -> None:
+    is_name = sweep_id.isprintable() and len(os.fsencode(sweep_id)) <= 200
+    if not is_name or "/" in sweep_id or sweep_id.startswith((".", "~", "-")) or sweep_id == LAST:
+        raise SettingsError("sweep id", sweep_id, "--sweep-id", _ID_ALLOWED)
+
+
+def _check_new(sweep_id: str, name: str, origin: str, paths: SweepPaths) -> None:
+    here = Path.cwd()
+    places = [paths.sweep_dir] if paths.journal.exists() else []
+    places += [
+        known.paths.sweep_dir
+        for known in known_sweeps()
+        if known.sweep_id == sweep_id and here in known.paths.sweep_dir.parents
+    ]
+    if places:
+        hint = f"there is one in {places[0]}; hsm sweep --resume {sweep_id} goes on with it"
+        raise SettingsError("sweep", name, origin, "a new one", hint)

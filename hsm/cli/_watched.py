@@ -1,0 +1,153 @@
+"""A sweep seen from another process: its journal's replay, and what its running jobs do.
+
+journal --Replay--> Watched --records--> Display
+log files, /proc -----'  `--running()----'
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hsm.core.compute_source import RunningJob, SweepObserver
+from hsm.core.job import Job, JobState
+from hsm.core.journal import Sweep
+from hsm.core.local.output import OutputFollower
+from hsm.core.local.usage import UsageSampler
+from hsm.core.paths import SweepPaths
+from hsm.core.replay import Replay
+
+#: Seconds for which a closed sweep whose launcher lives may still go on: Hydra launches a sweep
+#: batch by batch, and closes it after each.
+_NEXT_BATCH = 3.0
+
+
+class Watched:
+    """Follows one sweep. Only `running` may be called from another thread.
+
+    Args:
+        paths: where the sweep lies.
+        show_output: whether observers are told what its jobs print from now on.
+
+    Raises:
+        JournalError: there is no sweep, or its journal cannot be read.
+    """
+
+    def __init__(self, paths: SweepPaths, *, show_output: bool = False) -> None:
+        self._replay = Replay(paths)
+        self._mutex = threading.Lock()  # guards the sweep's jobs
+        self._sampler = UsageSampler()
+        self._show_output = show_output
+        self._output = OutputFollower(self._tell_output, every_line=show_output)
+        self._followed: dict[int, Job] = {}
+        self._observer = SweepObserver()
+        self._is_here = self._replay.sweep.header.get("host") == socket.gethostname()
+        self._closed_since: float | None = None
+        self.advance()
+
+    @property
+    def sweep(self) -> Sweep:
+        """The sweep as of the last `advance`."""
+        return self._replay.sweep
+
+    def show_on(self, observer: SweepObserver) -> None:
+        """Tell `observer` how things stand, and from now on what happens."""
+        self._observer = observer
+        observer.jobs_submitted(list(self.sweep.jobs.values()))
+
+    def advance(self) -> None:
+        """Take in what has happened since the last call."""
+        with self._mutex:
+            records = self._replay.advance()
+            self._follow_output()
+        for record in records:
+            self._tell(record)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen, as far as can be told."""
+        sweep = self.sweep
+        if sweep.alive and sweep.closed is None:
+            self._closed_since = None
+            return False
+        if sweep.closed != "finished" or not self._launcher_lives():
+            return True
+        now = time.monotonic()
+        self._closed_since = self._closed_since or now
+        return now - self._closed_since > _NEXT_BATCH
+
+    def status(self) -> str:
+        """How the sweep is: "running", or why it is over."""
+        if self.sweep.closed is not None:
+            return self.sweep.closed
+        return "running" if self.sweep.alive else "launcher died"
+
+    def running(self) -> list[RunningJob]:
+        """The jobs that run now, by number."""
+        with self._mutex:
+            jobs = [job for job in self.sweep.jobs.values() if job.state is JobState.RUNNING]
+            pids = {job.job_id: job.attempts[-1].pid or 0 for job in jobs}
+        usage = self._sampler.recent(pids) if self._is_here else {}
+        now = time.time()
+        found = []
+        for job in sorted(jobs, key=lambda job: job.num):
+            elapsed = max(0.0, now - (job.attempts[-1].started or now))
+            cpu, memory = usage.get(job.job_id, (None, None))
+            last_line = self._output.last_line(job)
+            found.append(RunningJob(job.num, job.label, elapsed, cpu, memory, last_line))
+        return found
+
+    def close(self) -> None:
+        """Free everything."""
+        self._output.stop()
+        self._replay.close()
+
+    def _launcher_lives(self) -> bool:
+        return self._is_here and os.path.exists(f"/proc/{self.sweep.header.get('pid')}")
+
+    def _tell(self, record: Mapping[str, Any]) -> None:
+        event = record["event"]
+        if event in ("submit", "resume"):
+            self._observer.jobs_submitted(list(self.sweep.jobs.values()))
+        elif event in ("start", "end"):
+            # One that ended and started again meanwhile is told of as it is now.
+            job = self.sweep.jobs[record["job"]]
+            (self._observer.job_started if event == "start" else self._observer.job_ended)(job)
+
+    def _follow_output(self) -> None:
+        running = {n: job for n, job in self.sweep.jobs.items() if job.state is JobState.RUNNING}
+        for num in self._followed.keys() - running.keys():
+            self._output.remove(self._followed.pop(num))
+        for num in running.keys() - self._followed.keys():
+            self._followed[num] = job = running[num]
+            self._output.add(job, self.sweep.paths, **self._where_to_begin(num))
+
+    def _where_to_begin(self, num: int) -> dict[str, int]:
+        """Where in its log files a job's output begins that is to be shown: now."""
+        if not self._show_output:
+            return {}
+        paths = self.sweep.paths
+        return {"stdout_start": _size(paths.stdout(num)), "stderr_start": _size(paths.stderr(num))}
+
+    def _tell_output(self, job: Job, stream: str, line: str) -> None:
+        self._observer.job_output(job, stream, line)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def states(jobs: Sequence[Job]) -> dict[str, int]:
+    """How many jobs are in each state, those that no job is in left out."""
+    counts = {str(state): 0 for state in JobState}
+    for job in jobs:
+        counts[str(job.state)] += 1
+    return {state: count for state, count in counts.items() if count}

@@ -1,0 +1,116 @@
+"""`hsm cancel`: end a running sweep, or some of its jobs, from any terminal."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from hsm.cli._complete import job_numbers
+from hsm.cli._find import named_job, named_sweep
+from hsm.cli._options import HsmConfigFile, Sweep, new_app
+from hsm.cli._watched import states
+from hsm.core import control
+from hsm.core.errors import HsmError
+from hsm.core.job import Job
+from hsm.core.replay import Replay
+
+app = new_app()
+
+_INTERVAL = 0.1
+#: Seconds that a launcher gets to take a request; it looks twice a second.
+_REACTION = 5.0
+#: Seconds beyond the jobs' own kill_grace in which everything should have ended.
+_PATIENCE = 30.0
+
+Jobs = Annotated[
+    list[int] | None,
+    typer.Argument(
+        metavar="JOB",
+        help="Numbers of jobs; without any, the whole sweep ends.",
+        autocompletion=job_numbers,
+        show_default=False,
+    ),
+]
+
+
+@app.command("cancel")
+def cancel(sweep: Sweep, jobs: Jobs = None, hsm_config: HsmConfigFile = "") -> int:
+    """End a running sweep, or some of its jobs.
+
+    Jobs get a SIGTERM, and SIGKILL when kill_grace is over. Returns when they have ended. What has
+    ended before stays as it is.
+    """
+    paths = named_sweep(sweep, hsm_config=hsm_config)
+    replay = Replay(paths)
+    replay.advance()
+    chosen = [named_job(replay.sweep, num) for num in dict.fromkeys(jobs or ())]
+    if replay.is_over:
+        reason = replay.sweep.closed or "launcher died"
+        print(f"{replay.sweep.sweep_id} does not run: {reason}")
+        return 0
+    if chosen:
+        _cancel_jobs(replay, chosen)
+    else:
+        _cancel_sweep(replay)
+    return 0
+
+
+def _cancel_jobs(replay: Replay, jobs: Sequence[Job]) -> None:
+    paths = replay.sweep.paths
+    asked = [job for job in jobs if not job.state.is_final]
+    for job in asked:
+        control.ask(paths, job.num)
+    _wait(replay, lambda: not any(control.is_asked(paths, job.num) for job in asked), _REACTION)
+    untaken = [job.num for job in asked if control.withdraw(paths, job.num)]
+    if untaken:
+        raise HsmError(
+            f"the launcher of {replay.sweep.sweep_id} does not react: jobs "
+            f"{', '.join(map(str, untaken))} are not cancelled; without a job's number, "
+            "`hsm cancel` sends it a signal"
+        )
+    _wait(replay, lambda: all(job.state.is_final for job in asked), _patience(replay))
+    for job in jobs:
+        had = "" if job in asked else "had ended before: "
+        print(f"job {job.num}: {had}{job.state}")
+
+
+def _cancel_sweep(replay: Replay) -> None:
+    paths = replay.sweep.paths
+    control.ask(paths, None)
+    taken = _wait(replay, lambda: not control.is_asked(paths, None), _REACTION)
+    if not taken and control.withdraw(paths, None):
+        # Stopped, or one that has no jobs right now. It may be on another machine, too.
+        if not control.signal_launcher(paths, signal.SIGTERM):
+            raise HsmError(
+                f"the launcher of {replay.sweep.sweep_id}, on {replay.sweep.header.get('host')}, "
+                "does not react, and cannot be sent a signal from here"
+            )
+        control.signal_launcher(paths, signal.SIGCONT)
+    if not _wait(replay, lambda: replay.is_over, _patience(replay)):
+        raise HsmError(f"{replay.sweep.sweep_id} was told to end, but it still runs")
+    counts = states(list(replay.sweep.jobs.values()))
+    told = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
+    print(f"{replay.sweep.sweep_id} has ended: {told}")
+
+
+def _wait(replay: Replay, condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait until the condition holds or the sweep is over; False if neither came in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if replay.is_over:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_INTERVAL)
+        replay.advance()
+    return True
+
+
+def _patience(replay: Replay) -> float:
+    """Seconds in which jobs that were told to end have ended."""
+    grace = replay.sweep.header.get("settings", {}).get("kill_grace")
+    return _PATIENCE + (grace if isinstance(grace, (int, float)) else 0.0)

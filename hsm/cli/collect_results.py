@@ -1,0 +1,149 @@
+"""`hsm collect-results`: what the jobs of a sweep gave, in one table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from hsm.cli._find import named_sweep
+from hsm.cli._options import HsmConfigFile, OptionalSweep, SweepId, new_app
+from hsm.cli._output import end_with_the_reader, print_table
+from hsm.core.errors import HsmError, SettingsError
+from hsm.core.job import JobState
+from hsm.core.results import Results, collect_results
+
+app = new_app()
+
+_FORMATS = ("table", "csv", "json", "md", "parquet")
+_NOT_COMPLETED = "failed"
+
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="|".join(_FORMATS),
+        help="By default a table, or what the end of --output says.",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    str,
+    typer.Option("--output", "-o", metavar="FILE", help="Write it to a file.", show_default=False),
+]
+SortBy = Annotated[
+    str,
+    typer.Option(
+        "--sort-by",
+        metavar="COLUMN",
+        help="Smallest first; with a - in front, largest first.",
+        show_default=False,
+    ),
+]
+Only = Annotated[
+    str,
+    typer.Option(
+        "--only",
+        metavar="STATE",
+        help="Jobs in this state alone: completed; failed (all that ended without completing); or "
+        "timeout, cancelled, running, …",
+        show_default=False,
+    ),
+]
+Columns = Annotated[
+    str,
+    typer.Option(
+        "--columns", metavar="A,B,C", help="These columns alone, in order.", show_default=False
+    ),
+]
+
+
+@app.command("collect-results")
+def collect(
+    sweep: OptionalSweep = "",
+    sweep_id: SweepId = "",
+    format_: Format = "",
+    output: Output = "",
+    sort_by: SortBy = "",
+    only: Only = "",
+    columns: Columns = "",
+    hsm_config: HsmConfigFile = "",
+) -> None:
+    """Gather what the jobs of a sweep gave into one table, a row for each job.
+
+    A row has the job's parameters, its return value, what it wrote into results.json and
+    metrics.json in its directory, and its state, duration and peak memory. The sweep may still run.
+    """
+    end_with_the_reader()
+    kind = _format(format_, output)
+    results = _chosen(
+        collect_results(named_sweep(sweep, sweep_id, hsm_config).sweep_dir), only, sort_by, columns
+    )
+    for problem in results.problems:
+        print(f"hsm: {problem}", file=sys.stderr)
+    if not output:
+        _print(results, kind)
+        return
+    try:
+        _writers(results)[kind](output)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SettingsError("output", output, "--output", "a file", reason) from error
+
+
+def _format(given: str, output: str) -> str:
+    if given and given not in _FORMATS:
+        raise SettingsError("format", given, "--format", f"one of {', '.join(_FORMATS)}")
+    if given == "table" and output:
+        raise SettingsError("format", given, "--format", "csv, json, md or parquet with --output")
+    if given == "parquet" and not output:
+        raise HsmError("--format parquet needs --output FILE")
+    ending = output.rpartition(".")[2] if "." in output else ""
+    if output and not given and ending not in _FORMATS:
+        hint = "or say --format"
+        raise SettingsError("output", output, "--output", "a .csv, .json, .md or .parquet", hint)
+    return given or ending or "table"
+
+
+def _chosen(results: Results, only: str, sort_by: str, columns: str) -> Results:
+    if only == _NOT_COMPLETED:
+        failures = (JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY, JobState.CANCELLED)
+        results = results.only(*map(str, failures))
+    elif only:
+        results = results.only(only)
+    if sort_by:
+        descending = sort_by.startswith("-") and sort_by not in results.columns
+        results = results.sorted_by(sort_by[descending:], descending=descending)
+    if columns:
+        results = results.select([name.strip() for name in columns.split(",")])
+    return results
+
+
+def _writers(results: Results) -> dict[str, Callable[[Any], Any]]:
+    return {
+        "csv": results.to_csv,
+        "json": results.to_json,
+        "md": results.to_markdown,
+        "parquet": results.to_parquet,
+    }
+
+
+def _print(results: Results, kind: str) -> None:
+    if kind != "table":
+        print(_writers(results)[kind](None).rstrip("\n"))
+        return
+    shown = [name for name in results.columns if any(row[name] is not None for row in results)]
+    rows = [[_cell(row[name]) for name in shown] for row in results]
+    figures = [name for name in shown if all(not isinstance(row[name], str) for row in results)]
+    print_table(shown, rows, right=" ".join(figures))
+    if not rows:
+        print("no jobs")
+
+
+def _cell(value: Any) -> str:
+    """A value for people: floats in six digits."""
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,67 @@
+"""`hsm config`: every setting, its value, and where that came from."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict
+from typing import Any
+
+from hsm.cli._find import OUTPUT_DIR
+from hsm.cli._options import HsmConfigFile, Json, new_app, option_name
+from hsm.cli._output import end_with_the_reader, print_json, print_table, setting_text
+from hsm.core.config import SETTINGS, HsmConfig, Resolved, resolve_local
+
+app = new_app()
+
+
+@app.command("config")
+def config(hsm_config: HsmConfigFile = "", as_json: Json = False) -> None:
+    """Print every setting, its value, and where that came from.
+
+    Highest first: an option of `hsm sweep`, hsm.yaml, the environment, the built-in default.
+    """
+    end_with_the_reader()
+    resolved = resolve_local(argument_origin=option_name, hsm_config=hsm_config or None)
+    if as_json:
+        print_json(_document(resolved))
+        return
+    values = asdict(resolved.conf)
+    rows = [
+        [f"local.{name}", setting_text(values[name]), _place(resolved, name), setting.variable]
+        for name, setting in SETTINGS.items()
+    ]
+    file = resolved.hsm_config
+    rows += [[key, text, _origin(file, key), ""] for key, text in _sections(file).items()]
+    print_table(["setting", "value", "from", "variable"], rows)
+    print(f"hsm.yaml: {file.path or 'there is none; hsm init writes one'}")
+
+
+def _place(resolved: Resolved, name: str) -> str:
+    """Where a setting came from; its name, which stands beside it, left out."""
+    return resolved.origins[name].removeprefix(f"local.{name} in ")
+
+
+def _sections(file: HsmConfig) -> dict[str, str]:
+    return {
+        "script": file.script or "none",
+        "command": shlex.join(file.command) if file.command else "none",
+        "output_dir": file.output_dir or OUTPUT_DIR,
+    }
+
+
+def _origin(file: HsmConfig, key: str) -> str:
+    return "built-in default" if getattr(file, key) is None else str(file.path)
+
+
+def _document(resolved: Resolved) -> dict[str, Any]:
+    values = asdict(resolved.conf)
+    file = resolved.hsm_config
+    return {
+        "hsm_config": None if file.path is None else str(file.path),
+        "local": {
+            name: {"value": values[name], "from": resolved.origins[name]} for name in SETTINGS
+        },
+        "script": file.script,
+        "command": file.command,
+        "output_dir": file.output_dir or OUTPUT_DIR,
+    }

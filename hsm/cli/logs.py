@@ -1,0 +1,114 @@
+"""`hsm logs`: what a job wrote, and what it goes on writing."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from hsm.cli._find import named_job, named_sweep
+from hsm.cli._options import HsmConfigFile, JobNumber, Sweep, new_app
+from hsm.cli._output import end_with_the_reader
+from hsm.core.errors import HsmError
+from hsm.core.replay import Replay
+
+app = new_app()
+
+#: Seconds between two looks at the file; and, for it costs more, at the journal.
+_INTERVAL, _JOURNAL_INTERVAL = 0.1, 0.5
+_CHUNK = 1 << 20
+
+Stderr = Annotated[bool, typer.Option("--stderr", "-e", help="Its stderr instead of its stdout.")]
+Follow = Annotated[
+    bool, typer.Option("--follow", "-f", help="Go on until the job has ended for good.")
+]
+Lines = Annotated[
+    int | None,
+    typer.Option("--lines", "-n", metavar="N", min=0, help="Begin with the last N lines."),
+]
+
+
+@app.command("logs")
+def logs(
+    sweep: Sweep,
+    job: JobNumber,
+    stderr: Stderr = False,
+    follow: Follow = False,
+    lines: Lines = None,
+    hsm_config: HsmConfigFile = "",
+) -> None:
+    """Print what a job wrote to its stdout, byte for byte, all attempts one after another."""
+    end_with_the_reader()
+    paths = named_sweep(sweep, hsm_config=hsm_config)
+    replay = Replay(paths)
+    replay.advance()
+    state = named_job(replay.sweep, job).state
+    path = paths.stderr(job) if stderr else paths.stdout(job)
+    if follow:
+        _follow(replay, job, path, lines)
+    elif path.exists():
+        with _open(path) as file:
+            _copy(file, lines)
+    else:
+        raise HsmError(f"job {job} of {replay.sweep.sweep_id} is {state}: it has written nothing")
+
+
+def _follow(replay: Replay, num: int, path: Path, lines: int | None) -> None:
+    """Copy the file at `path`, which need not be there yet, until job `num` has ended."""
+    file: BinaryIO | None = None
+    look_again = 0.0
+    while True:
+        # First the state: what an ended job has written is all there.
+        now = time.monotonic()
+        if now >= look_again:
+            replay.advance()
+            look_again = now + _JOURNAL_INTERVAL
+        is_over = replay.sweep.jobs[num].state.is_final
+        if file is None and path.exists():
+            file = _open(path)
+            _copy(file, lines)
+        if file is not None:
+            _copy(file)
+        if is_over:
+            return
+        time.sleep(_INTERVAL)
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise HsmError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _copy(file: BinaryIO, last_lines: int | None = None) -> None:
+    """Print the rest of `file`, or of that the last lines."""
+    if last_lines is not None:
+        _skip_to_last(file, last_lines)
+    out = sys.stdout.buffer
+    while chunk := file.read(_CHUNK):
+        out.write(chunk)
+        out.flush()
+
+
+def _skip_to_last(file: BinaryIO, lines: int) -> None:
+    """Go to where the last lines of `file` begin, reading no more of it than they take."""
+    end = file.seek(0, os.SEEK_END)
+    position = end - 1  # A newline that ends the file begins no line.
+    left = lines
+    while position > 0 and left > 0:
+        start = max(0, position - _CHUNK)
+        file.seek(start)
+        at = position - start
+        block = file.read(at)
+        while left > 0 and (at := block.rfind(b"\n", 0, at)) >= 0:
+            left -= 1
+        if left == 0:
+            file.seek(start + at + 1)
+            return
+        position = start
+    file.seek(0 if lines else end)

@@ -1,0 +1,152 @@
+"""`hsm`: finds the command that is meant, runs it, and turns errors into one line and an exit code.
+
+    0         all went well; of a sweep: all of its jobs completed
+    1         some job did not complete
+    2         bad usage, settings or files: nothing was started
+    128 + n   ended by signal n: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP
+
+Importing typer takes half of the time in which `hsm --help` has to answer, so nothing else that
+takes time is imported here: the commands' modules, rich and the core are loaded by whoever needs
+them. (rich would draw the help in boxes; that alone takes as long again.)
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+import typer.core
+import typer.main
+
+if TYPE_CHECKING:
+    from io import TextIOWrapper
+
+#: Name of a command -> its module in this package, and its line in `hsm --help`.
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "sweep": ("sweep", "Run the jobs of a sweep on this machine."),
+    "monitor": ("monitor", "Watch a sweep, from any terminal, while it runs or after."),
+    "collect-results": ("collect_results", "Gather what the jobs gave into one table."),
+    "list": ("list_sweeps", "List the sweeps that were started here, newest first."),
+    "show": ("show", "Tell everything that is known of one job."),
+    "logs": ("logs", "Print what a job wrote, and follow it."),
+    "cancel": ("cancel", "End a running sweep, or some of its jobs."),
+    "init": ("init", "Write hsm.yaml and a sweep file for this project."),
+    "config": ("config", "Print every setting, its value, and where that came from."),
+}
+
+_FAILED, _REFUSED = 1, 2
+#: typer's errors for what a person typed. Their base has no public name in every typer.
+_UsageError: type[Exception] = next(
+    c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
+)
+
+
+class _Commands(typer.core.TyperGroup):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"hsm.cli.{COMMANDS[cmd_name][0]}")
+        return typer.main.get_command(module.app)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(_no_such_command(args[0]))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+def _no_such_command(name: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+    return f"no such command {name!r}, {hint}"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from hsm import __version__
+
+        print(f"hsm {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name="hsm",
+    cls=_Commands,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Run parameter sweeps on this machine: each job in a process of its own, none ever lost.",
+    epilog="`hsm COMMAND --help` tells more of each. A sweep is named by its id, the beginning of "
+    "one, its directory, or `last`. Exit codes: 0 all completed, 1 some job did not, 2 refused "
+    "before anything was started, 130 interrupted.",
+)
+
+
+@app.callback()
+def _main_options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Options of `hsm` itself."""
+
+
+def main() -> NoReturn:
+    """The entry point of the program."""
+    for stream in (sys.stdout, sys.stderr):
+        _write_anything(stream)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns the exit code. Only a bug raises."""
+    from hsm.core.errors import HsmError
+
+    command = typer.main.get_command(app)
+    try:
+        code = command(args=list(arguments) or ["--help"], prog_name="hsm", standalone_mode=False)
+    except HsmError as error:
+        return _refuse(str(error))
+    except _UsageError as error:
+        return _refuse(_usage(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return 128 + 2
+    return code if isinstance(code, int) else 0
+
+
+def _refuse(text: str) -> int:
+    print(f"hsm: {text}", file=sys.stderr)
+    return _REFUSED
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with a command line, in one line that says where help is."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context is not None else "hsm"
+    return f"{message} (see {where} --help)"
+
+
+def _write_anything(stream: TextIOWrapper | Any) -> None:
+    """Replace what the terminal's encoding lacks: a job's name must not end its sweep's report."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="replace")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""`hsm monitor`: watch a sweep, from any terminal, while it runs or after."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from hsm.cli._find import named_sweep
+from hsm.cli._options import (
+    HsmConfigFile,
+    Json,
+    Mode,
+    OptionalSweep,
+    SweepId,
+    check_mode,
+    new_app,
+)
+from hsm.cli._output import end_with_the_reader, print_json, print_table
+from hsm.cli._watched import Watched, states
+from hsm.core.config import SETTINGS
+from hsm.core.job import Job, JobState
+
+app = new_app()
+
+#: Seconds between two looks at the journal.
+_INTERVAL = 0.25
+
+Once = Annotated[bool, typer.Option("--once", help="Print how it stands now, and return.")]
+ShowOutput = Annotated[
+    bool, typer.Option("--show-output", help="Show what its jobs print from now on.")
+]
+Progress = Annotated[
+    str,
+    typer.Option(
+        "--progress", metavar="auto|rich|plain|none", help="How progress is shown, as in a sweep."
+    ),
+]
+
+
+@app.command("monitor")
+def monitor(
+    sweep: OptionalSweep = "",
+    sweep_id: SweepId = "",
+    mode: Mode = "local",
+    once: Once = False,
+    show_output: ShowOutput = False,
+    progress: Progress = "auto",
+    as_json: Json = False,
+    hsm_config: HsmConfigFile = "",
+) -> int:
+    """Watch a sweep, from any terminal, while it runs or after: the view that its own terminal has.
+
+    Ctrl-C ends the watching and not the sweep. Returns 1 if the sweep has ended and some job of it
+    did not complete (with --once or --json: 0 in any case). --json prints how it stands now.
+    """
+    check_mode(mode)
+    kind = str(SETTINGS["progress"].parse(progress, "--progress"))
+    watched = Watched(named_sweep(sweep, sweep_id, hsm_config), show_output=show_output)
+    try:
+        if once or as_json:
+            end_with_the_reader()
+            print_json(_document(watched)) if as_json else _print(watched)
+            return 0
+        _watch(watched, kind, show_output)
+    finally:
+        watched.close()
+    jobs = watched.sweep.jobs.values()
+    return 0 if all(job.state is JobState.COMPLETED for job in jobs) else 1
+
+
+def _watch(watched: Watched, progress: str, show_output: bool) -> None:
+    from hsm.display import make_display
+
+    sweep = watched.sweep
+    display = make_display(
+        progress,
+        show_output=show_output,
+        paths=sweep.paths,
+        running=watched.running,
+        title=sweep.sweep_id,
+    )
+    watched.show_on(display)
+    if not watched.is_over:
+        with display:
+            while not watched.is_over:
+                time.sleep(_INTERVAL)
+                watched.advance()
+    # What a launcher that died has left behind has ended without a record.
+    display.jobs_submitted(list(sweep.jobs.values()))
+    for problem in sweep.problems:
+        display.message(f"{sweep.paths.journal}, {problem}")
+    if watched.status() != "finished":
+        display.message(f"The sweep has ended: {watched.status()}")
+    display.summary()
+
+
+def _print(watched: Watched) -> None:
+    from hsm.display import report
+    from hsm.display.counts import Counts
+    from hsm.display.text import clock, memory
+
+    sweep = watched.sweep
+    counts = Counts()
+    counts.submitted(list(sweep.jobs.values()), sweep.header["time"])
+    now = time.time() if watched.status() == "running" else sweep.last_time
+    print("\n".join(report.summary(counts, sweep.paths, sweep.sweep_id, now)))
+    print(f"status:  {watched.status()}")
+    rows = [
+        [str(job.num), job.label, clock(job.elapsed), memory(job.memory or 0), job.last_line]
+        for job in watched.running()
+    ]
+    if rows:
+        print()
+        print_table(["job", "overrides", "time", "memory", "last output"], rows, right="job time")
+
+
+def _document(watched: Watched) -> dict[str, Any]:
+    from hsm.display.counts import Counts
+
+    sweep = watched.sweep
+    jobs: list[Job] = [job for _, job in sorted(sweep.jobs.items())]
+    counts = Counts()
+    counts.submitted(jobs, sweep.header["time"])
+    running = watched.running()
+    now = time.time()
+    return {
+        "sweep_id": sweep.sweep_id,
+        "sweep_dir": sweep.paths.sweep_dir,
+        "status": watched.status(),
+        "jobs": len(jobs),
+        "states": states(jobs),
+        "wall_seconds": counts.wall_seconds(now),
+        "eta_seconds": counts.eta([job.elapsed for job in running], now),
+        "running": [asdict(job) for job in running],
+        "not_completed": [
+            job.num for job in jobs if job.state.is_final and job.state is not JobState.COMPLETED
+        ],
+        "problems": sweep.problems,
+    }

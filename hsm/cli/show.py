@@ -1,0 +1,125 @@
+"""`hsm show`: everything that is known of one job."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from hsm.cli._find import named_job, named_sweep
+from hsm.cli._options import HsmConfigFile, JobNumber, Json, Sweep, new_app
+from hsm.cli._output import end_with_the_reader, from_here, print_json
+from hsm.core.errors import HsmError
+from hsm.core.job import Attempt, Job
+from hsm.core.journal import Sweep as SweepRecord
+from hsm.core.journal import read_sweep
+from hsm.core.scripts import Program
+from hsm.display.text import clean, memory, span
+
+app = new_app()
+
+
+@app.command("show")
+def show(
+    sweep: Sweep, job: JobNumber, as_json: Json = False, hsm_config: HsmConfigFile = ""
+) -> None:
+    """Tell everything that is known of one job: parameters, command, attempts, files."""
+    end_with_the_reader()
+    record = read_sweep(named_sweep(sweep, hsm_config=hsm_config).sweep_dir)
+    facts = _facts(record, named_job(record, job))
+    if as_json:
+        print_json(facts)
+        return
+    for name, text in _lines(facts):
+        print(f"{name:<12} {clean(text)}".rstrip())
+
+
+def _facts(sweep: SweepRecord, job: Job) -> dict[str, Any]:
+    paths = sweep.paths
+    directory = job.job_dir or paths.job_dir(job.num)
+    return {
+        "sweep_id": sweep.sweep_id,
+        "job": job.num,
+        "job_id": job.job_id,
+        "state": str(job.state),
+        "ending": job.ending(),
+        "params": job.params,
+        "command": _command(sweep, job),
+        "value": job.value,
+        "attempts": [_attempt(attempt) for attempt in job.attempts],
+        "job_dir": directory,
+        "stdout": paths.stdout(job.num),
+        "stderr": paths.stderr(job.num),
+        "host": sweep.header.get("host"),
+        "cwd": sweep.header.get("cwd"),
+    }
+
+
+def _command(sweep: SweepRecord, job: Job) -> list[str] | None:
+    """The job's command line, made again from what the journal records; None for a function."""
+    recorded = sweep.header.get("program")
+    if not recorded:
+        return None
+    try:
+        words = Program.from_record(recorded).command_for(job.params, sweep.paths.job_dir(job.num))
+    except (HsmError, TypeError, ValueError):  # recorded by something else
+        return None
+    return None if words is None else list(words)
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "attempt": attempt.number,
+        "started": attempt.started,
+        "ended": attempt.ended,
+        "duration": attempt.duration,
+        "pid": attempt.pid,
+        "state": str(attempt.ending.state) if attempt.ending else None,
+        "ending": attempt.ending.describe() if attempt.ending else None,
+        "exit_code": attempt.exit_code,
+        "signal": attempt.signal,
+        "error_type": attempt.error_type,
+        "error_message": attempt.error_message,
+        "cpu_seconds": attempt.cpu_seconds,
+        "max_memory": attempt.max_memory,
+    }
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "job", f"{facts['job']} of {facts['sweep_id']}, {facts['job_id']}"
+    same = facts["ending"].upper() == facts["state"]
+    yield "state", facts["state"] if same else f"{facts['state']}: {facts['ending']}"
+    for number, (key, value) in enumerate(facts["params"].items()):
+        yield "" if number else "parameters", f"{key} = {json.dumps(value, ensure_ascii=False)}"
+    if facts["command"]:
+        yield "command", shlex.join(facts["command"])
+    if facts["value"] is not None:
+        yield "value", json.dumps(facts["value"], ensure_ascii=False)
+    for attempt in facts["attempts"]:
+        yield from _attempt_lines(attempt)
+    yield "ran on", f"{facts['host']}, in {facts['cwd']}"
+    for name in ("job_dir", "stdout", "stderr"):
+        path = facts[name]
+        missing = "" if path.exists() else " (not there)"
+        yield {"job_dir": "directory"}.get(name, name), from_here(path) + missing
+
+
+def _attempt_lines(attempt: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    name = f"attempt {attempt['attempt']}"
+    if attempt["started"] is None:
+        yield name, attempt["ending"] or "has not started"
+        return
+    started = datetime.fromtimestamp(attempt["started"]).astimezone()
+    yield name, f"started {started:%Y-%m-%d %H:%M:%S}, pid {attempt['pid']}"
+    if attempt["duration"] is not None:
+        yield "", f"took {span(attempt['duration'])}: {attempt['ending']}"
+    if attempt["cpu_seconds"] is not None:
+        yield "", f"CPU time {span(attempt['cpu_seconds'])}, most memory {_memory(attempt)}"
+    if attempt["error_type"]:
+        yield "", f"{attempt['error_type']}: {attempt['error_message']}"
+
+
+def _memory(attempt: dict[str, Any]) -> str:
+    return "unknown" if attempt["max_memory"] is None else memory(attempt["max_memory"])

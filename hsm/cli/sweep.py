@@ -1,0 +1,269 @@
+"""`hsm sweep`: run the jobs of a sweep, and wait for them, or leave them to run on."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+from hsm.cli._complete import sweep_ids
+from hsm.cli._options import (
+    HsmConfigFile,
+    Json,
+    Mode,
+    check_mode,
+    given_settings,
+    new_app,
+    option_name,
+    with_settings,
+)
+from hsm.cli._output import end_with_the_reader, from_here, print_json
+from hsm.cli._plan import Asked, Plan
+from hsm.cli._resume import find_earlier, recorded_settings
+from hsm.core.config import SETTINGS, LocalConf, resolve_local
+from hsm.core.job import Job, JobState, signal_name
+
+app = new_app()
+
+_COMMAND = "hsm.command"
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="OVERRIDE",
+        help="The sweep in Hydra's syntax: lr=0.1,0.01 'seed=range(5)' model=svm.",
+        show_default=False,
+    ),
+]
+Script = Annotated[
+    str,
+    typer.Option(
+        "--script",
+        metavar="FILE",
+        help="The script that jobs run; it gets its parameters as arguments, key=value.",
+        show_default=False,
+    ),
+]
+SweepFile = Annotated[
+    str,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="A sweep file: YAML, CSV or JSON lines. Overrides on the line have the last word. "
+        "Without overrides, conf/sweep.yaml or sweeps/sweep.yaml is read.",
+        show_default=False,
+    ),
+]
+NewSweepId = Annotated[
+    str,
+    typer.Option(
+        "--sweep-id",
+        metavar="ID",
+        help="The sweep's id; by default a new one.",
+        show_default=False,
+    ),
+]
+SweepDir = Annotated[
+    str,
+    typer.Option(
+        "--sweep-dir",
+        metavar="DIR",
+        help="Its directory; by default outputs/ID.",
+        show_default=False,
+    ),
+]
+Resume = Annotated[
+    str,
+    typer.Option(
+        "--resume",
+        metavar="SWEEP",
+        help="Go on with a sweep: what it runs, its points and settings are known, and jobs that "
+        "completed do not run again.",
+        autocompletion=sweep_ids,
+        show_default=False,
+    ),
+]
+MaxRuns = Annotated[
+    int | None,
+    typer.Option("--max-runs", metavar="N", min=1, help="Run the first N points alone."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="List each job's directory and command; run nothing.")
+]
+CountOnly = Annotated[
+    bool, typer.Option("--count-only", help="Print the number of jobs; run nothing.")
+]
+Detach = Annotated[
+    bool,
+    typer.Option("--detach", help="Go on without the terminal, and return once it has begun."),
+]
+
+
+class _SweepCommand(typer.core.TyperCommand):
+    """Takes what follows ``--`` for the command that jobs run, whatever it looks like."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta[_COMMAND] = args[at + 1 :]
+            args = args[:at]
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options of a sweep, and apart from them those that are settings."""
+        settings: list[Any] = [param for param in self.get_params(ctx) if param.name in SETTINGS]
+        for param in settings:
+            param.hidden = True
+        super().format_options(ctx, formatter)
+        for param in settings:
+            param.hidden = False
+        with formatter.section("Settings (hsm.yaml and HSM_LOCAL_* variables set them, too)"):
+            formatter.write_dl([param.get_help_record(ctx) for param in settings])
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
+
+
+_HELP = """\
+Run the jobs of a sweep on this machine, each in a process of its own.
+
+The sweep is written in Hydra's override syntax, or in a file. Jobs run a script, or the command
+after --, in which {key} is a parameter and {job_dir} the job's own directory; each also finds its
+parameters as JSON in $HSM_PARAMS.
+
+\b
+hsm sweep --script train.py lr=0.1,0.01 'seed=range(5)'
+hsm sweep --config sweep.csv -- ./fit --rate {lr} --out {job_dir}/model
+"""
+
+
+@app.command("sweep", cls=_SweepCommand, help=_HELP)
+@with_settings
+def sweep(
+    context: typer.Context,
+    overrides: Overrides = None,
+    script: Script = "",
+    config: SweepFile = "",
+    mode: Mode = "local",
+    sweep_id: NewSweepId = "",
+    sweep_dir: SweepDir = "",
+    resume: Resume = "",
+    max_runs: MaxRuns = None,
+    dry_run: DryRun = False,
+    count_only: CountOnly = False,
+    detach: Detach = False,
+    as_json: Json = False,
+    hsm_config: HsmConfigFile = "",
+    **settings: Any,
+) -> int:
+    """See `_HELP`."""
+    check_mode(mode)
+    earlier = find_earlier(resume, hsm_config) if resume else None
+    given = given_settings(settings)
+    if earlier is not None:
+        given = {**recorded_settings(earlier), **given, "resume": True}
+    resolved = resolve_local(given, argument_origin=option_name, hsm_config=hsm_config or None)
+    asked = Asked(
+        overrides or (), config, script, context.meta.get(_COMMAND), sweep_id, sweep_dir, max_runs
+    )
+    if count_only and earlier is None:
+        count = asked.count(resolved.hsm_config)
+        print_json({"jobs": count} if as_json else count)
+        return 0
+    plan = asked.plan(resolved, earlier)
+    if count_only:
+        print(sum(1 for _ in plan.jobs()))
+    elif dry_run:
+        _list(plan, as_json)
+    elif detach:
+        from hsm.cli._detach import run_detached
+
+        run_detached(plan, resolved.conf, as_json)
+    else:
+        return run(plan, resolved.conf, as_json=as_json)
+    return 0
+
+
+def _list(plan: Plan, as_json: bool) -> None:
+    end_with_the_reader()
+    for job in plan.jobs():
+        if as_json:
+            facts = {"job": job.num, "job_dir": job.directory, "command": job.command}
+            print_json({**facts, "params": job.params}, indent=None)
+        else:
+            print(f"job {job.num} in {from_here(job.directory)}: {shlex.join(job.command)}")
+
+
+def run(
+    plan: Plan,
+    conf: LocalConf,
+    *,
+    as_json: bool = False,
+    started: Callable[[], None] = lambda: None,
+) -> int:
+    """Run a sweep to its end; returns the exit code.
+
+    Args:
+        plan, conf: the sweep, and its settings.
+        as_json: print a summary for programs; what people like to see goes to stderr.
+        started: called when the sweep has begun.
+
+    Raises:
+        HsmError: it cannot be started.
+    """
+    from hsm.core.local import LocalComputeSource
+    from hsm.core.local.run import run_to_end
+    from hsm.display import make_display
+
+    source = LocalComputeSource.from_conf(conf)
+    display = make_display(
+        str(conf.progress),
+        show_output=conf.show_output,
+        paths=plan.paths,
+        running=source.running,
+        title=plan.sweep_id,
+        stream=sys.stderr if as_json else sys.stdout,
+    )
+
+    def submit() -> Sequence[str]:
+        points, what = list(plan.points()), plan.program.arguments()
+        ids = source.submit_jobs(points, plan.sweep_id, plan.paths.sweep_dir, **what)
+        started()
+        return ids
+
+    _, signum = run_to_end(source, submit, display)
+    display.summary()
+    jobs = source.jobs()
+    if signum is not None:
+        _say_interrupted(signum, plan, jobs)
+    if as_json:
+        print_json(_summary(plan, jobs, signum))
+    if signum is not None:
+        return 128 + signum
+    return 0 if all(job.state is JobState.COMPLETED for job in jobs) else 1
+
+
+def _say_interrupted(signum: int, plan: Plan, jobs: Sequence[Job]) -> None:
+    completed = sum(job.state is JobState.COMPLETED for job in jobs)
+    print(
+        f"Interrupted by {signal_name(signum)}: {completed} of {len(jobs)} jobs completed; "
+        f"hsm sweep --resume {plan.sweep_id} goes on",
+        file=sys.stderr,
+    )
+
+
+def _summary(plan: Plan, jobs: Sequence[Job], signum: int | None) -> dict[str, Any]:
+    return {
+        "sweep_id": plan.sweep_id,
+        "sweep_dir": plan.paths.sweep_dir,
+        "jobs": len(jobs),
+        "states": Counter(str(job.state) for job in jobs),
+        "not_completed": [job.num for job in jobs if job.state is not JobState.COMPLETED],
+        "interrupted_by": None if signum is None else signal_name(signum),
+    }
