@@ -6,10 +6,10 @@ import json
 import math
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hsm.display.text import clean
 
@@ -34,28 +34,40 @@ def _plain(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else value
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> None:
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    whole: Collection[str] = (),
+) -> None:
     """Print a table: drawn on a terminal, plain columns elsewhere.
 
     Args:
         columns: the headings.
         rows: their cells; what could steer a terminal is made harmless.
-        right: the headings, separated by spaces, of the columns of figures.
+        right: the headings of the columns of figures.
+        whole: the headings of the columns that are not to be cut or wrapped if others can be.
     """
     cells = [[clean(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        _draw(columns, cells, right.split())
+        _draw(columns, cells, right, {*right, *whole})
         return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for row in (columns, *cells):
         padded = [
-            cell.rjust(width) if name in right.split() else cell.ljust(width)
+            cell.rjust(width) if name in right else cell.ljust(width)
             for cell, width, name in zip(row, widths, columns, strict=True)
         ]
         print("  ".join(padded).rstrip())
 
 
-def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> None:
+def _draw(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: Collection[str],
+    whole: Collection[str],
+) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -63,8 +75,8 @@ def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for name in columns:
-        is_right = name in right
-        table.add_column(name, justify="right" if is_right else "left", no_wrap=is_right)
+        justify: Literal["left", "right"] = "right" if name in right else "left"
+        table.add_column(name, justify=justify, no_wrap=name in whole, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
     Console(highlight=False).print(table)

@@ -137,7 +137,7 @@ def _print(results: Results, kind: str) -> None:
     shown = [name for name in results.columns if any(row[name] is not None for row in results)]
     rows = [[_cell(row[name]) for name in shown] for row in results]
     figures = [name for name in shown if all(not isinstance(row[name], str) for row in results)]
-    print_table(shown, rows, right=" ".join(figures))
+    print_table(shown, rows, right=figures)
     if not rows:
         print("no jobs")
 

@@ -34,7 +34,8 @@ def list_sweeps(limit: Limit = 20, as_json: Json = False) -> None:
         print_json(found)
     elif found:
         columns = ["sweep", "started", "status", "jobs", "completed", "other", "directory"]
-        print_table(columns, [_row(facts) for facts in found], right="jobs completed")
+        rows = [_row(facts) for facts in found]
+        print_table(columns, rows, right=("jobs", "completed"), whole=("sweep", "started", "status"))
     else:
         print("no sweeps yet: hsm sweep starts one")
 

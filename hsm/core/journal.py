@@ -27,6 +27,7 @@ import os
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -226,6 +227,8 @@ class Journal:
             self._lock.release()
             raise
         self._closed = False
+        self._said_closed = False
+        _open_journals.add(self)
         if os.fstat(self._fd).st_size == 0:
             self._begin(settings, program)
 
@@ -258,6 +261,7 @@ class Journal:
         with self._mutex:
             if self._closed:
                 return
+            self._said_closed = event == "close"
             written = os.write(self._fd, line)
             if written < len(line):
                 _cut_torn_line(self._fd)
@@ -305,16 +309,37 @@ class Journal:
             event, job=job.num, attempt=len(job.attempts), state=ending.state.value, **details
         )
 
+    def say_closed(self, reason: str) -> None:
+        """Write that this was the end of the sweep, unless that was the last thing written.
+
+        More may follow nevertheless, if somebody submits more jobs.
+        """
+        if not self._said_closed:
+            with suppress(OSError):  # A missing last line reads as a launcher that died.
+                self.append("close", reason=reason)
+
     def close(self, reason: str) -> None:
         """Write the last record and give the sweep directory free. Idempotent."""
-        # A full disk must not keep the lock: without this line the launcher reads as dead.
-        with suppress(OSError):
-            self.append("close", reason=reason)
+        self.say_closed(reason)
         with self._mutex:
             if not self._closed:
                 self._closed = True
                 os.close(self._fd)
                 self._lock.release()
+
+
+# A forked child has no business with its parent's journals.
+_open_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for journal in list(_open_journals):
+        if not journal._closed:
+            journal._closed = True
+            os.close(journal._fd)
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def json_value(value: Any) -> Any:

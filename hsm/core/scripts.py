@@ -84,7 +84,7 @@ class Program:
         return cls(None, words["command"], words["script"], bool(record.get("uses_hydra")))
 
     def files(self) -> dict[str, str]:
-        """The text of the script or of the function's module, by file name; as far as there is one."""
+        """The text of the script, or of the function's module, by file name; where there is one."""
         path: str | None = None
         if self.script is not None:
             path = self.script[-1]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import itertools
 import logging
+import os
 import pickle
 import shlex
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -29,14 +30,15 @@ from omegaconf import DictConfig
 
 from hsm.core.errors import HsmError, JobFailed
 from hsm.core.job import Job, JobState, signal_name
-from hsm.core.journal import SweepInUse, json_value
+from hsm.core.journal import Journal, SweepInUse, json_value
 from hsm.core.local import LocalComputeSource
 from hsm.core.local.report import RemoteError
 from hsm.core.local.run import run_to_end
-from hsm.core.local.submission import JobSpec
+from hsm.core.local.submission import JobSpec, plain_settings
 from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
-from hsm.core.resume import Match, open_sweep
+from hsm.core.registry import register
+from hsm.core.resume import Match, open_sweep, save_files
 from hsm.core.sweep_end import run_at_end
 from hsm.core.sweep_id import new_sweep_id
 from hsm.display import make_display
@@ -91,7 +93,7 @@ def launch(
     _configure_log(config, context)
     paths = SweepPaths(str(config.hydra.sweep.dir))
     try:
-        if launcher.sweep_id is None:
+        if launcher.journal is None:
             _begin(launcher, paths)
         job = HydraJob(context, config, launcher.task_function)
         specs = _specs(launcher, job_overrides, initial_job_idx)
@@ -107,24 +109,29 @@ def _begin(launcher: HsmLocalLauncher, paths: SweepPaths) -> None:
     assert launcher.conf is not None
     assert launcher.config is not None
     assert launcher.hydra_context is not None
-    launcher.files = _launched_files(launcher.hydra_context.config_loader)
-    if launcher.conf.on_sweep_end is not None:
-        # A launcher does not know which batch is its last one; the process does.
-        atexit.register(_run_at_end, launcher.conf.on_sweep_end, paths)
-    if launcher.lock is None:
-        conf = launcher.conf
-        launcher.lock, launcher.resumption = open_sweep(
-            paths, conf.rerun.value, launcher.files, accept_changes=conf.accept_changes
+    conf, lock, launcher.lock = launcher.conf, launcher.lock, None
+    files = _launched_files(launcher.hydra_context.config_loader)
+    if lock is None:
+        lock, launcher.resumption = open_sweep(
+            paths, conf.rerun.value, files, accept_changes=conf.accept_changes
         )
-        launcher.sweep_id = launcher.resumption.sweep_id
-        launcher.files = None  # The first launch's stay: they are what the results come from.
+        sweep_id = launcher.resumption.sweep_id
     else:
         _set_aside_earlier_sweep(paths)
-        launcher.sweep_id = new_sweep_id(str(launcher.config.hydra.job.name))
+        sweep_id = new_sweep_id(str(launcher.config.hydra.job.name))
+        save_files(paths, files)
+    launcher.journal = Journal(paths, sweep_id, plain_settings(conf), lock=lock)
+    register(sweep_id, paths.sweep_dir)
+    # A launcher is not told which batch is the last: its sweep ends when it does, or the process.
+    weakref.finalize(launcher, _end, launcher.journal, conf.on_sweep_end, os.getpid())
 
 
-def _run_at_end(command: Sequence[str], paths: SweepPaths) -> None:
-    problem = run_at_end(command, paths)
+def _end(journal: Journal, command: Sequence[str] | None, pid: int) -> None:
+    """The sweep has ended; not so where a process that was forked from the launcher's, `pid`, ends."""
+    if os.getpid() != pid:
+        return
+    journal.close("finished")
+    problem = None if command is None else run_at_end(command, journal.paths)
     if problem is not None:
         print(problem, file=sys.stderr)
 
@@ -142,23 +149,21 @@ def _launched_files(config_loader: ConfigLoader) -> dict[str, str]:
 def _run(
     launcher: HsmLocalLauncher, job: HydraJob, specs: Sequence[JobSpec], paths: SweepPaths
 ) -> Sequence[JobReturn]:
-    conf, sweep_id = launcher.conf, launcher.sweep_id
+    conf, journal = launcher.conf, launcher.journal
     assert conf is not None
-    assert sweep_id is not None
+    assert journal is not None
     source = LocalComputeSource.from_conf(dataclasses.replace(conf, on_sweep_end=None))
     display = make_display(
         str(conf.progress),
         show_output=conf.show_output,
         paths=paths,
         running=source.running,
-        title=sweep_id,
+        title=journal.sweep_id,
     )
-    lock, launcher.lock = launcher.lock, None
-    files, launcher.files = launcher.files, None
     job_ids, signum = run_to_end(
         source,
         lambda: source.submit(
-            specs, sweep_id, paths.sweep_dir, function=job, lock=lock, files=files
+            specs, journal.sweep_id, paths.sweep_dir, function=job, journal=journal
         ),
         display,
     )
@@ -225,6 +230,8 @@ def _set_aside_earlier_sweep(paths: SweepPaths) -> None:
 def _specs(
     launcher: HsmLocalLauncher, job_overrides: Sequence[Sequence[str]], first: int
 ) -> list[JobSpec]:
+    assert launcher.journal is not None
+    sweep_id = launcher.journal.sweep_id
     values = _OverrideValues()
     shown = [filter_overrides(overrides) for overrides in job_overrides]
     points = [values.of(overrides) for overrides in shown]
@@ -236,7 +243,7 @@ def _specs(
         zip(job_overrides, points, matches, strict=True)
     ):
         num = first + index if match is None else match.num
-        argument = (num, f"{launcher.sweep_id}_{num}", list(overrides))
+        argument = (num, f"{sweep_id}_{num}", list(overrides))
         label = " ".join(shown[index])
         specs.append(JobSpec(num, params, label, argument, makes_own_dir=True, earlier=match))
     return specs

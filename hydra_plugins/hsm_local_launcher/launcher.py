@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from hsm.core.config import LocalConf
+    from hsm.core.journal import Journal
     from hsm.core.lock import LockFile
     from hsm.core.resume import Resumption
 
@@ -34,10 +35,8 @@ class HsmLocalLauncher(Launcher):
         self.lock: LockFile | None = None
         #: The sweep that is resumed, if one is.
         self.resumption: Resumption | None = None
-        #: Texts of script and configs, to be kept with the first batch.
-        self.files: dict[str, str] | None = None
-        #: The id of the sweep whose batches this launcher has begun to launch.
-        self.sweep_id: str | None = None
+        #: The record of the sweep, from its first batch on.
+        self.journal: Journal | None = None
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig

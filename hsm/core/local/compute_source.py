@@ -20,10 +20,11 @@ from typing import Any
 from hsm.core.compute_source import ComputeSource, RunningJob, SweepObserver
 from hsm.core.config import UNSET, LocalConf, resolve_local
 from hsm.core.control import Listener
-from hsm.core.display_hook import SweepDisplay, display_factory
 from hsm.core.errors import HsmError, JobFailed, SettingsError
 from hsm.core.job import Job, JobState
+from hsm.core.journal import Journal
 from hsm.core.local import report as reports
+from hsm.core.local.audience import Audience
 from hsm.core.local.engine import Engine
 from hsm.core.local.start_method import OWN_THREADS
 from hsm.core.local.submission import JobSpec, OpenSweep, check_params, claim, make_specs, record
@@ -98,13 +99,13 @@ class LocalComputeSource(ComputeSource):
         default: tuple[Any, Any, Any] = (None, None, None),
     ) -> None:
         self.conf = conf
-        self.observers = list(observers)
+        self._audience = Audience(observers, self.running, shows_output=conf.show_output)
+        self.observers = self._audience.observers
         self._default = default  # function, command, script
-        self._printer: SweepDisplay | None = None
         self._mutex = threading.RLock()  # guards the next two
         self._sweeps: dict[Path, OpenSweep] = {}
         self._closed = False
-        self._engine = Engine(conf, self._tell, self._tell_output)
+        self._engine = Engine(conf, self._audience.tell, self._audience.tell_output)
         self._ledger = self._engine.ledger
         self._listener = Listener(self._cancel_as_asked, f"{OWN_THREADS}control")
         #: Ends everything when another process asks for it.
@@ -193,6 +194,7 @@ class LocalComputeSource(ComputeSource):
         *,
         function: Callable[[Any], Any] | None = None,
         lock: LockFile | None = None,
+        journal: Journal | None = None,
         files: Mapping[str, str] | None = None,
         program: Mapping[str, Any] | None = None,
     ) -> list[str]:
@@ -201,6 +203,8 @@ class LocalComputeSource(ComputeSource):
         Args:
             function: what those jobs call that have no command of their own.
             lock: the sweep directory's, if the caller holds it; the source releases it.
+            journal: the sweep's, if the caller keeps it and closes it when all parts of the sweep
+                are done.
             files: texts of the script and configs, by name: what a later resume compares.
             program: what the jobs run, for the record.
         """
@@ -215,20 +219,20 @@ class LocalComputeSource(ComputeSource):
                 raise HsmError(f"this source takes no more jobs: {reason}")
             # First, while there are no threads: a function's server is forked from this process.
             work = self._engine.servers.prepare(function)
-            sweep = self._sweep(sweep_id, SweepPaths(sweep_dir), lock, program)
+            sweep = self._sweep(sweep_id, SweepPaths(sweep_dir), lock, journal, program)
             if files:
                 save_files(sweep.journal.paths, files)
-            self._prepare_to_print(sweep.journal.paths)
+            self._audience.prepare(sweep.journal.paths)
             handles = [sweep.handle(spec, work) for spec in specs]
             record(sweep.journal, specs, handles)
         self._ledger.add(handles)
-        self._tell("jobs_submitted", [handle.job for handle in handles if not handle.is_over])
-        over = sum(handle.is_over for handle in handles)
+        waiting = [handle for handle in handles if not handle.is_over]
+        self._audience.tell("jobs_submitted", [handle.job for handle in waiting])
+        over = len(handles) - len(waiting)
         if over:
-            self._tell(
-                "message", f"{over} of {len(handles)} jobs had ended before: they do not run again"
-            )
-        self._engine.run(handle for handle in handles if not handle.is_over)
+            text = f"{over} of {len(handles)} jobs had ended before: they do not run again"
+            self._audience.tell("message", text)
+        self._engine.run(waiting)
         return [handle.job.job_id for handle in handles]
 
     def _sweep(
@@ -236,11 +240,15 @@ class LocalComputeSource(ComputeSource):
         sweep_id: str,
         paths: SweepPaths,
         lock: LockFile | None,
+        journal: Journal | None,
         program: Mapping[str, Any] | None,
     ) -> OpenSweep:
         sweep = self._sweeps.get(paths.sweep_dir)
         if sweep is None:
-            sweep = OpenSweep.at(paths, sweep_id, self.conf, program, lock)
+            if journal is not None:
+                sweep = OpenSweep(journal, is_lent=True)
+            else:
+                sweep = OpenSweep.at(paths, sweep_id, self.conf, program, lock)
             self._sweeps[paths.sweep_dir] = sweep
             self._listener.add(paths)
         elif sweep.journal.sweep_id != sweep_id:
@@ -355,11 +363,11 @@ class LocalComputeSource(ComputeSource):
         self._listener.stop()
         self._engine.close()
         for sweep in self._sweeps.values():
-            sweep.journal.close(stopped.reason if stopped else "finished")
+            sweep.close(stopped.reason if stopped else None)
             if self.conf.on_sweep_end is not None:
                 problem = run_at_end(self.conf.on_sweep_end, sweep.journal.paths)
                 if problem is not None:
-                    self._tell("message", problem)
+                    self._audience.tell("message", problem)
         _open_sources.discard(self)
 
     def _cancel_as_asked(self, paths: SweepPaths, num: int | None) -> None:
@@ -370,23 +378,6 @@ class LocalComputeSource(ComputeSource):
         sweep_id = self._sweeps[paths.sweep_dir].journal.sweep_id
         with suppress(KeyError):  # it has no such job
             self.cancel_job(f"{sweep_id}_{num}")
-
-    def _tell(self, event: str, *arguments: Any) -> None:
-        for observer in tuple(self.observers):  # one may be added or removed meanwhile
-            getattr(observer, event)(*arguments)
-
-    def _tell_output(self, job: Job, stream: str, line: str) -> None:
-        if self.observers:
-            self._tell("job_output", job, stream, line)
-        elif self._printer is not None:
-            self._printer.job_output(job, stream, line)
-
-    def _prepare_to_print(self, paths: SweepPaths) -> None:
-        """Have jobs' output shown also where nobody watches, if it is to be shown."""
-        if self.conf.show_output and not self.observers and self._printer is None:
-            self._printer = display_factory()(
-                "none", show_output=True, paths=paths, running=self.running
-            )
 
 
 # Sources that nobody has closed. A forked child has no business with its parent's.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 
 #: A Unix socket's path holds 107 bytes; what a job puts under its TMPDIR needs room.
@@ -20,10 +21,19 @@ class Scratch:
 
     def __init__(self, *, keep: bool) -> None:
         self.keep = keep
-        parent = tempfile.gettempdir()
-        if len(parent) > _LONGEST_PARENT and os.access("/tmp", os.W_OK):
-            parent = "/tmp"
-        self.path = Path(tempfile.mkdtemp(prefix="hsm-", dir=parent))
+        self._mutex = threading.Lock()
+        self._path: Path | None = None
+
+    @property
+    def path(self) -> Path:
+        """The directory of the source; made when it is first asked for."""
+        with self._mutex:
+            if self._path is None:
+                parent = tempfile.gettempdir()
+                if len(parent) > _LONGEST_PARENT and os.access("/tmp", os.W_OK):
+                    parent = "/tmp"
+                self._path = Path(tempfile.mkdtemp(prefix="hsm-", dir=parent))
+            return self._path
 
     @property
     def disposable(self) -> Path | None:
@@ -48,6 +58,8 @@ class Scratch:
 
     def close(self) -> None:
         """Remove everything; with `keep`, only what is empty."""
+        if self._path is None:
+            return
         if not self.keep:
             shutil.rmtree(self.path, ignore_errors=True)
             return

@@ -53,10 +53,24 @@ class JobSpec:
 
 @dataclass
 class OpenSweep:
-    """What a source keeps of a sweep."""
+    """What a source keeps of a sweep.
+
+    Attributes:
+        journal: its record.
+        is_lent: the journal is somebody else's, who submits the sweep in parts and closes it.
+        next_num: the number of its next job.
+    """
 
     journal: Journal
+    is_lent: bool = False
     next_num: int = 0
+
+    def close(self, reason: str | None) -> None:
+        """The source is done with it; `reason` tells why it was stopped, if it was."""
+        if not self.is_lent:
+            self.journal.close(reason or "finished")
+        elif reason is not None:
+            self.journal.say_closed(reason)
 
     @classmethod
     def at(
