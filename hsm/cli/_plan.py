@@ -247,9 +247,9 @@ def find_place(
     """
     if sweep_id:
         _check_id(sweep_id)
-    root = Path(hsm_config.output_dir or OUTPUT_DIR).expanduser()
+    root = Path(os.path.expanduser(hsm_config.output_dir or OUTPUT_DIR))
     sweep_id = sweep_id or new_sweep_id(program.name)
-    paths = SweepPaths(Path(sweep_dir).expanduser() if sweep_dir else root / sweep_id)
+    paths = SweepPaths(os.path.expanduser(sweep_dir) if sweep_dir else root / sweep_id)
     if not resumes:
         origin, name = ("--sweep-dir", sweep_dir) if sweep_dir else ("--sweep-id", sweep_id)
         _check_new(sweep_id, name, origin, paths)

@@ -38,25 +38,23 @@ Jobs = Annotated[
 
 
 @app.command("cancel")
-def cancel(sweep: Sweep, jobs: Jobs = None, hsm_config: HsmConfigFile = "") -> int:
+def cancel(sweep: Sweep, jobs: Jobs = None, hsm_config: HsmConfigFile = "") -> None:
     """End a running sweep, or some of its jobs.
 
     Jobs get a SIGTERM, and SIGKILL when kill_grace is over. Returns when they have ended. What has
     ended before stays as it is.
     """
     paths = named_sweep(sweep, hsm_config=hsm_config)
-    replay = Replay(paths)
-    replay.advance()
-    chosen = [named_job(replay.sweep, num) for num in dict.fromkeys(jobs or ())]
-    if replay.is_over:
-        reason = replay.sweep.closed or "launcher died"
-        print(f"{replay.sweep.sweep_id} does not run: {reason}")
-        return 0
-    if chosen:
-        _cancel_jobs(replay, chosen)
-    else:
-        _cancel_sweep(replay)
-    return 0
+    with Replay(paths) as replay:
+        replay.advance()
+        chosen = [named_job(replay.sweep, num) for num in dict.fromkeys(jobs or ())]
+        if replay.is_over:
+            reason = replay.sweep.closed or "launcher died"
+            print(f"{replay.sweep.sweep_id} does not run: {reason}")
+        elif chosen:
+            _cancel_jobs(replay, chosen)
+        else:
+            _cancel_sweep(replay)
 
 
 def _cancel_jobs(replay: Replay, jobs: Sequence[Job]) -> None:

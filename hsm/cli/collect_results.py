@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -12,13 +13,14 @@ from hsm.cli._find import named_sweep
 from hsm.cli._options import HsmConfigFile, OptionalSweep, SweepId, new_app
 from hsm.cli._output import end_with_the_reader, print_table
 from hsm.core.errors import HsmError, SettingsError
-from hsm.core.job import JobState
 from hsm.core.results import Results, collect_results
+from hsm.display.text import memory
 
 app = new_app()
 
 _FORMATS = ("table", "csv", "json", "md", "parquet")
-_NOT_COMPLETED = "failed"
+#: What `--only failed` means.
+_NOT_COMPLETED = ("FAILED", "TIMEOUT", "OUT_OF_MEMORY", "CANCELLED")
 
 Format = Annotated[
     str,
@@ -108,17 +110,27 @@ def _format(given: str, output: str) -> str:
 
 
 def _chosen(results: Results, only: str, sort_by: str, columns: str) -> Results:
-    if only == _NOT_COMPLETED:
-        failures = (JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY, JobState.CANCELLED)
-        results = results.only(*map(str, failures))
-    elif only:
-        results = results.only(only)
+    """The rows and columns that were asked for. Raises SettingsError."""
+    if only:
+        with _as_given("--only"):
+            results = results.only(*(_NOT_COMPLETED if only == "failed" else [only]))
     if sort_by:
         descending = sort_by.startswith("-") and sort_by not in results.columns
-        results = results.sorted_by(sort_by[descending:], descending=descending)
+        with _as_given("--sort-by"):
+            results = results.sorted_by(sort_by[descending:], descending=descending)
     if columns:
-        results = results.select([name.strip() for name in columns.split(",")])
+        with _as_given("--columns"):
+            results = results.select([name.strip() for name in columns.split(",")])
     return results
+
+
+@contextmanager
+def _as_given(option: str) -> Iterator[None]:
+    """Have an error name the option, not the method that refused its value."""
+    try:
+        yield
+    except SettingsError as error:
+        raise SettingsError(error.key, error.value, option, error.allowed, error.hint) from None
 
 
 def _writers(results: Results) -> dict[str, Callable[[Any], Any]]:
@@ -135,15 +147,17 @@ def _print(results: Results, kind: str) -> None:
         print(_writers(results)[kind](None).rstrip("\n"))
         return
     shown = [name for name in results.columns if any(row[name] is not None for row in results)]
-    rows = [[_cell(row[name]) for name in shown] for row in results]
+    rows = [[_cell(name, row[name]) for name in shown] for row in results]
     figures = [name for name in shown if all(not isinstance(row[name], str) for row in results)]
     print_table(shown, rows, right=figures)
     if not rows:
         print("no jobs")
 
 
-def _cell(value: Any) -> str:
-    """A value for people: floats in six digits."""
+def _cell(column: str, value: Any) -> str:
+    """A value for people: floats in six digits, bytes in units."""
     if value is None:
         return ""
+    if column == "max_memory":
+        return memory(value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)

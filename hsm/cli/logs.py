@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -44,38 +45,37 @@ def logs(
     """Print what a job wrote to its stdout, byte for byte, all attempts one after another."""
     end_with_the_reader()
     paths = named_sweep(sweep, hsm_config=hsm_config)
-    replay = Replay(paths)
-    replay.advance()
-    state = named_job(replay.sweep, job).state
     path = paths.stderr(job) if stderr else paths.stdout(job)
-    if follow:
-        _follow(replay, job, path, lines)
-    elif path.exists():
-        with _open(path) as file:
-            _copy(file, lines)
-    else:
-        raise HsmError(f"job {job} of {replay.sweep.sweep_id} is {state}: it has written nothing")
+    with Replay(paths) as replay:
+        replay.advance()
+        state = named_job(replay.sweep, job).state
+        if follow:
+            _follow(replay, job, path, lines)
+        elif path.exists():
+            with _open(path) as file:
+                _copy(file, lines)
+        else:
+            raise HsmError(f"job {job} of {replay.sweep.sweep_id} is {state}: it wrote nothing")
 
 
 def _follow(replay: Replay, num: int, path: Path, lines: int | None) -> None:
     """Copy the file at `path`, which need not be there yet, until job `num` has ended."""
-    file: BinaryIO | None = None
-    look_again = 0.0
-    while True:
-        # First the state: what an ended job has written is all there.
-        now = time.monotonic()
-        if now >= look_again:
-            replay.advance()
-            look_again = now + _JOURNAL_INTERVAL
-        is_over = replay.sweep.jobs[num].state.is_final
-        if file is None and path.exists():
-            file = _open(path)
-            _copy(file, lines)
-        if file is not None:
-            _copy(file)
-        if is_over:
-            return
-        time.sleep(_INTERVAL)
+    with ExitStack() as stack:
+        file: BinaryIO | None = None
+        look_again = 0.0
+        is_over = False
+        while not is_over:
+            # First the state: what an ended job has written is all there.
+            if time.monotonic() >= look_again:
+                replay.advance()
+                look_again = time.monotonic() + _JOURNAL_INTERVAL
+                is_over = replay.sweep.jobs[num].state.is_final
+            if file is None and path.exists():
+                file = stack.enter_context(_open(path))
+                _copy(file, lines)
+            if file is not None:
+                _copy(file)
+            time.sleep(0 if is_over else _INTERVAL)
 
 
 def _open(path: Path) -> BinaryIO:

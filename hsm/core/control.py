@@ -14,24 +14,21 @@ reused pid nor a stale record can lead to the wrong one.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
-import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from hsm.core.errors import HsmError
+from hsm.core.lock import holder
 from hsm.core.paths import SweepPaths
 
 #: A request that is about the whole sweep.
 ALL = "all"
 #: Seconds between two looks for requests.
 _INTERVAL = 0.5
-#: l_type, l_whence, l_start, l_len, l_pid of fcntl(2)'s struct flock, with 64-bit offsets.
-_FLOCK = struct.Struct("hhqqi4x")
 
 
 class Listener:
@@ -91,7 +88,11 @@ def ask(paths: SweepPaths, num: int | None) -> None:
     """
     try:
         paths.requests.mkdir(exist_ok=True)
-        _path(paths, num).touch()
+        try:
+            _path(paths, num).touch()
+        except FileNotFoundError:  # The launcher took others, and the directory with them.
+            paths.requests.mkdir(exist_ok=True)
+            _path(paths, num).touch()
     except OSError as error:
         reason = f"cannot write {paths.requests}: {error.strerror}"
         raise HsmError(f"the launcher cannot be asked: {reason}") from error
@@ -107,36 +108,20 @@ def withdraw(paths: SweepPaths, num: int | None) -> bool:
     return _remove(_path(paths, num))
 
 
-def launcher_pid(paths: SweepPaths) -> int | None:
-    """The process that holds the sweep's lock; None if none does, or not on this machine."""
-    try:
-        fd = os.open(paths.lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        asked = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
-        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-    return pid if kind != fcntl.F_UNLCK and pid > 0 else None
-
-
 def signal_launcher(paths: SweepPaths, signum: signal.Signals) -> bool:
     """Send a signal to the process that holds the sweep's lock; False if none does any more.
 
     Raises:
         HsmError: it is somebody else's.
     """
-    pid = launcher_pid(paths)
+    pid = holder(paths.lock)
     if pid is None:
         return False
     try:
         process = os.pidfd_open(pid)
         try:
             # If it still holds the lock, the descriptor is its own, and stays so.
-            if launcher_pid(paths) != pid:
+            if holder(paths.lock) != pid:
                 return False
             signal.pidfd_send_signal(process, signum)
         finally:

@@ -11,12 +11,15 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import struct
 import threading
 import time
 from pathlib import Path
 
 #: Seconds.
 _READERS_PATIENCE = 0.1
+#: l_type, l_whence, l_start, l_len, l_pid of Linux's struct flock (fcntl(2)) on 64-bit machines.
+_FLOCK = struct.Struct("hhqqi4x")
 
 
 class _Held:
@@ -111,6 +114,25 @@ def is_locked(path: Path) -> bool:
         finally:
             os.close(fd)
         return False
+
+
+def holder(path: Path) -> int | None:
+    """The process that holds the lock on `path`; None if none does, or not on this machine."""
+    with _held.mutex:
+        try:
+            if _key(os.stat(path)) in _held.fds:
+                return os.getpid()
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            asked = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+            kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+        except (OSError, struct.error):
+            return None
+        finally:
+            os.close(fd)
+    return pid if kind != fcntl.F_UNLCK and pid > 0 else None
 
 
 def _key(status: os.stat_result) -> tuple[int, int]:

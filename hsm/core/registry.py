@@ -142,7 +142,7 @@ def find_sweep(
             raise SettingsError("sweep", name, origin, _ALLOWED, "no sweep is known yet")
         return newest.paths
     if os.sep in name or name.startswith((".", "~")):
-        paths = SweepPaths(Path(name).expanduser())
+        paths = SweepPaths(os.path.expanduser(name))
         if paths.journal.exists():
             return paths
         raise SettingsError("sweep", name, origin, _ALLOWED, f"no sweep in {paths.sweep_dir}")

@@ -35,8 +35,11 @@ class Replay:
             raise JournalError(f"no sweep in {paths.sweep_dir}: {error.strerror}") from error
         self._rest = b""
         self._line = 1
-        first = self._file.readline()
-        header = read_header(paths.journal, first)
+        try:
+            header = read_header(paths.journal, self._file.readline())
+        except JournalError:
+            self._file.close()
+            raise
         self.sweep = Sweep(header["sweep_id"], paths, header)
 
     def advance(self) -> list[Mapping[str, Any]]:
@@ -67,3 +70,9 @@ class Replay:
     def close(self) -> None:
         """Free the file."""
         self._file.close()
+
+    def __enter__(self) -> Replay:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

@@ -151,14 +151,22 @@ def open_sweep(
 
 
 def save_files(paths: SweepPaths, files: Mapping[str, str]) -> None:
-    """Keep the texts of script and configs, for the day on which the sweep is resumed."""
-    kept: dict[str, str] = {}
-    room = _MOST_KEPT
+    """Keep the texts of script and configs, for the day on which the sweep is resumed.
+
+    May be called again when more of them are known. What is kept already stays as it is: that is
+    what the results come from.
+    """
+    before = _read_files(paths)
+    kept = dict(before)
+    room = _MOST_KEPT - sum(map(len, kept.values()))
     for name, text in files.items():
-        if len(text) <= room:
+        if name not in kept and len(text) <= room:
             room -= len(text)
             kept[name] = text
-    paths.launched.write_text(json.dumps({"files": kept}))
+    if kept != before:
+        temporary = paths.launched.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"files": kept}))
+        temporary.replace(paths.launched)
 
 
 def _read_files(paths: SweepPaths) -> dict[str, str]:

@@ -7,7 +7,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Sequence
 
-from hsm.core.job import JobState
+from hsm.core.job import JobState, signal_name
 from hsm.core.journal import JournalError, Sweep, read_sweep
 from hsm.core.paths import SweepPaths
 
@@ -28,7 +28,10 @@ def run_at_end(command: Sequence[str], paths: SweepPaths) -> str | None:
         ).returncode
     except (OSError, JournalError) as error:
         return f"on_sweep_end: {error}"
-    return f"on_sweep_end: {command[0]} ended with exit code {status}" if status else None
+    if status == 0:
+        return None
+    how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended with exit code {status}"
+    return f"on_sweep_end: {command[0]} {how}"
 
 
 def environment(sweep: Sweep) -> dict[str, str]:

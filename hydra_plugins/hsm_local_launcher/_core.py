@@ -95,6 +95,8 @@ def launch(
     try:
         if launcher.journal is None:
             _begin(launcher, paths)
+        # The configs that this batch is the first to use; its sweeper has composed them.
+        save_files(paths, _launched_files(context.config_loader))
         job = HydraJob(context, config, launcher.task_function)
         specs = _specs(launcher, job_overrides, initial_job_idx)
         return _run(launcher, job, specs, paths)
@@ -119,7 +121,6 @@ def _begin(launcher: HsmLocalLauncher, paths: SweepPaths) -> None:
     else:
         _set_aside_earlier_sweep(paths)
         sweep_id = new_sweep_id(str(launcher.config.hydra.job.name))
-        save_files(paths, files)
     launcher.journal = Journal(paths, sweep_id, plain_settings(conf), lock=lock)
     register(sweep_id, paths.sweep_dir)
     # A launcher is not told which batch is the last: its sweep ends when it does, or the process.
@@ -127,7 +128,7 @@ def _begin(launcher: HsmLocalLauncher, paths: SweepPaths) -> None:
 
 
 def _end(journal: Journal, command: Sequence[str] | None, pid: int) -> None:
-    """The sweep has ended; not so where a process that was forked from the launcher's, `pid`, ends."""
+    """The sweep has ended; unless this is a child that was forked from its launcher, `pid`."""
     if os.getpid() != pid:
         return
     journal.close("finished")

@@ -158,7 +158,13 @@ class LocalComputeSource(ComputeSource):
             sweep = self._sweeps.get(paths.sweep_dir)
             if sweep is None:
                 return self._begin(combinations, program, sweep_id, paths, resumes=resumes)
-            specs = make_specs(combinations, program, paths, first=sweep.next_num)
+            specs = make_specs(
+                combinations,
+                program,
+                paths,
+                first=sweep.next_num,
+                resumption=sweep.resumption,
+            )
             return self.submit(specs, sweep_id, sweep_dir, function=program.function)
 
     def _begin(
@@ -173,7 +179,7 @@ class LocalComputeSource(ComputeSource):
         """Submit the first jobs of a sweep: of a new one, or of one to go on with."""
         lock, resumption = claim(paths, program, self.conf, resumes=resumes)
         try:
-            return self.submit(
+            job_ids = self.submit(
                 make_specs(combinations, program, paths, resumption=resumption),
                 sweep_id if resumption is None else resumption.sweep_id,
                 paths.sweep_dir,
@@ -182,6 +188,8 @@ class LocalComputeSource(ComputeSource):
                 files=program.files() if resumption is None else None,
                 program=program.record(),
             )
+            self._sweeps[paths.sweep_dir].resumption = resumption
+            return job_ids
         finally:
             if paths.sweep_dir not in self._sweeps:
                 lock.release()
