@@ -6,11 +6,15 @@ nothing.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hsm._version import __version__
 from hsm.core.display_hook import SweepDisplay, set_display_factory
+
+if sys.platform == "win32":
+    raise ImportError("hsm needs Linux, or another Unix: on Windows, use it inside WSL")
 
 if TYPE_CHECKING:
     from hsm.core.compute_source import ComputeSource, SweepObserver

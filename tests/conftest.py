@@ -9,10 +9,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
 
+from cli_support import Project
 from support import describe
 
 #: Seconds that processes get to end after the test that started them.
@@ -30,6 +32,27 @@ def pytest_configure(config: pytest.Config) -> None:
         # Orphans, daemons among them, become children of this process and not of init: so all that
         # a test has started, however often it forked, stays below this process and can be found.
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+#: What does not depend on the version of Python or Hydra, or takes too long to be run for each.
+_THOROUGH = ("test_docs.py", "test_interrupts.py", "test_timeouts.py", "/cli/", "/reliability/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(part in item.path.as_posix() for part in _THOROUGH):
+            item.add_marker(pytest.mark.thorough)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A directory in which `hsm` runs, with no settings but its own, and no sweeps yet."""
+    for name in [name for name in os.environ if name.startswith("HSM_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HSM_STATE_DIR", str(tmp_path / "state"))
+    folder = tmp_path / "project"
+    folder.mkdir()
+    return Project(folder)
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ from hsm.cli.main import COMMANDS
 from hsm.core.config import SETTINGS, resolve_local
 from hsm.core.job import Ending, Job, JobState
 from hsm.core.journal import Journal
-from hsm.core.parameters import read_sweep_file
+from hsm.core.parameters import parse_overrides, read_sweep_file
 from hsm.core.paths import SweepPaths
 from support import REPOSITORY
 
@@ -183,6 +183,9 @@ def test_make_targets() -> None:
     for page in PAGES:
         for target in re.findall(r"(?:^|`)make ([a-z][\w-]*)$", page.text, re.MULTILINE):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    (recipe,) = re.findall(r"^demo:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    points = [word for word in recipe.split() if re.fullmatch(r"(model|model\.C|seed)=.+", word)]
+    assert f"`make demo` runs a sweep of {parse_overrides(points).count()} jobs" in PAGES[0].text
 
 
 # --- tables
@@ -291,7 +294,7 @@ def options_table(command: str) -> list[str]:
                 spellings += f" {parameter.metavar}"
             text = " ".join((getattr(parameter, "help", "") or "").split())
             rows.append([f"`{spellings}`".replace("|", "\\|"), text.replace("|", "\\|")])
-    return table(["", ""], rows)
+    return table(["", ""], rows) if rows else []
 
 
 TABLES: dict[str, Callable[[], list[str]]] = {

@@ -63,7 +63,10 @@ def test_a_job_cannot_end_in_a_state_that_is_no_end(state: JobState) -> None:
         (Ending(JobState.COMPLETED, exit_code=0), "completed"),
         (Ending(JobState.FAILED, exit_code=3), "exit code 3"),
         (Ending(JobState.FAILED, signal="SIGSEGV"), "killed by SIGSEGV"),
-        (Ending(JobState.TIMEOUT, signal="SIGTERM", reason="timeout after 2 s"), "timeout after 2 s"),
+        (
+            Ending(JobState.TIMEOUT, signal="SIGTERM", reason="timeout after 2 s"),
+            "timeout after 2 s",
+        ),
         (
             Ending(JobState.FAILED, exit_code=1, error_type="ValueError", error_message="a\nb"),
             "ValueError: a",

@@ -111,7 +111,7 @@ def test_a_journal_of_a_newer_version_is_refused_by_name(tmp_path: Path) -> None
     paths = SweepPaths(tmp_path)
     paths.create()
     paths.journal.write_text('{"v": 99, "event": "sweep", "sweep_id": "x", "hsm": "9.9"}\n')
-    with pytest.raises(JournalError, match="format 99 by hsm 9.9"):
+    with pytest.raises(JournalError, match="format 99 by hsm 9"):
         read_sweep(tmp_path)
 
 

@@ -138,7 +138,7 @@ class Asked:
             resolved.hsm_config,
             resumes=resolved.conf.resume,
         )
-        previous = read_sweep(paths.sweep_dir) if paths.journal.exists() else None
+        previous = read_sweep(paths.sweep_dir) if os.path.exists(paths.journal) else None
         return Plan(program, definition, self.max_runs, sweep_id, paths, previous, rerun)
 
     def _resumed(self, hsm_config: HsmConfig, earlier: Sweep, rerun: str) -> Plan:
@@ -264,7 +264,7 @@ def _check_id(sweep_id: str) -> None:
 
 def _check_new(sweep_id: str, name: str, origin: str, paths: SweepPaths) -> None:
     here = Path.cwd()
-    places = [paths.sweep_dir] if paths.journal.exists() else []
+    places = [paths.sweep_dir] if os.path.exists(paths.journal) else []
     places += [
         known.paths.sweep_dir
         for known in known_sweeps()

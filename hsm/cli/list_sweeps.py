@@ -35,7 +35,9 @@ def list_sweeps(limit: Limit = 20, as_json: Json = False) -> None:
     elif found:
         columns = ["sweep", "started", "status", "jobs", "completed", "other", "directory"]
         rows = [_row(facts) for facts in found]
-        print_table(columns, rows, right=("jobs", "completed"), whole=("sweep", "started", "status"))
+        print_table(
+            columns, rows, right=("jobs", "completed"), whole=("sweep", "started", "status")
+        )
     else:
         print("no sweeps yet: hsm sweep starts one")
 

@@ -114,7 +114,9 @@ def _print(watched: Watched) -> None:
     ]
     if rows:
         print()
-        print_table(["job", "overrides", "time", "memory", "last output"], rows, right=("job", "time"))
+        print_table(
+            ["job", "overrides", "time", "memory", "last output"], rows, right=("job", "time")
+        )
 
 
 def _document(watched: Watched) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from hsm.cli._output import end_with_the_reader, from_here, print_json
 from hsm.cli._plan import Asked, Plan
 from hsm.cli._resume import find_earlier, recorded_settings
 from hsm.core.config import SETTINGS, LocalConf, resolve_local
+from hsm.core.errors import HsmError
 from hsm.core.job import Job, JobState, signal_name
 
 app = new_app()
@@ -233,7 +234,11 @@ def run(
 
     def submit() -> Sequence[str]:
         points, what = list(plan.points()), plan.program.arguments()
-        ids = source.submit_jobs(points, plan.sweep_id, plan.paths.sweep_dir, **what)
+        try:
+            ids = source.submit_jobs(points, plan.sweep_id, plan.paths.sweep_dir, **what)
+        except OSError as error:  # a full disk, no more processes
+            reason = error.strerror or str(error)
+            raise HsmError(f"{plan.sweep_id} cannot be started: {reason}") from error
         started()
         return ids
 

@@ -59,7 +59,7 @@ class KnownSweep:
     @property
     def exists(self) -> bool:
         """Whether its journal is still there."""
-        return self.paths.journal.exists()
+        return os.path.exists(self.paths.journal)
 
 
 def claim_for_new_sweep(paths: SweepPaths) -> LockFile:
@@ -78,7 +78,7 @@ def claim_for_new_sweep(paths: SweepPaths) -> LockFile:
         reason = error.strerror or str(error)
         allowed = "a directory that can be written"
         raise SettingsError("sweep_dir", str(paths.sweep_dir), "sweep", allowed, reason) from error
-    if paths.journal.exists():
+    if os.path.exists(paths.journal):
         lock.release()
         allowed = "a directory without a sweep"
         hint = "it holds an earlier one: choose another sweep_dir, or another sweep id"
@@ -143,7 +143,7 @@ def find_sweep(
         return newest.paths
     if os.sep in name or name.startswith((".", "~")):
         paths = SweepPaths(os.path.expanduser(name))
-        if paths.journal.exists():
+        if os.path.exists(paths.journal):
             return paths
         raise SettingsError("sweep", name, origin, _ALLOWED, f"no sweep in {paths.sweep_dir}")
     entries = list(_entries())
@@ -152,7 +152,7 @@ def find_sweep(
         return _only(name, same_id, origin)
     for root in (*roots, os.curdir):
         paths = SweepPaths(Path(root, name))
-        if name and paths.journal.exists():
+        if name and os.path.exists(paths.journal):
             return paths
     beginnings = [entry for entry in entries if entry.sweep_id.startswith(name) and entry.exists]
     if name and beginnings:

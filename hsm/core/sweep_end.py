@@ -30,7 +30,9 @@ def run_at_end(command: Sequence[str], paths: SweepPaths) -> str | None:
         return f"on_sweep_end: {error}"
     if status == 0:
         return None
-    how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended with exit code {status}"
+    how = (
+        f"was killed by {signal_name(-status)}" if status < 0 else f"ended with exit code {status}"
+    )
     return f"on_sweep_end: {command[0]} {how}"
 
 

@@ -84,6 +84,12 @@ class Display(SweepObserver):
             with shielded():
                 self._show_output(job, stream, clean(line))
 
+    def job_retried(self, job: Job, delay: float) -> None:
+        with shielded():
+            with self._lock:
+                self.counts.waits_again(job)
+            self._show_message(report.retried(job, delay))
+
     def job_ended(self, job: Job) -> None:
         with shielded(), self._lock:
             self.counts.ended_now(job)

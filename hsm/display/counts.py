@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from hsm.core.job import Job, JobState
+from hsm.core.job import Attempt, Job, JobState
 
 FAILURES = (JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY)
 
@@ -33,6 +33,7 @@ class Counts:
         self.job_seconds = 0.0
         self.failed_jobs: list[int] = []
         self._states: dict[str, JobState] = {}
+        self._earlier: dict[str, int] = {}  # attempts before this life of the sweep, by job id
         self._begin: float | None = None
         self._last_end: float | None = None
         self._ran = 0
@@ -60,7 +61,14 @@ class Counts:
         if jobs and self._begin is None:
             self._begin = now
         for job in jobs:
+            if job.state is JobState.PENDING and job.attempts:
+                # It runs again in a resumed sweep: what it did in an earlier life is not of this.
+                self._earlier[job.job_id] = len(job.attempts)
             self._see(job)
+
+    def waits_again(self, job: Job) -> None:
+        """`job` is to have another attempt."""
+        self._see(job)
 
     def started(self, job: Job) -> None:
         self._see(job)
@@ -83,7 +91,8 @@ class Counts:
             self.by_state[old] -= 1
         self.by_state[new] += 1
         self._states[job.job_id] = new
-        if job.attempts and (started := job.attempts[0].started) is not None:
+        attempts = self._attempts(job)
+        if attempts and (started := attempts[0].started) is not None:
             self._begin = started if self._begin is None else min(self._begin, started)
         if new.is_final:
             self._count_end(job)
@@ -93,12 +102,16 @@ class Counts:
         attempt = job.attempt
         if attempt is not None and attempt.ended is not None:
             self._last_end = max(attempt.ended, self._last_end or 0.0)
-        self.job_seconds += sum(attempt.duration or 0.0 for attempt in job.attempts)
+        self.job_seconds += sum(attempt.duration or 0.0 for attempt in self._attempts(job))
         if job.state in FAILURES and len(self.failed_jobs) < _NAMED_FAILURES:
             self.failed_jobs.append(job.num)
         if job.state is not JobState.CANCELLED and job.duration is not None:
             self._ran += 1
             self._ran_seconds += job.duration
+
+    def _attempts(self, job: Job) -> Sequence[Attempt]:
+        """Those that belong to this life of the sweep."""
+        return job.attempts[self._earlier.get(job.job_id, 0) :]
 
     def wall_seconds(self, now: float) -> float:
         """Seconds since the sweep began; up to its last job's end if none is left to end."""

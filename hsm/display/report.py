@@ -21,6 +21,17 @@ def started(job: Job) -> str:
     return f"job {job.num} started{again}{label(job)}"
 
 
+def retried(job: Job, delay: float) -> str:
+    """``job 3 attempt 1 ended after 12 s: exit code 3; the next one in 2 s (lr=0.1)``."""
+    attempt = job.attempts[-1]
+    text = f"job {job.num} attempt {attempt.number} ended"
+    if attempt.duration is not None:
+        text += f" after {span(attempt.duration)}"
+    if attempt.ending is not None:
+        text += f": {shorten(clean(attempt.ending.describe()), _LONGEST)}"
+    return f"{text}; the next one in {span(delay)}{label(job)}"
+
+
 def ended(job: Job) -> str:
     """``job 3 FAILED after 12 s: exit code 3 (lr=0.1)``."""
     return outcome(job) + label(job)

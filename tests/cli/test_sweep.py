@@ -9,15 +9,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cli_support import Project
+from support import REPOSITORY
 
 #: Writes what a job sees.
 _TELL = """\
 import json, os, sys
 from pathlib import Path
+from typing import Any
 
 names = ("HSM_PARAMS", "HSM_JOB_DIR", "HSM_JOB_NUM", "HSM_SWEEP_ID")
 seen = {name: os.environ[name] for name in names}
@@ -27,7 +30,7 @@ Path("seen-" + os.environ["HSM_JOB_NUM"]).write_text(
 """
 
 
-def _seen(project: Project, num: int) -> dict[str, str]:
+def _seen(project: Project, num: int) -> dict[str, Any]:
     return dict(json.loads((project.folder / f"seen-{num}").read_text()))
 
 
@@ -98,7 +101,8 @@ def test_overrides_alone_are_the_whole_sweep(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seen"), [("script: tell.py\n", ["x=1"]), ("command: [python3, tell.py, '{x}']", ["1"])]
+    ("text", "seen"),
+    [("script: tell.py\n", ["x=1"]), ("command: [python3, tell.py, '{x}']", ["1"])],
 )
 def test_hsm_yaml_says_what_runs(project: Project, text: str, seen: list[str]) -> None:
     project.write("tell.py", _TELL)
@@ -116,7 +120,7 @@ def test_output_dir_of_hsm_yaml_holds_the_sweeps(project: Project) -> None:
 
 def test_a_dry_run_shows_what_would_run_and_runs_nothing(project: Project) -> None:
     command = ["sh", "-c", "echo {x} > {job_dir}/out; touch ran"]
-    arguments = ("sweep", "x=1,\"it's\"", "--sweep-id", "s", "--dry-run")
+    arguments = ("sweep", 'x=1,"it\'s"', "--sweep-id", "s", "--dry-run")
     ran = project.here(*arguments, "--", *command)
     assert list(project.folder.iterdir()) == []
     [first, second] = ran.out.splitlines()
@@ -124,7 +128,10 @@ def test_a_dry_run_shows_what_would_run_and_runs_nothing(project: Project) -> No
     # The line can be pasted into a shell.
     script = shlex.split(second.partition(": ")[2])
     assert script[2] == f"echo it's > {project.folder}/outputs/s/1/out; touch ran"
-    listed = [json.loads(line) for line in project.here(*arguments, "--json", "--", *command).out.splitlines()]
+    listed = [
+        json.loads(line)
+        for line in project.here(*arguments, "--json", "--", *command).out.splitlines()
+    ]
     assert [job["params"] for job in listed] == [{"x": 1}, {"x": "it's"}]
     assert listed[1]["command"] == script
 
@@ -158,7 +165,7 @@ def test_a_long_dry_run_can_be_cut_by_its_reader(project: Project) -> None:
     done = subprocess.run(
         ["sh", "-c", f"{line} -- echo | head -n 2"],
         cwd=project.folder,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
         timeout=60,
@@ -197,7 +204,17 @@ def test_json_on_stdout_is_all_there_is(project: Project) -> None:
 def test_settings_come_from_flags_first(project: Project) -> None:
     project.write("hsm.yaml", "local: {max_parallel_jobs: 3, timeout: 7}\n")
     project.hsm(
-        *("sweep", "x=1", "--sweep-id", "s", "--timeout", "2h", "--no-cleanup-on-exit", "--", "true"),
+        *(
+            "sweep",
+            "x=1",
+            "--sweep-id",
+            "s",
+            "--timeout",
+            "2h",
+            "--no-cleanup-on-exit",
+            "--",
+            "true",
+        ),
         HSM_LOCAL_KILL_GRACE="9",
         HSM_LOCAL_TIMEOUT="3",
     )

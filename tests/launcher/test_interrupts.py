@@ -78,6 +78,7 @@ def assert_truth_after_interruption(done: Finished, signal_name: str) -> None:
     assert len(told) == 1
     assert "2 of 6" in told[0]
     assert str(done.sweep_dir) in told[0]
+    assert "hydra.launcher.resume=true" in done.screen  # how to go on
     assert "Traceback" not in done.screen
 
 
@@ -153,18 +154,35 @@ def test_a_second_ctrl_c_kills_at_once(tmp_path: Path, start_method: str) -> Non
     assert_truth_after_interruption(done, "SIGINT")
 
 
-@both_methods
-def test_the_launcher_is_killed(tmp_path: Path, start_method: str) -> None:
+@pytest.mark.parametrize(
+    ("signum", "start_method"),
+    [(signal.SIGKILL, "fork"), (signal.SIGKILL, "spawn"), (signal.SIGQUIT, "fork")],
+)
+def test_the_launcher_is_killed(tmp_path: Path, signum: signal.Signals, start_method: str) -> None:
     with in_the_middle(tmp_path, start_method=start_method, kill_grace=60) as running:
-        running.process.kill()
+        running.process.send_signal(signum)
         running.assert_all_gone(AT_ONCE)
         assert list(running.temporary.iterdir()) == []
         done = running.finish()
-    assert done.code == -signal.SIGKILL
+    assert done.code == -signum
+    assert_truth_after_death(done)
+
+
+def assert_truth_after_death(done: Finished) -> None:
+    """The journal has no last line; what it tells holds all the same."""
     assert done.sweep.closed is None
     assert done.states == ["COMPLETED"] * 2 + ["CANCELLED"] * 4
     assert done.values == [0, 10, None, None, None, None]
     assert {done.jobs[num].ending() for num in (2, 3, 4, 5)} == {"launcher died"}
+
+
+def test_the_launcher_and_the_fork_server_are_killed(tmp_path: Path) -> None:
+    with in_the_middle(tmp_path, start_method="fork", kill_grace=60) as running:
+        server = running.fork_server()
+        running.process.kill()
+        server.kill()
+        running.assert_all_gone(AT_ONCE)
+        assert_truth_after_death(running.finish())
 
 
 @both_methods
@@ -211,6 +229,21 @@ def _wait_for_end_of(running: RunningSweep, num: int, seconds: float) -> None:
     pids = [running.pid(f"{role}.{num}") for role in ROLES]
     wait_until(lambda: not any(map(is_running, pids)), seconds, f"the end of job {num}'s processes")
     running.wait_until_ended(num)
+
+
+def test_a_signal_in_one_batch_ends_the_sweep(tmp_path: Path) -> None:
+    """Hydra's sweeper may launch a sweep in several batches: those to come are not launched then."""
+    with App(tmp_path, BODY).start(
+        "hydra.sweeper.max_batch_size=2", kill_grace=KILL_GRACE
+    ) as running:
+        running.wait_for_files(*FILES)
+        interrupt_pid(running)
+        running.assert_all_gone(KILL_GRACE + SLACK)
+        done = running.finish()
+    assert done.code == 130
+    assert done.states == ["COMPLETED"] * 2 + ["CANCELLED"] * 2
+    assert done.values == [0, 10, None, None]
+    assert "Traceback" not in done.screen
 
 
 @both_methods

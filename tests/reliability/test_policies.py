@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reliability_support import conf
 
 from hsm.core.config import FAILURES, LocalConf
 from hsm.core.job import Ending, Job, JobState
@@ -22,7 +23,6 @@ from hsm.core.local.servers import Work
 from hsm.core.local.timer import Timer
 from hsm.core.local.usage import UsageSampler
 from hsm.core.local.wire import Start
-from reliability_support import conf
 from support import wait_until
 from sweep_support import PROFILE
 

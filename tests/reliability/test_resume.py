@@ -16,6 +16,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reliability_support import (
+    Recorder,
+    journal_events,
+    known_bug,
+    points,
+    side_lines,
+    source,
+    start_driver,
+    start_program,
+    write_driver,
+)
 
 from hsm.core.errors import JobFailed, SettingsError
 from hsm.core.job import Ending, Job, JobState
@@ -31,16 +42,6 @@ from hsm.core.resume import (
     open_sweep,
     runs_again,
     save_files,
-)
-from reliability_support import (
-    Recorder,
-    journal_events,
-    points,
-    side_lines,
-    source,
-    start_driver,
-    start_program,
-    write_driver,
 )
 from support import App, wait_until
 from sweep_support import PROFILE
@@ -204,6 +205,16 @@ def test_files_that_are_too_long_are_not_kept_and_the_others_are(tmp_path: Path)
     assert kept == {"small.yaml": "a: 1", "last.yaml": "b: 1"}
 
 
+def test_files_that_are_known_later_are_added_and_the_first_texts_stay(tmp_path: Path) -> None:
+    paths = SweepPaths(tmp_path)
+    paths.create()
+    save_files(paths, {"config.yaml": "a: 1"})
+    save_files(paths, {"config.yaml": "a: 2", "model.yaml": "b: 1"})
+    kept = json.loads(paths.launched.read_text())["files"]
+    assert kept == {"config.yaml": "a: 1", "model.yaml": "b: 1"}
+    assert list(paths.hsm_dir.glob("*.tmp")) == []
+
+
 # --- through the API --------------------------------------------------------------------------
 
 
@@ -329,6 +340,25 @@ def test_a_resumed_sweep_may_be_submitted_in_batches(tmp_path: Path) -> None:
     assert ran(tmp_path) == [0, 1, 2, 3, 4]
 
 
+@known_bug("a further `resume` of the same launcher ends the jobs that run")
+def test_batches_of_a_resumed_sweep_may_overlap(tmp_path: Path) -> None:
+    """When the second one is recorded, jobs of the first one run."""
+    wait = ["sh", "-c", f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"]
+    recorder = Recorder()
+    with source() as made:
+        (job_id,) = made.submit_jobs(points(0), "s", tmp_path / "sweep", command=wait)
+        made.cancel_job(job_id)
+    with source(recorder, resume=True) as made:
+        made.submit_jobs(points(0), "s", tmp_path / "sweep", command=wait)
+        wait_until(lambda: recorder.has("started", 0), 30, "its start")
+        made.submit_jobs(points(1), "s", tmp_path / "sweep", command=wait)
+        (tmp_path / "go").touch()
+        assert set(made.wait().values()) == {JobState.COMPLETED}
+    sweep = read_sweep(tmp_path / "sweep")
+    assert sweep.problems == []
+    assert {str(job.state) for job in sweep.jobs.values()} == {"COMPLETED"}
+
+
 def test_a_command_that_completed_is_not_run_again(tmp_path: Path) -> None:
     command = ["sh", "-c", 'echo {{\\"x\\": {x}}} >> "$HSM_SWEEP_DIR/side"; [ {x} != 1 ]']
     for _ in range(2):
@@ -367,7 +397,8 @@ def test_a_script_that_has_changed_is_refused_with_what_differs(tmp_path: Path) 
 def test_a_refused_resume_leaves_no_lock_and_no_trace(tmp_path: Path) -> None:
     sweep_of(tmp_path, [0])
     before = SweepPaths(tmp_path).journal.read_bytes()
-    save_files(SweepPaths(tmp_path), {Path(__file__).name: "another text\n"})
+    changed = {"files": {Path(__file__).name: "another text\n"}}
+    SweepPaths(tmp_path).launched.write_text(json.dumps(changed))
     with source() as made, pytest.raises(SweepChanged):
         made.submit_jobs(points(0), "s", tmp_path, function=double, resume=True)
     assert SweepPaths(tmp_path).journal.read_bytes() == before

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reliability_support import Recorder, events_of, points, source
 
 from hsm.core.errors import JobFailed
 from hsm.core.job import Job, JobState
 from hsm.core.journal import read_sweep
 from hsm.core.local import LocalComputeSource
 from hsm.core.paths import SweepPaths
-from reliability_support import Recorder, events_of, points, source
 from support import START_METHODS, App, wait_until
 
 #: Fails until the attempt whose number is the parameter x.
@@ -93,7 +93,7 @@ def test_the_live_job_and_its_replay_agree(tmp_path: Path) -> None:
 
 def die_of(params: dict[str, Any]) -> None:
     if params["x"] == "crashed":
-        os.kill(os.getpid(), signal.SIGSEGV)
+        os.kill(os.getpid(), signal.SIGKILL)
     if params["x"] == "timeout":
         time.sleep(60)
     if params["x"] == "failed":

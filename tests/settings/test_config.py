@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import ValidationError
-from settings_support import refusal, write
 
 from hsm.core.config import (
     BUILT_IN,
@@ -25,6 +24,7 @@ from hsm.core.config import (
     StartMethod,
     resolve_local,
 )
+from settings_support import refusal, write
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

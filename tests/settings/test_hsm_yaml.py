@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from settings_support import BAD_VALUES, refusal, refusal_of, write
 
 from hsm.core.config import (
     BUILT_IN,
@@ -17,6 +16,7 @@ from hsm.core.config import (
     load_hsm_config,
     resolve_local,
 )
+from settings_support import BAD_VALUES, refusal, refusal_of, write
 
 
 def test_a_whole_file(empty_folder: Path) -> None:

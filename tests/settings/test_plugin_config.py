@@ -19,12 +19,12 @@ from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from settings_support import write
 
 from hsm.core.config import SETTINGS, LocalConf, ProgressMode, Rerun, StartMethod
 from hsm.core.errors import SettingsError, UnknownSetting
 from hydra_plugins.hsm_local_launcher import _registration
 from hydra_plugins.hsm_local_launcher.config import validated
+from settings_support import write
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TARGET = "hydra_plugins.hsm_local_launcher.launcher.HsmLocalLauncher"

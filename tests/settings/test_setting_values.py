@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from settings_support import BAD_VALUES, refusal
 
 from hsm.core.config import (
     SETTINGS,
@@ -18,6 +17,7 @@ from hsm.core.config import (
     resolve_local,
 )
 from hsm.core.errors import SettingsError, UnknownSetting
+from settings_support import BAD_VALUES, refusal
 
 
 @pytest.mark.parametrize(

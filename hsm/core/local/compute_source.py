@@ -45,12 +45,9 @@ class LocalComputeSource(ComputeSource):
         max_parallel_jobs: jobs that run at the same time.
         timeout: seconds that a job may take; None for no limit.
         show_output: tell observers every line that jobs print; without observers, print it.
-        cleanup_on_exit: remove jobs' temporary directories.
-        start_method: "auto", "fork" or "spawn"; for jobs that are functions.
-        kill_grace: seconds between SIGTERM and SIGKILL when a job is ended.
-        fail_fast: end everything when a job fails.
         function, command, script: what jobs run if `submit_jobs` does not say, see there.
         observers: are told what happens.
+        settings: any other field of `LocalConf`, such as ``kill_grace=1`` or ``max_retries=2``.
 
     Raises:
         SettingsError: a setting is not what it may be.
@@ -62,26 +59,16 @@ class LocalComputeSource(ComputeSource):
         timeout: float | None = UNSET,
         show_output: bool = UNSET,
         *,
-        cleanup_on_exit: bool = UNSET,
-        start_method: str = UNSET,
-        kill_grace: float = UNSET,
-        fail_fast: bool = UNSET,
         function: Callable[[Any], Any] | None = None,
         command: str | Sequence[str] | None = None,
         script: str | os.PathLike[str] | None = None,
         observers: Iterable[SweepObserver] = (),
+        **settings: Any,
     ) -> None:
-        arguments = {
-            "max_parallel_jobs": max_parallel_jobs,
-            "timeout": timeout,
-            "show_output": show_output,
-            "cleanup_on_exit": cleanup_on_exit,
-            "start_method": start_method,
-            "kill_grace": kill_grace,
-            "fail_fast": fail_fast,
-        }
-        given = {name: value for name, value in arguments.items() if value is not UNSET}
-        self._set_up(resolve_local(given).conf, observers, (function, command, script))
+        settings["max_parallel_jobs"] = max_parallel_jobs
+        settings["timeout"] = timeout
+        settings["show_output"] = show_output
+        self._set_up(resolve_local(settings).conf, observers, (function, command, script))
 
     @classmethod
     def from_conf(

@@ -2,15 +2,23 @@
 
 The first ends the jobs in good order, the second at once. The handlers only put the signal's number
 into a queue, which is all that is safe to do between any two instructions of the main thread.
+
+Python runs handlers in the main thread, but the kernel gives a signal to any thread that takes it
+(after a Ctrl-Z and `kill`, say), and then nothing wakes a main thread that waits for a lock. So it
+waits for a descriptor, to which the interpreter writes whenever a signal comes, to whatever thread.
 """
 
 from __future__ import annotations
 
+import os
+import select
 import signal
+import socket
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from queue import SimpleQueue
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from hsm.core.job import signal_name
@@ -30,6 +38,55 @@ class _Handler:
 
     def __call__(self, number: int, frame: object) -> None:
         self._events.put(number)
+
+
+class _Waker:
+    """A descriptor to wait for, which every signal makes readable, to whatever thread it comes."""
+
+    def __init__(self) -> None:
+        self._woken, self._waker = socket.socketpair()
+        for end in (self._woken, self._waker):
+            end.setblocking(False)
+        self._replaced: int | None = None
+        if threading.current_thread() is threading.main_thread():
+            fd = self._waker.fileno()
+            self._replaced = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+        _wakers.add(self)
+
+    def wait(self) -> None:
+        """Return when there was a signal or a `wake` since the last call."""
+        select.select([self._woken], [], [])
+        with suppress(BlockingIOError):
+            self._woken.recv(512)
+
+    def wake(self) -> None:
+        """May be called from any thread, also when nobody waits any more."""
+        with suppress(OSError):  # BlockingIOError: there is enough to wake with
+            self._waker.send(b"\0")
+
+    def close(self) -> None:
+        if self._replaced is not None:
+            signal.set_wakeup_fd(self._replaced)
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the descriptors."""
+        _wakers.discard(self)
+        self._woken.close()
+        self._waker.close()
+
+
+_wakers: weakref.WeakSet[_Waker] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a child, of hsm's or of anybody's: its signals are not the launcher's."""
+    for waker in list(_wakers):
+        signal.set_wakeup_fd(-1)
+        waker.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Interrupts:
@@ -56,13 +113,33 @@ class Interrupts:
 
     def wait(self, source: LocalComputeSource, job_ids: Sequence[str]) -> int | None:
         """Wait until the jobs have ended; returns the signal that made them, or None."""
+        waker = _Waker()
+        try:
+            return self._wait(source, job_ids, waker)
+        finally:
+            waker.close()
+
+    def _wait(
+        self, source: LocalComputeSource, job_ids: Sequence[str], waker: _Waker
+    ) -> int | None:
+        def put(event: int | None) -> None:
+            self._events.put(event)
+            waker.wake()
+
         # Whoever cancels the sweep from elsewhere means what a SIGTERM means.
-        source.on_cancel = lambda: self._events.put(signal.SIGTERM)
-        source.when_ended(job_ids, lambda: self._events.put(None))
-        first = self._events.get()
+        source.on_cancel = lambda: put(signal.SIGTERM)
+        source.when_ended(job_ids, lambda: put(None))
+        first = self._next(waker)
         if first is None:
             return None
         source.stop(f"interrupted by {signal_name(first)}")
-        while self._events.get() is not None:
+        while self._next(waker) is not None:
             source.stop(f"interrupted by {signal_name(first)}", grace=0.0)
         return first
+
+    def _next(self, waker: _Waker) -> int | None:
+        """The next signal, or None for the end of the jobs; waits for it."""
+        while True:
+            with suppress(Empty):
+                return self._events.get_nowait()
+            waker.wait()

@@ -29,6 +29,7 @@ from hsm.core.local.process import (
     die_with_parent,
     send_signal,
     set_process_name,
+    wake_pipe,
 )
 from hsm.core.local.wire import Channel, End, Ended, Start, Started
 
@@ -70,7 +71,7 @@ class Keeper:
 
     def _listen_for_signals(self) -> None:
         """SIGCHLD and the fork server's death interrupt the wait for messages."""
-        self._wake, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wake, write_end = wake_pipe()
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         for signum in (signal.SIGCHLD, _SERVER_DIED):
             signal.signal(signum, lambda *_: None)
@@ -207,10 +208,9 @@ class _JobTree:
                 self._status = status
 
     def _has_exited(self) -> bool:
-        """Whether the job's own process ended by itself, reaped or not."""
-        if self._status is not None:
-            return True
-        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        """Whether the job's own process has ended by now."""
+        self._reap()
+        return self._status is not None
 
     def _terminate(self, grace: float) -> None:
         """SIGTERM to all, unless that was done; the deadline for SIGKILL can only come nearer."""

@@ -51,6 +51,14 @@ def die_with_parent(signum: signal.Signals, parent: int) -> None:
         os.kill(os.getpid(), signum)
 
 
+def wake_pipe() -> tuple[int, int]:
+    """A pipe that never blocks, for `signal.set_wakeup_fd`: its read end and its write end."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    os.set_blocking(write_end, False)
+    return read_end, write_end
+
+
 def process_name() -> bytes:
     """The name that `ps` and `top` show for this process; empty where there is none."""
     try:

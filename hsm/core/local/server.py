@@ -28,7 +28,13 @@ from typing import Any, NoReturn
 from hsm.core.local.isolation import LaunchState, become_server
 from hsm.core.local.job_process import become_job
 from hsm.core.local.keeper import Keeper
-from hsm.core.local.process import become_subreaper, descendants, send_signal, set_process_name
+from hsm.core.local.process import (
+    become_subreaper,
+    descendants,
+    send_signal,
+    set_process_name,
+    wake_pipe,
+)
 from hsm.core.local.wire import Channel, Start
 
 #: Seconds between looks at whether the launcher lives: somebody else may hold its socket open.
@@ -56,7 +62,7 @@ class _Server:
         self._keepers: set[int] = set()
 
     def run(self) -> None:
-        self._wake, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wake, self._write_end = wake_pipe()
         signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         poll = select.poll()
@@ -106,14 +112,20 @@ class _Server:
         finally:
             os._exit(status)
 
-    def _reap(self) -> None:
-        """Collect whoever has ended; any other child has lost its keeper and is killed."""
-        with suppress(ChildProcessError):
+    def _reap(self) -> bool:
+        """Collect whoever has ended; any other child has lost its keeper and is killed.
+
+        Returns whether anybody is left.
+        """
+        try:
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 was_idle = ended[0] in self._keepers and os.WIFEXITED(ended[1])
                 self._keepers.discard(ended[0])
                 if not was_idle:
                     self._kill_orphans()
+        except ChildProcessError:
+            return False
+        return True
 
     def _kill_orphans(self) -> None:
         orphans = [process for process in descendants() if not self._is_kept(process)]
@@ -135,7 +147,7 @@ class _Server:
         What takes too long is killed here.
         """
         deadline = time.monotonic() + _KEEPERS_GRACE
-        while self._has_children():
+        while self._reap():
             left = deadline - time.monotonic()
             if left < -_UNKILLABLE:
                 break
@@ -143,16 +155,8 @@ class _Server:
                 send_signal(descendants(), signal.SIGKILL)
             if select.select([self._wake], [], [], max(0.02, left))[0]:
                 os.read(self._wake, 512)
-            self._reap()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
-
-    def _has_children(self) -> bool:
-        try:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return False
-        return True
 
 
 def serve(

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsm.cli.main import run
 from hsm.core.journal import Sweep, read_sweep
 from support import PATIENCE, REPOSITORY, wait_until
 
@@ -55,6 +54,8 @@ class Project:
 
     def here(self, *arguments: str, code: int | None = 0) -> Ran:
         """Run a command line in this process, which is quick."""
+        from hsm.cli.main import run  # for those tests alone that need it
+
         out, err = io.StringIO(), io.StringIO()
         pipe_handler = signal.getsignal(signal.SIGPIPE)
         folder = os.getcwd()

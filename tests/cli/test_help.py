@@ -1,0 +1,152 @@
+"""`hsm --help` is quick and complete, and the shell completes what is typed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cli_support import Project
+from hsm import __version__
+from hsm.cli.main import COMMANDS
+from hsm.core.config import SETTINGS
+from support import REPOSITORY
+
+#: What is not needed to show help, or to start: each takes 20 ms and more.
+_HEAVY = (
+    "rich",
+    "hydra",
+    "omegaconf",
+    "yaml",
+    "psutil",
+    "cloudpickle",
+    "hsm.core.local",
+    "difflib",
+)
+_PROBE = """\
+import sys
+from hsm.cli.main import run
+before = set(sys.modules)
+assert run(sys.argv[1:]) == 0
+print(*sorted(sys.modules), file=sys.stderr)
+"""
+
+
+def _loaded(*arguments: str) -> set[str]:
+    """The modules that a command line loads, those that typer needs by itself left out."""
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+    def modules(code: str) -> set[str]:
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        return set(done.stderr.split())
+
+    return modules(_PROBE) - modules("import sys, typer; print(*sys.modules, file=sys.stderr)")
+
+
+def test_help_loads_no_more_than_it_needs() -> None:
+    loaded = _loaded("--help")
+    assert not loaded & {
+        *_HEAVY,
+        "hsm.core.config",
+        *(f"hsm.cli.{m}" for m, _ in COMMANDS.values()),
+    }
+
+
+@pytest.mark.parametrize("command", ["sweep", "monitor", "cancel"])
+def test_help_of_a_command_loads_no_more_than_it_needs(command: str) -> None:
+    assert not _loaded(command, "--help") & {"hydra", "omegaconf", "cloudpickle", "rich"}
+
+
+def test_help_lists_every_command(project: Project) -> None:
+    out = project.here("--help").out
+    for name, (_, line) in COMMANDS.items():
+        assert f"  {name} " in out
+        assert line in " ".join(out.split())
+    assert project.here().out == out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(project: Project, command: str) -> None:
+    ran = project.here(command, "--help")
+    assert f"Usage: hsm {command}" in ran.out
+    assert project.here(command, "-h").out == ran.out
+    # No line of the help is longer than a terminal is wide.
+    assert max(map(len, ran.out.splitlines())) <= 80
+
+
+def test_every_setting_is_an_option(project: Project) -> None:
+    out = project.here("sweep", "--help").out
+    for setting in SETTINGS.values():
+        assert setting.flag in out
+
+
+def test_version(project: Project) -> None:
+    assert project.here("--version").out == f"hsm {__version__}\n"
+
+
+def test_the_module_and_the_program_are_one(project: Project) -> None:
+    assert project.hsm("--help").out == project.here("--help").out
+
+
+# --- completion
+
+
+def _complete(project: Project, line: str, shell: str) -> list[str]:
+    """What `shell` offers at the end of `line`."""
+    words = line.split(" ")
+    variables = {"_HSM_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": line}
+    if shell == "bash":
+        variables |= {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    if shell == "fish":
+        variables["_TYPER_COMPLETE_FISH_ACTION"] = "get-args"
+    ran = project.hsm(code=None, **variables)
+    assert ran.err == ""
+    return ran.out.splitlines()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_offers_commands_options_and_sweeps(project: Project, shell: str) -> None:
+    project.here("sweep", "x=1,2", "--sweep-id", "mine-1", "--", "true")
+    project.here("sweep", "x=1,2", "--sweep-id", "other", "--", "true")
+
+    def offered(line: str) -> str:
+        return "\n".join(_complete(project, line, shell))
+
+    assert "monitor" in offered("hsm mon")
+    assert "collect-results" in offered("hsm ")
+    assert "mine-1" in offered("hsm monitor mi")
+    assert "other" not in offered("hsm monitor mi")
+    assert "other" in offered("hsm show ")
+    assert "last" in offered("hsm show la")
+    assert "mine-1" in offered("hsm sweep --resume mi")
+    assert "--parallel-jobs" in offered("hsm sweep --par")
+    assert "1" in offered("hsm cancel mine-1 ")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_can_be_shown_for_each_shell(project: Project, shell: str) -> None:
+    ran = project.hsm(_HSM_COMPLETE=f"source_{shell}")
+    assert "_HSM_COMPLETE" in ran.out
+
+
+def test_completion_in_a_real_bash(project: Project) -> None:
+    """The script that bash gets, asked as bash asks it."""
+    project.here("sweep", "x=1", "--sweep-id", "mine-1", "--", "true")
+    program = project.write(
+        "bin/hsm", f"#!{sys.executable}\nfrom hsm.cli.main import main\nmain()\n"
+    )
+    program.chmod(0o755)
+    script = project.hsm(_HSM_COMPLETE="source_bash").out
+    ask = (
+        f"{script}\nCOMP_WORDS=(hsm logs mi); COMP_CWORD=2\n"
+        "_hsm_completion hsm mi logs; echo ${COMPREPLY[@]}"
+    )
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    env["PATH"] = f"{program.parent}{os.pathsep}{env['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", ask], env=env, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "mine-1\n", done.stderr

@@ -1,0 +1,260 @@
+"""Whatever is wrong is said in one line, with exit code 2, before anything is started."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli_support import Project
+from hsm.cli import list_sweeps
+from support import PATIENCE, REPOSITORY
+
+TRUE = ("--", "true")
+_APP = """\
+import hydra
+
+@hydra.main(version_base=None, config_path="conf", config_name="config")
+def main(cfg):
+    pass
+
+main()
+"""
+
+
+def _app(project: Project) -> None:
+    """A Hydra app with a config group `model` of svm and forest."""
+    project.write("train.py", _APP)
+    project.write(
+        "conf/config.yaml", "defaults: [_self_, model: svm]\nseed: 0\nlearning: {rate: 1}\n"
+    )
+    project.write("conf/model/svm.yaml", "C: 1\n")
+    project.write("conf/model/forest.yaml", "depth: 1\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing"], "no such command 'nothing', there are sweep, monitor"),
+        (["swep"], "did you mean sweep?"),
+        (["sweep", "x=1", "--paralel-jobs", "2", *TRUE], "--parallel-jobs"),
+        (["sweep", "x=1", "--parallel-jobs", "0", *TRUE], "--parallel-jobs: '0' is refused"),
+        (["sweep", "x=1", "--parallel-jobs", "many", *TRUE], "an integer of at least 1"),
+        (["sweep", "x=1", "--timeout", "90x", *TRUE], "--timeout: '90x' is refused"),
+        (["sweep", "x=1", "--timeout", "-3", *TRUE], "--timeout: '-3' is refused"),
+        (["sweep", "x=1", "--progress", "rihc", *TRUE], "did you mean rich?"),
+        (["sweep", "x=1", "--max-runs", "0", *TRUE], "--max-runs"),
+        (["sweep", "x=1", "--max-runs", "x", *TRUE], "--max-runs"),
+        (["sweep", "x=1", "--mode", "slurm", *TRUE], "mode must be local"),
+        (["sweep", "x=1", "--sweep-id", "a/b", *TRUE], "--sweep-id: 'a/b' is refused"),
+        (["sweep", "x=1", "--sweep-id", "..", *TRUE], "--sweep-id: '..' is refused"),
+        (["sweep", "x=1", "--sweep-id", "last", *TRUE], "--sweep-id: 'last' is refused"),
+        (["sweep", "x=1", "--sweep-id", "a\nb", *TRUE], "--sweep-id: 'a\\nb' is refused"),
+        (["sweep", "x=1", "--sweep-id", "x" * 300, *TRUE], "a name for a directory"),
+        (["sweep", "x=1", "--hsm-config", "none.yaml", *TRUE], "--hsm-config: 'none.yaml'"),
+        (["sweep", "x=1", "--config", "none.yaml", *TRUE], "No such file"),
+        (["sweep", "x=1", "--config", "none.txt", *TRUE], "a name that ends in .yaml"),
+        (["sweep", "x=1", "--script", "none.py"], "script must be a file that exists"),
+        (["sweep", "x=1", "--script", "a.py", *TRUE], "left out beside a command"),
+        (["sweep", "x=1", "--", "no-such-program"], "'no-such-program' is refused"),
+        (["sweep", "x=1", "--"], "the command must be given after the --"),
+        (["sweep", "x=1", "--", "echo", "{y}"], "'{y}' is refused, a placeholder must be one of"),
+        (["sweep", "x=1", "--", "echo", "{x"], "whose every {name} is closed"),
+        (["sweep", "x=1"], "nothing says what the jobs run"),
+        (["sweep", *TRUE], "there is nothing to sweep over"),
+        (["sweep", "x", *TRUE], "it has no ="),
+        (["sweep", "x=1", "x=2", *TRUE], "x must be given once"),
+        (["sweep", "x=rnage(3)", *TRUE], "did you mean range?"),
+        (["sweep", "x=interval(0,1)", *TRUE], "an interval has no list of values"),
+        (["sweep", "x=glob(*)", *TRUE], "glob() needs a config group"),
+        (["sweep", "x=[1,2", *TRUE], "key=value in Hydra's override syntax"),
+        (["sweep", "--resume", "nothing"], "--resume: 'nothing' is refused"),
+        (["monitor"], "no sweep is known yet"),
+        (["monitor", "nothing"], "'nothing' is refused"),
+        (["monitor", "--mode", "slurm"], "mode must be local"),
+        (["monitor", "a", "--sweep-id", "b"], "named once"),
+        (["monitor", "--progress", "nope"], "--progress: 'nope' is refused"),
+        (["collect-results", "nothing"], "'nothing' is refused"),
+        (["collect-results", "--format", "xls"], "one of table, csv, json, md, parquet"),
+        (["logs", "nothing", "0"], "'nothing' is refused"),
+        (["logs", "nothing"], "Missing argument"),
+        (["logs", "nothing", "one"], "'JOB'"),
+        (["show", "nothing", "0"], "'nothing' is refused"),
+        (["cancel", "nothing"], "'nothing' is refused"),
+        (["config", "--hsm-config", "none.yaml"], "--hsm-config: 'none.yaml'"),
+        (["list", "--limit", "0"], "--limit"),
+        (["init", "extra"], "unexpected extra argument"),
+        (["monitor", "x" * 5000], "is refused"),
+        (["monitor", "~no-such-user/x"], "is refused"),
+        (["monitor", "./" + "x" * 5000], "is refused"),
+        (["sweep", "x=1", "--sweep-dir", "x" * 5000, *TRUE], "File name too long"),
+        (["sweep", "x=1", "--sweep-dir", "x" * 5000, "--detach", *TRUE], "File name too long"),
+        (["sweep", "x=\udcff", *TRUE], "is refused"),
+    ],
+)
+def test_a_bad_command_line(project: Project, arguments: list[str], said: str) -> None:
+    assert said in project.refused(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("sweep: {grid: {a: [1, 2]}, paired: [{p: {b: [1], c: [1, 2]}}]}", "lists of equal length"),
+        ("sweep: {gird: {a: [1]}}", "did you mean grid?"),
+        ("sweep: [1, 2", "line 1"),
+        ("sweep: {grid: {a: [1]}}\nseed: 1", "there is no setting 'seed'"),
+        ("sweep: {grid: {a: []}}", "at least one value"),
+        ("sweep: {grid: {a: [1]}, jobs: 3}", "jobs:"),
+        ("", "must be a mapping"),
+        ("sweep: {grid: {'a b': [1]}}", "'a b' is refused"),
+    ],
+)
+def test_a_bad_sweep_file(project: Project, text: str, said: str) -> None:
+    project.write("conf/sweep.yaml", text)
+    line = project.refused("sweep", "--", "true")
+    assert said in line
+    assert "conf/sweep.yaml" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("local: {max_paralel_jobs: 3}", "did you mean max_parallel_jobs?"),
+        ("local: {timeout: soon}", "'soon' is refused"),
+        ("locals: {}", "did you mean local?"),
+        ("local: [", "line"),
+        ("script: a.py\ncommand: b", "left out beside script"),
+        ("script: none.py", "none.py"),
+    ],
+)
+def test_a_bad_hsm_yaml(project: Project, text: str, said: str) -> None:
+    project.write("hsm.yaml", text)
+    line = project.refused("sweep", "x=1")
+    assert said in line
+    assert "hsm.yaml" in line
+
+
+def test_a_bad_variable(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HSM_LOCAL_MAX_JOBS", "lots")
+    line = project.refused("sweep", "x=1", *TRUE)
+    assert "environment variable HSM_LOCAL_MAX_JOBS: 'lots' is refused" in line
+
+
+@pytest.mark.parametrize("option", ["--sweep-id", "--sweep-dir"])
+def test_a_sweep_that_is_there_already(project: Project, option: str) -> None:
+    project.here("sweep", "x=1", "--sweep-id", "mine", *TRUE)
+    named = "mine" if option == "--sweep-id" else "outputs/mine"
+    line = project.refused("sweep", "x=1", option, named, *TRUE)
+    assert f"{option}: {named!r} is refused" in line
+    assert "a new one" in line
+
+
+def test_an_id_is_taken_wherever_in_the_project_its_sweep_lies(project: Project) -> None:
+    project.here("sweep", "x=1", "--sweep-id", "mine", "--sweep-dir", "there", *TRUE)
+    assert "there is one in" in project.refused("sweep", "x=1", "--sweep-id", "mine", *TRUE)
+
+
+@pytest.mark.parametrize("command", ["logs", "show", "cancel"])
+def test_a_job_number_that_there_is_not(project: Project, command: str) -> None:
+    project.here("sweep", "x=1,2", "--sweep-id", "s", *TRUE)
+    assert "job must be a number from 0 to 1" in project.refused(command, "s", "2")
+
+
+def test_a_script_for_an_override(project: Project) -> None:
+    project.write("train.py", "")
+    line = project.refused("sweep", "train.py", "x=1", *TRUE)
+    assert "did you mean --script train.py" in line
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("modle=svm", "did you mean model?"),
+        ("model=smv", "did you mean svm?"),
+        ("sed=1,2", "did you mean seed?"),
+        ("learning.rat=1", "did you mean learning.rate?"),
+    ],
+)
+def test_a_misspelt_override_of_a_hydra_app(project: Project, override: str, said: str) -> None:
+    _app(project)
+    assert said in project.refused("sweep", "--script", "train.py", override)
+
+
+@pytest.mark.parametrize(
+    "override", ["+sed=1", "++modle=1", "~seed", "model=svm,forest", "hydra.verbose=true"]
+)
+def test_what_a_hydra_app_may_be_told_is_not_refused(project: Project, override: str) -> None:
+    _app(project)
+    project.here("sweep", "--script", "train.py", override, "--dry-run")
+
+
+def test_glob_knows_the_options_of_a_hydra_app(project: Project) -> None:
+    _app(project)
+    ran = project.here("sweep", "--script", "train.py", "model=glob(*)", "--dry-run")
+    assert ["model=forest" in ran.out, "model=svm" in ran.out] == [True, True]
+
+
+def test_an_app_that_makes_configs_in_python_is_not_judged(project: Project) -> None:
+    _app(project)
+    project.write("train.py", "from hydra.core.config_store import ConfigStore\n" + _APP)
+    project.here("sweep", "--script", "train.py", "modle=svm", "--dry-run")
+
+
+@pytest.fixture
+def read_only(project: Project) -> Iterator[Path]:
+    """A directory that cannot be written, by root neither."""
+    if os.geteuid() == 0:
+        yield Path("/proc/self/fdinfo/none")
+        return
+    folder = project.folder / "outputs"
+    folder.mkdir()
+    folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    yield folder / "s"
+    folder.chmod(stat.S_IRWXU)
+
+
+@pytest.mark.parametrize("more", [(), ("--detach",)])
+def test_a_directory_that_cannot_be_written(
+    project: Project, read_only: Path, more: tuple[str, ...]
+) -> None:
+    ran = project.hsm("sweep", "x=1", "--sweep-dir", str(read_only), *more, *TRUE, code=2)
+    assert ran.err.count("\n") == 1
+    assert str(read_only) in ran.err
+
+
+@pytest.mark.parametrize("more", ["", "--detach"])
+def test_a_full_disk(project: Project, more: str) -> None:
+    """A limit on the size of files stands for it: there is room for the lock, not the journal."""
+    line = f"{sys.executable} -m hsm.cli.main sweep 'x=range(40)' --sweep-id s {more} -- touch ran"
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -f 1; exec {line}"],
+        cwd=project.folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("hsm: s cannot be started: no room for a record in /")
+    assert done.stderr.count("\n") == 1
+    assert not (project.folder / "ran").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_file_for_results_that_cannot_be_written(project: Project) -> None:
+    project.here("sweep", "x=1", "--sweep-id", "s", *TRUE)
+    line = project.refused("collect-results", "s", "--format", "csv", "--output", "/dev/full")
+    assert "--output: '/dev/full' is refused" in line
+    assert "No space left" in line
+
+
+def test_a_bug_is_no_bad_command_line(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_sweeps, "known_sweeps", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        project.here("list")

@@ -1,0 +1,101 @@
+"""`hsm collect-results`: the options; the table itself is tested with `hsm.core.results`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+
+import pytest
+
+from cli_support import Project
+
+_SCORE = (
+    "import json, os, sys; x = json.loads(os.environ['HSM_PARAMS'])['x']; "
+    "open(os.environ['HSM_JOB_DIR'] + '/metrics.json', 'w').write(json.dumps({'score': x * x})); "
+    "sys.exit(x == 2)"
+)
+
+
+@pytest.fixture
+def swept(project: Project) -> Project:
+    """A project with sweep s: x is 3, 1, 2, and 2 fails."""
+    command = [sys.executable, "-c", _SCORE.replace("{", "{{").replace("}", "}}")]
+    project.here("sweep", "x=3,1,2", "--sweep-id", "s", "--", *command, code=1)
+    return project
+
+
+def _rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_the_table(swept: Project) -> None:
+    heading, *rows = swept.here("collect-results", "s").out.splitlines()
+    assert heading.split()[:4] == ["job", "state", "x", "score"]
+    assert rows[2].split()[:4] == ["2", "FAILED", "2", "4"]
+
+
+def test_csv_json_and_markdown(swept: Project) -> None:
+    assert [
+        row["score"] for row in _rows(swept.here("collect-results", "--format", "csv").out)
+    ] == [
+        "9",
+        "1",
+        "4",
+    ]
+    told = swept.here("collect-results", "--sweep-id", "s", "--format", "json").json
+    assert [row["score"] for row in told] == [9, 1, 4]
+    assert swept.here("collect-results", "--format", "md").out.startswith("| job | state |")
+
+
+def test_sorting(swept: Project) -> None:
+    for column, expected in (("score", [1, 4, 9]), ("-score", [9, 4, 1])):
+        arguments = ("collect-results", "--format", "json", "--sort-by", column)
+        assert [row["score"] for row in swept.here(*arguments).json] == expected
+
+
+@pytest.mark.parametrize(
+    ("only", "jobs"), [("failed", [2]), ("completed", [0, 1]), ("cancelled", []), ("FAILED", [2])]
+)
+def test_only_some_states(swept: Project, only: str, jobs: list[int]) -> None:
+    told = swept.here("collect-results", "--only", only, "--format", "json").json
+    assert [row["job"] for row in told] == jobs
+
+
+def test_columns(swept: Project) -> None:
+    ran = swept.here("collect-results", "--columns", "score, job", "--format", "csv")
+    assert ran.out.splitlines() == ["score,job", "9,0", "1,1", "4,2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--sort-by", "scor"], "--sort-by: 'scor' is refused"),
+        (["--columns", "job,nothing"], "--columns: 'nothing' is refused"),
+        (["--only", "faild"], "did you mean FAILED?"),
+        (["--output", "x.xls"], "--output: 'x.xls' is refused"),
+        (["--format", "table", "--output", "x.csv"], "--format: 'table' is refused"),
+        (["--format", "parquet"], "needs --output"),
+        (["--output", "none/x.csv"], "No such file or directory"),
+    ],
+)
+def test_bad_options(swept: Project, arguments: list[str], said: str) -> None:
+    assert said in swept.refused("collect-results", "s", *arguments)
+
+
+def test_a_file_says_its_format(swept: Project) -> None:
+    for name in ("r.csv", "r.json", "r.md"):
+        assert swept.here("collect-results", "-o", name).out == ""
+    assert len(_rows((swept.folder / "r.csv").read_text())) == 3
+    assert len(json.loads((swept.folder / "r.json").read_text())) == 3
+    assert "| 9 |" in (swept.folder / "r.md").read_text()
+    swept.here("collect-results", "-o", "r", "--format", "csv")
+    assert (swept.folder / "r").read_text() == (swept.folder / "r.csv").read_text()
+
+
+def test_what_could_not_be_read_is_said(swept: Project) -> None:
+    (swept.folder / "outputs/s/1/metrics.json").write_text("{")
+    ran = swept.here("collect-results", "s", "--format", "csv")
+    assert len(_rows(ran.out)) == 3
+    assert ran.err.startswith("hsm: job 1: metrics.json")

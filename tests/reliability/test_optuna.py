@@ -1,0 +1,152 @@
+"""The public Optuna sweeper over hsm_local: trials that crash and hang, and a launcher that is killed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reliability_support import side_lines, start_program
+
+from hsm.core.journal import read_sweep
+from support import Finished, RunningSweep, wait_until
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("optuna") is None
+        or importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper") is None,
+        reason="hydra-optuna-sweeper is not installed",
+    ),
+]
+
+_CONFIG = """\
+x: 0.0
+y: 0.0
+defaults:
+  - override hydra/sweeper: optuna
+  - override hydra/launcher: hsm_local
+  - _self_
+hydra:
+  sweep:
+    dir: sweep
+  sweeper:
+    n_trials: 20
+    n_jobs: 2
+    max_failure_rate: 1.0
+    sampler:
+      seed: 7
+    params:
+      x: interval(-5.0, 5.0)
+      y: interval(-5.0, 5.0)
+  launcher:
+    max_parallel_jobs: 2
+    timeout: 4
+    kill_grace: 0.5
+"""
+
+_SCRIPT = """\
+import json
+import os
+import signal
+import time
+
+import hydra
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="config")
+def main(cfg):
+    num = int(os.environ["HSM_JOB_NUM"])
+    if num == 3:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if num == 6:
+        time.sleep(60)
+    with open("side", "a") as file:
+        file.write(json.dumps({"num": num, "x": cfg.x, "y": cfg.y}) + "\\n")
+    return (cfg.x - 1) ** 2 + (cfg.y + 2) ** 2
+
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").write_text(_CONFIG)
+    (tmp_path / "train.py").write_text(_SCRIPT)
+    return tmp_path
+
+
+def run(folder: Path, *overrides: str) -> Finished:
+    with start_program(folder, [sys.executable, "train.py", "-m", *overrides]) as sweep:
+        return sweep.finish(180)
+
+
+def best(folder: Path) -> float:
+    text = (folder / "sweep" / "optimization_results.yaml").read_text()
+    match = re.search(r"best_value: (\S+)", text)
+    assert match is not None
+    return float(match[1])
+
+
+def trials(folder: Path) -> dict[int, Any]:
+    return {num: job.params for num, job in read_sweep(folder / "sweep").jobs.items()}
+
+
+def check(folder: Path, done: Finished) -> None:
+    """Twenty trials, of which 3 crashed and 6 timed out; the best of the others was found."""
+    assert done.code == 0
+    states = dict(enumerate(done.states))
+    assert (states.pop(3), states.pop(6)) == ("FAILED", "TIMEOUT")
+    assert (len(states), set(states.values())) == (18, {"COMPLETED"})
+    assert done.jobs[3].attempts[-1].signal == "SIGSEGV"
+    assert best(folder) == min(job.value for job in done.jobs.values() if job.value is not None)
+
+
+def test_twenty_trials_of_which_one_crashes_and_one_times_out(app: Path) -> None:
+    done = run(app)
+    check(app, done)
+    assert sorted(line["num"] for line in side_lines(app)) == [*{*range(20)} - {3, 6}]
+
+
+def killed_after(sweep: RunningSweep, num: int) -> None:
+    """Kill the launcher once job `num` has ended."""
+    journal = sweep.sweep_dir / ".hsm" / "journal.jsonl"
+
+    def has_ended() -> bool:
+        return journal.exists() and f'"event":"end","job":{num},' in journal.read_text()
+
+    wait_until(has_ended, 120, f"the end of trial {num}")
+    sweep.process.send_signal(signal.SIGKILL)
+    sweep.assert_all_gone(5)
+
+
+def test_after_a_sigkill_the_resumed_study_is_the_undisturbed_one(
+    app: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The sampler is seeded, so that the same values lead to the same trials: one wrong or missing shows."""
+    undisturbed = tmp_path_factory.mktemp("undisturbed")
+    (undisturbed / "conf").mkdir()
+    for name in ("conf/config.yaml", "train.py"):
+        (undisturbed / name).write_text((app / name).read_text())
+    run(undisturbed)
+    with start_program(app, [sys.executable, "train.py", "-m"]) as sweep:
+        killed_after(sweep, 11)
+    completed = {n for n, job in sweep.read().jobs.items() if str(job.state) == "COMPLETED"}
+    before = Counter(line["num"] for line in side_lines(app))
+    done = run(app, "hydra.launcher.resume=true")
+    check(app, done)
+    assert json.dumps(trials(app)) == json.dumps(trials(undisturbed))
+    assert best(app) == best(undisturbed)
+    after = Counter(line["num"] for line in side_lines(app))
+    assert all(after[num] == before[num] == 1 for num in completed)
+    assert done.jobs[3].attempts[0].signal == "SIGSEGV"
+    assert len(done.jobs[3].attempts) == 2  # what crashed and what timed out is tried again

@@ -1,0 +1,165 @@
+"""The command that runs when a sweep has ended, and what it is told."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from pathlib import Path
+
+import pytest
+from reliability_support import Recorder, points, source
+
+from hsm.core.job import Ending, Job, JobState
+from hsm.core.journal import Sweep, read_sweep
+from hsm.core.paths import SweepPaths
+from hsm.core.sweep_end import environment, run_at_end
+from support import App, wait_until
+
+
+def tell(folder: Path) -> list[str]:
+    """A command that appends what it is told to a file, one line of words."""
+    words = "$HSM_SWEEP_END|$HSM_JOBS|$HSM_COMPLETED|$HSM_FAILED|$HSM_TIMEOUT|$HSM_CANCELLED"
+    return ["sh", "-c", f'echo "{words}|$HSM_SWEEP_DIR" >> {shlex.quote(str(folder / "told"))}']
+
+
+def told(folder: Path) -> list[str]:
+    path = folder / "told"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def hydra_words(folder: Path) -> str:
+    """`tell` as an override of the command line."""
+    script = folder / "tell.sh"
+    script.write_text(tell(folder)[2] + "\n")
+    return f"[sh,{script}]"
+
+
+def test_it_is_told_the_counts_and_where_the_sweep_is() -> None:
+    jobs = {num: Job(num, f"s_{num}") for num in range(5)}
+    for job, state in zip(
+        jobs.values(), ["COMPLETED", "COMPLETED", "FAILED", "OUT_OF_MEMORY", "TIMEOUT"], strict=True
+    ):
+        job.start(1.0, 1)
+        job.end(2.0, Ending(JobState(state)))
+    sweep = Sweep("s", SweepPaths("/sweeps/s"), {}, jobs, closed="finished")
+    assert environment(sweep) == {
+        "HSM_SWEEP_ID": "s",
+        "HSM_SWEEP_DIR": "/sweeps/s",
+        "HSM_SWEEP_END": "finished",
+        "HSM_JOBS": "5",
+        "HSM_COMPLETED": "2",
+        "HSM_FAILED": "1",
+        "HSM_TIMEOUT": "1",
+        "HSM_OUT_OF_MEMORY": "1",
+        "HSM_CANCELLED": "0",
+    }
+
+
+def test_it_runs_once_when_the_source_is_closed(tmp_path: Path) -> None:
+    command = ["sh", "-c", "[ {x} = 0 ] || [ {x} = 1 ] && exit {x}; sleep 60"]
+    with source(on_sweep_end=tell(tmp_path), timeout=0.5, kill_grace=0.2) as made:
+        made.submit_jobs(points(0, 1, 2), "s", tmp_path / "sweep", command=command)
+        made.wait()
+        assert told(tmp_path) == []
+    assert told(tmp_path) == [f"finished|3|1|1|1|0|{tmp_path / 'sweep'}"]
+
+
+def test_it_sees_a_record_that_is_closed_and_a_lock_that_is_free(tmp_path: Path) -> None:
+    see = ["sh", "-c", 'tail -n 1 "$HSM_SWEEP_DIR/.hsm/journal.jsonl" > "$HSM_SWEEP_DIR/seen"']
+    with source(on_sweep_end=see) as made:
+        made.submit_jobs(points(0), "s", tmp_path, command=["true"])
+    assert '"event":"close","reason":"finished"' in (tmp_path / "seen").read_text()
+    assert not read_sweep(tmp_path).alive
+
+
+def test_of_a_resumed_sweep_all_jobs_are_counted(tmp_path: Path) -> None:
+    sweep_dir = tmp_path / "sweep"
+    with source() as made:
+        made.submit_jobs(points(0, 0, 1), "s", sweep_dir, command=["sh", "-c", "exit {x}"])
+    with source(on_sweep_end=tell(tmp_path), resume=True) as made:
+        made.submit_jobs(points(1), "s", sweep_dir, command=["sh", "-c", "exit {x}"])
+    assert told(tmp_path) == [f"finished|3|2|1|0|0|{sweep_dir}"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason", "counts"),
+    [
+        ({"fail_fast": True}, "fail_fast, as job 1 did not complete", "6|1|1|0|4"),
+        ({"max_failures": 2}, "max_failures: 2 jobs did not complete", "6|1|2|0|3"),
+        (
+            {"max_consecutive_failures": 3},
+            "max_consecutive_failures: 3 jobs in a row did not complete",
+            "6|1|3|0|2",
+        ),
+    ],
+)
+def test_it_is_told_which_policy_stopped_the_sweep(
+    tmp_path: Path, settings: dict[str, int], reason: str, counts: str
+) -> None:
+    sweep_dir = tmp_path / "sweep"
+    exits = ["sh", "-c", "exit {x}"]
+    with source(on_sweep_end=tell(tmp_path), max_parallel_jobs=1, **settings) as made:
+        made.submit_jobs(points(0, 1, 1, 1, 1, 1), "s", sweep_dir, command=exits)
+    assert told(tmp_path) == [f"{reason}|{counts}|{sweep_dir}"]
+    assert read_sweep(sweep_dir).jobs[5].ending() == f"never started: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        (["sh", "-c", "exit 3"], "on_sweep_end: sh ended with exit code 3"),
+        (["sh", "-c", "kill -9 $$"], "on_sweep_end: sh was killed by SIGKILL"),
+        (["not-there-at-all"], "on_sweep_end: [Errno 2] No such file or directory: 'not-there-at-all'"),
+    ],
+)
+def test_what_goes_wrong_with_it_is_told_and_changes_nothing(
+    tmp_path: Path, command: list[str], problem: str
+) -> None:
+    recorder = Recorder()
+    with source(recorder, on_sweep_end=command) as made:
+        (job_id,) = made.submit_jobs(points(0), "s", tmp_path, command=["true"])
+    assert recorder.messages == [problem]
+    assert made.get_job_status(job_id) is JobState.COMPLETED
+
+
+def test_a_sweep_that_is_not_there_is_told(tmp_path: Path) -> None:
+    assert str(run_at_end(["true"], SweepPaths(tmp_path))).startswith("on_sweep_end: no sweep in")
+
+
+def test_under_hydra_it_runs_once_after_the_last_batch(tmp_path: Path) -> None:
+    app = App(tmp_path, "def job(cfg): return cfg.job")
+    words = hydra_words(tmp_path)
+    done = app.run("job=range(5)", "hydra.sweeper.max_batch_size=2", on_sweep_end=words)
+    assert done.code == 0
+    assert told(tmp_path) == [f"finished|5|5|0|0|0|{tmp_path / 'sweep'}"]
+
+
+def test_under_hydra_it_is_told_of_a_failure_and_the_exit_code_stays(tmp_path: Path) -> None:
+    app = App(tmp_path, "def job(cfg): return 1 // cfg.job")
+    done = app.run("job=range(3)", on_sweep_end=hydra_words(tmp_path))
+    assert done.code == 1
+    assert told(tmp_path) == [f"finished|3|2|1|0|0|{tmp_path / 'sweep'}"]
+
+
+def test_under_hydra_it_is_told_of_a_ctrl_c(tmp_path: Path) -> None:
+    app = App(
+        tmp_path,
+        """
+        def job(cfg):
+            note(f"started-{cfg.job}")
+            stay()
+        """,
+    )
+    with app.start("job=range(3)", on_sweep_end=hydra_words(tmp_path), kill_grace=0.5) as sweep:
+        sweep.wait_for_files("started-0", "started-1")
+        sweep.process.send_signal(signal.SIGINT)
+        assert sweep.finish(20).code == 130
+    wait_until(lambda: told(tmp_path), 5, "the command")
+    assert told(tmp_path) == [f"interrupted by SIGINT|3|0|0|0|3|{tmp_path / 'sweep'}"]
+
+
+def test_under_hydra_no_job_runs_it(tmp_path: Path) -> None:
+    """It hangs on the exit of the launching process, of which forked jobs are copies."""
+    app = App(tmp_path, "def job(cfg): return cfg.job")
+    app.run("job=range(3)", on_sweep_end=hydra_words(tmp_path), start_method="fork")
+    assert len(told(tmp_path)) == 1
