@@ -1,4 +1,4 @@
-"""One launcher of a sweep of chaos.py, and all that it has started: to find, to kill, to see gone."""
+"""One launcher of a sweep of chaos.py, and all that it has started."""
 
 from __future__ import annotations
 

@@ -226,9 +226,9 @@ class Chaos:
 
 
 def _lacks_process(job: Job) -> bool:
-    attempt = job.attempt
-    is_running = job.state is JobState.RUNNING and attempt is not None and attempt.pid is not None
-    return is_running and not psutil.pid_exists(attempt.pid)  # type: ignore[union-attr]
+    attempt = job.attempt if job.state is JobState.RUNNING else None
+    pid = None if attempt is None else attempt.pid
+    return False if pid is None else not psutil.pid_exists(pid)
 
 
 # --- the loop ---------------------------------------------------------------------------------

@@ -1,14 +1,15 @@
 """How fast commands that end at once go through hsm, next to GNU parallel.
 
-    python benchmarks/commands.py --jobs 2000 --rounds 3 --json commands.json
+    python benchmarks/commands.py --jobs 1000 --rounds 5 --large 10000 --json commands.json
 
 Drivers:
     api       `LocalComputeSource.submit_jobs(..., command=["true"])`, in apps/api_sweep.py
+    cli       `hsm sweep 'num=range(1000)' -- true`
     parallel  GNU parallel with --joblog, if it is installed
 
 Each measurement is one fresh process in a fresh directory. Rounds are interleaved. Every driver's
 own record must show each job exactly once; `api` checks besides that no thread, file descriptor or
-child process is left.
+child process is left. With --large a sweep of so many jobs is run, and looked at, as well.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from _harness import STDOUT, Incomplete, Run, interleave, measure
+from _large_sweep import HSM_ENVIRONMENT, hsm_sweep, inspect_sweep, large_sweep
 from _report import (
+    Target,
     any_failed,
     cell,
     count,
@@ -39,7 +42,9 @@ from _report import (
 )
 
 APPS = Path(__file__).resolve().parent / "apps"
-REFERENCE = "parallel"
+OURS, REFERENCE = "cli", "parallel"
+#: Of the wall time of GNU parallel that hsm sets itself.
+LARGEST_SHARE = 0.8
 DISTRIBUTIONS = ("hpc-sweep-manager", "hydra-core", "psutil")
 
 
@@ -55,6 +60,10 @@ class Driver(ABC):
     @abstractmethod
     def command(self, jobs: int, parallel_jobs: int) -> list[str]:
         """The command line that runs ``true`` `jobs` times and leaves its record in the cwd."""
+
+    def environment(self) -> dict[str, str]:
+        """Variables that it needs."""
+        return {}
 
     @abstractmethod
     def inspect(self, directory: Path, jobs: int) -> dict[str, Any]:
@@ -85,6 +94,24 @@ class ApiDriver(Driver):
         return facts
 
 
+class CliDriver(Driver):
+    """hsm's command line, as it comes: it prints a line per start and end, here to a file."""
+
+    name = "cli"
+
+    def missing(self) -> str | None:
+        return None if importlib.util.find_spec("hsm") else "hsm is not installed"
+
+    def command(self, jobs: int, parallel_jobs: int) -> list[str]:
+        return hsm_sweep(jobs, parallel_jobs, "sweep")
+
+    def environment(self) -> dict[str, str]:
+        return HSM_ENVIRONMENT
+
+    def inspect(self, directory: Path, jobs: int) -> dict[str, Any]:
+        return inspect_sweep(directory / "sweep", jobs)
+
+
 class ParallelDriver(Driver):
     """GNU parallel: gets an argument per job, and keeps it off the job's command line (-n0)."""
 
@@ -113,7 +140,9 @@ class ParallelDriver(Driver):
         return {}
 
 
-DRIVERS: dict[str, Driver] = {driver.name: driver for driver in (ApiDriver(), ParallelDriver())}
+DRIVERS: dict[str, Driver] = {
+    driver.name: driver for driver in (ApiDriver(), CliDriver(), ParallelDriver())
+}
 
 
 def parallel_version() -> str:
@@ -127,7 +156,9 @@ def parallel_version() -> str:
 def measure_driver(driver: Driver, jobs: int, parallel_jobs: int) -> Run:
     """One run of `jobs` commands."""
     return measure(
-        driver.command(jobs, parallel_jobs), lambda directory: driver.inspect(directory, jobs)
+        driver.command(jobs, parallel_jobs),
+        lambda directory: driver.inspect(directory, jobs),
+        driver.environment(),
     )
 
 
@@ -158,6 +189,9 @@ def show(runs: dict[str, list[Run]], jobs: int, parallel_jobs: int) -> dict[str,
         }
     print(f"\n{jobs} commands `true`, {parallel_jobs} in parallel\n")
     print_table(["driver", "seconds", "jobs/s", "peak MB", f"/ {REFERENCE}"], rows)
+    if OURS in runs and REFERENCE in runs:
+        share = ratio(runs[OURS], runs[REFERENCE])
+        print(Target(f"{OURS} / {REFERENCE}", share, LARGEST_SHARE).text())
     return document
 
 
@@ -167,6 +201,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=count, metavar="N", default=2000, help="default 2000")
     parser.add_argument("--rounds", type=count, metavar="N", default=3, help="default 3")
     parser.add_argument("--parallel-jobs", type=count, metavar="N", default=2, help="default 2")
+    parser.add_argument("--large", type=count, metavar="N", help="also a sweep of N jobs, by cli")
     parser.add_argument("--drivers", help="comma-separated; default: all that can run here")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE")
     given = parser.parse_args(arguments)
@@ -202,7 +237,13 @@ def main() -> int:
         "parallel_jobs": options.parallel_jobs,
         "drivers": show(runs, options.jobs, options.parallel_jobs),
     }
-    return finish(document, options.json, any_failed(runs.values()))
+    failed = any_failed(runs.values())
+    if options.large:
+        large = large_sweep(options.jobs, options.large, options.parallel_jobs, options.rounds)
+        large.show()
+        document["large"] = large.document
+        failed |= large.failed
+    return finish(document, options.json, failed)
 
 
 if __name__ == "__main__":

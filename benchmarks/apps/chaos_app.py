@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hydra
-from apps.chaos_job import work
 from omegaconf import DictConfig
+
+from apps.chaos_job import work
 
 
 @hydra.main(version_base=None, config_path=None)

@@ -6,7 +6,6 @@ log files, /proc -----'  `--running()----'
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -21,10 +20,6 @@ from hsm.core.local.output import OutputFollower
 from hsm.core.local.usage import UsageSampler
 from hsm.core.paths import SweepPaths
 from hsm.core.replay import Replay
-
-#: Seconds for which a closed sweep whose launcher lives may still go on: Hydra launches a sweep
-#: batch by batch, and closes it after each.
-_NEXT_BATCH = 3.0
 
 
 class Watched:
@@ -47,7 +42,6 @@ class Watched:
         self._followed: dict[int, Job] = {}
         self._observer = SweepObserver()
         self._is_here = self._replay.sweep.header.get("host") == socket.gethostname()
-        self._closed_since: float | None = None
         self.advance()
 
     @property
@@ -70,16 +64,8 @@ class Watched:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will happen, as far as can be told."""
-        sweep = self.sweep
-        if sweep.alive and sweep.closed is None:
-            self._closed_since = None
-            return False
-        if sweep.closed != "finished" or not self._launcher_lives():
-            return True
-        now = time.monotonic()
-        self._closed_since = self._closed_since or now
-        return now - self._closed_since > _NEXT_BATCH
+        """Whether nothing more will happen."""
+        return self._replay.is_over
 
     def status(self) -> str:
         """How the sweep is: "running", or why it is over."""
@@ -106,9 +92,6 @@ class Watched:
         """Free everything."""
         self._output.stop()
         self._replay.close()
-
-    def _launcher_lives(self) -> bool:
-        return self._is_here and os.path.exists(f"/proc/{self.sweep.header.get('pid')}")
 
     def _tell(self, record: Mapping[str, Any]) -> None:
         event = record["event"]

@@ -24,7 +24,7 @@ from hydra.core.utils import (
     filter_overrides,
     setup_globals,
 )
-from hydra.errors import ConfigCompositionException
+from hydra.errors import CompactHydraException, ConfigCompositionException
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
@@ -53,6 +53,10 @@ log = logging.getLogger(__name__)
 
 class LauncherError(ConfigCompositionException):
     """What the user can mend, a setting or a situation: Hydra shows one line and no traceback."""
+
+
+class JobDidNotComplete(JobFailed, CompactHydraException):
+    """A job that ended without an exception of its own; Hydra shows it as one line."""
 
 
 def set_up(launcher: HsmLocalLauncher) -> None:
@@ -291,7 +295,7 @@ def _job_return(source: LocalComputeSource, job_id: str, overrides: list[str]) -
     result.status = JobStatus.FAILED
     error = report.load_error() if report is not None and job.state is JobState.FAILED else None
     if error is None:
-        error = JobFailed(job)
+        error = JobDidNotComplete(job)
     elif not isinstance(error, Exception):
         # A KeyboardInterrupt that a job raised must not look like one in this process.
         error = RemoteError(type(error).__name__, str(error))

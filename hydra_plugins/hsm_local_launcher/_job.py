@@ -93,13 +93,19 @@ class HydraJob:
             config.hydra.job.num = num
         HydraConfig.instance().set_config(config)
         job_dir = _enter_job_dir(config, num)
-        result = run_job(
-            hydra_context=self.hydra_context,
-            task_function=_without_exit(self.task_function),
-            config=config,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-        )
+        try:
+            result = run_job(
+                hydra_context=self.hydra_context,
+                task_function=_without_exit(self.task_function),
+                config=config,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+            )
+        except BaseException as error:
+            # Hydra 1.4 hangs the JobReturn, which holds the error, on the error: pickling the one
+            # would pickle the other within it, and so on.
+            vars(error).pop("_hydra_job_return_handoff", None)
+            raise
         return _outcome(result, str(job_dir))
 
 
@@ -149,8 +155,19 @@ def _without_exit(task_function: TaskFunction) -> Callable[[Any], Any]:
     return guarded
 
 
+def _hide_own_frames(result: Any, returned: object) -> None:
+    """Show the app's own traceback: `guarded` is none of its frames, nor is an exit an error."""
+    frames = result._remote_traceback
+    if frames is None or isinstance(returned, JobExit):
+        result._remote_traceback = None
+    else:
+        result._remote_traceback = [frame for frame in frames if frame[0] != __file__]
+
+
 def _outcome(result: JobReturn, job_dir: str) -> Outcome:
     returned, result.return_value = result._return_value, None
+    if hasattr(result, "_remote_traceback"):  # Hydra 1.4
+        _hide_own_frames(result, returned)
     result = LightJobReturn.of(result)
     if result.status is JobStatus.COMPLETED:
         return Outcome(value=returned, extra=result, job_dir=job_dir)

@@ -232,7 +232,7 @@ def _wait_for_end_of(running: RunningSweep, num: int, seconds: float) -> None:
 
 
 def test_a_signal_in_one_batch_ends_the_sweep(tmp_path: Path) -> None:
-    """Hydra's sweeper may launch a sweep in several batches: those to come are not launched then."""
+    """A sweep may come in several batches: after a signal, no more of them are launched."""
     with App(tmp_path, BODY).start(
         "hydra.sweeper.max_batch_size=2", kill_grace=KILL_GRACE
     ) as running:

@@ -1,4 +1,4 @@
-"""What the tests of retries, resume, limits and faults share: sweeps in this process, and in one that may be killed."""
+"""What the tests of reliability share: sweeps in this process, and in one that may be killed."""
 
 from __future__ import annotations
 
@@ -138,7 +138,10 @@ def side_lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_driver(folder: Path, body: str) -> Path:
-    """A script that sweeps through the API; `body` follows `_DRIVER`. Its first argument is settings, as JSON."""
+    """A script that sweeps through the API: `_DRIVER`, then `body`.
+
+    Its first argument is the settings, as JSON.
+    """
     path = folder / "driver.py"
     path.write_text(_DRIVER + dedent(body), encoding="utf-8")
     return path
@@ -148,7 +151,7 @@ def write_driver(folder: Path, body: str) -> Path:
 def start_program(
     folder: Path, words: Sequence[str | Path], **options: Any
 ) -> Iterator[RunningSweep]:
-    """Run a program that sweeps into ``folder/sweep``; what is left of it after the `with` is killed.
+    """Run a program that sweeps into ``folder/sweep``; what is left after the `with` is killed.
 
     Args:
         options: for `subprocess.Popen`; `env` is added to the environment.
@@ -185,4 +188,3 @@ def start_driver(
     command = [sys.executable, "driver.py", json.dumps(settings or {}), *words]
     with start_program(folder, command, **options) as running:
         yield running
-

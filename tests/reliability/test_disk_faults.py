@@ -1,4 +1,4 @@
-"""Disks that are full, too small or read-only: failures are told, the record stays readable, and can be resumed."""
+"""Disks that are full, too small or read-only: failures are told, and the sweep can be resumed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from hsm.core.job import JobState
 from hsm.core.journal import read_sweep
 from hsm.core.lock import LockFile
 from hsm.core.paths import SweepPaths
-from support import App, wait_until
+from support import App
 
 KB = 1024
 

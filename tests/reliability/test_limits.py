@@ -1,4 +1,4 @@
-"""What a job may use: memory of its whole process tree, and time as a multiple of what others took."""
+"""What a job may use: memory of its process tree, and time as a multiple of what others took."""
 
 from __future__ import annotations
 
@@ -33,19 +33,17 @@ def hold(params: dict[str, Any]) -> str:
     """Take so many megabytes in each of so many processes, and stay a while."""
     for _ in range(params.get("children", 0)):
         if os.fork() == 0:
-            _ballast = eat(params["x"])
+            _eaten = eat(params["x"])
             time.sleep(60)
             os._exit(0)
-    _ballast = eat(params["x"]) if not params.get("children") else None
+    _ballast = eat(0 if params.get("children") else params["x"])
     time.sleep(params.get("seconds", 60))
     return "done"
 
 
 def used(job: Job) -> int:
     """The megabytes that the reason for a job's end names; the limit was 250."""
-    match = re.fullmatch(
-        r"out of memory: it used (\d+) MB, memory_limit is 250 MB", job.ending()
-    )
+    match = re.fullmatch(r"out of memory: it used (\d+) MB, memory_limit is 250 MB", job.ending())
     assert match is not None, job.ending()
     return int(match[1])
 
@@ -82,7 +80,7 @@ def test_the_limit_is_for_all_of_a_jobs_processes_together(tmp_path: Path) -> No
 
 
 def test_memory_that_a_job_shares_with_the_launcher_is_not_all_its_own(tmp_path: Path) -> None:
-    """The launcher holds 400 MB, and every fork of it maps them: its resident size is above the limit."""
+    """The launcher holds 400 MB, and every fork maps them: its resident size is above the limit."""
     write_driver(
         tmp_path,
         """
@@ -98,7 +96,7 @@ def test_memory_that_a_job_shares_with_the_launcher_is_not_all_its_own(tmp_path:
         """,
     )
     with start_driver(tmp_path) as sweep:
-        wait_until(lambda: (tmp_path / "sweep/.hsm/journal.jsonl").exists(), 60, "the sweep")
+        wait_until((tmp_path / "sweep/.hsm/journal.jsonl").exists, 60, "the sweep")
         wait_until(lambda: sweep.read().jobs and sweep.read().jobs[0].attempts, 60, "its start")
         attempt = sweep.read().jobs[0].attempts[0]
         assert attempt.pid is not None
@@ -161,7 +159,7 @@ def _memory_groups() -> Path | None:
 
 @pytest.fixture
 def small_group() -> Iterator[Path]:
-    """A control group for 150 MB; who writes a pid into its cgroup.procs moves that process there."""
+    """A control group for 150 MB; a pid that is written into its cgroup.procs is moved there."""
     root = _memory_groups()
     if root is None:
         pytest.skip("no control group with a memory limit can be made here (needs root)")
@@ -219,9 +217,7 @@ def test_while_memory_is_short_nothing_starts_and_people_are_told_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = [3 * 10**9]
-    monkeypatch.setattr(
-        limits.psutil, "virtual_memory", lambda: SimpleNamespace(available=free[0])
-    )
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free[0]))
     recorder = Recorder()
     with source(recorder, min_free_memory="4GB") as made:
         ids = made.submit_jobs(points(0, 1, 2), "s", tmp_path, command=["true"])

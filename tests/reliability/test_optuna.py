@@ -1,4 +1,4 @@
-"""The public Optuna sweeper over hsm_local: trials that crash and hang, and a launcher that is killed."""
+"""The public Optuna sweeper over hsm_local: trials that crash or hang, and a killed launcher."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def killed_after(sweep: RunningSweep, num: int) -> None:
 def test_after_a_sigkill_the_resumed_study_is_the_undisturbed_one(
     app: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """The sampler is seeded, so that the same values lead to the same trials: one wrong or missing shows."""
+    """The sampler is seeded: only the same values lead to the same trials."""
     undisturbed = tmp_path_factory.mktemp("undisturbed")
     (undisturbed / "conf").mkdir()
     for name in ("conf/config.yaml", "train.py"):

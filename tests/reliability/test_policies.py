@@ -1,4 +1,4 @@
-"""What follows from a job's end, without any process: retries, the stop of a sweep, the timer, limits."""
+"""What follows from a job's end, without any process: retries, stops, the timer, limits."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ def test_the_back_off_doubles_up_to_its_cap(delay: float, cap: float, attempts: 
     policy = RetryPolicy(LocalConf(max_retries=10_000, retry_delay=delay, retry_max_delay=cap))
     failed = Ending(JobState.FAILED, exit_code=1)
     first, this, following = (policy.delay(failed, n) for n in (1, attempts, attempts + 1))
-    assert first is not None and this is not None and following is not None
+    assert first is not None
+    assert this is not None
+    assert following is not None
     assert first == min(delay, cap)
     assert 0 <= this <= following <= cap
     # The exponent stops at 60; by then only a delay that is next to nothing is below its cap.
@@ -100,9 +102,7 @@ def test_the_back_off_doubles_up_to_its_cap(delay: float, cap: float, attempts: 
 def test_a_sweep_stops_at_the_first_job_that_breaks_a_policy(
     states: list[JobState], fail_fast: bool, most: int | None, in_a_row: int | None
 ) -> None:
-    settings = LocalConf(
-        fail_fast=fail_fast, max_failures=most, max_consecutive_failures=in_a_row
-    )
+    settings = LocalConf(fail_fast=fail_fast, max_failures=most, max_consecutive_failures=in_a_row)
     policy = StopPolicy(settings)
     failures = row = 0
     for num, state in enumerate(states):
@@ -262,7 +262,7 @@ def launched(ledger: Ledger) -> tuple[JobHandle, FakeSlot]:
 
 
 def test_an_end_cannot_reach_the_slots_next_job() -> None:
-    """Between the look at which slot a job has and the message to it, the slot must not change hands."""
+    """Between the look at a job's slot and the message to it, the slot must not change hands."""
     ledger = Ledger()
     handle, slot = launched(ledger)
     assert ledger.end(handle, Stop(JobState.CANCELLED, "cancelled"), 1.0)

@@ -148,9 +148,7 @@ def test_a_git_that_hangs_holds_a_sweep_up_for_a_while_only(
     assert "git" not in header(repository / "sweep")
 
 
-def test_the_environment_is_not_recorded(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_is_not_recorded(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_TOKEN", SECRET)
     (repository / "train.py").write_text("rate = 2\n")
     header(repository / "sweep")
@@ -178,7 +176,9 @@ def test_a_jobs_cpu_time_and_memory_are_the_kernels_figures(tmp_path: Path) -> N
     with source(start_method="spawn") as made:
         made.submit_jobs(points(0), "s", tmp_path, function=busy)
     attempt = read_sweep(tmp_path).jobs[0].attempts[0]
-    assert attempt.cpu_seconds is not None and attempt.max_memory is not None
+    assert attempt.cpu_seconds is not None
+    assert attempt.max_memory is not None
     assert 0.6 <= attempt.cpu_seconds <= 10
     assert 300_000_000 <= attempt.max_memory <= 600_000_000
-    assert attempt.duration is not None and attempt.duration > 0.3
+    assert attempt.duration is not None
+    assert attempt.duration > 0.3

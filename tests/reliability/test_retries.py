@@ -21,7 +21,11 @@ from hsm.core.paths import SweepPaths
 from support import START_METHODS, App, wait_until
 
 #: Fails until the attempt whose number is the parameter x.
-FLAKY = ["sh", "-c", 'echo "out $HSM_ATTEMPT"; echo "err $HSM_ATTEMPT" >&2; [ $HSM_ATTEMPT -ge {x} ]']
+FLAKY = [
+    "sh",
+    "-c",
+    'echo "out $HSM_ATTEMPT"; echo "err $HSM_ATTEMPT" >&2; [ $HSM_ATTEMPT -ge {x} ]',
+]
 HEADER = r"---- attempt (\d+), \d{4}-\d\d-\d\d \d\d:\d\d:\d\d ----"
 
 
@@ -72,11 +76,14 @@ def test_every_attempt_is_in_the_journal_with_its_times_and_its_end(tmp_path: Pa
     first, second = job.attempts
     for number, attempt in enumerate(job.attempts, start=1):
         assert (attempt.number, attempt.exit_code, attempt.pid is not None) == (number, 1, True)
-        assert attempt.started is not None and attempt.ended is not None
+        assert attempt.started is not None
+        assert attempt.ended is not None
         assert attempt.started <= attempt.ended
-        assert attempt.cpu_seconds is not None and attempt.max_memory
+        assert attempt.cpu_seconds is not None
+        assert attempt.max_memory
     assert first.pid != second.pid
-    assert second.started is not None and first.ended is not None
+    assert second.started is not None
+    assert first.ended is not None
     assert second.started - first.ended >= 0.29
 
 
@@ -126,10 +133,12 @@ def test_a_back_off_holds_no_slot(tmp_path: Path) -> None:
         assert made.wait() == dict.fromkeys([flaky_id, *others], JobState.COMPLETED)
     sweep = read_sweep(tmp_path)
     first, second = sweep.jobs[0].attempts
-    assert first.ended is not None and second.started is not None
+    assert first.ended is not None
+    assert second.started is not None
     for num in (1, 2, 3):
         attempt = sweep.jobs[num].attempts[0]
-        assert attempt.started is not None and attempt.ended is not None
+        assert attempt.started is not None
+        assert attempt.ended is not None
         assert first.ended <= attempt.started
         assert attempt.ended <= second.started
 
@@ -170,7 +179,7 @@ def test_a_cancellation_just_before_the_back_off_begins_is_not_missed(
 
 
 def test_a_cancellation_while_a_job_times_out_prevents_its_retry(tmp_path: Path) -> None:
-    """It is deaf to SIGTERM: between timeout and SIGKILL there is a second in which to cancel it."""
+    """It is deaf to SIGTERM: between timeout and SIGKILL there is time to cancel it."""
     deaf = ["sh", "-c", 'trap "" TERM; while :; do sleep 0.05; done']
     with source(max_retries=5, retry_delay=0, timeout=0.5, kill_grace=2.0) as made:
         (job_id,) = made.submit_jobs(points(0), "s", tmp_path, command=deaf)
@@ -189,6 +198,7 @@ def test_close_waits_for_the_attempts_that_are_to_come(tmp_path: Path) -> None:
 
 def test_fail_fast_counts_a_job_once_it_has_no_attempt_left(tmp_path: Path) -> None:
     slow = ["sh", "-c", "[ $HSM_ATTEMPT -ge {x} ] && sleep {nap}"]
+    jobs: list[dict[str, Any]]
     jobs = [{"x": 3, "nap": 0.1}, {"x": 99, "nap": 0}, {"x": 1, "nap": 60}]
     with source(max_parallel_jobs=3, max_retries=2, retry_delay=0.05, fail_fast=True) as made:
         made.submit_jobs(jobs, "s", tmp_path, command=slow)
@@ -203,9 +213,11 @@ def test_each_attempt_has_its_own_timeout(tmp_path: Path) -> None:
         (job_id,) = made.submit_jobs(points(0), "s", tmp_path, command=sleeps)
         assert made.wait() == {job_id: JobState.COMPLETED}
     first, second = read_sweep(tmp_path).jobs[0].attempts
-    assert first.ending is not None and first.ending.state is JobState.TIMEOUT
+    assert first.ending is not None
+    assert first.ending.state is JobState.TIMEOUT
     assert first.reason == "timeout after 0.6 s"
-    assert second.ending is not None and second.ending.state is JobState.COMPLETED
+    assert second.ending is not None
+    assert second.ending.state is JobState.COMPLETED
 
 
 def test_many_jobs_wait_for_their_attempts_with_two_threads_and_no_slot(tmp_path: Path) -> None:

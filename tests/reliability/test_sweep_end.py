@@ -109,7 +109,7 @@ def test_it_is_told_which_policy_stopped_the_sweep(
     [
         (["sh", "-c", "exit 3"], "on_sweep_end: sh ended with exit code 3"),
         (["sh", "-c", "kill -9 $$"], "on_sweep_end: sh was killed by SIGKILL"),
-        (["not-there-at-all"], "on_sweep_end: [Errno 2] No such file or directory: 'not-there-at-all'"),
+        (["not-there"], "on_sweep_end: [Errno 2] No such file or directory: 'not-there'"),
     ],
 )
 def test_what_goes_wrong_with_it_is_told_and_changes_nothing(

@@ -119,7 +119,7 @@ class _Server:
         """
         try:
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                was_idle = ended[0] in self._keepers and os.WIFEXITED(ended[1])
+                was_idle = ended[0] in self._keepers and ended[1] == 0
                 self._keepers.discard(ended[0])
                 if not was_idle:
                     self._kill_orphans()

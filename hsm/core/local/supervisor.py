@@ -67,11 +67,14 @@ class Supervisor:
             ending = Ending(JobState.FAILED, reason=str(error))
         except Exception as error:
             ending = Ending(JobState.FAILED, reason=f"hsm could not run it: {error!r}")
-        self._start_anyway(handle, ending)
-        if not self._retry(handle, ending):
-            try:
+        runs_again = False
+        try:
+            self._start_anyway(handle, ending)
+            runs_again = self._retry(handle, ending)
+            if not runs_again:
                 self._end(handle, ending, recorded)
-            finally:
+        finally:
+            if not runs_again:  # Whatever went wrong: nobody may wait for it for ever.
                 self.ledger.finish(handle)
 
     def _run(self, handle: JobHandle) -> Ending:

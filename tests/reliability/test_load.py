@@ -1,0 +1,196 @@
+"""Many jobs, many at a time, and much output: nothing grows that should not, nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from reliability_support import points, source
+
+from hsm.core.compute_source import SweepObserver
+from hsm.core.job import Job, JobState
+from hsm.core.journal import read_sweep
+from hsm.core.paths import SweepPaths
+from support import wait_until
+
+MB = 1_000_000
+
+
+@dataclass
+class Usage:
+    """What this process held, sampled while a block ran.
+
+    Attributes:
+        memory: bytes that are its own (USS), which neither shared libraries nor forks blur.
+        fds: open descriptors.
+        threads: threads.
+    """
+
+    memory: list[int] = field(default_factory=list)
+    fds: list[int] = field(default_factory=list)
+    threads: list[int] = field(default_factory=list)
+
+    def sample(self) -> None:
+        process = psutil.Process()
+        self.memory.append(process.memory_full_info().uss)
+        self.fds.append(process.num_fds())
+        self.threads.append(process.num_threads())
+
+
+@contextmanager
+def watched(interval: float = 0.5) -> Iterator[Usage]:
+    usage, over = Usage(), threading.Event()
+    usage.sample()
+
+    def watch() -> None:
+        while not over.wait(interval):
+            usage.sample()
+
+    # Its name is one of hsm's own, or `auto` would not fork beside it.
+    thread = threading.Thread(target=watch, name="hsm-test-watch")
+    thread.start()
+    try:
+        yield usage
+    finally:
+        over.set()
+        thread.join()
+        usage.sample()
+
+
+def nothing(params: dict[str, Any]) -> None:
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["callables", "commands"])
+def test_ten_thousand_jobs_that_do_nothing(tmp_path: Path, kind: str) -> None:
+    count = 10_000
+    program: dict[str, Any] = {"function": nothing} if kind == "callables" else {"command": "true"}
+    began = time.monotonic()
+    with watched() as usage, source(max_parallel_jobs=4) as made:
+        made.submit_jobs(points(*range(count)), "s", tmp_path, **program)
+        usage.memory.clear()  # from here on, all jobs are known
+        usage.sample()
+        states = Counter(made.wait().values())
+    growth = (max(usage.memory) - usage.memory[0]) / count
+    print(f"{count} {kind}: {time.monotonic() - began:.1f} s, {growth:.0f} bytes more for each,")
+    print(f"at most {max(usage.fds)} descriptors and {max(usage.threads)} threads")
+    assert states == {JobState.COMPLETED: count}
+    assert usage.fds[-1] == usage.fds[0]
+    # A thread that was joined may take a moment more to leave the kernel.
+    wait_until(lambda: psutil.Process().num_threads() <= usage.threads[0], 5, "all threads' end")
+    assert max(usage.fds) < usage.fds[0] + 40
+    assert max(usage.threads) < usage.threads[0] + 12
+    # An attempt with its ending stays for each job: about a kilobyte.
+    assert growth < 4000
+    sweep = read_sweep(tmp_path)
+    assert sweep.problems == []
+    assert Counter(job.state for job in sweep.jobs.values()) == states
+    assert len(os.listdir(SweepPaths(tmp_path).logs)) == 2 * count
+
+
+class Lines(SweepObserver):
+    """Counts what it is shown."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[int, str]] = Counter()
+        self.last: dict[tuple[int, str], str] = {}
+        self.is_ordered = True
+
+    def job_output(self, job: Job, stream: str, line: str) -> None:
+        key = (job.num, stream)
+        if "line" in line:
+            expected = f"line {self.counts[key]}"
+            self.is_ordered &= line == expected
+        self.counts[key] += 1
+        self.last[key] = line
+
+
+def test_sixty_four_jobs_at_once_with_output(tmp_path: Path) -> None:
+    command = [
+        "sh",
+        "-c",
+        "touch started; "
+        "for i in 0 1 2 3 4 5 6 7 8 9; do echo line $i; echo line $i >&2; sleep 0.05; done; "
+        "while [ ! -e $HSM_SWEEP_DIR/go ]; do sleep 0.2; done",
+    ]
+    lines = Lines()
+    with source(lines, max_parallel_jobs=64, show_output=True) as made:
+        made.submit_jobs(points(*range(64)), "s", tmp_path, command=command)
+        wait_until(lambda: len(made.running()) == 64, 60, "64 jobs at once")
+        (tmp_path / "go").touch()
+        assert set(made.wait().values()) == {JobState.COMPLETED}
+    assert lines.counts == {(num, s): 10 for num in range(64) for s in ("stdout", "stderr")}
+    assert lines.is_ordered
+
+
+_CHATTER = """
+import sys, time
+began = time.monotonic()
+for n in range(int(sys.argv[1])):
+    sys.stdout.write(f"line {n}\\n")
+    if n % 25 == 24:
+        sys.stdout.flush()
+        time.sleep(max(0.0, began + n / 625 - time.monotonic()))
+"""
+
+
+def test_five_thousand_short_lines_a_second_from_eight_jobs(tmp_path: Path) -> None:
+    """625 a second from each, for three seconds: all arrive, in order, and the jobs do not wait."""
+    (tmp_path / "chatter.py").write_text(_CHATTER)
+    lines, count = Lines(), 1875
+    command = [sys.executable, str(tmp_path / "chatter.py"), str(count)]
+    with source(lines, max_parallel_jobs=8, show_output=True) as made:
+        began = time.monotonic()
+        made.submit_jobs(points(*range(8)), "s", tmp_path / "sweep", command=command)
+        made.wait()
+        elapsed = time.monotonic() - began
+    assert lines.counts == {(num, "stdout"): count for num in range(8)}
+    assert lines.is_ordered
+    assert elapsed < 30
+    assert {str(job.state) for job in made.jobs()} == {"COMPLETED"}
+
+
+@pytest.mark.slow
+def test_a_job_that_writes_a_gigabyte(tmp_path: Path) -> None:
+    """Twice: to a file that nobody reads, and with every line shown."""
+    size = 1_000_000_000
+    line = "a line of some length, as logs have it: step 1234, loss 0.5678\n"
+    command = f"yes '{line.strip()}' | head -c {size}"
+    for shown in (False, True):
+        lines, sweep_dir = Lines(), tmp_path / f"shown-{shown}"
+        with source(lines, show_output=shown) as made, watched() as usage:
+            (job_id,) = made.submit_jobs(points(0), "s", sweep_dir, command=["sh", "-c", command])
+            assert made.wait() == {job_id: JobState.COMPLETED}
+        log = SweepPaths(sweep_dir).stdout(0)
+        assert log.stat().st_size == size
+        assert max(usage.memory) - usage.memory[0] < 50 * MB
+        if shown:
+            assert lines.counts[0, "stdout"] == -(-size // len(line))
+        log.unlink()
+
+
+def test_thirty_sources_one_after_another_leave_nothing(tmp_path: Path) -> None:
+    def one(number: int) -> None:
+        with source() as made:
+            ids = made.submit_jobs(points(1, 2), "s", tmp_path / str(number), command=["true"])
+            assert set(made.wait(ids).values()) == {JobState.COMPLETED}
+
+    one(0)
+    process = psutil.Process()
+    before = process.num_fds(), process.num_threads()
+    for number in range(1, 30):
+        one(number)
+    wait_until(lambda: process.num_threads() <= before[1], 5, "all threads' end")
+    assert process.num_fds() == before[0]
+    assert process.children() == []
