@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -16,13 +15,13 @@ from pathlib import Path
 import psutil
 
 import hsm
+from _marked import VARIABLE, kill_marked, marked_processes, new_mark
 
 HERE = Path(__file__).resolve().parent
 VICTIMS = ("launcher", "fork server", "keeper", "job", "process group", "everything")
 MODES = ("function", "command", "hydra")
 #: Seconds: for processes to be gone once their launcher is, and for the journal to say what is so.
 PATIENCE = 5.0
-_MARK = "CHAOS_MARK"
 _NAMES = {"fork server": "hsm-server", "keeper": "hsm-keeper"}
 
 
@@ -34,12 +33,12 @@ class Life:
     """One launcher of a sweep and all that it has started."""
 
     def __init__(self, folder: Path, mode: str, jobs: int) -> None:
-        self.mark = uuid.uuid4().hex
+        self.mark = new_mark()
         path = os.pathsep.join([str(Path(hsm.__file__).parent.parent), str(HERE)])
         env = {k: v for k, v in os.environ.items() if not k.startswith(("HSM_", "HYDRA_"))}
         inherited = os.environ.get("PYTHONPATH")
         env |= {
-            _MARK: self.mark,
+            VARIABLE: self.mark,
             "CHAOS_SIDE": str(folder / "side"),
             "PYTHONPATH": path + (os.pathsep + inherited if inherited else ""),
             "HSM_STATE_DIR": str(folder / "state"),
@@ -57,13 +56,8 @@ class Life:
             )
 
     def processes(self) -> list[psutil.Process]:
-        """Everything that carries its mark; no zombies."""
-        found = []
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if process.environ().get(_MARK) == self.mark:
-                    found.append(process)
-        return found
+        """It and everything that it has started; no zombies."""
+        return marked_processes(self.mark)
 
     def find(self, victim: str, chance: random.Random) -> list[psutil.Process]:
         """The processes to kill; none if there is no such process now."""
@@ -81,6 +75,11 @@ class Life:
             self.process.kill()
         elif victim == "process group":
             os.killpg(self.process.pid, signal.SIGKILL)
+        elif victim == "everything":
+            # Over and over: what is forked between a look and its kills has lost all who would end
+            # it, which is the one thing that hsm does not promise to survive.
+            while self.processes():
+                kill_marked(self.mark)
         else:
             victims = self.find(victim, chance)
             for process in victims:
@@ -101,9 +100,7 @@ class Life:
 
     def end(self) -> None:
         """Kill whatever is left."""
-        for process in self.processes():
-            with suppress(psutil.Error):
-                process.kill()
+        kill_marked(self.mark)
         self.process.wait()
 
 

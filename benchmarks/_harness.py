@@ -9,6 +9,7 @@ Linux only: memory and left-over processes are read from /proc.
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import select
@@ -87,8 +88,8 @@ def measure(
 ) -> Run:
     """Run `argv` in a fresh directory and measure it.
 
-    Its stdout and stderr go to the files `STDOUT` and `STDERR` there. The directory is removed if
-    all went well, and kept and named if not. Processes that outlive the command are ended, and are
+    Its stdout and stderr go to the files `STDOUT` and `STDERR` there. The directory is removed, at
+    this process's end, if all went well, and kept and named if not. Processes that outlive the command are ended, and are
     a problem of the run.
 
     Args:
@@ -122,7 +123,8 @@ def measure(
         except Incomplete as incomplete:
             problem = str(incomplete)
     if problem is None:
-        shutil.rmtree(directory)
+        # Later: ext4 looks long for an inode where thousands were deleted a moment ago.
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
     else:
         problem = f"{problem} (see {directory})"
     return Run(seconds, exit_code, usage.ru_utime + usage.ru_stime, peak, problem, facts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -53,7 +52,7 @@ def large_sweep(few: int, many: int, parallel_jobs: int, rounds: int) -> Result:
         rounds: measurements of each.
     """
     with tempfile.TemporaryDirectory(prefix="benchmark-large-") as name:
-        large = Path(name) / "sweep"
+        larges: list[Path] = []
 
         def sweep(directory: Path, jobs: int) -> Run:
             return measure(
@@ -66,10 +65,11 @@ def large_sweep(few: int, many: int, parallel_jobs: int, rounds: int) -> Result:
             if what == "few":
                 return sweep(Path(tempfile.mkdtemp(dir=name)) / "few", few)
             if what == "many":
-                shutil.rmtree(large, ignore_errors=True)
-                return sweep(large, many)
+                larges.append(Path(tempfile.mkdtemp(dir=name)) / "many")
+                return sweep(larges[-1], many)
             line = ["monitor", "--once"] if what == "monitor" else ["collect-results"]
-            return measure([*_HSM, *line, str(large)], _inspect_answer(many), HSM_ENVIRONMENT)
+            command = [*_HSM, *line, str(larges[-1])]
+            return measure(command, _inspect_answer(many), HSM_ENVIRONMENT)
 
         runs = interleave(["few", "many", "monitor", "collect"], rounds, measure_one)
     growth = ratio(runs["many"], runs["few"])

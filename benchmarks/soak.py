@@ -11,7 +11,7 @@ take too much memory. Failed ones get a second attempt. After each batch:
     descriptors, threads and the memory of the launcher and of its fork server are noted.
 
 At the end nothing is left of any process or temporary file, the journal tells the same as the
-source did, and what was noted in the last third of the batches is compared with the first third.
+source did, and what was noted in the last third of the batches is compared with the second third.
 Linux only: processes are found by a mark in their environment.
 """
 
@@ -22,17 +22,23 @@ import json
 import os
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-_MARK = "SOAK_MARK"
+import psutil
+
+from _marked import VARIABLE, marked_processes, new_mark
+from apps.soak_jobs import KINDS, job
+from hsm import LocalComputeSource, read_sweep
+from hsm.core.config import resolve_local
+
 #: What may be kept for each job that has ended: its record, in memory.
 BYTES_PER_JOB = 8000
 #: Seconds that processes get to be gone.
@@ -65,26 +71,13 @@ class Soak:
     problems: list[str] = field(default_factory=list)
 
 
-def marked_processes() -> list[Any]:
-    """What this process has started and is still there; no zombies."""
-    import psutil
-
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get(_MARK) == os.environ[_MARK] and process.pid != os.getpid():
-                found.append(process)
-    return found
-
-
 def take_sample(jobs: int, problems: list[str]) -> Sample:
     """Note what is held, and that nothing but the launcher's own processes runs."""
-    import psutil
-
     deadline = time.monotonic() + _PATIENCE
     while True:
-        own, others = [], []
-        for process in marked_processes():
+        own: list[psutil.Process] = []
+        others: list[psutil.Process] = []
+        for process in marked_processes(os.environ[VARIABLE]):
             with suppress(psutil.Error):
                 (own if process.name().startswith("hsm-") else others).append(process)
         if not others or time.monotonic() > deadline:
@@ -110,10 +103,6 @@ def take_sample(jobs: int, problems: list[str]) -> Sample:
 
 def run(options: argparse.Namespace, folder: Path) -> Soak:
     """Batch after batch until the time is over."""
-    from apps.soak_jobs import KINDS, job
-    from hsm import LocalComputeSource, read_sweep
-    from hsm.core.config import resolve_local
-
     settings = {
         "max_parallel_jobs": options.parallel_jobs,
         "timeout": 3,
@@ -129,6 +118,7 @@ def run(options: argparse.Namespace, folder: Path) -> Soak:
     with LocalComputeSource.from_conf(resolve_local(settings).conf) as source:
         while time.monotonic() < end:
             kinds = [chance.choice([*KINDS, "good", "good"]) for _ in range(options.batch)]
+            points: list[dict[str, Any]]
             points = [{"kind": kind, "number": number + n} for n, kind in enumerate(kinds)]
             number += len(points)
             job_ids = source.submit_jobs(points, "soak", folder / "sweep", function=job)
@@ -151,14 +141,11 @@ def run(options: argparse.Namespace, folder: Path) -> Soak:
     return soak
 
 
-def check_end(soak: Soak, folder: Path) -> dict[str, float]:
-    """That nothing is left, and how much things have grown."""
-    if left := marked_processes():
-        soak.problems.append(f"left at the end: {[process.name() for process in left]}")
-    if left_files := os.listdir(folder / "tmp"):
-        soak.problems.append(f"left in the temporary directory: {left_files}")
+def find_growth(soak: Soak) -> dict[str, float]:
+    """How much things have grown."""
     third = max(1, len(soak.samples) // 3)
-    first, last = soak.samples[:third], soak.samples[-third:]
+    # Not the first third: caches and pools fill up at the beginning.
+    first, last = soak.samples[third : 2 * third], soak.samples[-third:]
     jobs = statistics.mean(s.jobs for s in last) - statistics.mean(s.jobs for s in first)
     grown = {
         name: statistics.median(getattr(s, name) for s in last)
@@ -183,35 +170,49 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=40, help="jobs of a batch; default 40")
     parser.add_argument("--parallel-jobs", type=int, default=4, help="default 4")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    parser.add_argument("--launch", type=Path, help=argparse.SUPPRESS)  # be the launcher, there
     options = parser.parse_args()
-    began = time.monotonic()
+    if options.launch is not None:
+        launch(options)
+        return 0
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         folder = Path(name)
         (folder / "tmp").mkdir()
-        # Before anything is started, and before tempfile has looked at it.
-        os.environ |= {
-            _MARK: uuid.uuid4().hex,
-            "TMPDIR": str(folder / "tmp"),
-            "HSM_STATE_DIR": str(folder / "state"),
-        }
-        tempfile.tempdir = None
-        soak = run(options, folder)
-        grown = check_end(soak, folder)
+        # A process of its own: a fork shows the environment that its ancestor was started with.
+        mark = new_mark()
+        places = {"TMPDIR": str(folder / "tmp"), "HSM_STATE_DIR": str(folder / "state")}
+        subprocess.run(
+            [sys.executable, *sys.argv, "--launch", name],
+            env={**os.environ, **places, VARIABLE: mark},
+            check=True,
+        )
+        figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+        if left := marked_processes(mark):
+            figures["problems"].append(f"left: {[process.name() for process in left]}")
+        if left_files := os.listdir(folder / "tmp"):
+            figures["problems"].append(f"left in the temporary directory: {left_files}")
+    text = json.dumps(figures, indent=2)
+    print(text)
+    if options.json is not None:
+        options.json.write_text(text + "\n", encoding="utf-8")
+    return 1 if figures["problems"] else 0
+
+
+def launch(options: argparse.Namespace) -> None:
+    """Be the launcher; the figures go to a file in the folder."""
+    began = time.monotonic()
+    soak = run(options, options.launch)
     figures = {
         "minutes": round((time.monotonic() - began) / 60, 1),
         "seed": options.seed,
         "jobs": sum(soak.states.values()),
         "attempts": soak.attempts,
         "states": dict(sorted(soak.states.items())),
-        "last_sample": soak.samples[-1].__dict__,
-        "grown_from_first_to_last_third": grown,
+        "last_sample": asdict(soak.samples[-1]),
+        "grown_from_second_to_last_third": find_growth(soak),
         "problems": soak.problems,
     }
-    text = json.dumps(figures, indent=2)
-    print(text)
-    if options.json is not None:
-        options.json.write_text(text + "\n", encoding="utf-8")
-    return 1 if soak.problems else 0
+    (options.launch / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
 
 
 if __name__ == "__main__":

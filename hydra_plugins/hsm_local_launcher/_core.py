@@ -55,7 +55,7 @@ class LauncherError(ConfigCompositionException):
     """What the user can mend, a setting or a situation: Hydra shows one line and no traceback."""
 
 
-class JobDidNotComplete(JobFailed, CompactHydraException):
+class HydraJobFailed(JobFailed, CompactHydraException):
     """A job that ended without an exception of its own; Hydra shows it as one line."""
 
 
@@ -295,7 +295,7 @@ def _job_return(source: LocalComputeSource, job_id: str, overrides: list[str]) -
     result.status = JobStatus.FAILED
     error = report.load_error() if report is not None and job.state is JobState.FAILED else None
     if error is None:
-        error = JobDidNotComplete(job)
+        error = HydraJobFailed(job)
     elif not isinstance(error, Exception):
         # A KeyboardInterrupt that a job raised must not look like one in this process.
         error = RemoteError(type(error).__name__, str(error))

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
 
-from hsm.core.local.process import process_name, set_process_name
+from hsm.core.local.process import flush_c_buffers, process_name, set_process_name
 from hsm.core.local.rng import RandomStates, capture
 
 _Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
@@ -58,6 +58,7 @@ class LaunchState:
         """Record it, and flush all buffers, or jobs would write what is in them once more."""
         files = _open_files()
         _flush(files)
+        flush_c_buffers()
         handlers: dict[int, _Handler] = {}
         for number in signal.valid_signals():
             handler = signal.getsignal(number)
@@ -127,6 +128,7 @@ def leave_job(state: LaunchState, exit_code: int) -> NoReturn:
         threading._shutdown()  # type: ignore[attr-defined]  # joins the non-daemon threads
         atexit._run_exitfuncs()
         _flush([*state.files, *_open_files(), sys.stdout, sys.stderr])
+        flush_c_buffers()
     finally:
         os._exit(exit_code)
 

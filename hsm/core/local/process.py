@@ -51,6 +51,12 @@ def die_with_parent(signum: signal.Signals, parent: int) -> None:
         os.kill(os.getpid(), signum)
 
 
+def flush_c_buffers() -> None:
+    """Write out what C code has printed: libc's buffers are not Python's."""
+    if _libc is not None:
+        _libc.fflush(None)
+
+
 def wake_pipe() -> tuple[int, int]:
     """A pipe that never blocks, for `signal.set_wakeup_fd`: its read end and its write end."""
     read_end, write_end = os.pipe()
