@@ -89,8 +89,8 @@ def measure(
     """Run `argv` in a fresh directory and measure it.
 
     Its stdout and stderr go to the files `STDOUT` and `STDERR` there. The directory is removed, at
-    this process's end, if all went well, and kept and named if not. Processes that outlive the command are ended, and are
-    a problem of the run.
+    this process's end, if all went well, and kept and named if not. Processes that outlive the
+    command are ended, and are a problem of the run.
 
     Args:
         argv: the command.
