@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hydra.core.plugins import Plugins
 
 from cli_support import Project
 from support import describe
@@ -28,6 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(home.cleanup)
     for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
         os.environ[name] = home.name
+    # Hydra 1.4 registers its own configs when its plugins are first looked for. If that is inside a
+    # test whose singletons are restored afterwards, no later test finds them.
+    Plugins.instance()
     if sys.platform.startswith("linux"):
         # Orphans, daemons among them, become children of this process and not of init: so all that
         # a test has started, however often it forked, stays below this process and can be found.
