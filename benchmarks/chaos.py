@@ -46,6 +46,8 @@ from hsm.core.journal import JournalError, Sweep
 
 #: Of these the launcher survives, and the sweep goes on.
 _SURVIVED = ("fork server", "keeper", "job")
+#: Seconds until the next kill, at most: Hydra takes a while to start.
+_PACE = {"function": 1.2, "command": 1.2, "hydra": 4.0}
 #: Seconds that a sweep which nobody disturbs may take.
 _LONGEST_SWEEP = 120.0
 
@@ -93,7 +95,7 @@ class Chaos:
         life = self._start()
         try:
             while more_kills() and life.process.poll() is None:
-                self._let_pass(life, self.chance.uniform(0.0, 1.2))
+                self._let_pass(life, self.chance.uniform(0.0, _PACE[self.mode]))
                 victim = self.chance.choice(VICTIMS)
                 if not life.kill(victim, self.chance):
                     continue

@@ -179,8 +179,13 @@ class Job:
         """Seconds that the latest attempt took; None if none has ended."""
         return self.attempts[-1].duration if self.attempts else None
 
-    def start(self, time: float, pid: int | None) -> Attempt:
-        """A new attempt's process `pid` has started at `time` (Unix seconds)."""
+    @property
+    def what_it_misses(self) -> str:
+        """Of a job that is cancelled while it waits for an attempt: which one that was."""
+        return "not retried" if self.attempts else "never started"
+
+    def start(self, time: float | None, pid: int | None) -> Attempt:
+        """A new attempt's process `pid` has started at `time` (Unix seconds; None: unknown)."""
         if self.state is not JobState.PENDING:
             raise IllegalTransition(self, "start")
         attempt = Attempt(number=len(self.attempts) + 1, started=time, pid=pid)

@@ -4,7 +4,7 @@
 
 One JSON object a line. One process writes, each record with a single `write`; anybody may read at
 any time. The first line describes the sweep; then come `submit`, `start` and `end` of jobs and,
-when the launcher is done, `close`.
+when the launcher is done, `close`. A resumed sweep has `resume` and `requeue`, too.
 
     {"v": 1, "event": "sweep", "sweep_id": …, "time": …, "pid": …, "host": …, "settings": {…}}
     {"event": "submit", "jobs": [{"job": 0, "id": …, "label": …, "params": {…}}, …], "time": …}
@@ -101,13 +101,15 @@ class Sweep:
                 num = int(entry["job"])
                 self.jobs[num] = Job(num, entry["id"], entry["label"], dict(entry["params"]))
         elif event == "start":
-            self.jobs[record["job"]].start(record["time"], record["pid"])
-        elif event == "end":
-            self.jobs[record["job"]].end(record["time"], _ending(record))
-        elif event == "retry":
-            self.jobs[record["job"]].retry(record["time"], _ending(record))
-        elif event == "resume":
-            self._continue(is_new_launcher=True)
+            job = self.jobs[record["job"]]
+            _make_up_for_lost_end(job, record)
+            job.start(record["time"], record["pid"])
+        elif event in ("end", "retry"):
+            job = self.jobs[record["job"]]
+            _make_up_for_lost_start(job, record)
+            (job.end if event == "end" else job.retry)(record["time"], _ending(record))
+        elif event in ("resume", "requeue"):
+            self._continue(is_new_launcher=event == "resume")
             for num in record["jobs"]:
                 self.jobs[num].requeue()
         elif event == "close":
@@ -134,7 +136,7 @@ class Sweep:
             if self.closed is None:
                 reason = "launcher died"
             elif job.state is JobState.PENDING:
-                reason = f"never started: {self.closed}"
+                reason = f"{job.what_it_misses}: {self.closed}"
             else:
                 reason = self.closed
             job.end(self.last_time, Ending(JobState.CANCELLED, reason=reason))
@@ -166,6 +168,23 @@ def read_sweep(sweep_dir: str | Path, *, alive: bool | None = None) -> Sweep:
             sweep.problems.append(f"line {number}: {error}")
     sweep.settle()
     return sweep
+
+
+def _make_up_for_lost_start(job: Job, record: Mapping[str, Any]) -> None:
+    """The line that told of an attempt's start was damaged: that of its end tells enough."""
+    _make_up_for_lost_end(job, record)
+    if job.state is JobState.PENDING and record["attempt"] > len(job.attempts):
+        job.start(None, None)
+
+
+def _make_up_for_lost_end(job: Job, record: Mapping[str, Any]) -> None:
+    """A further attempt shows that the one before has ended, though its line was damaged."""
+    if record["attempt"] <= len(job.attempts):
+        return
+    if job.state is JobState.RUNNING:
+        job.retry(record["time"], Ending(JobState.FAILED, reason="the record of its end is lost"))
+    elif job.state.is_final:
+        job.requeue()
 
 
 def _ending(record: Mapping[str, Any]) -> Ending:
@@ -228,6 +247,8 @@ class Journal:
             raise
         self._closed = False
         self._said_closed = False
+        self._has_resumed = False
+        self._unwritten: list[bytes] = []  # records that there was no room for
         _open_journals.add(self)
         if os.fstat(self._fd).st_size == 0:
             self._begin(settings, program)
@@ -248,8 +269,16 @@ class Journal:
             program=program,
         )
 
-    def append(self, event: str, **details: Any) -> None:
-        """Write one record.
+    @property
+    def is_behind(self) -> bool:
+        """Whether records wait for room on the disk."""
+        return bool(self._unwritten)
+
+    def append(self, event: str, *, keep: bool = False, **details: Any) -> None:
+        """Write one record, after those that had to wait.
+
+        Args:
+            keep: if the disk does not take it now, write it before the next one.
 
         Raises:
             OSError: the disk does not take it; what was written of it is cut off again.
@@ -262,10 +291,20 @@ class Journal:
             if self._closed:
                 return
             self._said_closed = event == "close"
-            written = os.write(self._fd, line)
-            if written < len(line):
-                _cut_torn_line(self._fd)
-                raise OSError(errno.ENOSPC, f"no room for a record in {self.paths.journal}")
+            self._unwritten.append(line)
+            try:
+                while self._unwritten:
+                    self._write(self._unwritten[0])
+                    del self._unwritten[0]
+            except OSError:
+                if not keep:
+                    self._unwritten.pop()
+                raise
+
+    def _write(self, line: bytes) -> None:
+        if os.write(self._fd, line) < len(line):
+            _cut_torn_line(self._fd)
+            raise OSError(errno.ENOSPC, f"no room for a record in {self.paths.journal}")
 
     def submit(self, jobs: Iterable[Job]) -> None:
         """`jobs` were queued."""
@@ -276,16 +315,24 @@ class Journal:
         self.append("submit", jobs=entries)
 
     def resume(self, jobs: Iterable[Job]) -> None:
-        """A launcher goes on with the sweep; `jobs`, which had ended, were queued again."""
-        self.append(
-            "resume", jobs=[job.num for job in jobs], pid=os.getpid(), host=socket.gethostname()
-        )
+        """This launcher goes on with the sweep; `jobs`, which had ended, were queued again."""
+        nums = [job.num for job in jobs]
+        if self._has_resumed:
+            self.append("requeue", jobs=nums)
+        else:
+            self.append("resume", jobs=nums, pid=os.getpid(), host=socket.gethostname())
+            self._has_resumed = True
 
     def start(self, job: Job) -> None:
         """The latest attempt of `job` has started."""
         attempt = job.attempts[-1]
         self.append(
-            "start", job=job.num, attempt=attempt.number, pid=attempt.pid, time=attempt.started
+            "start",
+            keep=True,
+            job=job.num,
+            attempt=attempt.number,
+            pid=attempt.pid,
+            time=attempt.started,
         )
 
     def end(self, job: Job) -> None:
@@ -306,7 +353,12 @@ class Journal:
         if job.attempts and job.attempts[-1].ended is not None:
             details["time"] = job.attempts[-1].ended
         self.append(
-            event, job=job.num, attempt=len(job.attempts), state=ending.state.value, **details
+            event,
+            keep=True,
+            job=job.num,
+            attempt=len(job.attempts),
+            state=ending.state.value,
+            **details,
         )
 
     def say_closed(self, reason: str) -> None:

@@ -65,15 +65,22 @@ class LockFile:
                 raise Locked("this process")
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
-                _lock_patiently(self._fd)
-            except OSError as error:
-                owner = os.pread(self._fd, 200, 0).decode(errors="replace")
+                self._take()
+            except BaseException:
                 os.close(self._fd)
-                raise Locked(owner or "another process") from error
+                raise
             self._key = _key(os.fstat(self._fd))
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
             _held.fds[self._key] = self._fd
+
+    def _take(self) -> None:
+        """Lock the file, and note in it who did. Raises Locked, OSError."""
+        try:
+            _lock_patiently(self._fd)
+        except OSError as error:
+            owner = os.pread(self._fd, 200, 0).decode(errors="replace")
+            raise Locked(owner or "another process") from error
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
 
     def release(self) -> None:
         """Open the lock. Idempotent."""

@@ -32,6 +32,7 @@ from hsm.core.errors import HsmError, JobFailed
 from hsm.core.job import Job, JobState, signal_name
 from hsm.core.journal import Journal, SweepInUse, json_value
 from hsm.core.local import LocalComputeSource
+from hsm.core.local.policy import History
 from hsm.core.local.report import RemoteError
 from hsm.core.local.run import run_to_end
 from hsm.core.local.submission import JobSpec, plain_settings
@@ -126,6 +127,7 @@ def _begin(launcher: HsmLocalLauncher, paths: SweepPaths) -> None:
         _set_aside_earlier_sweep(paths)
         sweep_id = new_sweep_id(str(launcher.config.hydra.job.name))
     launcher.journal = Journal(paths, sweep_id, plain_settings(conf), lock=lock)
+    launcher.history = History()
     register(sweep_id, paths.sweep_dir)
     # A launcher is not told which batch is the last: its sweep ends when it does, or the process.
     weakref.finalize(launcher, _end, launcher.journal, conf.on_sweep_end, os.getpid())
@@ -157,7 +159,9 @@ def _run(
     conf, journal = launcher.conf, launcher.journal
     assert conf is not None
     assert journal is not None
-    source = LocalComputeSource.from_conf(dataclasses.replace(conf, on_sweep_end=None))
+    source = LocalComputeSource.from_conf(
+        dataclasses.replace(conf, on_sweep_end=None), history=launcher.history
+    )
     display = make_display(
         str(conf.progress),
         show_output=conf.show_output,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from hsm.core.config import LocalConf
     from hsm.core.journal import Journal
+    from hsm.core.local.policy import History
     from hsm.core.lock import LockFile
     from hsm.core.resume import Resumption
 
@@ -37,6 +38,8 @@ class HsmLocalLauncher(Launcher):
         self.resumption: Resumption | None = None
         #: The record of the sweep, from its first batch on.
         self.journal: Journal | None = None
+        #: What its jobs have come to: policies and limits count over all batches.
+        self.history: History | None = None
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig

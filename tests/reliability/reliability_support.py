@@ -14,8 +14,6 @@ from tempfile import TemporaryDirectory
 from textwrap import dedent
 from typing import Any
 
-import pytest
-
 import support
 from hsm.core.compute_source import SweepObserver
 from hsm.core.config import HsmConfig, LocalConf, resolve_local
@@ -59,11 +57,6 @@ def wait_for(name):
 
 
 """
-
-
-def known_bug(what: str) -> pytest.MarkDecorator:
-    """The test shows a bug of hsm that is not mended yet; it fails once that has been done."""
-    return pytest.mark.xfail(strict=True, reason=f"bug: {what}")
 
 
 def conf(**settings: Any) -> LocalConf:

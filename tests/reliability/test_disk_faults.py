@@ -16,7 +16,6 @@ import pytest
 from reliability_support import (
     Recorder,
     journal_events,
-    known_bug,
     points,
     side_lines,
     source,
@@ -150,7 +149,6 @@ def test_a_full_disk_at_the_beginning_through_the_api(disk: SmallDisk) -> None:
         assert made.wait() == {job_id: JobState.COMPLETED}
 
 
-@known_bug("the descriptor, and with it the lock, stays open")
 def test_a_lock_whose_owner_cannot_be_noted_is_not_held(disk: SmallDisk) -> None:
     (disk.path / "lock").touch()
     disk.fill()
@@ -252,7 +250,6 @@ with source(start_method="fork", max_parallel_jobs=1) as made:
 """
 
 
-@known_bug("a record that the disk did not take is lost")
 def test_a_journal_that_cannot_grow_for_a_while_loses_no_record(tmp_path: Path) -> None:
     """There is no room when job 0 ends and job 1 starts, and there is when job 1 ends."""
     write_driver(tmp_path, _TIGHT)
@@ -264,7 +261,6 @@ def test_a_journal_that_cannot_grow_for_a_while_loses_no_record(tmp_path: Path) 
     assert events[2:] == [("start", 0), ("end", 0), ("start", 1), ("end", 1), ("close", None)]
 
 
-@known_bug("a record that the disk did not take is lost")
 def test_a_journal_that_cannot_grow_any_more_makes_jobs_run_again(tmp_path: Path) -> None:
     write_driver(tmp_path, _TIGHT)
     with start_driver(tmp_path, {}, "for ever") as sweep:
@@ -289,7 +285,6 @@ def test_a_job_whose_output_does_not_fit_has_failed_and_says_why(tmp_path: Path)
     assert chatterbox.ending() == "OSError: [Errno 27] File too large"
 
 
-@known_bug("half of the report stays in its temporary file")
 def test_a_result_that_cannot_be_written_fails_its_job_alone(tmp_path: Path) -> None:
     def big(params: dict[str, Any]) -> bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (64 * KB, resource.RLIM_INFINITY))

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from reliability_support import Recorder, journal_events, known_bug, points, source
+from reliability_support import Recorder, journal_events, points, source
 
 from hsm.core.job import Ending, IllegalTransition, Job, JobState
 from hsm.core.journal import Journal, Sweep, read_sweep
@@ -289,7 +289,6 @@ def test_a_journal_cut_at_any_byte_of_its_last_records_is_resumed_cleanly(tmp_pa
         assert (states(sweep), sweep.problems) == (["COMPLETED"] * 3, [])
 
 
-@known_bug("without its start, a job's end is of no use")
 @pytest.mark.parametrize(
     "damage",
     [b"", b"\xff\xfe", b"null", b"[]", b'"text"', b"{}", b'{"event":"end"}', b'{"event":"x"}'],
@@ -312,7 +311,6 @@ def test_a_damaged_line_anywhere_is_named_and_the_rest_is_used(
                 assert state == "CANCELLED"
 
 
-@known_bug("the journal's close says `never started` of it")
 def test_a_job_that_waited_for_its_retry_reads_as_not_retried(tmp_path: Path) -> None:
     recorder = Recorder()
     with source(recorder, max_retries=1, retry_delay=600) as made:

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from reliability_support import (
     Recorder,
     journal_events,
-    known_bug,
     points,
     side_lines,
     source,
@@ -341,7 +340,6 @@ def test_a_resumed_sweep_may_be_submitted_in_batches(tmp_path: Path) -> None:
     assert ran(tmp_path) == [0, 1, 2, 3, 4]
 
 
-@known_bug("a further `resume` of the same launcher ends the jobs that run")
 def test_batches_of_a_resumed_sweep_may_overlap(tmp_path: Path) -> None:
     """When the second one is recorded, jobs of the first one run."""
     wait = ["sh", "-c", f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"]

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reliability_support import Recorder, events_of, points, source
+from reliability_support import (
+    Recorder,
+    events_of,
+    points,
+    source,
+    start_driver,
+    write_driver,
+)
 
 from hsm.core.errors import JobFailed
 from hsm.core.job import Job, JobState
@@ -194,6 +201,23 @@ def test_close_waits_for_the_attempts_that_are_to_come(tmp_path: Path) -> None:
     with source(max_retries=2, retry_delay=0.2) as made:
         made.submit_jobs(points(3), "s", tmp_path, command=FLAKY)
     assert str(read_sweep(tmp_path).jobs[0].state) == "COMPLETED"
+
+
+def test_a_program_that_just_ends_still_gets_its_retries(tmp_path: Path) -> None:
+    """Nobody closes the source: the interpreter's exit waits for the attempts to come."""
+    write_driver(
+        tmp_path,
+        """
+        made = source(max_retries=2, retry_delay=0.3)
+        command = ["sh", "-c", "[ $HSM_ATTEMPT -ge {x} ]"]
+        made.submit_jobs([{"x": 3}, {"x": 1}, {"x": 99}], "s", "sweep", command=command)
+        """,
+    )
+    with start_driver(tmp_path) as sweep:
+        done = sweep.finish()
+    assert (done.code, done.states) == (0, ["COMPLETED", "COMPLETED", "FAILED"])
+    assert [len(job.attempts) for job in done.jobs.values()] == [3, 1, 3]
+    assert done.sweep.closed == "finished"
 
 
 def test_fail_fast_counts_a_job_once_it_has_no_attempt_left(tmp_path: Path) -> None:

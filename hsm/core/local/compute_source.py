@@ -26,6 +26,7 @@ from hsm.core.journal import Journal
 from hsm.core.local import report as reports
 from hsm.core.local.audience import Audience
 from hsm.core.local.engine import Engine
+from hsm.core.local.policy import History
 from hsm.core.local.start_method import OWN_THREADS
 from hsm.core.local.submission import JobSpec, OpenSweep, check_params, claim, make_specs, record
 from hsm.core.lock import LockFile
@@ -72,11 +73,19 @@ class LocalComputeSource(ComputeSource):
 
     @classmethod
     def from_conf(
-        cls, conf: LocalConf, *, observers: Iterable[SweepObserver] = ()
+        cls,
+        conf: LocalConf,
+        *,
+        observers: Iterable[SweepObserver] = (),
+        history: History | None = None,
     ) -> LocalComputeSource:
-        """A source with settings that were resolved and checked already."""
+        """A source with settings that were resolved and checked already.
+
+        Args:
+            history: of a sweep that several sources run, one after another.
+        """
         source = cls.__new__(cls)
-        source._set_up(conf, observers)
+        source._set_up(conf, observers, history=history)
         return source
 
     def _set_up(
@@ -84,6 +93,7 @@ class LocalComputeSource(ComputeSource):
         conf: LocalConf,
         observers: Iterable[SweepObserver],
         default: tuple[Any, Any, Any] = (None, None, None),
+        history: History | None = None,
     ) -> None:
         self.conf = conf
         self._audience = Audience(observers, self.running, shows_output=conf.show_output)
@@ -92,7 +102,7 @@ class LocalComputeSource(ComputeSource):
         self._mutex = threading.RLock()  # guards the next two
         self._sweeps: dict[Path, OpenSweep] = {}
         self._closed = False
-        self._engine = Engine(conf, self._audience.tell, self._audience.tell_output)
+        self._engine = Engine(conf, self._audience.tell, self._audience.tell_output, history)
         self._ledger = self._engine.ledger
         self._listener = Listener(self._cancel_as_asked, f"{OWN_THREADS}control")
         #: Ends everything when another process asks for it.
@@ -294,7 +304,12 @@ class LocalComputeSource(ComputeSource):
             raise JobFailed(handle.job) from (report.load_error() if report else None)
         if handle.work.function is None:
             return None
-        return reports.read_value(handle.journal.paths.result(handle.job.num))
+        try:
+            return reports.read_value(handle.journal.paths.result(handle.job.num))
+        except Exception:
+            if handle.job.value is None:
+                raise
+            return handle.job.value  # The file is damaged, and the journal has it as well.
 
     def running(self) -> list[RunningJob]:
         """The jobs that run now, by number. Samples CPU and memory about once a second at most."""

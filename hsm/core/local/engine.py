@@ -21,7 +21,7 @@ from hsm.core.local.judgement import Stop
 from hsm.core.local.ledger import JobHandle, Ledger
 from hsm.core.local.limits import Limits
 from hsm.core.local.output import OutputFollower
-from hsm.core.local.policy import RetryPolicy, StopPolicy
+from hsm.core.local.policy import History, RetryPolicy, StopPolicy
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.servers import Servers
 from hsm.core.local.start_method import OWN_THREADS
@@ -37,6 +37,7 @@ class Engine:
         conf: the settings of all of them.
         tell: calls a `SweepObserver` method, by name, of whoever watches.
         tell_output: takes a job, a stream's name and a line.
+        history: of the sweep's jobs that other engines ran before; added to.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class Engine:
         conf: LocalConf,
         tell: Callable[..., None],
         tell_output: Callable[[Job, str, str], None],
+        history: History | None = None,
     ) -> None:
+        history = history or History()
         self._conf = conf
         self.ledger = Ledger()
         self.scratch = Scratch(keep=not conf.cleanup_on_exit)
@@ -52,7 +55,7 @@ class Engine:
         self._output = OutputFollower(tell_output, every_line=conf.show_output)
         self._timer = Timer()
         self._sampler = UsageSampler()
-        self._limits = Limits(conf, self.ledger, self._sampler, tell)
+        self._limits = Limits(conf, self.ledger, self._sampler, tell, history)
         self._supervisor = Supervisor(
             conf=conf,
             ledger=self.ledger,
@@ -61,7 +64,7 @@ class Engine:
             output=self._output,
             limits=self._limits,
             retries=RetryPolicy(conf),
-            stops=StopPolicy(conf),
+            stops=StopPolicy(conf, history),
             retry_later=self._retry_later,
             stop=self.stop,
             tell=tell,
@@ -69,9 +72,12 @@ class Engine:
         self._pool = ThreadPoolExecutor(
             conf.max_parallel_jobs, thread_name_prefix=f"{OWN_THREADS}slot"
         )
+        self._history = history
 
     def run(self, handles: Iterable[JobHandle]) -> None:
         """Queue jobs, which the ledger knows already."""
+        if self._history.stopped is not None:
+            self.stop(self._history.stopped)  # before they came: none of them starts
         for handle in handles:
             self._queue(handle)
 

@@ -18,6 +18,7 @@ from hsm.core.config import LocalConf
 from hsm.core.job import JobState
 from hsm.core.local.judgement import Stop
 from hsm.core.local.ledger import JobHandle, Ledger
+from hsm.core.local.policy import History
 from hsm.core.local.start_method import OWN_THREADS
 from hsm.core.local.usage import UsageSampler, exact_memory
 
@@ -31,14 +32,19 @@ class Limits:
     """The limits of one source. Thread-safe."""
 
     def __init__(
-        self, conf: LocalConf, ledger: Ledger, sampler: UsageSampler, tell: Callable[..., None]
+        self,
+        conf: LocalConf,
+        ledger: Ledger,
+        sampler: UsageSampler,
+        tell: Callable[..., None],
+        history: History | None = None,
     ) -> None:
         self._conf = conf
         self._ledger = ledger
         self._sampler = sampler
         self._tell = tell
         self._changed = threading.Condition()  # guards what follows
-        self._durations: list[float] = []  # of completed jobs, sorted
+        self._durations = (history or History()).durations
         self._is_short = False  # of memory: people were told
         self._watcher: threading.Thread | None = None
         self._is_closed = False

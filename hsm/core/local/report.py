@@ -15,6 +15,7 @@ import os
 import pickle
 import struct
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,9 +136,14 @@ def write(path: str, outcome: Outcome) -> None:
     data = value + pickle.dumps(facts, pickle.HIGHEST_PROTOCOL) + _OFFSET.pack(len(value))
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.{os.getpid()}")
-    with open(temporary, "xb") as file:
-        file.write(data)
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 def _describe(error: BaseException) -> dict[str, Any]:
@@ -178,12 +184,16 @@ def qualified_name(kind: type) -> str:
 
 
 def read(path: Path) -> Report | None:
-    """The report at `path` without its value; None if the job did not get to write one."""
+    """The report at `path` without its value.
+
+    None if the job did not get to write one, or if it is damaged: a power cut can leave a file that
+    is empty, or full of zeros.
+    """
     try:
         data = path.read_bytes()
         (offset,) = _OFFSET.unpack(data[-_OFFSET.size :])
         return Report(**pickle.loads(data[offset : -_OFFSET.size]))
-    except FileNotFoundError:
+    except Exception:  # Damaged pickles raise whatever they like.
         return None
 
 

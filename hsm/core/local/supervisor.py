@@ -59,8 +59,7 @@ class Supervisor:
             ending = self._run(handle)
         except NotWanted as refusal:
             stop = refusal.stop
-            how = "not retried" if handle.job.attempts else "never started"
-            ending = Ending(stop.state, reason=f"{how}: {stop.reason}")
+            ending = Ending(stop.state, reason=f"{handle.job.what_it_misses}: {stop.reason}")
             # The journal's last line says it for all of them.
             recorded = stop is self.ledger.stopped
         except SlotLost as error:
@@ -230,10 +229,13 @@ class Supervisor:
 
     def _record(self, handle: JobHandle, event: str) -> None:
         """Write to the journal; a disk that does not take it is reported, and the sweep goes on."""
+        journal = handle.journal
+        was_behind = journal.is_behind
         try:
-            getattr(handle.journal, event)(handle.job)
+            getattr(journal, event)(handle.job)
         except OSError as error:
-            self.tell("message", f"cannot write {handle.journal.paths.journal}: {error.strerror}")
+            if not was_behind:  # Told once: it may last, and each job has several records.
+                self.tell("message", f"cannot write {journal.paths.journal}: {error.strerror}")
 
 
 def _header(attempt: int) -> str:
