@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
@@ -18,6 +17,7 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from hsm.core.local import by_value
 from hsm.core.local.job_process import print_error, system_exit_code
 from hsm.core.local.report import Outcome, dumps
 from hsm.core.local.supervisor import link_logs
@@ -82,7 +82,7 @@ class HydraJob:
         self.task_function = task_function
 
     def __reduce__(self) -> tuple[Any, ...]:
-        content = cloudpickle.dumps((Singleton.get_state(), self.__dict__), pickle.HIGHEST_PROTOCOL)
+        content = by_value.dumps((Singleton.get_state(), self.__dict__))
         return _restore, (content,)
 
     def __call__(self, argument: tuple[int, str, list[str]]) -> Outcome:

@@ -228,21 +228,20 @@ class Told:
         return lambda *arguments: said.append((name, *arguments))
 
 
-def wait_until_told(what):
-    while what not in [event[0] for event in said]:
+def wait_for_starts(count):
+    while [event[0] for event in said].count("job_started") < count:
         time.sleep(0.01)
-    said.clear()
 
 
 said = []
 with source(start_method="fork", max_parallel_jobs=1) as made:
     made.observers.append(Told())
     first, second = made.submit_jobs([{"x": 0}, {"x": 1}], "s", "sweep", function=job)
-    wait_until_told("job_started")
+    wait_for_starts(1)
     room(30)
     note("go-0")
     made.wait([first])
-    wait_until_told("job_started")
+    wait_for_starts(2)
     if sys.argv[2] == "for a while":
         room(NOTHING)
     note("go-1")

@@ -113,10 +113,10 @@ def dumps(value: Any) -> bytes | None:
     try:
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception:
-        import cloudpickle
+        from hsm.core.local import by_value
 
         try:
-            return bytes(cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+            return by_value.dumps(value)
         except Exception:
             return None
 

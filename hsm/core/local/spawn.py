@@ -1,6 +1,6 @@
 """start_method=spawn: a job's function is pickled by value and called in a fresh interpreter.
 
-    launcher: Payload(function) --cloudpickle--> <scratch>/payload
+    launcher: Payload(function) --by value--> <scratch>/payload
     each job: `python -c … run(payload, argument, result)` --> function(argument) --> report
 
 Slower than a fork (an interpreter's start, and all imports anew), but safe whatever threads or
@@ -54,10 +54,10 @@ class Payload:
             "random": capture(),
             "function": function,
         }
-        import cloudpickle
+        from hsm.core.local import by_value
 
         try:
-            data = cloudpickle.dumps(content, pickle.HIGHEST_PROTOCOL)
+            data = by_value.dumps(content)
         except Exception as error:
             raise CannotPickle(
                 "start_method=spawn sends the job's function to a fresh interpreter, "
@@ -81,14 +81,14 @@ class Payload:
 
 
 def _culprit(function: Callable[[Any], Any], error: Exception) -> str:
-    import cloudpickle
+    from hsm.core.local import by_value
 
     script_function = _find_script_function(function)
     if script_function is not None:
         for name in _global_names(script_function):
             value = script_function.__globals__[name]
             try:
-                cloudpickle.dumps(value)
+                by_value.dumps(value)
             except Exception as reason:
                 where = f"the global {name!r} of {script_function.__name__}()"
                 return f"{where} cannot be pickled ({reason})"
