@@ -5,7 +5,10 @@ They come with hydra-core, so each supported Hydra brings the version that it ex
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from hydra import version
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.test_utils.launcher_common_tests import (
@@ -27,6 +30,16 @@ pytestmark = pytest.mark.filterwarnings(
 def _findable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the scripts that the suites run find hsm where these tests found it."""
     monkeypatch.setenv("PYTHONPATH", clean_environment()["PYTHONPATH"])
+
+
+@pytest.fixture(autouse=True)
+def _oldest_version_base() -> Iterator[None]:
+    """The suites leave the version_base open; some other test in this process has chosen one."""
+    before = version.getbase()
+    version.VersionBase.instance().setbase(version.__compat_version__)
+    yield
+    assert before is not None
+    version.VersionBase.instance().setbase(before)
 
 
 def _settings(start_method: str) -> list[str]:
