@@ -79,6 +79,7 @@ def test_a_request_can_be_taken_back(paths: SweepPaths) -> None:
 
 def test_earlier_requests_and_strange_files_do_nothing(paths: SweepPaths) -> None:
     control.ask(paths, 1)
+    control.drop_requests(paths)
     with _listening(paths) as taken:
         paths.requests.mkdir(exist_ok=True)
         for name in ("x", "-1", "1.tmp", "²"):

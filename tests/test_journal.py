@@ -125,7 +125,8 @@ def test_one_launcher_at_a_time(tmp_path: Path) -> None:
     with pytest.raises(SweepInUse, match="in use by this process"):
         Journal(SweepPaths(tmp_path), "demo", {})
     program = (
-        "import sys; from hsm.core.journal import *\n"
+        "import sys; from hsm.core.journal import Journal, SweepInUse\n"
+        "from hsm.core.paths import SweepPaths\n"
         "try: Journal(SweepPaths(sys.argv[1]), 'demo', {})\n"
         "except SweepInUse as error: print(error)"
     )

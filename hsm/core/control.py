@@ -49,12 +49,7 @@ class Listener:
         self._stopped = threading.Event()
 
     def add(self, paths: SweepPaths) -> None:
-        """Look for requests to the sweep at `paths`, which this process launches from now on.
-
-        Requests to an earlier launcher are dropped.
-        """
-        for path in _requests(paths):
-            _remove(path)
+        """Look for requests to the sweep at `paths`, which this process launches from now on."""
         with self._mutex:
             self._sweeps.append(paths)
             if self._thread is None:
@@ -78,6 +73,12 @@ class Listener:
                 for path in _requests(paths):
                     if _remove(path):
                         self._take(paths, None if path.name == ALL else int(path.name))
+
+
+def drop_requests(paths: SweepPaths) -> None:
+    """Forget what was asked of an earlier launcher of the sweep."""
+    for path in _requests(paths):
+        _remove(path)
 
 
 def ask(paths: SweepPaths, num: int | None) -> None:

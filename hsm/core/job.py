@@ -157,6 +157,7 @@ class Job:
         outcome: how it ended for good; None until then.
         value: what it returned, where JSON can hold that.
         job_dir: its own directory, once known.
+        before: what it had come to before it was queued again; None once that attempt has started.
     """
 
     num: int
@@ -168,6 +169,7 @@ class Job:
     outcome: Ending | None = None
     value: Any = None
     job_dir: Path | None = None
+    before: Ending | None = field(default=None, repr=False)
 
     @property
     def attempt(self) -> Attempt | None:
@@ -191,20 +193,28 @@ class Job:
         attempt = Attempt(number=len(self.attempts) + 1, started=time, pid=pid)
         self.attempts.append(attempt)
         self.state = JobState.RUNNING
+        self.before = None
         return attempt
 
     def end(self, time: float, ending: Ending) -> None:
-        """The job has ended for good; one that waits for its start can only be cancelled."""
-        is_legal = self.state is JobState.RUNNING or (
-            self.state is JobState.PENDING and ending.state is JobState.CANCELLED
-        )
-        if not (is_legal and ending.state.is_final):
+        """The job has ended for good; one that waits for its start can only be cancelled.
+
+        One that had been queued again and does not get its attempt is what it was before.
+        """
+        if self.state is JobState.PENDING and self.before is not None:
+            ending, self.before = self.before, None
+        elif not self._may_end_as(ending.state):
             raise IllegalTransition(self, f"end as {ending.state}")
         if self.state is JobState.RUNNING:
             self._end_attempt(time, ending)
         self.state = ending.state
         self.outcome = ending
         self.value = ending.value
+
+    def _may_end_as(self, state: JobState) -> bool:
+        if self.state is JobState.PENDING:
+            return state is JobState.CANCELLED
+        return self.state is JobState.RUNNING and state.is_final
 
     def retry(self, time: float, ending: Ending) -> None:
         """The attempt has ended so, and there will be another one."""
@@ -217,6 +227,8 @@ class Job:
         """The job has ended in an earlier life of its sweep, and is to run again."""
         if not self.state.is_final:
             raise IllegalTransition(self, "be queued again")
+        # A cancelled one has nothing that could be lost: how it is cancelled next time is news.
+        self.before = None if self.state is JobState.CANCELLED else self.outcome
         self.state = JobState.PENDING
         self.outcome = self.value = None
 

@@ -1,6 +1,6 @@
-"""A sweep's append-only record on disk, and its replay into a `Sweep`.
+"""A sweep's append-only record on disk: its writing end.
 
-    LocalComputeSource --Journal.append--> journal.jsonl --read_sweep--> Sweep (jobs, attempts)
+    LocalComputeSource --Journal.append--> journal.jsonl --hsm.core.sweep.read_sweep--> Sweep
 
 One JSON object a line. One process writes, each record with a single `write`; anybody may read at
 any time. The first line describes the sweep; then come `submit`, `start` and `end` of jobs and,
@@ -16,6 +16,9 @@ A crash or a full disk can tear the last line: readers ignore it and the next wr
 that its own first record does not weld onto it. While a launcher lives it holds a lock on
 ``.hsm/lock``; where nobody does, what the journal shows as running or waiting has lost its launcher
 and reads as CANCELLED.
+
+The file is put onto the disk as it grows, once a second at most, and at the end: a power cut costs
+no more than the last records, whose jobs then run again in a resume.
 """
 
 from __future__ import annotations
@@ -24,187 +27,35 @@ import errno
 import json
 import math
 import os
-import socket
 import threading
 import time
 import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hsm.core import provenance
-from hsm.core.errors import HsmError
-from hsm.core.job import Ending, IllegalTransition, Job, JobState
-from hsm.core.lock import Locked, LockFile, is_locked
+from hsm.core.job import Ending, Job
+from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
+from hsm.core.sweep import ENDING_FIELDS, VERSION, JournalError, Sweep, read_header, read_sweep
 
-VERSION = 1
+__all__ = [
+    "Journal",
+    "JournalError",
+    "Sweep",
+    "SweepInUse",
+    "json_value",
+    "read_header",
+    "read_sweep",
+]
 
-_ENDING_FIELDS = (
-    "exit_code",
-    "signal",
-    "reason",
-    "error_type",
-    "error_message",
-    "cpu_seconds",
-    "max_memory",
-    "value",
-    "job_dir",
-)
-
-
-class JournalError(HsmError):
-    """A journal that cannot be read or written; says which file and why."""
+#: Seconds between two times that the journal is put onto the disk.
+_SYNC_INTERVAL = 1.0
 
 
 class SweepInUse(JournalError):
     """Another launcher works in this sweep directory."""
-
-
-@dataclass
-class Sweep:
-    """A sweep as its journal tells it.
-
-    Attributes:
-        sweep_id: its id.
-        paths: where everything of it lies.
-        header: the journal's first line.
-        jobs: by number.
-        closed: why its launcher closed it ("finished", "interrupted by SIGINT"); None while that
-            runs, or if it died.
-        alive: whether a launcher works on it now.
-        last_time: when the last record was written, in Unix seconds.
-        problems: lines of the journal that could not be used, as ``"line 7: …"``.
-    """
-
-    sweep_id: str
-    paths: SweepPaths
-    header: dict[str, Any]
-    jobs: dict[int, Job] = field(default_factory=dict)
-    closed: str | None = None
-    alive: bool = False
-    last_time: float = 0.0
-    problems: list[str] = field(default_factory=list)
-
-    def apply(self, record: Mapping[str, Any]) -> None:
-        """Replay one record.
-
-        Raises:
-            KeyError, ValueError, IllegalTransition: it does not fit.
-        """
-        event = record["event"]
-        if event == "submit":
-            self._continue()
-            for entry in record["jobs"]:
-                num = int(entry["job"])
-                self.jobs[num] = Job(num, entry["id"], entry["label"], dict(entry["params"]))
-        elif event == "start":
-            job = self.jobs[record["job"]]
-            _make_up_for_lost_end(job, record)
-            job.start(record["time"], record["pid"])
-        elif event in ("end", "retry"):
-            job = self.jobs[record["job"]]
-            _make_up_for_lost_start(job, record)
-            (job.end if event == "end" else job.retry)(record["time"], _ending(record))
-        elif event in ("resume", "requeue"):
-            self._continue(is_new_launcher=event == "resume")
-            for num in record["jobs"]:
-                self.jobs[num].requeue()
-        elif event == "close":
-            self.closed = str(record["reason"])
-        elif event != "sweep":
-            raise ValueError(f"unknown event {event!r}")
-        self.last_time = record.get("time", self.last_time)
-
-    def _continue(self, *, is_new_launcher: bool = False) -> None:
-        """More is to come after what looked like the end."""
-        if self.closed is not None or is_new_launcher:
-            self._settle()
-        self.closed = None
-
-    def settle(self) -> None:
-        """Give the jobs that a closed or dead launcher left behind the end that they had."""
-        if self.closed is not None or not self.alive:
-            self._settle()
-
-    def _settle(self) -> None:
-        for job in self.jobs.values():
-            if job.state.is_final:
-                continue
-            if self.closed is None:
-                reason = "launcher died"
-            elif job.state is JobState.PENDING:
-                reason = f"{job.what_it_misses}: {self.closed}"
-            else:
-                reason = self.closed
-            job.end(self.last_time, Ending(JobState.CANCELLED, reason=reason))
-
-
-def read_sweep(sweep_dir: str | Path, *, alive: bool | None = None) -> Sweep:
-    """Replay the journal of the sweep in `sweep_dir`; never writes, and never unpickles anything.
-
-    Args:
-        alive: whether a launcher works on it; looked up by default.
-
-    Raises:
-        JournalError: there is no journal, its first line is damaged, or a newer hsm wrote it.
-    """
-    paths = SweepPaths(sweep_dir)
-    # The launcher first: one that ends between the two looks has written its last line by then.
-    alive = is_locked(paths.lock) if alive is None else alive
-    try:
-        lines = paths.journal.read_bytes().split(b"\n")
-    except OSError as error:
-        raise JournalError(f"no sweep in {paths.sweep_dir}: {error.strerror}") from error
-    lines.pop()  # What follows the last newline: nothing, or a torn line.
-    header = read_header(paths.journal, lines[0] if lines else b"")
-    sweep = Sweep(header["sweep_id"], paths, header, alive=alive)
-    for number, line in enumerate(lines[1:], start=2):
-        try:
-            sweep.apply(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError, IllegalTransition) as error:
-            sweep.problems.append(f"line {number}: {error}")
-    sweep.settle()
-    return sweep
-
-
-def _make_up_for_lost_start(job: Job, record: Mapping[str, Any]) -> None:
-    """The line that told of an attempt's start was damaged: that of its end tells enough."""
-    _make_up_for_lost_end(job, record)
-    if job.state is JobState.PENDING and record["attempt"] > len(job.attempts):
-        job.start(None, None)
-
-
-def _make_up_for_lost_end(job: Job, record: Mapping[str, Any]) -> None:
-    """A further attempt shows that the one before has ended, though its line was damaged."""
-    if record["attempt"] <= len(job.attempts):
-        return
-    if job.state is JobState.RUNNING:
-        job.retry(record["time"], Ending(JobState.FAILED, reason="the record of its end is lost"))
-    elif job.state.is_final:
-        job.requeue()
-
-
-def _ending(record: Mapping[str, Any]) -> Ending:
-    details = {name: record.get(name) for name in _ENDING_FIELDS}
-    return Ending(JobState(record["state"]), **details)
-
-
-def read_header(path: Path, line: bytes) -> dict[str, Any]:
-    """What the first line of the journal at `path` says. Raises JournalError."""
-    try:
-        header = json.loads(line)
-        version, _ = header["v"], header["sweep_id"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise JournalError(f"{path}: the first line does not describe a sweep") from error
-    if not isinstance(version, int) or version > VERSION:
-        raise JournalError(
-            f"{path}: written in format {version} by hsm {header.get('hsm', '?')}; "
-            f"this hsm reads up to {VERSION}"
-        )
-    return dict(header)
 
 
 class Journal:
@@ -233,6 +84,8 @@ class Journal:
         self.paths = paths
         self.sweep_id = sweep_id
         self._mutex = threading.Lock()
+        # Before there is a file, as it takes a while: a journal without its first line is none.
+        self._launch = provenance.describe(program)
         paths.create()
         try:
             self._lock = LockFile(paths.lock) if lock is None else lock
@@ -241,7 +94,6 @@ class Journal:
         try:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             self._fd = os.open(paths.journal, flags, 0o666)
-            _cut_torn_line(self._fd)
         except BaseException:
             self._lock.release()
             raise
@@ -249,25 +101,25 @@ class Journal:
         self._said_closed = False
         self._has_resumed = False
         self._unwritten: list[bytes] = []  # records that there was no room for
+        self._synced = 0.0  # when the journal was put onto the disk, monotonic
+        self._settings, self._program = settings, program
         _open_journals.add(self)
-        if os.fstat(self._fd).st_size == 0:
-            self._begin(settings, program)
+        try:
+            _cut_torn_line(self._fd)
+            if os.fstat(self._fd).st_size == 0:
+                self._append_launch("sweep", v=VERSION, sweep_id=sweep_id)
+        except BaseException:
+            self._free()
+            raise
 
-    def _begin(self, settings: Mapping[str, Any], program: Mapping[str, Any] | None) -> None:
-        """Write the first line, and beside the journal what had not been committed."""
-        facts = provenance.describe()
-        if facts.get("git", {}).get("dirty"):
-            diff = provenance.uncommitted_changes()
+    def _append_launch(self, event: str, **details: Any) -> None:
+        """Write what this launcher is and runs, and beside the journal what was not committed."""
+        if self._launch.get("git", {}).get("dirty"):
+            diff = provenance.uncommitted_changes(self._program)
             if diff is not None:
-                self.paths.git_diff.write_bytes(diff)
-        self.append(
-            "sweep",
-            v=VERSION,
-            sweep_id=self.sweep_id,
-            **facts,
-            settings=settings,
-            program=program,
-        )
+                self.paths.new_git_diff().write_bytes(diff)
+        facts = {**self._launch, "settings": self._settings, "program": self._program}
+        self.append(event, **details, **facts)
 
     @property
     def is_behind(self) -> bool:
@@ -300,6 +152,14 @@ class Journal:
                 if not keep:
                     self._unwritten.pop()
                 raise
+            if not keep or time.monotonic() >= self._synced + _SYNC_INTERVAL:
+                self._sync()
+
+    def _sync(self) -> None:
+        """Put onto the disk what the system has taken."""
+        with suppress(OSError):  # Not every file system can; it has been taken all the same.
+            os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
+        self._synced = time.monotonic()
 
     def _write(self, line: bytes) -> None:
         if os.write(self._fd, line) < len(line):
@@ -320,7 +180,7 @@ class Journal:
         if self._has_resumed:
             self.append("requeue", jobs=nums)
         else:
-            self.append("resume", jobs=nums, pid=os.getpid(), host=socket.gethostname())
+            self._append_launch("resume", jobs=nums)
             self._has_resumed = True
 
     def start(self, job: Job) -> None:
@@ -348,7 +208,7 @@ class Journal:
 
     def _append_ending(self, event: str, job: Job, ending: Ending) -> None:
         details = {
-            name: value for name in _ENDING_FIELDS if (value := getattr(ending, name)) is not None
+            name: value for name in ENDING_FIELDS if (value := getattr(ending, name)) is not None
         }
         if job.attempts and job.attempts[-1].ended is not None:
             details["time"] = job.attempts[-1].ended
@@ -375,9 +235,12 @@ class Journal:
         self.say_closed(reason)
         with self._mutex:
             if not self._closed:
-                self._closed = True
-                os.close(self._fd)
-                self._lock.release()
+                self._free()
+
+    def _free(self) -> None:
+        self._closed = True
+        os.close(self._fd)
+        self._lock.release()
 
 
 # A forked child has no business with its parent's journals.

@@ -1,25 +1,34 @@
 """A lock file that its holder's death opens, however it dies.
 
-A POSIX lock belongs to a process and not to a descriptor. So children forked from the holder do not
-keep it alive, and the kernel drops it with the process. The price: within one process it neither
-excludes anybody nor survives another descriptor of the same file being closed, hence `_held`, which
-knows what this process holds.
+On Linux it is an open file description lock (fcntl(2)): it holds within one process too, and it is
+not lost, as a POSIX lock is, when that process reads and closes the file, in a backup of the
+sweep's directory, say. Children that are forked from the holder close their copy at once. Such a
+lock does not tell who holds it. A POSIX lock on the byte beside it does, as long as it is there.
+Elsewhere `flock` does the same, and nobody can tell who holds it.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
 import struct
+import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
+LINUX = sys.platform.startswith("linux")
 #: Seconds.
 _READERS_PATIENCE = 0.1
 #: l_type, l_whence, l_start, l_len, l_pid of Linux's struct flock (fcntl(2)) on 64-bit machines.
 _FLOCK = struct.Struct("hhqqi4x")
+#: Of Linux's asm-generic/fcntl.h; Python's fcntl module has the names on Linux only.
+_OFD_GETLK, _OFD_SETLK = 36, 37
+#: The byte that is locked, and the one whose POSIX lock names the holder.
+_LOCKED_BYTE, _HOLDERS_BYTE = 0, 1
 
 
 class _Held:
@@ -55,12 +64,16 @@ class Locked(Exception):
 
 
 class LockFile:
-    """Holds the lock on `path` (made if missing) from creation to `release`. Raises `Locked`."""
+    """Holds the lock on `path` (made if missing) from creation to `release`.
+
+    Raises:
+        Locked: somebody else holds it.
+        OSError: the file cannot be written, or its file system has no locks.
+    """
 
     def __init__(self, path: Path) -> None:
         with _held.mutex:
             path.touch()
-            # Looked up before it is opened: to close it again would drop our own lock.
             if _key(os.stat(path)) in _held.fds:
                 raise Locked("this process")
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -74,11 +87,11 @@ class LockFile:
 
     def _take(self) -> None:
         """Lock the file, and note in it who did. Raises Locked, OSError."""
-        try:
-            _lock_patiently(self._fd)
-        except OSError as error:
+        if not _lock_patiently(self._fd):
             owner = os.pread(self._fd, 200, 0).decode(errors="replace")
-            raise Locked(owner or "another process") from error
+            raise Locked(owner or "another process")
+        with suppress(OSError):
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _HOLDERS_BYTE)
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
 
@@ -91,17 +104,38 @@ class LockFile:
                 self._fd = -1
 
 
-def _lock_patiently(fd: int) -> None:
-    """Lock the file; a reader, which only looks, lets go of it in no time. Raises OSError."""
+def owner(path: Path) -> str:
+    """Who took the lock on `path` last, as they noted it: ``process 17 on box``; else ""."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _lock_patiently(fd: int) -> bool:
+    """Lock the file; False if somebody else has it. Raises OSError where there are no locks.
+
+    Where a reader looks by locking, it lets go in no time.
+    """
     deadline = time.monotonic() + _READERS_PATIENCE
-    while True:
-        try:
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
+    while not _lock(fd):
+        if LINUX or time.monotonic() > deadline:
+            return False
         time.sleep(0.005)
+    return True
+
+
+def _lock(fd: int) -> bool:
+    try:
+        if LINUX:
+            fcntl.fcntl(fd, _OFD_SETLK, _flock(fcntl.F_WRLCK, _LOCKED_BYTE))
+        else:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        return False
+    return True
 
 
 def is_locked(path: Path) -> bool:
@@ -114,13 +148,27 @@ def is_locked(path: Path) -> bool:
         except OSError:
             return False
         try:
-            # Shared, so that two readers that look at once do not take each other for the holder.
-            fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return _is_locked(fd)
         except OSError:
-            return True
+            return False  # There are no locks here.
         finally:
             os.close(fd)
-        return False
+
+
+def _is_locked(fd: int) -> bool:
+    if LINUX:
+        asked = _flock(fcntl.F_RDLCK, _LOCKED_BYTE)
+        return bool(_FLOCK.unpack(fcntl.fcntl(fd, _OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
+    try:
+        # Shared, so that two readers that look at once do not take each other for the holder.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _flock(kind: int, byte: int) -> bytes:
+    return _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0)
 
 
 def holder(path: Path) -> int | None:
@@ -133,7 +181,7 @@ def holder(path: Path) -> int | None:
         except OSError:
             return None
         try:
-            asked = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+            asked = _flock(fcntl.F_RDLCK, _HOLDERS_BYTE)
             kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
         except (OSError, struct.error):
             return None

@@ -3,7 +3,7 @@
     <sweep_dir>/.hsm/journal.jsonl       the sweep's record, see `hsm.core.journal`
     <sweep_dir>/.hsm/lock                locked by the one process that writes the journal
     <sweep_dir>/.hsm/launched.json       script and configs as they were at launch
-    <sweep_dir>/.hsm/git.diff            what was not committed then
+    <sweep_dir>/.hsm/git.diff            what was not committed then; of resumes: git.1.diff, …
     <sweep_dir>/.hsm/launcher.log        what a detached launcher printed
     <sweep_dir>/.hsm/requests/<n>|all    jobs that somebody wants cancelled, see `hsm.core.control`
     <sweep_dir>/.hsm/logs/<n>.out|err    stdout and stderr of job n
@@ -50,6 +50,14 @@ class SweepPaths:
     def job_dir(self, num: int) -> Path:
         return self.sweep_dir / str(num)
 
+    def new_git_diff(self) -> Path:
+        """Where the next difference from a commit goes: each launcher of a sweep may have one."""
+        number, path = 0, self.git_diff
+        while path.exists():
+            number += 1
+            path = self.hsm_dir / f"git.{number}.diff"
+        return path
+
     def set_aside(self) -> Path | None:
         """Move the record of an earlier sweep here to ``.hsm.1``, or ``.hsm.2`` and so on.
 
@@ -62,7 +70,8 @@ class SweepPaths:
         while (target := self.sweep_dir / f".hsm.{number}").exists():
             number += 1
         target.mkdir()
-        for path in (self.logs, self.results, self.launched, self.git_diff, self.journal):
+        kept = (self.logs, self.results, self.launched, *self.hsm_dir.glob("git*.diff"))
+        for path in (*kept, self.journal):
             if path.exists():
                 path.rename(target / path.name)
         return target

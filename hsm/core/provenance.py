@@ -1,26 +1,35 @@
 """What ran: versions, host, command line and the state of the source code.
 
-It goes into a journal's first line. Never the environment: that holds secrets.
+It goes into a journal's first line, and into that of every resume. Never the environment: that
+holds secrets.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-#: Seconds that git may take for one answer; it is asked two at most.
+#: Seconds that git may take for one answer; it is asked three times at most.
 _GIT_PATIENCE = 5.0
 #: Bytes of a diff that are kept.
 LONGEST_DIFF = 1 << 20
+_CUT = b"\n(cut here: the difference is longer)\n"
 
 
-def describe() -> dict[str, Any]:
-    """Facts about this process, for the record."""
+def describe(program: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Facts about this process, for the record.
+
+    Args:
+        program: what its jobs run, as `hsm.core.scripts.Program.record` tells it.
+    """
     from hsm._version import __version__
 
     facts: dict[str, Any] = {
@@ -31,40 +40,79 @@ def describe() -> dict[str, Any]:
         "argv": list(sys.argv),
         "cwd": os.getcwd(),
     }
-    hydra = sys.modules.get("hydra")
-    if hydra is not None:
-        facts["hydra"] = getattr(hydra, "__version__", None)
-    git = _git_state(Path.cwd())
+    with suppress(importlib.metadata.PackageNotFoundError):
+        facts["hydra"] = importlib.metadata.version("hydra-core")
+    git = _git_state(program)
     if git is not None:
         facts["git"] = git
     return facts
 
 
-def uncommitted_changes() -> bytes | None:
+def uncommitted_changes(program: Mapping[str, Any] | None = None) -> bytes | None:
     """The diff of the working tree against its commit; None if there is none.
 
-    It is cut at `LONGEST_DIFF` bytes.
+    It is cut after `LONGEST_DIFF` bytes, and then says so.
     """
-    diff = _git("diff", "HEAD", "--no-color", "--no-ext-diff")
-    return diff[:LONGEST_DIFF] if diff else None
-
-
-def _git_state(directory: Path) -> dict[str, Any] | None:
-    """Commit, and whether tracked files differ from it; None outside a repository."""
-    if not any((parent / ".git").exists() for parent in (directory, *directory.parents)):
+    diff = _git(_repository(program), "diff", "HEAD", "--no-color", "--no-ext-diff")
+    if not diff:
         return None
-    status = _git("status", "--porcelain=v2", "--branch", "--untracked-files=no")
+    return diff if len(diff) <= LONGEST_DIFF else diff[:LONGEST_DIFF] + _CUT
+
+
+def _git_state(program: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Commit (None before the first), whether tracked files differ, whether the script is one.
+
+    None without git, or outside a repository.
+    """
+    directory = _repository(program)
+    status = _git(directory, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
     if status is None:
         return None
     lines = status.decode(errors="replace").splitlines()
     commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid")), None)
-    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
+    state: dict[str, Any] = {
+        "commit": None if commit == "(initial)" else commit,
+        "dirty": any(not line.startswith("#") for line in lines),
+    }
+    script = _script(program)
+    if script is not None and directory is not None and directory in script.parents:
+        found = _git(directory, "ls-files", "--error-unmatch", "--", str(script))
+        state["script_is_tracked"] = found is not None
+    return state
 
 
-def _git(*arguments: str) -> bytes | None:
+def _repository(program: Mapping[str, Any] | None) -> Path | None:
+    """The top of the repository that the script is in, else of that of the current directory."""
+    script = _script(program)
+    for place in ([script.parent] if script is not None else []) + [Path.cwd()]:
+        for directory in (place, *place.parents):
+            if (directory / ".git").exists():
+                return directory
+    return None
+
+
+def _script(program: Mapping[str, Any] | None) -> Path | None:
+    """The file of what runs: the script of a sweep, or of this process if it sweeps functions."""
+    if program is not None and program.get("script"):
+        return Path(program["script"][-1]).resolve()
+    if program is not None and program.get("command"):
+        return None
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    if not file or not os.path.exists(file):
+        return None
+    path = Path(file).resolve()
+    # A program that is installed (pytest, a notebook's kernel) runs the user's code, and is none.
+    return None if Path(sys.prefix).resolve() in path.parents else path
+
+
+def _git(directory: Path | None, *arguments: str) -> bytes | None:
+    """What git answers; None if it cannot, or if there is no repository to ask of."""
+    if directory is None:
+        return None
     try:
         answer = subprocess.run(
             ["git", "--no-optional-locks", *arguments],
+            cwd=directory,
             capture_output=True,
             check=True,
             stdin=subprocess.DEVNULL,

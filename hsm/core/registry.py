@@ -30,6 +30,7 @@ from hsm.core.errors import SettingsError
 from hsm.core.journal import SweepInUse
 from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
+from hsm.core.sweep import has_begun
 
 STATE_DIR_VARIABLE = "HSM_STATE_DIR"
 #: The name of the newest sweep.
@@ -78,7 +79,7 @@ def claim_for_new_sweep(paths: SweepPaths) -> LockFile:
         reason = error.strerror or str(error)
         allowed = "a directory that can be written"
         raise SettingsError("sweep_dir", str(paths.sweep_dir), "sweep", allowed, reason) from error
-    if os.path.exists(paths.journal):
+    if has_begun(paths.journal):
         lock.release()
         allowed = "a directory without a sweep"
         hint = "it holds an earlier one: choose another sweep_dir, or another sweep id"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import json
+import logging
 import os
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
@@ -22,9 +23,13 @@ from typing import Any
 
 from hsm.core.errors import HsmError
 from hsm.core.job import Job, JobState
-from hsm.core.journal import JournalError, Sweep, SweepInUse, read_sweep
+from hsm.core.journal import SweepInUse
 from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
+from hsm.core.scripts import describe_program
+from hsm.core.sweep import JournalError, Sweep, has_begun, read_sweep
+
+log = logging.getLogger(__name__)
 
 #: What `rerun` may be: which jobs that ended by themselves run again. Cancelled ones always do.
 RERUN: Mapping[str, frozenset[JobState]] = {
@@ -51,10 +56,14 @@ class SweepChanged(HsmError):
         self.differences = list(differences)
 
     def __str__(self) -> str:
+        return self.told("accept_changes=True")
+
+    def told(self, remedy: str) -> str:
+        """The message for people, who are told what to give so that the sweep goes on."""
         lines = "\n".join(f"  {line}" for line in self.differences)
         return (
             "the sweep cannot be resumed as it is, since what it runs has changed "
-            f"(accept_changes=true resumes it all the same):\n{lines}"
+            f"({remedy} resumes it all the same):\n{lines}"
         )
 
 
@@ -118,21 +127,29 @@ def runs_again(job: Job, rerun: str) -> bool:
 
 
 def open_sweep(
-    paths: SweepPaths, rerun: str, files: Mapping[str, str] | None, *, accept_changes: bool
+    paths: SweepPaths,
+    rerun: str,
+    files: Mapping[str, str],
+    program: Mapping[str, Any],
+    *,
+    accept_changes: bool,
 ) -> tuple[LockFile, Resumption]:
     """Take over the sweep in a directory, whose launcher is gone.
 
+    What of its record cannot be used is logged.
+
     Args:
         rerun: a key of `RERUN`.
-        files: texts of the script and configs as they are now, by name; None if nobody can tell.
-        accept_changes: go on although they have changed.
+        files: texts of the script and configs as they are now, by name.
+        program: what the jobs run now, as `hsm.core.scripts.Program.record` tells it.
+        accept_changes: go on although that has changed; the sweep then is what it is now.
 
     Raises:
         SweepInUse: its launcher lives.
-        SweepChanged: `files` are not what they were.
+        SweepChanged: `files` or `program` are not what they were.
         JournalError: there is no sweep, or its record cannot be read.
     """
-    if not paths.journal.exists():
+    if not has_begun(paths.journal):
         raise JournalError(f"no sweep in {paths.sweep_dir}")
     try:
         lock = LockFile(paths.lock)
@@ -140,14 +157,25 @@ def open_sweep(
         raise SweepInUse(f"{paths.sweep_dir} is in use by {error.owner}") from error
     try:
         previous = read_sweep(paths.sweep_dir, alive=False)
-        if files is not None and not accept_changes:
-            changes = describe_changes(_read_files(paths), files)
-            if changes:
-                raise SweepChanged(changes)
+        for problem in previous.problems[:_MOST_DIFFERENCES]:
+            log.warning("%s: %s: it is not used", paths.journal, problem)
+        changes = _changed_program(previous.latest.get("program"), program)
+        changes += describe_changes(_read_files(paths), files)
+        if changes and not accept_changes:
+            raise SweepChanged(changes)
+        if changes:
+            paths.launched.unlink(missing_ok=True)
     except BaseException:
         lock.release()
         raise
     return lock, Resumption(previous, rerun)
+
+
+def _changed_program(before: Any, now: Mapping[str, Any]) -> list[str]:
+    if not isinstance(before, Mapping):
+        return []  # recorded by an older hsm
+    was, is_now = describe_program(before), describe_program(now)
+    return [] if was == is_now else [f"it ran {was}, and now it would run {is_now}"]
 
 
 def save_files(paths: SweepPaths, files: Mapping[str, str]) -> None:

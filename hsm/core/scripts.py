@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import inspect
 import os
 import shlex
@@ -68,10 +69,10 @@ class Program:
         script = self.script[-1] if self.script else None
         return {"function": self.function, "command": self.command, "script": script}
 
-    def record(self) -> dict[str, Any] | None:
-        """The same for a journal, from which `from_record` makes it again; None for a function."""
+    def record(self) -> dict[str, Any]:
+        """The same for a journal, from which `from_record` makes it again, unless a function."""
         if self.function is not None:
-            return None
+            return {"function": _qualified_name(self.function)}
         return {"command": self.command, "script": self.script, "uses_hydra": self.uses_hydra}
 
     @classmethod
@@ -145,6 +146,24 @@ def find_program(
         return _script(config.script, f"script in {config.path}")
     allowed = "named: script='train.py', command=[...] or function=..., or `script:` in hsm.yaml"
     raise SettingsError("what jobs run", None, caller, allowed)
+
+
+def describe_program(record: Mapping[str, Any]) -> str:
+    """What `Program.record` has recorded, in words that stay the same for the same program."""
+    if record.get("command"):
+        return f"the command {shlex.join(record['command'])}"
+    if record.get("script"):  # Its interpreter and its place may be others by now.
+        return f"the script {Path(record['script'][-1]).name}"
+    text = f"the function {record.get('function')}"
+    return f"{text} with {record['config']}" if record.get("config") else text
+
+
+def _qualified_name(function: Callable[[Any], Any]) -> str:
+    inner = inspect.unwrap(function)
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    name = getattr(inner, "__qualname__", type(inner).__qualname__)
+    return name.replace("<locals>.", "")
 
 
 def _command(command: object, origin: str) -> Program:

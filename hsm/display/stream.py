@@ -61,13 +61,14 @@ class SafeStream:
     def isatty(self) -> bool:
         try:
             return self._target is not None and self._target.isatty()
-        except ValueError:  # closed
+        except (ValueError, AttributeError):  # closed; a script's own, which need not have it
             return False
 
     def fileno(self) -> int:
-        if self._target is None:
-            raise OSError("the stream leads nowhere")
-        return self._target.fileno()
+        fileno = getattr(self._target, "fileno", None)
+        if fileno is None:
+            raise OSError("the stream leads nowhere, or does not say where")
+        return int(fileno())
 
 
 def _send_to_nowhere(stdout: TextIO) -> None:
@@ -79,5 +80,5 @@ def _send_to_nowhere(stdout: TextIO) -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stdout.fileno())
         os.close(null)
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         pass

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import itertools
 import logging
 import os
 import pickle
-import shlex
 import sys
 import weakref
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import (
     JobReturn,
@@ -28,8 +27,9 @@ from hydra.errors import CompactHydraException, ConfigCompositionException
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
+from hsm.core.control import drop_requests
 from hsm.core.errors import HsmError, JobFailed
-from hsm.core.job import Job, JobState, signal_name
+from hsm.core.job import Job, JobState
 from hsm.core.journal import Journal, SweepInUse, json_value
 from hsm.core.local import LocalComputeSource
 from hsm.core.local.policy import History
@@ -37,13 +37,16 @@ from hsm.core.local.report import RemoteError
 from hsm.core.local.run import run_to_end
 from hsm.core.local.submission import JobSpec, plain_settings
 from hsm.core.lock import Locked, LockFile
+from hsm.core.parameters import to_override
 from hsm.core.paths import SweepPaths
 from hsm.core.registry import register
-from hsm.core.resume import Match, open_sweep, save_files
-from hsm.core.sweep_end import run_at_end
+from hsm.core.resume import Match, SweepChanged, open_sweep, save_files
+from hsm.core.scripts import Program
+from hsm.core.sweep import has_begun
 from hsm.core.sweep_id import new_sweep_id
 from hsm.display import make_display
 
+from ._ending import SweepEnding, say_interrupted
 from ._frozen_config import freeze, loaded_files
 from ._job import HydraJob
 from .config import validated
@@ -69,9 +72,13 @@ def set_up(launcher: HsmLocalLauncher) -> None:
     except HsmError as error:
         raise LauncherError(str(error)) from None
     freeze(launcher.hydra_context.config_loader)
-    paths = SweepPaths(str(launcher.config.hydra.sweep.dir))
-    if not (launcher.conf.resume and paths.journal.exists()):
+    if not launcher.conf.resume:
         launcher.lock = _claim_sweep_dir(launcher.config)
+        return
+    paths = SweepPaths(str(launcher.config.hydra.sweep.dir))
+    if not has_begun(paths.journal):
+        log.warning("no sweep in %s to go on with: a new one begins", paths.sweep_dir)
+        launcher.lock = _claim_for_resume(paths)
 
 
 def launch(
@@ -101,12 +108,14 @@ def launch(
         if launcher.journal is None:
             _begin(launcher, paths)
         # The configs that this batch is the first to use; its sweeper has composed them.
-        save_files(paths, _launched_files(context.config_loader))
+        save_files(paths, _launched_files(launcher))
         job = HydraJob(context, config, launcher.task_function)
         specs = _specs(launcher, job_overrides, initial_job_idx)
         return _run(launcher, job, specs, paths)
     except SweepInUse as error:
         raise LauncherError(f"{error}: choose another hydra.sweep.dir") from None
+    except SweepChanged as error:
+        raise LauncherError(error.told("hydra.launcher.accept_changes=true")) from None
     except HsmError as error:
         raise LauncherError(str(error)) from None
 
@@ -117,40 +126,52 @@ def _begin(launcher: HsmLocalLauncher, paths: SweepPaths) -> None:
     assert launcher.config is not None
     assert launcher.hydra_context is not None
     conf, lock, launcher.lock = launcher.conf, launcher.lock, None
-    files = _launched_files(launcher.hydra_context.config_loader)
+    files = _launched_files(launcher)
+    program = _program(launcher)
     if lock is None:
         lock, launcher.resumption = open_sweep(
-            paths, conf.rerun.value, files, accept_changes=conf.accept_changes
+            paths, conf.rerun.value, files, program, accept_changes=conf.accept_changes
         )
         sweep_id = launcher.resumption.sweep_id
     else:
         _set_aside_earlier_sweep(paths)
         sweep_id = new_sweep_id(str(launcher.config.hydra.job.name))
-    launcher.journal = Journal(paths, sweep_id, plain_settings(conf), lock=lock)
+    drop_requests(paths)
+    launcher.journal = Journal(paths, sweep_id, plain_settings(conf), program=program, lock=lock)
     launcher.history = History()
     register(sweep_id, paths.sweep_dir)
-    # A launcher is not told which batch is the last: its sweep ends when it does, or the process.
-    weakref.finalize(launcher, _end, launcher.journal, conf.on_sweep_end, os.getpid())
+    ending = SweepEnding(launcher.journal, conf.on_sweep_end)
+    weakref.finalize(launcher, ending.close)
 
 
-def _end(journal: Journal, command: Sequence[str] | None, pid: int) -> None:
-    """The sweep has ended; unless this is a child that was forked from its launcher, `pid`."""
-    if os.getpid() != pid:
-        return
-    journal.close("finished")
-    problem = None if command is None else run_at_end(command, journal.paths)
-    if problem is not None:
-        print(problem, file=sys.stderr)
+def _program(launcher: HsmLocalLauncher) -> dict[str, Any]:
+    """What the jobs run, for the record."""
+    assert launcher.config is not None
+    assert launcher.task_function is not None
+    record = Program(function=launcher.task_function).record()
+    return {**record, "config": f"the config {launcher.config.hydra.job.config_name}"}
 
 
-def _launched_files(config_loader: ConfigLoader) -> dict[str, str]:
-    """The texts of the script and of the configs that have been loaded from files."""
-    files = loaded_files(config_loader)
+def _launched_files(launcher: HsmLocalLauncher) -> dict[str, str]:
+    """The texts of the script, of the app's module and of the configs that have been loaded."""
+    assert launcher.hydra_context is not None
+    assert launcher.task_function is not None
+    files = loaded_files(launcher.hydra_context.config_loader)
     script = getattr(sys.modules["__main__"], "__file__", None)
-    if script is not None:
+    # Where a console script started the app, that is not where its code is.
+    code = getattr(inspect.unwrap(launcher.task_function), "__code__", None)
+    module = code.co_filename if code is not None else None
+    names = {} if script is None else {Path(script).name: script}
+    if module is not None and (script is None or not _is_same_file(module, script)):
+        names[os.path.abspath(module)] = module
+    for name, path in names.items():
         with suppress(OSError, UnicodeDecodeError):
-            files[Path(script).name] = Path(script).read_text(encoding="utf-8")
+            files[name] = Path(path).read_text(encoding="utf-8")
     return files
+
+
+def _is_same_file(first: str, second: str) -> bool:
+    return os.path.realpath(first) == os.path.realpath(second)
 
 
 def _run(
@@ -178,7 +199,7 @@ def _run(
     )
     display.summary()
     if signum is not None:
-        _say_interrupted(signum, source.jobs(), paths)
+        say_interrupted(signum, paths)
         raise SystemExit(128 + signum)
     returns = [
         _job_return(source, job_id, spec.argument[2])
@@ -197,8 +218,19 @@ def _configure_log(config: DictConfig, context: HydraContext) -> None:
     configure_log(config.hydra.hydra_logging, config.hydra.verbose, **options)
 
 
+def _claim_for_resume(paths: SweepPaths) -> LockFile:
+    """Lock the directory of a sweep that was to go on and has not begun: this one and no other."""
+    try:
+        paths.create()
+        return LockFile(paths.lock)
+    except Locked as error:
+        raise LauncherError(f"{paths.sweep_dir} is in use by {error.owner}") from None
+    except OSError as error:
+        raise _cannot_write(paths, error) from None
+
+
 def _claim_sweep_dir(config: DictConfig) -> LockFile:
-    """Lock the sweep's directory, or the first free one beside it.
+    """Lock the sweep's directory or, if another sweep runs there, a new one beside it.
 
     Hydra names sweeps by the second; of two that start in the same one, the second gets another
     directory, and its sweeper and its jobs are told so.
@@ -208,26 +240,26 @@ def _claim_sweep_dir(config: DictConfig) -> LockFile:
         directory = asked if number == 1 else f"{asked}-{number}"
         paths = SweepPaths(directory)
         try:
+            if number > 1:
+                paths.sweep_dir.mkdir()  # A new one: what lies beside it is somebody's.
             paths.create()
             lock = LockFile(paths.lock)
+        except FileExistsError:
+            continue
         except Locked as error:
-            log.info(
-                "Another sweep runs in %s (%s): this one takes the next free name",
-                directory,
-                error.owner,
-            )
+            log.info("Another sweep runs in %s (%s): this one goes beside it", asked, error.owner)
             continue
         except OSError as error:
-            raise LauncherError(
-                f"hydra.sweep.dir: cannot write {paths.hsm_dir}: {error.strerror}"
-            ) from None
+            raise _cannot_write(paths, error) from None
         if number > 1:
-            from hsm.core.parameters import to_override
-
             config.hydra.sweep.dir = directory
             config.hydra.overrides.hydra.append(to_override("hydra.sweep.dir", directory))
         return lock
     raise AssertionError("unreachable")
+
+
+def _cannot_write(paths: SweepPaths, error: OSError) -> LauncherError:
+    return LauncherError(f"hydra.sweep.dir: cannot write {paths.hsm_dir}: {error.strerror}")
 
 
 def _set_aside_earlier_sweep(paths: SweepPaths) -> None:
@@ -277,7 +309,8 @@ class _OverrideValues:
             parsed: Any = value
             try:
                 override = self._parser.parse_override(text)
-                key, parsed = override.get_key_element().lstrip("+~"), override.value()
+                # `~x`, which takes x away, is something else than `x=null`.
+                key, parsed = override.get_key_element().lstrip("+"), override.value()
             except Exception:
                 log.debug("recorded as text: %s", text)  # Its job will say what is wrong with it.
             plain = json_value(parsed)
@@ -317,21 +350,3 @@ def _value(source: LocalComputeSource, job: Job) -> Any:
             "job %d: its return value cannot be unpickled (%r): None is used", job.num, error
         )
         return None
-
-
-def _say_interrupted(signum: int, jobs: Sequence[Job], paths: SweepPaths) -> None:
-    completed = sum(job.state is JobState.COMPLETED for job in jobs)
-    print(
-        f"Interrupted by {signal_name(signum)}: {completed} of {len(jobs)} jobs completed; "
-        f"their results are kept in {paths.sweep_dir}\n"
-        f"To go on where it stopped: {_resume_command(paths)}",
-        file=sys.stderr,
-    )
-
-
-def _resume_command(paths: SweepPaths) -> str:
-    """The command line of this process, with what makes it go on with the sweep."""
-    settled = ("hydra.sweep.dir=", "hydra.launcher.resume=")
-    words = [word for word in sys.argv if not word.lstrip("+").startswith(settled)]
-    words += [f"hydra.sweep.dir={paths.sweep_dir}", "hydra.launcher.resume=true"]
-    return shlex.join(["python", *words])

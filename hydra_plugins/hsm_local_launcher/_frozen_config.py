@@ -8,12 +8,14 @@ there. That also spares each one the reading and parsing of the same files.
 from __future__ import annotations
 
 import copy
+import importlib.resources
 import io
 import logging
 import os
 import pickle
+import sysconfig
 from collections import deque
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hydra._internal.config_repository import ConfigRepository
@@ -69,7 +71,7 @@ class FrozenRepository(ConfigRepository):
         """As the function of that name."""
         files: dict[str, str] = {}
         for source in self._frozen.values():
-            if isinstance(source, FrozenFileSource):
+            if isinstance(source, _FromSnapshot):
                 files.update(source.loaded_files())
         return files
 
@@ -104,29 +106,23 @@ class _LoadedOnce(ConfigSource):
         return result
 
 
-class FrozenPackageSource(_LoadedOnce, ImportlibResourcesConfigSource):
-    """A ``pkg://`` source. Installed packages do not change under a sweep; this is for speed."""
+class _FromSnapshot(_LoadedOnce):
+    """Answers from memory as far as `snapshot` goes, and else as Hydra's own source does."""
 
-
-class FrozenFileSource(_LoadedOnce, FileConfigSource):
-    """A ``file://`` source that answers from memory."""
-
-    def __init__(self, provider: str, path: str) -> None:
-        super().__init__(provider, path)
-        self._snapshot = _Snapshot(Path(self.path))
+    _snapshot: _Snapshot
 
     def loaded_files(self) -> dict[str, str]:
         """The texts of the files that were asked for, by their paths."""
         names = [_normal(self._normalize_file_name(path)) for path in self._loaded]
-        files = self._snapshot.files
-        return {os.path.join(self.path, name): files[name] for name in names if name in files}
+        root, files = self._snapshot.root, self._snapshot.files
+        return {os.path.join(root, name): files[name] for name in names if name in files}
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """As `FileConfigSource.load_config`."""
+        """As the source's own."""
         name = self._normalize_file_name(config_path)
         text = self._snapshot.files.get(_normal(name))
         if text is None:
-            if self._snapshot.is_complete:
+            if self._snapshot.knows(_normal(name)):
                 raise ConfigLoadError(f"Config not found : {os.path.join(self.path, name)}")
             return super().load_config(config_path)
         if config_path not in self._loaded:
@@ -141,22 +137,24 @@ class FrozenFileSource(_LoadedOnce, FileConfigSource):
 
     def is_group(self, config_path: str) -> bool:
         """Whether there is a directory of that name."""
-        if self._snapshot.is_complete:
-            return _normal(config_path) in self._snapshot.directories
-        return super().is_group(config_path)
+        name = _normal(config_path)
+        if self._snapshot.knows(name):
+            return name in self._snapshot.directories
+        return super().is_group(config_path)  # type: ignore[safe-super]
 
     def is_config(self, config_path: str) -> bool:
         """Whether there is a file of that name."""
-        if self._snapshot.is_complete:
-            return _normal(self._normalize_file_name(config_path)) in self._snapshot.files
-        return super().is_config(config_path)
+        name = _normal(self._normalize_file_name(config_path))
+        if self._snapshot.knows(name):
+            return name in self._snapshot.files
+        return super().is_config(config_path)  # type: ignore[safe-super]
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         """The configs and groups in a group."""
-        if not self._snapshot.is_complete:
-            return super().list(config_path, results_filter)
-        found: list[str] = []
         group = _normal(config_path)
+        if not self._snapshot.knows(group):
+            return super().list(config_path, results_filter)  # type: ignore[safe-super]
+        found: list[str] = []
         for name in (*self._snapshot.files, *self._snapshot.directories):
             parent, _, file_name = name.rpartition("/")
             if file_name and parent == group:
@@ -167,6 +165,36 @@ class FrozenFileSource(_LoadedOnce, FileConfigSource):
                     results_filter=results_filter,
                 )
         return sorted(set(found))
+
+
+class FrozenFileSource(_FromSnapshot, FileConfigSource):
+    """A ``file://`` source that answers from memory."""
+
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider, path)
+        self._snapshot = _Snapshot(Path(self.path))
+
+
+class FrozenPackageSource(_FromSnapshot, ImportlibResourcesConfigSource):
+    """A ``pkg://`` source. What is installed does not change under a sweep: the rest is read."""
+
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider, path)
+        directory = _package_directory(self.path)
+        self._snapshot = _Snapshot(directory) if directory else _Snapshot.empty()
+
+
+def _package_directory(name: str) -> Path | None:
+    """Where a package that somebody may edit lies; None for an installed one, or one in a zip."""
+    try:
+        directory = importlib.resources.files(name.replace("/", "."))
+    except (ImportError, TypeError, ValueError):
+        return None
+    if not isinstance(directory, Path):
+        return None
+    installed = {sysconfig.get_path(scheme) for scheme in ("purelib", "platlib", "stdlib")}
+    path = directory.resolve()
+    return None if any(Path(place).resolve() in path.parents for place in installed) else directory
 
 
 _FROZEN: dict[type, type[FrozenFileSource] | type[FrozenPackageSource]] = {
@@ -187,9 +215,11 @@ class _Snapshot:
     """
 
     def __init__(self, root: Path) -> None:
+        self.root = root
         self.files: dict[str, str] = {}
         self.directories: set[str] = set()
         self.is_complete = True
+        self._left_out: set[str] = set()
         self._entries = self._bytes = 0
         pending: deque[_Place] = deque([("", str(root), frozenset())])
         while pending and self.is_complete:  # Breadth first: configs lie shallow, data deep.
@@ -201,6 +231,20 @@ class _Snapshot:
                     root,
                 )
 
+    @classmethod
+    def empty(cls) -> _Snapshot:
+        """Of nothing: it knows of no name."""
+        snapshot = cls(Path(os.devnull))
+        snapshot.is_complete = False
+        return snapshot
+
+    def knows(self, name: str) -> bool:
+        """Whether it can tell that there is nothing of this name below the root."""
+        if not self.is_complete:
+            return False
+        places = [name, *(parent.as_posix() for parent in PurePosixPath(name).parents)]
+        return self._left_out.isdisjoint(places)
+
     def _read(self, name: str, path: str, above: frozenset[tuple[int, int]]) -> list[_Place]:
         try:
             status = os.stat(path)
@@ -210,9 +254,10 @@ class _Snapshot:
         identity = (status.st_dev, status.st_ino)
         if identity in above:  # A link to a directory above would go on for ever.
             return []
-        if name and _is_output(entries):
-            return []
         self.directories.add(name)
+        if name and _is_output(entries):
+            self._left_out.add(name)
+            return []
         self._entries += len(entries)
         below = []
         for entry in entries:

@@ -29,6 +29,7 @@ from hsm.core.journal import Journal, Sweep, read_sweep
 from hsm.core.paths import SweepPaths
 from hsm.core.replay import Replay
 from hsm.core.resume import open_sweep
+from hsm.core.scripts import Program
 from support import wait_until
 from sweep_support import PROFILE
 
@@ -265,12 +266,15 @@ def states(sweep: Sweep) -> list[str]:
 
 def test_a_journal_cut_at_any_byte_of_its_last_records_is_resumed_cleanly(tmp_path: Path) -> None:
     paths = sweep_of_three(tmp_path)
+    program = Program(function=double)
     whole = paths.journal.read_bytes()
     lines = whole.splitlines(keepends=True)
     assert [json.loads(line)["event"] for line in lines[-2:]] == ["end", "close"]
     for length in range(len(whole) - len(lines[-1]) - len(lines[-2]), len(whole) + 1):
         paths.journal.write_bytes(whole[:length])
-        lock, resumption = open_sweep(paths, "unfinished", None, accept_changes=False)
+        lock, resumption = open_sweep(
+            paths, "unfinished", program.files(), program.record(), accept_changes=False
+        )
         matches = resumption.match(points(0, 1, 2))
         with_its_end = length >= len(whole) - len(lines[-1])
         assert [match.runs for match in matches] == [False, False, not with_its_end]

@@ -383,7 +383,7 @@ def test_a_script_that_has_changed_is_refused_with_what_differs(tmp_path: Path) 
         "  -print(sys.argv[1], 'rate', 1)",
         "  +print(sys.argv[1], 'rate', 2)",
     ]
-    assert "accept_changes=true" in str(caught.value)
+    assert "accept_changes=True" in str(caught.value)
     assert len(read_sweep(sweep_dir).jobs) == 1
     with source(accept_changes=True) as made:
         made.submit_jobs(points(0, 1), "s", sweep_dir, script=script, resume=True)
@@ -406,7 +406,7 @@ def test_a_refused_resume_leaves_no_lock_and_no_trace(tmp_path: Path) -> None:
 
 def test_a_sweep_that_is_not_there_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="no sweep in"):
-        open_sweep(SweepPaths(tmp_path), "all", None, accept_changes=False)
+        open_sweep(SweepPaths(tmp_path), "all", {}, {}, accept_changes=False)
 
 
 # --- when the launcher was killed -------------------------------------------------------------

@@ -19,7 +19,7 @@ from typing import Any
 
 from hsm.core.compute_source import ComputeSource, RunningJob, SweepObserver
 from hsm.core.config import UNSET, LocalConf, resolve_local
-from hsm.core.control import Listener
+from hsm.core.control import Listener, drop_requests
 from hsm.core.errors import HsmError, JobFailed, SettingsError
 from hsm.core.job import Job, JobState
 from hsm.core.journal import Journal
@@ -162,6 +162,8 @@ class LocalComputeSource(ComputeSource):
                 first=sweep.next_num,
                 resumption=sweep.resumption,
             )
+            if sweep.resumption is not None:
+                sweep_id = sweep.resumption.sweep_id
             return self.submit(specs, sweep_id, sweep_dir, function=program.function)
 
     def _begin(
@@ -182,7 +184,7 @@ class LocalComputeSource(ComputeSource):
                 paths.sweep_dir,
                 function=program.function,
                 lock=lock,
-                files=program.files() if resumption is None else None,
+                files=program.files(),
                 program=program.record(),
             )
             self._sweeps[paths.sweep_dir].resumption = resumption
@@ -253,6 +255,7 @@ class LocalComputeSource(ComputeSource):
             if journal is not None:
                 sweep = OpenSweep(journal, is_lent=True)
             else:
+                drop_requests(paths)
                 sweep = OpenSweep.at(paths, sweep_id, self.conf, program, lock)
             self._sweeps[paths.sweep_dir] = sweep
             self._listener.add(paths)

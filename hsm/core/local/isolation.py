@@ -61,9 +61,11 @@ class LaunchState:
         flush_c_buffers()
         handlers: dict[int, _Handler] = {}
         for number in signal.valid_signals():
-            handler = signal.getsignal(number)
+            handler: Any = signal.getsignal(number)
             # Those that hsm itself has installed in this process know what was there before.
-            handlers[number] = getattr(handler, "replaced", handler)
+            while hasattr(handler, "replaced"):
+                handler = handler.replaced
+            handlers[number] = handler
         return cls(handlers, capture(), files, process_name())
 
     def restore_signals(self) -> None:

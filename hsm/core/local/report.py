@@ -139,6 +139,10 @@ def write(path: str, outcome: Outcome) -> None:
     try:
         with open(temporary, "wb") as file:
             file.write(data)
+            if facts["json"] is None and outcome.value is not None:
+                # Onto the disk: no power cut shall take what the journal does not have as well.
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):

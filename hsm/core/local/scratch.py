@@ -65,6 +65,9 @@ class Scratch:
             return
         for path in (*self.path.iterdir(), self.path):
             try:
-                path.rmdir()
+                if path.is_file():
+                    path.unlink()  # hsm's own: jobs have directories.
+                else:
+                    path.rmdir()
             except OSError:
-                continue  # A file of hsm's own, or what a job left for its owner to look at.
+                continue  # what a job left for its owner to look at

@@ -15,6 +15,8 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -22,12 +24,20 @@ from typing import Any
 from hsm.core.errors import HsmError
 from hsm.core.local.rng import capture
 
-_PROGRAM = (
-    "import sys, pickle; "
-    "path, argument, result = sys.argv[1:]; "
-    "sys.path[:] = pickle.load(open(path + '.path', 'rb')); "
-    "from hsm.core.local.spawn import run; run(path, argument, result)"
-)
+_PROGRAM = """\
+import sys
+del sys.path[0]  # the working directory, whose modules are none of the standard library's
+import pickle
+path, argument, result = sys.argv[1:]
+with open(path + ".path", "rb") as file:
+    sys.path[:] = pickle.load(file)
+from hsm.core.local.spawn import run
+run(path, argument, result)
+"""
+
+
+#: Bytes of pickle that a definition may have which the job's function itself does not use.
+_LARGEST_DEFINITION = 1 << 20
 
 
 class CannotPickle(HsmError):
@@ -47,15 +57,18 @@ class Payload:
 
     def __init__(self, function: Callable[[Any], Any], path: Path) -> None:
         self._path = path
-        main = sys.modules["__main__"]
+        from hsm.core.local import by_value
+
         content = {
             "argv": sys.argv,
-            "file": getattr(main, "__file__", None),
+            "main": _Main.of(sys.modules["__main__"]),
+            "multiprocessing": _multiprocessing_method(),
             "random": capture(),
             "function": function,
         }
-        from hsm.core.local import by_value
-
+        script_function = _find_script_function(function)
+        if script_function is not None and script_function.__module__ == "__main__":
+            content["definitions"] = _definitions(script_function.__globals__)
         try:
             data = by_value.dumps(content)
         except Exception as error:
@@ -126,20 +139,75 @@ def _find_script_function(function: Any) -> FunctionType | None:
     return None
 
 
+@dataclass(frozen=True)
+class _Main:
+    """What `__main__` is called, for multiprocessing and for imports that are relative to it.
+
+    Attributes:
+        file: the script.
+        name: the module, if it was started with ``python -m``.
+        package: that it belongs to.
+    """
+
+    file: str | None
+    name: str | None
+    package: str | None
+
+    @classmethod
+    def of(cls, main: ModuleType) -> _Main:
+        spec = getattr(main, "__spec__", None)
+        file, package = getattr(main, "__file__", None), getattr(main, "__package__", None)
+        return cls(file, None if spec is None else spec.name, package)
+
+
 class _Script(ModuleType):
     """Stands for the script as `__main__`: has the globals that came with its pickled functions."""
 
-    def __init__(self, names: dict[str, Any], file: str | None) -> None:
+    def __init__(self, names: dict[str, Any], main: _Main) -> None:
         super().__init__("__main__")
         self.__dict__["_names"] = names
-        if file is not None:
-            self.__file__ = file
+        self.__package__ = main.package
+        if main.file is not None:
+            self.__file__ = main.file
+        if main.name is not None:
+            self.__spec__ = ModuleSpec(main.name, None, origin=main.file)
 
     def __getattr__(self, name: str) -> Any:
         try:
             return self.__dict__["_names"][name]
         except KeyError:
-            raise AttributeError(f"module '__main__' has no attribute {name!r}") from None
+            raise AttributeError(
+                f"module '__main__' has no attribute {name!r} here: start_method=spawn sends the "
+                "functions and classes of the script that can be pickled, and what they use"
+            ) from None
+
+
+def _definitions(names: dict[str, Any]) -> dict[str, Any]:
+    """The script's functions and classes, which a config may name: ``_target_: __main__.Model``.
+
+    Those alone that can be pickled by themselves, and do not take masses of data along.
+    """
+    from hsm.core.local import by_value
+
+    found: dict[str, Any] = {}
+    for name, value in names.items():
+        if isinstance(value, (FunctionType, type)) and value.__module__ == "__main__":
+            try:
+                size = len(by_value.dumps(value))
+            except Exception:
+                continue
+            if size <= _LARGEST_DEFINITION:
+                found[name] = value
+    return found
+
+
+def _multiprocessing_method() -> str | None:
+    """The start method that the script has chosen for its own processes, if it has."""
+    context = sys.modules.get("multiprocessing.context")
+    if context is None:
+        return None
+    method: str | None = context._default_context.get_start_method(allow_none=True)
+    return method
 
 
 def run(path: str, argument: str, result: str) -> None:
@@ -150,14 +218,20 @@ def run(path: str, argument: str, result: str) -> None:
     with open(argument, "rb") as file:
         pickled_argument = file.read()
     os.unlink(argument)
-    names: dict[str, Any] = {}
     with open(path, "rb") as file:
         content = pickle.load(file)
+    names: dict[str, Any] = content.get("definitions", {})
     script_function = _find_script_function(content["function"])
     if script_function is not None and script_function.__module__ == "__main__":
+        for name, value in names.items():
+            script_function.__globals__.setdefault(name, value)
         names = script_function.__globals__
     sys.argv = content["argv"]
-    sys.modules["__main__"] = _Script(names, content["file"])
+    sys.modules["__main__"] = _Script(names, content["main"])
+    if content["multiprocessing"] is not None:
+        import multiprocessing
+
+        multiprocessing.set_start_method(content["multiprocessing"])
     here = LaunchState.take()
     state = LaunchState(here.signals, content["random"], here.files, here.name)
     call_function(content["function"], pickled_argument, result, state)

@@ -9,6 +9,7 @@ Before that, a source claims the sweep's directory, and learns whether it goes o
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +27,9 @@ from hsm.core.paths import SweepPaths
 from hsm.core.registry import claim_for_new_sweep, register
 from hsm.core.resume import Match, Resumption, open_sweep
 from hsm.core.scripts import Program
+from hsm.core.sweep import has_begun
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,8 @@ class OpenSweep:
             job = Job(spec.num, job_id, spec.label, dict(spec.params))
         elif runs:
             job.requeue()
+            if spec.makes_own_dir:
+                job.job_dir = None  # The sweep's directory may have been moved since.
         if not spec.makes_own_dir and job.job_dir is None:
             job.job_dir = self.journal.paths.job_dir(spec.num)
         return JobHandle(job, work, spec.argument, self.journal, os.getcwd(), is_over=not runs)
@@ -130,9 +136,16 @@ def claim(
         SweepInUse: another launcher works there.
         SweepChanged, JournalError: the sweep cannot be resumed.
     """
-    if resumes and paths.journal.exists():
-        rerun, files = conf.rerun.value, program.files()
-        return open_sweep(paths, rerun, files, accept_changes=conf.accept_changes)
+    if resumes and has_begun(paths.journal):
+        return open_sweep(
+            paths,
+            conf.rerun.value,
+            program.files(),
+            program.record(),
+            accept_changes=conf.accept_changes,
+        )
+    if resumes:
+        log.warning("no sweep in %s to go on with: a new one begins", paths.sweep_dir)
     return claim_for_new_sweep(paths), None
 
 

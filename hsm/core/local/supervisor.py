@@ -253,6 +253,7 @@ def link_logs(job_dir: Path, stdout: Path, stderr: Path) -> None:
     """Put links to a job's log files into its directory, as stdout.log and stderr.log."""
     for name, target in (("stdout.log", stdout), ("stderr.log", stderr)):
         link = job_dir / name
-        with suppress(OSError):  # A file system without links: the logs are where they are.
-            link.unlink(missing_ok=True)
+        with suppress(OSError):  # No links here, or a file of the user's: the logs stay elsewhere.
+            if link.is_symlink():
+                link.unlink()
             link.symlink_to(os.path.relpath(target, job_dir))  # Relative: the sweep may be moved.
