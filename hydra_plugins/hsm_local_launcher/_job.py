@@ -82,6 +82,12 @@ class HydraJob:
         self.task_function = task_function
 
     def __reduce__(self) -> tuple[Any, ...]:
+        for callback in self.hydra_context.callbacks.callbacks:
+            try:
+                by_value.dumps(callback)
+            except Exception as error:
+                name = type(callback).__name__
+                raise pickle.PicklingError(f"the callback {name}: {error}") from error
         content = by_value.dumps((Singleton.get_state(), self.__dict__))
         return _restore, (content,)
 

@@ -14,6 +14,11 @@ from hsm.core.config import LocalConf
 class HsmLocalLauncherConf(LocalConf):
     """LocalConf as the config of a Hydra plugin."""
 
+    # Any: durations may be text here as elsewhere, such as 90s or 2h.
+    timeout: Any = None
+    kill_grace: Any = None
+    retry_delay: Any = None
+    retry_max_delay: Any = None
     _target_: str = "hydra_plugins.hsm_local_launcher.launcher.HsmLocalLauncher"
 
 

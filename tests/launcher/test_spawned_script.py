@@ -152,3 +152,38 @@ def test_a_script_that_has_replaced_stdout(tmp_path: Path) -> None:
     )
     done = succeed(run_sweep(tmp_path, "+x=5"))
     assert "1 completed" in done.text
+
+
+def test_a_callback_that_cannot_be_sent_is_named(tmp_path: Path) -> None:
+    write_files(
+        tmp_path,
+        {
+            "cbs.py": """
+                import threading
+
+                from hydra.experimental.callback import Callback
+
+
+                class Watcher(Callback):
+                    def __init__(self):
+                        self.lock = threading.Lock()
+            """,
+            "train.py": """
+                import hydra
+
+
+                @hydra.main(version_base=None, config_path=None)
+                def main(cfg):
+                    return 1
+
+
+                if __name__ == "__main__":
+                    main()
+            """,
+        },
+    )
+    callback = "+hydra.callbacks.watcher={_target_:cbs.Watcher}"
+    done = run_sweep(tmp_path, "+x=1", callback, start_method="spawn")
+    assert done.code == 1
+    assert "the callback Watcher: cannot pickle" in done.text
+    assert not (tmp_path / "sweep" / ".hsm" / "results" / "0.pkl").exists()

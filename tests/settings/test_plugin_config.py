@@ -113,6 +113,11 @@ def test_hsm_yaml_and_the_environment_show_through(monkeypatch: pytest.MonkeyPat
     [
         ("max_parallel_jobs=2", 2),
         ("timeout=90", 90.0),
+        ("timeout=90s", 90.0),
+        ("timeout=2h", 7200.0),
+        ("kill_grace=0.5s", 0.5),
+        ("retry_delay=1m", 60.0),
+        ("retry_max_delay=1d", 86400.0),
         ("timeout=null", None),
         ("show_output=true", True),
         ("cleanup_on_exit=false", False),
@@ -150,7 +155,6 @@ def test_an_override_wins(override: str, value: Any) -> None:
         ("max_parallel_jobs=many", "could not be converted to Integer"),
         ("max_parallel_jobs=2.5", "could not be converted to Integer"),
         ("max_parallel_jobs=null", "max_parallel_jobs"),
-        ("timeout=soon", "could not be converted to Float"),
         ("show_output=perhaps", "is not a valid bool"),
         ("start_method=thread", "expected one of [auto, fork, spawn]"),
         ("progress=loud", "expected one of [auto, rich, plain, none]"),
@@ -170,10 +174,11 @@ def test_hydra_checks_names_and_types(override: str, said: str) -> None:
     [
         ("max_parallel_jobs=0", "0"),
         ("max_parallel_jobs=-1", "-1"),
-        ("timeout=0", "0.0"),
+        ("timeout=0", "0"),
+        ("timeout=soon", "'soon'"),
         ("timeout=nan", "nan"),
         ("timeout=inf", "inf"),
-        ("kill_grace=-1", "-1.0"),
+        ("kill_grace=-1", "-1"),
     ],
 )
 def test_validated_checks_the_values(override: str, value: str) -> None:
