@@ -115,7 +115,10 @@ def _print(watched: Watched) -> None:
     if rows:
         print()
         print_table(
-            ["job", "overrides", "time", "memory", "last output"], rows, right=("job", "time")
+            ["job", "overrides", "time", "memory", "last output"],
+            rows,
+            right=("job", "time", "memory"),
+            wraps=("overrides", "last output"),
         )
 
 
