@@ -25,6 +25,7 @@ from hsm.cli._options import (
 from hsm.cli._output import end_with_the_reader, from_here, print_json
 from hsm.cli._plan import Asked, Plan
 from hsm.cli._resume import find_earlier, recorded_settings
+from hsm.cli._stdout import best_effort
 from hsm.core.config import SETTINGS, LocalConf, resolve_local
 from hsm.core.errors import HsmError
 from hsm.core.job import Job, JobState, signal_name
@@ -243,12 +244,13 @@ def run(
         return ids
 
     _, signum = run_to_end(source, submit, display)
-    display.summary()
     jobs = source.jobs()
-    if signum is not None:
-        _say_interrupted(signum, plan, jobs)
-    if as_json:
-        print_json(_summary(plan, jobs, signum))
+    with best_effort():
+        display.summary()
+        if signum is not None:
+            _say_interrupted(signum, plan, jobs)
+        if as_json:
+            print_json(_summary(plan, jobs, signum))
     if signum is not None:
         return 128 + signum
     return 0 if all(job.state is JobState.COMPLETED for job in jobs) else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -254,7 +255,73 @@ def test_a_file_for_results_that_cannot_be_written(project: Project) -> None:
     assert "No space left" in line
 
 
+_NO_ROOM = "hsm: cannot write the output: No space left on device\n"
+
+
+def _into(project: Project, where: str, *arguments: str) -> tuple[int, str]:
+    """Run `hsm` in a shell that sends its stdout somewhere; the exit code, and its stderr."""
+    words = (sys.executable, "-m", "hsm.cli.main", *arguments)
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{shlex.join(words)} {where}"],
+        cwd=project.folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("config",),
+        ("list",),
+        ("collect-results", "s"),
+        ("logs", "s", "0"),
+        ("sweep", "x=1", "--dry-run", *TRUE),
+        ("sweep", "x=1", "--count-only", *TRUE),
+    ],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_finds_no_room(
+    project: Project,
+    arguments: tuple[str, ...],
+    unbuffered: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    project.here("sweep", "x=1", "--sweep-id", "s", "--", "echo", "hi")
+    assert _into(project, "> /dev/full", *arguments) == (2, _NO_ROOM)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("more", [("--json",), (), ("--detach",)])
+def test_a_sweep_whose_output_finds_no_room_ends_as_it_ended(
+    project: Project, more: tuple[str, ...]
+) -> None:
+    arguments = ("sweep", "x=1", "--sweep-id", "s", *more, *TRUE)
+    code, said = _into(project, "> /dev/full", *arguments)
+    assert code == 0
+    assert said.endswith(_NO_ROOM)
+    assert said.count("hsm: ") == 1
+    project.hsm("monitor", "s")
+    assert project.states("s") == ["COMPLETED"]
+
+
+def test_a_sweep_whose_reader_has_gone_ends_as_it_ended(project: Project) -> None:
+    arguments = ("sweep", "x=1", "--json", "--progress", "none", "--", "sleep", "0.2")
+    assert _into(project, "| true", *arguments) == (0, "")
+
+
 def test_a_bug_is_no_bad_command_line(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(list_sweeps, "known_sweeps", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         project.here("list")
+
+
+def test_a_process_without_a_stdout(project: Project) -> None:
+    assert _into(project, ">&-", "config") == (0, "")
