@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hsm.cli._find import OUTPUT_DIR
 from hsm.cli._resume import recorded_points, recorded_program
@@ -28,6 +28,9 @@ from hsm.core.registry import LAST, known_sweeps
 from hsm.core.resume import Resumption
 from hsm.core.scripts import Program, find_program
 from hsm.core.sweep_id import new_sweep_id
+
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
 
 #: Where a sweep is looked for if the command line names none.
 SWEEP_FILES = ("conf/sweep.yaml", "sweeps/sweep.yaml")
@@ -177,9 +180,10 @@ def find_definition(overrides: Sequence[str], config: str, program: Program) -> 
             "there is nothing to sweep over: give overrides, such as lr=0.1,0.01, or a sweep file "
             f"with --config (there is no {' and no '.join(SWEEP_FILES)}; hsm init writes one)"
         )
-    definition = _parse(overrides, program) if overrides else None
+    loader = _config_loader(program, overrides, config)
+    definition = _parse(overrides, loader) if overrides else None
     if config:
-        from_file = read_sweep_file(config)
+        from_file = read_sweep_file(config, config_loader=loader)
         definition = from_file if definition is None else from_file.overridden_by(definition)
     assert definition is not None
     if program.uses_hydra:
@@ -192,17 +196,21 @@ def find_definition(overrides: Sequence[str], config: str, program: Program) -> 
     return definition
 
 
-def _parse(overrides: Sequence[str], program: Program) -> SweepDefinition:
+def _config_loader(program: Program, overrides: Sequence[str], config: str) -> ConfigLoader | None:
+    """What knows the config groups of a Hydra app, where a ``glob()`` may need it."""
+    if not program.uses_hydra or not (config or any("glob(" in text for text in overrides)):
+        return None
+    from hsm.cli._hydra_app import config_loader
+
+    assert program.script is not None
+    return config_loader(program.script[-1])
+
+
+def _parse(overrides: Sequence[str], loader: ConfigLoader | None) -> SweepDefinition:
     for text in overrides:
         if "=" not in text and os.path.isfile(text):
             hint = f"did you mean --script {text}, or --config {text}?"
             raise SettingsError("an override", text, "command line", "key=value", hint)
-    loader = None
-    if program.uses_hydra and any("glob(" in text for text in overrides):
-        from hsm.cli._hydra_app import config_loader
-
-        assert program.script is not None
-        loader = config_loader(program.script[-1])
     return parse_overrides(overrides, config_loader=loader)
 
 

@@ -48,13 +48,15 @@ def axes_from_overrides(
     return tuple(axes.values())
 
 
-def values_from_expression(key: str, expression: str, origin: str) -> Values:
+def values_from_expression(
+    key: str, expression: str, origin: str, config_loader: ConfigLoader | None = None
+) -> Values:
     """What ``key=expression`` sweeps over.
 
     Raises:
         SettingsError: see `axes_from_overrides`.
     """
-    return _values(_parse(f"{key}={expression}", origin), None, origin)
+    return _values(_parse(f"{key}={expression}", origin), config_loader, origin)
 
 
 def is_key(text: str) -> bool:

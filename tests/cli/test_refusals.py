@@ -32,7 +32,9 @@ def _app(project: Project) -> None:
     """A Hydra app with a config group `model` of svm and forest."""
     project.write("train.py", _APP)
     project.write(
-        "conf/config.yaml", "defaults: [_self_, model: svm]\nseed: 0\nlearning: {rate: 1}\n"
+        "conf/config.yaml",
+        "defaults: [_self_, model: svm]\nseed: 0\nlearning: {rate: 1}\nlayers: [1, 2]\n"
+        "link: ${learning}\nnothing: null\n",
     )
     project.write("conf/model/svm.yaml", "C: 1\n")
     project.write("conf/model/forest.yaml", "depth: 1\n")
@@ -179,19 +181,53 @@ def test_a_script_for_an_override(project: Project) -> None:
         ("model=smv", "did you mean svm?"),
         ("sed=1,2", "did you mean seed?"),
         ("learning.rat=1", "did you mean learning.rate?"),
+        ("model=svm,forst", "'forst' is refused, model must be one of forest, svm; did you mean"),
+        ("model=svm,other", "'other' is refused, model must be one of forest, svm"),
+        ("zzz=1", "'zzz' is refused, key must be a key of the app's config, or written with a +"),
+        ("zzz=1", "; +zzz=... adds it"),
+        ("learning.entirely_new=1", "+learning.entirely_new=... adds it"),
+        ("model=svm,forest model.dpth=1", "did you mean model.depth?"),
     ],
 )
 def test_a_misspelt_override_of_a_hydra_app(project: Project, override: str, said: str) -> None:
     _app(project)
-    assert said in project.refused("sweep", "--script", "train.py", override)
+    assert said in project.refused("sweep", "--script", "train.py", *override.split())
 
 
 @pytest.mark.parametrize(
-    "override", ["+sed=1", "++modle=1", "~seed", "model=svm,forest", "hydra.verbose=true"]
+    "override",
+    [
+        *("+sed=1", "++modle=1", "~seed", "model=svm,forest", "hydra.verbose=true"),
+        *("hydra/job_logging=none", "model@other=svm", "model=svm,forest model.depth=1"),
+        *("layers.0=3", "link.x=1", "nothing.x=1", "model=[svm,forest]", "model=${x}"),
+    ],
 )
 def test_what_a_hydra_app_may_be_told_is_not_refused(project: Project, override: str) -> None:
     _app(project)
-    project.here("sweep", "--script", "train.py", override, "--dry-run")
+    project.here("sweep", "--script", "train.py", *override.split(), "--dry-run")
+
+
+def test_every_option_in_a_file_is_checked(project: Project) -> None:
+    _app(project)
+    project.write("s.yaml", "sweep: {grid: {seed: range(5000)}, jobs: [{model: forst}]}")
+    line = project.refused("sweep", "--script", "train.py", "--config", "s.yaml")
+    assert "s.yaml: 'forst' is refused" in line
+
+
+def test_options_that_may_lie_elsewhere_are_not_refused(project: Project) -> None:
+    _app(project)
+    text = (project.folder / "conf/config.yaml").read_text()
+    project.write("conf/config.yaml", text + "hydra: {searchpath: [pkg://more]}\n")
+    project.here("sweep", "--script", "train.py", "model=other", "--dry-run")
+
+
+def test_glob_in_a_file_knows_the_options_of_a_hydra_app(project: Project) -> None:
+    _app(project)
+    project.write("s.yaml", "sweep: {grid: {model: glob(*)}}")
+    ran = project.here("sweep", "--script", "train.py", "-c", "s.yaml", "--dry-run")
+    assert ["model=forest" in ran.out, "model=svm" in ran.out] == [True, True]
+    line = project.refused("sweep", "-c", "s.yaml", *TRUE)
+    assert "no config is known here" in line
 
 
 def test_glob_knows_the_options_of_a_hydra_app(project: Project) -> None:
