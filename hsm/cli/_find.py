@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from hsm.core.config import load_hsm_config
 from hsm.core.errors import SettingsError
 from hsm.core.job import Job
@@ -12,6 +14,7 @@ from hsm.core.registry import LAST, find_sweep
 #: Where sweeps go if neither a command line nor hsm.yaml says so.
 OUTPUT_DIR = "outputs"
 _MOST_NAMED = 10
+_MOST_PROBLEMS = 3
 
 
 def named_sweep(
@@ -35,6 +38,20 @@ def named_sweep(
     file = load_hsm_config(hsm_config or None, path_origin="--hsm-config")
     root = file.output_dir or OUTPUT_DIR
     return find_sweep(name or sweep_id or LAST, origin=origin, roots=[root])
+
+
+def warn_of_problems(sweep: Sweep) -> None:
+    """Tell on stderr what of the sweep's journal could not be used: the first few lines of it."""
+    for problem in few_problems(sweep):
+        print(f"hsm: {problem}", file=sys.stderr)
+
+
+def few_problems(sweep: Sweep) -> list[str]:
+    """What of the sweep's journal could not be used, in some lines."""
+    lines = [f"{sweep.paths.journal}, {problem}" for problem in sweep.problems[:_MOST_PROBLEMS]]
+    if len(sweep.problems) > _MOST_PROBLEMS:
+        lines.append(f"{sweep.paths.journal}: {len(sweep.problems)} lines cannot be used in all")
+    return lines
 
 
 def named_job(sweep: Sweep, num: int) -> Job:

@@ -154,9 +154,11 @@ class Asked:
             program = self._program(hsm_config)
         else:
             program = recorded_program(earlier)
-        points: Iterable[dict[str, Any]] = recorded_points(earlier)
+        points: Iterable[dict[str, Any]]
         if self.overrides or self.config:
             points = find_definition(self.overrides, self.config, program)
+        else:
+            points = recorded_points(earlier)
         return Plan(program, points, self.max_runs, earlier.sweep_id, earlier.paths, earlier, rerun)
 
     def _program(self, hsm_config: HsmConfig) -> Program:

@@ -10,7 +10,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from hsm.cli._find import named_job, named_sweep
+from hsm.cli._find import named_job, named_sweep, warn_of_problems
 from hsm.cli._options import HsmConfigFile, JobNumber, Sweep, new_app
 from hsm.cli._output import end_with_the_reader
 from hsm.cli._stdout import write_bytes
@@ -48,6 +48,7 @@ def logs(
     path = paths.stderr(job) if stderr else paths.stdout(job)
     with Replay(paths) as replay:
         replay.advance()
+        warn_of_problems(replay.sweep)
         state = named_job(replay.sweep, job).state
         if follow:
             _follow(replay, job, path, lines)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hsm.cli._find import named_sweep
+from hsm.cli._find import few_problems, named_sweep, warn_of_problems
 from hsm.cli._options import (
     HsmConfigFile,
     Json,
@@ -62,6 +62,7 @@ def monitor(
     try:
         if once or as_json:
             end_with_the_reader()
+            warn_of_problems(watched.sweep)
             print_json(_document(watched)) if as_json else _print(watched)
             return 0
         _watch(watched, kind, show_output)
@@ -90,8 +91,8 @@ def _watch(watched: Watched, progress: str, show_output: bool) -> None:
                 watched.advance()
     # What a launcher that died has left behind has ended without a record.
     display.jobs_submitted(list(sweep.jobs.values()))
-    for problem in sweep.problems:
-        display.message(f"{sweep.paths.journal}, {problem}")
+    for problem in few_problems(sweep):
+        display.message(problem)
     if watched.status() != "finished":
         display.message(f"The sweep has ended: {watched.status()}")
     display.summary()
