@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hsm.cli._complete import one_of
 from hsm.cli._find import named_sweep
 from hsm.cli._options import HsmConfigFile, OptionalSweep, SweepId, new_app
 from hsm.cli._output import end_with_the_reader, print_table
@@ -42,6 +43,7 @@ Format = Annotated[
         "--format",
         metavar="|".join(_FORMATS),
         help="By default a table, or what the end of --output says.",
+        autocompletion=one_of(*_FORMATS),
         show_default=False,
     ),
 ]
@@ -65,6 +67,7 @@ Only = Annotated[
         metavar="STATE",
         help="Jobs in this state alone: completed; failed (all that ended without completing); or "
         "timeout, out_of_memory, cancelled, running, pending.",
+        autocompletion=one_of("completed", *map(str.lower, _NOT_COMPLETED), "running", "pending"),
         show_default=False,
     ),
 ]

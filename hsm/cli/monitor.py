@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hsm.cli._complete import one_of
 from hsm.cli._find import few_problems, named_sweep, warn_of_problems
 from hsm.cli._options import (
     HsmConfigFile,
@@ -35,7 +36,10 @@ ShowOutput = Annotated[
 Progress = Annotated[
     str,
     typer.Option(
-        "--progress", metavar="auto|rich|plain|none", help="How progress is shown, as in a sweep."
+        "--progress",
+        metavar="auto|rich|plain|none",
+        help="How progress is shown, as in a sweep.",
+        autocompletion=one_of("auto", "rich", "plain", "none"),
     ),
 ]
 
