@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hsm.core._arguments import check_key, plain_key, read_scalar, to_override
-from hsm.core._axes import Axis, Listed, Rows, Values, Zipped
+from hsm.core._axes import TEXT_KEYS, TEXT_KEYS_HINT, Axis, Listed, Rows, Values, Zipped
 from hsm.core._sweep_yaml import Lined, load_yaml
 from hsm.core.errors import SettingsError, UnknownSetting
 
@@ -239,9 +239,18 @@ def _checked(file: _File, key: str, value: Any, line: int | None) -> Any:
     if value is None or isinstance(value, (bool, float)):
         return value
     if not isinstance(value, str) or not value.isascii() or "\0" in value:
+        if _has_other_keys(value):
+            file.refuse(line, key, value, TEXT_KEYS, TEXT_KEYS_HINT)
         value = _plain(value)
         to_override(key, value, file.at(line))
     return value
+
+
+def _has_other_keys(value: Any) -> bool:
+    """Whether a dict in `value` has a key that is no text."""
+    if isinstance(value, dict):
+        return any(not isinstance(k, str) or _has_other_keys(v) for k, v in value.items())
+    return isinstance(value, (list, tuple)) and any(map(_has_other_keys, value))
 
 
 def _plain(value: Any) -> Any:

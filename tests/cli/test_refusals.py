@@ -75,6 +75,8 @@ def _app(project: Project) -> None:
         (["sweep", "x=rnage(3)", *TRUE], "did you mean range?"),
         (["sweep", "x=interval(0,1)", *TRUE], "an interval has no list of values"),
         (["sweep", "x=glob(*)", *TRUE], "glob() needs a config group"),
+        (["sweep", "d={1:2},{true:3}", *TRUE], "d must be one whose dicts have texts as keys"),
+        (["sweep", "d=[{a:{null:1}}]", *TRUE], "recorded as JSON"),
         (["sweep", "x=[1,2", *TRUE], "key=value in Hydra's override syntax"),
         (["sweep", "--resume", "nothing"], "--resume: 'nothing' is refused"),
         (["monitor"], "no sweep is known yet"),
@@ -115,6 +117,8 @@ def test_a_bad_command_line(project: Project, arguments: list[str], said: str) -
         ("sweep: {grid: {a: [1]}, jobs: 3}", "jobs:"),
         ("", "must be a mapping"),
         ("sweep: {grid: {'a b': [1]}}", "'a b' is refused"),
+        ("sweep: {grid: {d: [{1: 2}]}}", "d must be one whose dicts have texts as keys"),
+        ("sweep: {jobs: [{d: [[{a: {true: 1}}]]}]}", "recorded as JSON"),
     ],
 )
 def test_a_bad_sweep_file(project: Project, text: str, said: str) -> None:
