@@ -13,7 +13,8 @@ _MOST = 50
 
 def sweep_ids(incomplete: str) -> list[str]:
     """The ids of known sweeps that begin so, newest first."""
-    from hsm.core.registry import LAST, known_sweeps
+    from hsm.core.registry import known_sweeps
+    from hsm.core.sweep_id import LAST
 
     ids = dict.fromkeys(sweep.sweep_id for sweep in known_sweeps())
     fitting = (name for name in ids if name.startswith(incomplete))

@@ -9,7 +9,8 @@ from hsm.core.errors import SettingsError
 from hsm.core.job import Job
 from hsm.core.journal import Sweep
 from hsm.core.paths import SweepPaths
-from hsm.core.registry import LAST, find_sweep
+from hsm.core.registry import find_sweep
+from hsm.core.sweep_id import LAST
 
 #: Where sweeps go if neither a command line nor hsm.yaml says so.
 OUTPUT_DIR = "outputs"

@@ -24,10 +24,10 @@ from hsm.core.errors import HsmError, SettingsError
 from hsm.core.journal import Sweep, read_sweep
 from hsm.core.parameters import SweepDefinition, check_command, parse_overrides, read_sweep_file
 from hsm.core.paths import SweepPaths
-from hsm.core.registry import LAST, known_sweeps
+from hsm.core.registry import known_sweeps
 from hsm.core.resume import Resumption
 from hsm.core.scripts import Program, find_program
-from hsm.core.sweep_id import new_sweep_id
+from hsm.core.sweep_id import check_sweep_id, new_sweep_id
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 #: Where a sweep is looked for if the command line names none.
 SWEEP_FILES = ("conf/sweep.yaml", "sweeps/sweep.yaml")
 _COMMAND = "command after --"
-_ID_ALLOWED = "a name for a directory: without a slash, not starting with . ~ or -, and not 'last'"
 
 
 @dataclass(frozen=True)
@@ -256,7 +255,7 @@ def find_place(
         SettingsError: the id is no name for a directory, or there is such a sweep already.
     """
     if sweep_id:
-        _check_id(sweep_id)
+        check_sweep_id(sweep_id, "--sweep-id")
     root = Path(os.path.expanduser(hsm_config.output_dir or OUTPUT_DIR))
     sweep_id = sweep_id or new_sweep_id(program.name)
     paths = SweepPaths(os.path.expanduser(sweep_dir) if sweep_dir else root / sweep_id)
@@ -266,19 +265,13 @@ def find_place(
     return sweep_id, paths
 
 
-def _check_id(sweep_id: str) -> None:
-    is_name = sweep_id.isprintable() and len(os.fsencode(sweep_id)) <= 200
-    if not is_name or "/" in sweep_id or sweep_id.startswith((".", "~", "-")) or sweep_id == LAST:
-        raise SettingsError("sweep id", sweep_id, "--sweep-id", _ID_ALLOWED)
-
-
 def _check_new(sweep_id: str, name: str, origin: str, paths: SweepPaths) -> None:
-    here = Path.cwd()
+    here = Path(os.getcwd())  # as the list of sweeps has it
     places = [paths.sweep_dir] if os.path.exists(paths.journal) else []
     places += [
         known.paths.sweep_dir
         for known in known_sweeps()
-        if known.sweep_id == sweep_id and here in known.paths.sweep_dir.parents
+        if known.sweep_id == sweep_id and known.belongs_to(here)
     ]
     if places:
         hint = f"there is one in {places[0]}; hsm sweep --resume {sweep_id} goes on with it"

@@ -58,7 +58,7 @@ def _app(project: Project) -> None:
         (["sweep", "x=1", "--sweep-id", "..", *TRUE], "--sweep-id: '..' is refused"),
         (["sweep", "x=1", "--sweep-id", "last", *TRUE], "--sweep-id: 'last' is refused"),
         (["sweep", "x=1", "--sweep-id", "a\nb", *TRUE], "--sweep-id: 'a\\nb' is refused"),
-        (["sweep", "x=1", "--sweep-id", "x" * 300, *TRUE], "a name for a directory"),
+        (["sweep", "x=1", "--sweep-id", "x" * 300, *TRUE], "in at most 200 bytes; it has 300"),
         (["sweep", "x=1", "--hsm-config", "none.yaml", *TRUE], "--hsm-config: 'none.yaml'"),
         (["sweep", "x=1", "--config", "none.yaml", *TRUE], "No such file"),
         (["sweep", "x=1", "--config", "none.txt", *TRUE], "a name that ends in .yaml"),
@@ -164,6 +164,16 @@ def test_a_sweep_that_is_there_already(project: Project, option: str) -> None:
 def test_an_id_is_taken_wherever_in_the_project_its_sweep_lies(project: Project) -> None:
     project.here("sweep", "x=1", "--sweep-id", "mine", "--sweep-dir", "there", *TRUE)
     assert "there is one in" in project.refused("sweep", "x=1", "--sweep-id", "mine", *TRUE)
+
+
+def test_an_id_is_taken_wherever_on_the_machine_its_sweep_lies(project: Project) -> None:
+    elsewhere = project.folder.parent / "elsewhere"
+    project.here("sweep", "x=1", "--sweep-id", "mine", "--sweep-dir", str(elsewhere), *TRUE)
+    line = project.refused("sweep", "x=2", "--sweep-id", "mine", *TRUE)
+    assert f"there is one in {elsewhere}" in line
+    other = Project(project.folder.parent / "other")
+    other.folder.mkdir()
+    other.here("sweep", "x=2", "--sweep-id", "mine", *TRUE)
 
 
 @pytest.mark.parametrize("command", ["logs", "show", "cancel"])
