@@ -46,6 +46,36 @@ def ids() -> list[str]:
     return [sweep.sweep_id for sweep in known_sweeps()]
 
 
+def test_where_a_sweep_was_started_is_known(tmp_path: Path) -> None:
+    directory = start("one")
+    [sweep] = known_sweeps()
+    assert sweep.cwd == Path.cwd()
+    assert sweep.belongs_to(Path.cwd())
+    assert sweep.belongs_to(directory.parent)
+    assert not sweep.belongs_to(tmp_path / "other")
+
+
+def test_what_an_older_hsm_wrote_is_still_read() -> None:
+    directory = start("one")
+    entry = {"sweep_id": "one", "dir": str(directory), "time": 1.5}
+    registry_file().write_text(json.dumps(entry) + "\n")
+    [sweep] = known_sweeps()
+    assert (sweep.sweep_id, sweep.time, sweep.cwd) == ("one", 1.5, None)
+    assert not sweep.belongs_to(Path.cwd())
+    assert find_sweep("one").sweep_dir == directory
+
+
+def test_a_compacted_list_still_knows_where_sweeps_were_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start("one")
+    monkeypatch.setattr(registry, "_LARGEST", 400)
+    start("two")
+    start("three")
+    newest = next(known_sweeps())
+    assert (newest.sweep_id, newest.cwd) == ("three", Path.cwd())
+
+
 # --- the list
 # -------------------------------------------------------------------------------------------------
 
@@ -209,13 +239,13 @@ def test_a_child_that_is_forked_meanwhile_does_not_keep_the_lock(
     children: list[int] = []
     append = registry._append
 
-    def fork_and_append(path: Path, entry: dict[str, object]) -> int:
+    def fork_and_append(path: Path, line: bytes) -> int:
         children.append(os.fork())
         if children[-1] == 0:
             os.close(write_end)
             os.read(read_end, 1)  # until the parent closes its end
             os._exit(0)
-        return append(path, entry)
+        return append(path, line)
 
     monkeypatch.setattr(registry, "_append", fork_and_append)
     register("one", state_dir)
@@ -273,6 +303,16 @@ def test_a_beginning_that_fits_several_is_refused_with_their_names() -> None:
         "one, a sweep's directory, or 'last'; 7 sweeps fit: train-6, train-5, train-4, train-3, "
         "train-2, …"
     )
+
+
+def test_of_several_sweeps_of_one_id_the_one_that_was_started_here_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = start("base", tmp_path / "scratch" / "base")
+    monkeypatch.chdir(tmp_path)
+    start("base", tmp_path / "other" / "base")
+    monkeypatch.chdir(tmp_path / "here")
+    assert find_sweep("base").sweep_dir == own
 
 
 def test_of_several_sweeps_of_one_id_the_one_below_here_is_meant(tmp_path: Path) -> None:

@@ -521,3 +521,32 @@ def test_ten_thousand_jobs_are_collected_within_a_second(sweep: Sweeps) -> None:
     results = collect_results(sweep.paths.sweep_dir)
     assert time.process_time() - started < 1.0
     assert results[9_999]["acc"] == 4999.5
+
+
+def test_lone_surrogates_are_written_as_escapes(sweep: Sweeps, tmp_path: Path) -> None:
+    """JSON can hold them, and UTF-8 cannot."""
+    sweep.submit({"x": 1})
+    sweep.end(0)
+    sweep.write(0, "results.json", '{"a": "\\ud800", "b\\udfff": ["\\ud801"], "c": 1}')
+    results = sweep.results().select(["a", "b\udfff", "c"])
+    assert results.to_csv().splitlines()[0] == "a,b\\udfff,c"
+    results.to_csv(tmp_path / "r.csv")
+    assert (tmp_path / "r.csv").read_text().splitlines()[1].startswith("\\ud800,")
+    results.to_json(tmp_path / "r.json")
+    [row] = json.loads((tmp_path / "r.json").read_text())
+    assert row == {"a": "\ud800", "b\udfff": ["\ud801"], "c": 1}
+    results.to_markdown(tmp_path / "r.md")
+    assert "| \\ud800 |" in (tmp_path / "r.md").read_text()
+    with io.BytesIO() as stream, io.TextIOWrapper(stream, encoding="utf-8") as text:
+        results.to_csv(text)
+
+
+def test_lone_surrogates_fit_into_parquet(sweep: Sweeps, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    sweep.submit({"x": 1})
+    sweep.end(0)
+    sweep.write(0, "results.json", '{"a": "\\ud800", "b\\udfff": ["\\ud801"]}')
+    sweep.results().select(["a", "b\udfff"]).to_parquet(tmp_path / "r.parquet")
+    table = parquet.read_table(tmp_path / "r.parquet")
+    assert table.column_names == ["a", "b\\udfff"]
+    assert table.column("a").to_pylist() == ["\\ud800"]

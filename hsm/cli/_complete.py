@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 
 import typer
@@ -12,10 +13,21 @@ _MOST = 50
 
 def sweep_ids(incomplete: str) -> list[str]:
     """The ids of known sweeps that begin so, newest first."""
-    from hsm.core.registry import LAST, known_sweeps
+    from hsm.core.registry import known_sweeps
+    from hsm.core.sweep_id import LAST
 
     ids = dict.fromkeys(sweep.sweep_id for sweep in known_sweeps())
-    return [name for name in (*islice(ids, _MOST), LAST) if name.startswith(incomplete)]
+    fitting = (name for name in ids if name.startswith(incomplete))
+    return [*islice(fitting, _MOST), *(name for name in (LAST,) if name.startswith(incomplete))]
+
+
+def one_of(*values: str) -> Callable[[str], list[str]]:
+    """Offers those of `values` that begin as what was typed."""
+
+    def fitting(incomplete: str) -> list[str]:
+        return [value for value in values if value.startswith(incomplete)]
+
+    return fitting
 
 
 def job_numbers(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:

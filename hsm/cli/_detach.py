@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from hsm.cli._output import from_here, print_json
 from hsm.cli._plan import Plan
+from hsm.cli._stdout import best_effort
 from hsm.core.config import LocalConf
 from hsm.core.errors import HsmError
 
@@ -44,7 +45,8 @@ def run_detached(plan: Plan, conf: LocalConf, as_json: bool) -> None:
         told = answer.read()
     if told != _STARTED:
         raise HsmError(told.decode() or f"the launcher died; see {plan.paths.launcher_log}")
-    _tell(plan, as_json)
+    with best_effort():  # It has started, whether or not that can be told.
+        _tell(plan, as_json)
 
 
 def _tell(plan: Plan, as_json: bool) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+
 from hsm.core.config import load_hsm_config
 from hsm.core.errors import SettingsError
 from hsm.core.job import Job
 from hsm.core.journal import Sweep
 from hsm.core.paths import SweepPaths
-from hsm.core.registry import LAST, find_sweep
+from hsm.core.registry import find_sweep
+from hsm.core.sweep_id import LAST
 
 #: Where sweeps go if neither a command line nor hsm.yaml says so.
 OUTPUT_DIR = "outputs"
 _MOST_NAMED = 10
+_MOST_PROBLEMS = 3
 
 
 def named_sweep(
@@ -35,6 +39,20 @@ def named_sweep(
     file = load_hsm_config(hsm_config or None, path_origin="--hsm-config")
     root = file.output_dir or OUTPUT_DIR
     return find_sweep(name or sweep_id or LAST, origin=origin, roots=[root])
+
+
+def warn_of_problems(sweep: Sweep) -> None:
+    """Tell on stderr what of the sweep's journal could not be used: the first few lines of it."""
+    for problem in few_problems(sweep):
+        print(f"hsm: {problem}", file=sys.stderr)
+
+
+def few_problems(sweep: Sweep) -> list[str]:
+    """What of the sweep's journal could not be used, in some lines."""
+    lines = [f"{sweep.paths.journal}, {problem}" for problem in sweep.problems[:_MOST_PROBLEMS]]
+    if len(sweep.problems) > _MOST_PROBLEMS:
+        lines.append(f"{sweep.paths.journal}: {len(sweep.problems)} lines cannot be used in all")
+    return lines
 
 
 def named_job(sweep: Sweep, num: int) -> Job:

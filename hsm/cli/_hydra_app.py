@@ -7,11 +7,12 @@ that makes configs in Python, is not checked: its jobs will say what is wrong.
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
 #: Prefixes of keys that need not be there: additions, deletions.
 _FREE = ("+", "~")
-#: Points that are looked at to see whether a sweep changes a config group: then its keys differ.
-_LOOK_AT = 200
+#: Options of a config group that are looked at, and configs that are composed to know their keys.
+_MOST_OPTIONS = 1000
+_MOST_COMPOSED = 16
+_KEY_PARTS = re.compile(r"[./@\[]")
 _MOST_VALUES = 10
 
 
@@ -43,38 +46,90 @@ def config_loader(script: str) -> ConfigLoader | None:
 
 
 def check_keys(script: str, sweep: SweepDefinition, origin: str) -> None:
-    """Refuse a key, or an option of a config group, that is misspelt: the app has a near one.
+    """Refuse a key that the app's config lacks, or an option that a config group lacks.
 
     Args:
         script: the Hydra app.
-        sweep: its first point tells which options of config groups are in effect.
+        sweep: what its jobs get.
         origin: where the sweep was written, for messages.
 
     Raises:
-        SettingsError: names the near one.
+        SettingsError: names the near one, if there is one.
     """
     place = _find(script)
     if place is None:
         return
     loader = _loader(str(place.directory))
     try:
-        groups = _groups(loader, sweep.point(0))
-        _check_options(loader, groups, origin)
-        config = _compose(loader, place.name, groups)
-        swept = {key for key in groups if len({p.get(key) for p in islice(sweep, _LOOK_AT)}) > 1}
+        chosen = _chosen(loader, sweep)
+        _check_options(loader, place, chosen, origin)
+        configs = [_compose(loader, place.name, groups) for groups in _selections(chosen)]
+        with suppress(Exception):  # without a choice there need be no config
+            configs.append(_compose(loader, place.name, {}))
     except SettingsError:
         raise
     except Exception:  # whatever is wrong with the app's config, the app itself tells better
         return
-    known = {**dict.fromkeys(_flat(config)), **dict.fromkeys(_all_groups(loader))}
+    known = dict.fromkeys(key for config in configs for key in _flat(config))
+    known |= dict.fromkeys(_all_groups(loader))
+    known |= dict.fromkeys(key.partition("@")[0] for key in chosen)
+    swept = () if _all_were_composed(chosen) else [key for key in chosen if len(chosen[key]) > 1]
     for key in sweep.all_keys():
-        if key.startswith(_FREE) or key.partition(".")[0] in ("hydra", *swept):
-            continue
-        name = key.partition("@")[0]
-        near = get_close_matches(name, known, n=1, cutoff=0.7)
-        if name not in known and near:
-            allowed = "a key of the app's config, or written with a + to add one"
-            raise SettingsError("key", plain_key(key), origin, allowed, f"did you mean {near[0]}?")
+        if not key.startswith(_FREE) and _KEY_PARTS.split(key)[0] not in ("hydra", *swept):
+            _check_key(key, known, configs, origin, is_sure=not swept)
+
+
+def _check_key(
+    key: str, known: Mapping[str, None], configs: Sequence[Any], origin: str, *, is_sure: bool
+) -> None:
+    """Refuse a key that is not known; if that is not sure, only if a near one is."""
+    name = key.partition("@")[0]
+    if name in known or not all(_would_be_new(name, config) for config in configs):
+        return
+    allowed = "a key of the app's config, or written with a + to add one"
+    others = [other for other in known if not name.startswith(f"{other}.")]
+    near = get_close_matches(name, others, n=1, cutoff=0.7)
+    if near or is_sure:
+        hint = f"did you mean {near[0]}?" if near else f"+{key}=... adds it"
+        raise SettingsError("key", plain_key(key), origin, allowed, hint)
+
+
+def _would_be_new(key: str, config: Any) -> bool:
+    """Whether the nearest thing above the key that the config has is a mapping.
+
+    What Hydra makes of a key below a list, an interpolation or null is left to Hydra.
+    """
+    node = config
+    for part in _KEY_PARTS.split(key):
+        if not isinstance(node, dict):
+            return False
+        if part not in node:
+            return True
+        node = node[part]
+    return False
+
+
+def _chosen(loader: ConfigLoader, sweep: SweepDefinition) -> dict[str, list[str]]:
+    """The config groups of which the sweep chooses an option, and the options that it chooses."""
+    chosen = {}
+    for key in sweep.all_keys():
+        if _options(loader, key):
+            values = sweep.values_of(key, _MOST_OPTIONS)
+            chosen[key] = [*dict.fromkeys(value for value in values if isinstance(value, str))]
+    return chosen
+
+
+def _selections(chosen: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """Choices of options that show each option once, all others being the first ones."""
+    first = {group: options[0] for group, options in chosen.items() if options}
+    others = [
+        {**first, group: option} for group, options in chosen.items() for option in options[1:]
+    ]
+    return [first, *others][:_MOST_COMPOSED]
+
+
+def _all_were_composed(chosen: Mapping[str, Sequence[str]]) -> bool:
+    return 1 + sum(max(0, len(options) - 1) for options in chosen.values()) <= _MOST_COMPOSED
 
 
 def _find(script: str) -> _Place | None:
@@ -131,15 +186,6 @@ def _compose(loader: ConfigLoader, name: str, groups: Mapping[str, str]) -> Any:
     return OmegaConf.to_container(config, resolve=False)
 
 
-def _groups(loader: ConfigLoader, point: Mapping[str, Any]) -> dict[str, str]:
-    """Of a point's parameters, those that choose an option of a config group."""
-    return {
-        key: value
-        for key, value in point.items()
-        if isinstance(value, str) and _options(loader, key)
-    }
-
-
 def _options(loader: ConfigLoader, group: str) -> list[str]:
     from hydra.core.object_type import ObjectType
 
@@ -148,13 +194,28 @@ def _options(loader: ConfigLoader, group: str) -> list[str]:
     return loader.get_group_options(group.partition("@")[0], ObjectType.CONFIG)
 
 
-def _check_options(loader: ConfigLoader, groups: Mapping[str, str], origin: str) -> None:
-    for group, chosen in groups.items():
+def _check_options(
+    loader: ConfigLoader, place: _Place, chosen: Mapping[str, Sequence[str]], origin: str
+) -> None:
+    for group, wanted in chosen.items():
         options = _options(loader, group)
-        near = get_close_matches(chosen, options, n=1)
-        if chosen not in options and near:
-            allowed = f"one of {', '.join(options)}"
-            raise SettingsError(group, chosen, origin, allowed, f"did you mean {near[0]}?")
+        for option in wanted:
+            near = get_close_matches(option, options, n=1)
+            if option in options or not (near or _is_lacking(option, place)):
+                continue
+            hint = f"did you mean {near[0]}?" if near else ""
+            raise SettingsError(group, option, origin, f"one of {', '.join(options)}", hint)
+
+
+def _is_lacking(option: str, place: _Place) -> bool:
+    """Whether an option that is not among a group's files can be nowhere else either."""
+    if not re.fullmatch(r"[\w-]+", option):  # an interpolation, a file's name, one of a subgroup
+        return False
+    try:
+        # hydra.searchpath adds directories that are not searched here.
+        return b"searchpath" not in (place.directory / f"{place.name}.yaml").read_bytes()
+    except OSError:
+        return False
 
 
 def _all_groups(loader: ConfigLoader) -> Iterator[str]:

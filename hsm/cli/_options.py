@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
-from hsm.cli._complete import sweep_ids
+from hsm.cli._complete import job_numbers, one_of, sweep_ids
 from hsm.core.config import SETTINGS, Setting
 from hsm.core.errors import SettingsError
 
@@ -40,7 +40,13 @@ Sweep = Annotated[
     ),
 ]
 JobNumber = Annotated[
-    int, typer.Argument(metavar="JOB", help="The number of a job, counted from 0.", min=0)
+    int,
+    typer.Argument(
+        metavar="JOB",
+        help="The number of a job, counted from 0.",
+        min=0,
+        autocompletion=job_numbers,
+    ),
 ]
 OptionalSweep = Annotated[
     str,
@@ -64,7 +70,12 @@ SweepId = Annotated[
 ]
 Mode = Annotated[
     str,
-    typer.Option("--mode", metavar="MODE", help="Where jobs run; there is local, this machine."),
+    typer.Option(
+        "--mode",
+        metavar="MODE",
+        help="Where jobs run; there is local, this machine.",
+        autocompletion=one_of(*_MODES),
+    ),
 ]
 HsmConfigFile = Annotated[
     str,
@@ -129,7 +140,13 @@ def _option(setting: Setting) -> inspect.Parameter:
     flag, value_type = setting.flag, cast("type[Any]", str)
     if isinstance(setting.default, bool):
         flag, value_type = f"{flag}/--no-{flag.removeprefix('--')}", bool
-    option = typer.Option(flag, help=_help(setting), metavar=_metavar(setting), show_default=False)
+    option = typer.Option(
+        flag,
+        help=_help(setting),
+        metavar=_metavar(setting),
+        autocompletion=one_of(*getattr(setting.kind, "names", ())),
+        show_default=False,
+    )
     return inspect.Parameter(
         setting.name,
         inspect.Parameter.KEYWORD_ONLY,

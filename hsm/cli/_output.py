@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from hsm.display.text import clean
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: Characters between two columns of a table.
+_GAP = 2
+#: Characters that a column of texts has at least, if they are that long.
+_NARROWEST = 20
+#: Where a heading can be broken: behind a dot or an underscore.
+_HEADING_PARTS = re.compile(r"[^._]*[._]?")
 
 
 def end_with_the_reader() -> None:
@@ -39,47 +51,123 @@ def print_table(
     rows: Sequence[Sequence[str]],
     *,
     right: Collection[str] = (),
-    whole: Collection[str] = (),
+    wraps: Collection[str] = (),
+    less: Sequence[str] = (),
+    hint: str = "",
 ) -> None:
     """Print a table: drawn on a terminal, plain columns elsewhere.
 
+    Where a terminal is too narrow, first the columns in `wraps` and the headings take several
+    lines, then the columns in `less` are left out, and a line tells which; nothing else is ever
+    cut. If that is not enough, the table is as wide as it must be, plain.
+
     Args:
-        columns: the headings.
-        rows: their cells; what could steer a terminal is made harmless.
+        columns: the headings; in them and in the cells, what could steer a terminal is made
+            harmless.
+        rows: the cells.
         right: the headings of the columns of figures.
-        whole: the headings of the columns that are not to be cut or wrapped if others can be.
+        wraps: the headings of the columns of texts.
+        less: the headings of the columns that may be left out, the least important first.
+        hint: how to see what was left out.
     """
-    cells = [[clean(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        _draw(columns, cells, right, {*right, *whole})
+    drawn = [
+        _Column(clean(name), [clean(row[at]) for row in rows], name in right, name in wraps, name)
+        for at, name in enumerate(columns)
+    ]
+    if not sys.stdout.isatty():
+        _print_plain(drawn, len)
         return
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    for row in (columns, *cells):
-        padded = [
-            cell.rjust(width) if name in right else cell.ljust(width)
-            for cell, width, name in zip(row, widths, columns, strict=True)
-        ]
-        print("  ".join(padded).rstrip())
-
-
-def _draw(
-    columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    right: Collection[str],
-    whole: Collection[str],
-) -> None:
-    from rich.box import SIMPLE_HEAD
+    from rich.cells import cell_len
     from rich.console import Console
+
+    console = Console(highlight=False)
+
+    def fits(columns: Sequence[_Column]) -> bool:
+        return _least_width(columns, cell_len) <= console.width
+
+    shown, left_out = drawn, []
+    if not fits(shown):
+        shown = [column.with_narrow_heading(cell_len) for column in drawn]
+    for name in less:
+        if not fits(shown) and any(column.key == name for column in shown):
+            shown = [column for column in shown if column.key != name]
+            left_out.append(clean(name))
+    if fits(shown):
+        _draw(console, shown)
+    else:
+        kept = {column.key for column in shown}
+        _print_plain([column for column in drawn if column.key in kept], cell_len)
+    if left_out:
+        print(f"this terminal is too narrow for {', '.join(left_out)}: {hint}")
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column as it is shown; `key` is its heading as it was given."""
+
+    heading: str
+    cells: list[str]
+    is_right: bool
+    wraps: bool
+    key: str
+
+    def width(self, measure: Callable[[str], int]) -> int:
+        """Characters that its longest line takes."""
+        return max(map(measure, (*self.heading.split("\n"), *self.cells)))
+
+    def with_narrow_heading(self, measure: Callable[[str], int]) -> _Column:
+        """The same, its heading in lines: ``model.`` above ``n_estimators``."""
+        parts = [part for part in _HEADING_PARTS.findall(self.heading) if part]
+        room = max(map(measure, (*parts, *self.cells)), default=0)
+        lines = [""]
+        for part in parts:
+            if measure(lines[-1] + part) <= room:
+                lines[-1] += part
+            else:
+                lines.append(part)
+        return replace(self, heading="\n".join(lines))
+
+
+def _least_width(columns: Sequence[_Column], measure: Callable[[str], int]) -> int:
+    """Characters that a drawn table takes at least."""
+    widths = (column.width(measure) for column in columns)
+    least = [
+        min(width, _NARROWEST) if column.wraps else width
+        for column, width in zip(columns, widths, strict=True)
+    ]
+    return sum(least) + _GAP * (len(least) - 1)
+
+
+def _print_plain(columns: Sequence[_Column], measure: Callable[[str], int]) -> None:
+    widths = [column.width(measure) for column in columns]
+    for row in zip(*((column.heading, *column.cells) for column in columns), strict=True):
+        padded = []
+        for cell, width, column in zip(row, widths, columns, strict=True):
+            space = " " * (width - measure(cell))
+            padded.append(space + cell if column.is_right else cell + space)
+        print((" " * _GAP).join(padded).rstrip())
+
+
+def _draw(console: Console, columns: Sequence[_Column]) -> None:
+    from rich.box import Box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name in columns:
-        justify: Literal["left", "right"] = "right" if name in right else "left"
-        table.add_column(name, justify=justify, no_wrap=name in whole, overflow="fold")
-    for row in rows:
+    # A line below the headings, and nothing else: the gap is the columns' padding.
+    box = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
+    table = Table(
+        box=box, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0), header_style="bold"
+    )
+    for column in columns:
+        table.add_column(
+            Text(column.heading),
+            justify="right" if column.is_right else "left",
+            no_wrap=not column.wraps,
+            overflow="fold",
+        )
+    for row in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    Console(highlight=False).print(table)
+    console.print(table)
 
 
 #: Words that stand out, wherever they are all that a cell holds.

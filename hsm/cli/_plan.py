@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hsm.cli._find import OUTPUT_DIR
 from hsm.cli._resume import recorded_points, recorded_program
@@ -24,15 +24,17 @@ from hsm.core.errors import HsmError, SettingsError
 from hsm.core.journal import Sweep, read_sweep
 from hsm.core.parameters import SweepDefinition, check_command, parse_overrides, read_sweep_file
 from hsm.core.paths import SweepPaths
-from hsm.core.registry import LAST, known_sweeps
+from hsm.core.registry import known_sweeps
 from hsm.core.resume import Resumption
 from hsm.core.scripts import Program, find_program
-from hsm.core.sweep_id import new_sweep_id
+from hsm.core.sweep_id import check_sweep_id, new_sweep_id
+
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
 
 #: Where a sweep is looked for if the command line names none.
 SWEEP_FILES = ("conf/sweep.yaml", "sweeps/sweep.yaml")
 _COMMAND = "command after --"
-_ID_ALLOWED = "a name for a directory: without a slash, not starting with . ~ or -, and not 'last'"
 
 
 @dataclass(frozen=True)
@@ -151,9 +153,11 @@ class Asked:
             program = self._program(hsm_config)
         else:
             program = recorded_program(earlier)
-        points: Iterable[dict[str, Any]] = recorded_points(earlier)
+        points: Iterable[dict[str, Any]]
         if self.overrides or self.config:
             points = find_definition(self.overrides, self.config, program)
+        else:
+            points = recorded_points(earlier)
         return Plan(program, points, self.max_runs, earlier.sweep_id, earlier.paths, earlier, rerun)
 
     def _program(self, hsm_config: HsmConfig) -> Program:
@@ -177,9 +181,10 @@ def find_definition(overrides: Sequence[str], config: str, program: Program) -> 
             "there is nothing to sweep over: give overrides, such as lr=0.1,0.01, or a sweep file "
             f"with --config (there is no {' and no '.join(SWEEP_FILES)}; hsm init writes one)"
         )
-    definition = _parse(overrides, program) if overrides else None
+    loader = _config_loader(program, overrides, config)
+    definition = _parse(overrides, loader) if overrides else None
     if config:
-        from_file = read_sweep_file(config)
+        from_file = read_sweep_file(config, config_loader=loader)
         definition = from_file if definition is None else from_file.overridden_by(definition)
     assert definition is not None
     if program.uses_hydra:
@@ -192,17 +197,21 @@ def find_definition(overrides: Sequence[str], config: str, program: Program) -> 
     return definition
 
 
-def _parse(overrides: Sequence[str], program: Program) -> SweepDefinition:
+def _config_loader(program: Program, overrides: Sequence[str], config: str) -> ConfigLoader | None:
+    """What knows the config groups of a Hydra app, where a ``glob()`` may need it."""
+    if not program.uses_hydra or not (config or any("glob(" in text for text in overrides)):
+        return None
+    from hsm.cli._hydra_app import config_loader
+
+    assert program.script is not None
+    return config_loader(program.script[-1])
+
+
+def _parse(overrides: Sequence[str], loader: ConfigLoader | None) -> SweepDefinition:
     for text in overrides:
         if "=" not in text and os.path.isfile(text):
             hint = f"did you mean --script {text}, or --config {text}?"
             raise SettingsError("an override", text, "command line", "key=value", hint)
-    loader = None
-    if program.uses_hydra and any("glob(" in text for text in overrides):
-        from hsm.cli._hydra_app import config_loader
-
-        assert program.script is not None
-        loader = config_loader(program.script[-1])
     return parse_overrides(overrides, config_loader=loader)
 
 
@@ -246,7 +255,7 @@ def find_place(
         SettingsError: the id is no name for a directory, or there is such a sweep already.
     """
     if sweep_id:
-        _check_id(sweep_id)
+        check_sweep_id(sweep_id, "--sweep-id")
     root = Path(os.path.expanduser(hsm_config.output_dir or OUTPUT_DIR))
     sweep_id = sweep_id or new_sweep_id(program.name)
     paths = SweepPaths(os.path.expanduser(sweep_dir) if sweep_dir else root / sweep_id)
@@ -256,19 +265,13 @@ def find_place(
     return sweep_id, paths
 
 
-def _check_id(sweep_id: str) -> None:
-    is_name = sweep_id.isprintable() and len(os.fsencode(sweep_id)) <= 200
-    if not is_name or "/" in sweep_id or sweep_id.startswith((".", "~", "-")) or sweep_id == LAST:
-        raise SettingsError("sweep id", sweep_id, "--sweep-id", _ID_ALLOWED)
-
-
 def _check_new(sweep_id: str, name: str, origin: str, paths: SweepPaths) -> None:
-    here = Path.cwd()
+    here = Path(os.getcwd())  # as the list of sweeps has it
     places = [paths.sweep_dir] if os.path.exists(paths.journal) else []
     places += [
         known.paths.sweep_dir
         for known in known_sweeps()
-        if known.sweep_id == sweep_id and here in known.paths.sweep_dir.parents
+        if known.sweep_id == sweep_id and known.belongs_to(here)
     ]
     if places:
         hint = f"there is one in {places[0]}; hsm sweep --resume {sweep_id} goes on with it"

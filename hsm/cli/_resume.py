@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hsm.cli._find import named_sweep
-from hsm.core.config import SETTINGS
+from hsm.cli._find import named_sweep, warn_of_problems
+from hsm.core.config import CONFIG_VARIABLE, SETTINGS
 from hsm.core.errors import HsmError, SettingsError
 from hsm.core.journal import Sweep, read_sweep
+from hsm.core.registry import STATE_DIR_VARIABLE
 from hsm.core.scripts import Program, find_program
 
 _RESUME = "--resume"
@@ -18,23 +20,57 @@ _RESUME = "--resume"
 def find_earlier(name: str, hsm_config: str) -> Sweep:
     """The sweep that is to go on. Enters the directory where it was started.
 
+    If that is gone, the sweep goes on in the present one, and a line on stderr says so. Relative
+    paths in the environment stay what they were.
+
     Raises:
         SettingsError: there is no such sweep.
         HsmError: it runs, or cannot be gone on with from here.
     """
     sweep = read_sweep(named_sweep(name, hsm_config=hsm_config, origin=_RESUME).sweep_dir)
     if sweep.alive and sweep.closed is None:
-        raise HsmError(f"{sweep.sweep_id} still runs: hsm monitor {sweep.sweep_id} shows it")
+        raise HsmError(
+            f"{sweep.sweep_id} still runs, by {_launcher(sweep)}: "
+            f"hsm monitor {sweep.sweep_id} shows it, hsm cancel {sweep.sweep_id} ends it"
+        )
+    warn_of_problems(sweep)
     where = sweep.header.get("cwd")
     if where and os.path.realpath(where) != os.path.realpath(os.curdir):
-        try:
-            os.chdir(where)
-        except OSError as error:
-            raise HsmError(
-                f"{sweep.sweep_id} was started in {where}, which cannot be entered: "
-                f"{error.strerror}"
-            ) from error
+        _enter(where, sweep.sweep_id)
     return sweep
+
+
+def _launcher(sweep: Sweep) -> str:
+    """Who runs it, as its lock says: process 123 on host."""
+    try:
+        owner = sweep.paths.lock.read_text(errors="replace").strip()
+    except OSError:
+        owner = ""
+    return owner or f"process {sweep.header.get('pid')} on {sweep.header.get('host')}"
+
+
+def _enter(where: str, sweep_id: str) -> None:
+    here = os.getcwd()
+    try:
+        os.chdir(where)
+    except (FileNotFoundError, NotADirectoryError):
+        print(
+            f"hsm: {sweep_id} was started in {where}, which is gone: it goes on in {here}",
+            file=sys.stderr,
+        )
+        return
+    except OSError as error:
+        raise HsmError(
+            f"{sweep_id} was started in {where}, which cannot be entered: {error.strerror}"
+        ) from error
+    for variable in (CONFIG_VARIABLE, STATE_DIR_VARIABLE):
+        if os.environ.get(variable, "").strip():
+            os.environ[variable] = from_there(os.environ[variable], here)
+
+
+def from_there(path: str, directory: str) -> str:
+    """`path`, which somebody in `directory` has typed, as it is right anywhere; empty if it is."""
+    return os.path.join(directory, os.path.expanduser(path)) if path else path
 
 
 def recorded_program(sweep: Sweep) -> Program:
@@ -56,7 +92,12 @@ def recorded_program(sweep: Sweep) -> Program:
 
 
 def recorded_points(sweep: Sweep) -> Iterable[dict[str, Any]]:
-    """The parameters of all its jobs."""
+    """The parameters of all its jobs. Raises HsmError if the journal tells of none."""
+    if not sweep.jobs:
+        raise HsmError(
+            f"the journal of {sweep.sweep_id} holds no jobs: their points were never recorded, or "
+            "that record is damaged; give them again, as overrides or with --config"
+        )
     return [job.params for _, job in sorted(sweep.jobs.items())]
 
 

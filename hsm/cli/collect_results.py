@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hsm.cli._complete import one_of
 from hsm.cli._find import named_sweep
 from hsm.cli._options import HsmConfigFile, OptionalSweep, SweepId, new_app
 from hsm.cli._output import end_with_the_reader, print_table
@@ -19,8 +21,21 @@ from hsm.display.text import memory
 app = new_app()
 
 _FORMATS = ("table", "csv", "json", "md", "parquet")
+#: Formats that a table has in a file: what a file's name may end in.
+_FILE_FORMATS = _FORMATS[1:]
 #: What `--only failed` means.
 _NOT_COMPLETED = ("FAILED", "TIMEOUT", "OUT_OF_MEMORY", "CANCELLED")
+_STATES_ALLOWED = (
+    "completed; failed, which means all that ended without completing (failed, timeout, "
+    "out_of_memory, cancelled); or one of timeout, out_of_memory, cancelled, running, pending"
+)
+#: Columns that a narrow terminal does not get, unless --columns names them; first the first.
+_LESS = (
+    *("cpu_seconds", "max_memory", "attempts", "duration", "signal", "exit_code"),
+    *("note", "reason"),
+)
+#: Columns of texts.
+_WRAPS = ("reason", "note")
 
 Format = Annotated[
     str,
@@ -28,6 +43,7 @@ Format = Annotated[
         "--format",
         metavar="|".join(_FORMATS),
         help="By default a table, or what the end of --output says.",
+        autocompletion=one_of(*_FORMATS),
         show_default=False,
     ),
 ]
@@ -50,7 +66,8 @@ Only = Annotated[
         "--only",
         metavar="STATE",
         help="Jobs in this state alone: completed; failed (all that ended without completing); or "
-        "timeout, cancelled, running, …",
+        "timeout, out_of_memory, cancelled, running, pending.",
+        autocompletion=one_of("completed", *map(str.lower, _NOT_COMPLETED), "running", "pending"),
         show_default=False,
     ),
 ]
@@ -86,7 +103,7 @@ def collect(
     for problem in results.problems:
         print(f"hsm: {problem}", file=sys.stderr)
     if not output:
-        _print(results, kind)
+        _print(results, kind, chosen=bool(columns))
         return
     try:
         _writers(results)[kind](output)
@@ -102,8 +119,8 @@ def _format(given: str, output: str) -> str:
         raise SettingsError("format", given, "--format", "csv, json, md or parquet with --output")
     if given == "parquet" and not output:
         raise HsmError("--format parquet needs --output FILE")
-    ending = output.rpartition(".")[2] if "." in output else ""
-    if output and not given and ending not in _FORMATS:
+    ending = os.path.splitext(output)[1].removeprefix(".").lower()
+    if output and not given and ending not in _FILE_FORMATS:
         hint = "or say --format"
         raise SettingsError("output", output, "--output", "a .csv, .json, .md or .parquet", hint)
     return given or ending or "table"
@@ -112,8 +129,7 @@ def _format(given: str, output: str) -> str:
 def _chosen(results: Results, only: str, sort_by: str, columns: str) -> Results:
     """The rows and columns that were asked for. Raises SettingsError."""
     if only:
-        with _as_given("--only"):
-            results = results.only(*(_NOT_COMPLETED if only == "failed" else [only]))
+        results = _only(results, only)
     if sort_by:
         descending = sort_by.startswith("-") and sort_by not in results.columns
         with _as_given("--sort-by"):
@@ -122,6 +138,16 @@ def _chosen(results: Results, only: str, sort_by: str, columns: str) -> Results:
         with _as_given("--columns"):
             results = results.select([name.strip() for name in columns.split(",")])
     return results
+
+
+def _only(results: Results, state: str) -> Results:
+    """The jobs in a state, as `--only` names it. Raises SettingsError."""
+    wanted = _NOT_COMPLETED if state.strip().lower() == "failed" else (state,)
+    try:
+        return results.only(*wanted)
+    except SettingsError as error:
+        hint = error.hint.lower()
+        raise SettingsError("state", state, "--only", _STATES_ALLOWED, hint) from None
 
 
 @contextmanager
@@ -142,14 +168,28 @@ def _writers(results: Results) -> dict[str, Callable[[Any], Any]]:
     }
 
 
-def _print(results: Results, kind: str) -> None:
+def _print(results: Results, kind: str, *, chosen: bool) -> None:
+    """Print the results.
+
+    Args:
+        chosen: whether somebody named the columns: then all of them are shown.
+    """
     if kind != "table":
         print(_writers(results)[kind](None).rstrip("\n"))
         return
-    shown = [name for name in results.columns if any(row[name] is not None for row in results)]
+    shown = results.columns
+    if not chosen:
+        shown = [name for name in shown if any(row[name] is not None for row in results)]
     rows = [[_cell(name, row[name]) for name in shown] for row in results]
     figures = [name for name in shown if all(not isinstance(row[name], str) for row in results)]
-    print_table(shown, rows, right=figures)
+    print_table(
+        shown,
+        rows,
+        right=figures,
+        wraps=_WRAPS,
+        less=() if chosen else _LESS,
+        hint="--columns A,B,C shows what it names, --format csv all",
+    )
     if not rows:
         print("no jobs")
 

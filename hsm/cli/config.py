@@ -32,7 +32,13 @@ def config(hsm_config: HsmConfigFile = "", as_json: Json = False) -> None:
     ]
     file = resolved.hsm_config
     rows += [[key, text, _origin(file, key), ""] for key, text in _sections(file).items()]
-    print_table(["setting", "value", "from", "variable"], rows)
+    print_table(
+        ["setting", "value", "from", "variable"],
+        rows,
+        wraps=("value", "from"),
+        less=("variable",),
+        hint="hsm config | cat shows all",
+    )
     print(f"hsm.yaml: {file.path or 'there is none; hsm init writes one'}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from textwrap import wrap
 
@@ -53,12 +54,24 @@ def _write(places: tuple[str, ...], name: str, text: str) -> bool:
         return False
     try:
         os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
-        with open(name, "x", encoding="utf-8") as file:
+        with open(name, "x", encoding="utf-8") as file, _removed_unless_whole(name):
             file.write(text)
+            file.flush()
     except OSError as error:
         raise HsmError(f"cannot write {name}: {error.strerror}") from error
     print(f"wrote {name}")
     return True
+
+
+@contextmanager
+def _removed_unless_whole(name: str) -> Iterator[None]:
+    """Leave no half of a file behind: the next `hsm init` would take it for somebody's own."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
 
 
 def _find_script() -> str | None:

@@ -36,7 +36,12 @@ def list_sweeps(limit: Limit = 20, as_json: Json = False) -> None:
         columns = ["sweep", "started", "status", "jobs", "completed", "other", "directory"]
         rows = [_row(facts) for facts in found]
         print_table(
-            columns, rows, right=("jobs", "completed"), whole=("sweep", "started", "status")
+            columns,
+            rows,
+            right=("jobs", "completed"),
+            wraps=("status", "other", "directory"),
+            less=("directory", "started"),
+            hint="hsm list --json has all",
         )
     else:
         print("no sweeps yet: hsm sweep starts one")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from hsm.cli._find import named_job, named_sweep
+from hsm.cli._find import named_job, named_sweep, warn_of_problems
 from hsm.cli._options import HsmConfigFile, JobNumber, Sweep, new_app
 from hsm.cli._output import end_with_the_reader
+from hsm.cli._stdout import write_bytes
 from hsm.core.errors import HsmError
 from hsm.core.replay import Replay
 
@@ -48,6 +48,7 @@ def logs(
     path = paths.stderr(job) if stderr else paths.stdout(job)
     with Replay(paths) as replay:
         replay.advance()
+        warn_of_problems(replay.sweep)
         state = named_job(replay.sweep, job).state
         if follow:
             _follow(replay, job, path, lines)
@@ -89,10 +90,8 @@ def _copy(file: BinaryIO, last_lines: int | None = None) -> None:
     """Print the rest of `file`, or of that the last lines."""
     if last_lines is not None:
         _skip_to_last(file, last_lines)
-    out = sys.stdout.buffer
     while chunk := file.read(_CHUNK):
-        out.write(chunk)
-        out.flush()
+        write_bytes(chunk)
 
 
 def _skip_to_last(file: BinaryIO, lines: int) -> None:

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 import typer.core
 import typer.main
+
+from hsm.cli import _stdout
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
@@ -108,8 +111,8 @@ def _main_options(
 
 def main() -> NoReturn:
     """The entry point of the program."""
-    for stream in (sys.stdout, sys.stderr):
-        _write_anything(stream)
+    _stdout.install()
+    _write_anything(sys.stderr)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -117,11 +120,25 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code. Only a bug raises."""
     from hsm.core.errors import HsmError
 
+    code = _REFUSED
+    try:
+        code = _run(arguments)
+    except HsmError as error:
+        return _refuse(str(error))
+    except OSError:
+        if _stdout.failure() is None:
+            raise
+    unwritten = _stdout.failure()
+    if unwritten is None:
+        return code
+    _stdout.give_up(unwritten)
+    return _REFUSED
+
+
+def _run(arguments: Sequence[str]) -> int:
     command = typer.main.get_command(app)
     try:
         code = command(args=list(arguments) or ["--help"], prog_name="hsm", standalone_mode=False)
-    except HsmError as error:
-        return _refuse(str(error))
     except _UsageError as error:
         return _refuse(_usage(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -130,7 +147,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _refuse(text: str) -> int:
-    print(f"hsm: {text}", file=sys.stderr)
+    with suppress(OSError):  # stderr may be on a full disk, too
+        print(f"hsm: {text}", file=sys.stderr)
     return _REFUSED
 
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hsm.cli._find import named_sweep
+from hsm.cli._complete import one_of
+from hsm.cli._find import few_problems, named_sweep, warn_of_problems
 from hsm.cli._options import (
     HsmConfigFile,
     Json,
@@ -35,7 +36,10 @@ ShowOutput = Annotated[
 Progress = Annotated[
     str,
     typer.Option(
-        "--progress", metavar="auto|rich|plain|none", help="How progress is shown, as in a sweep."
+        "--progress",
+        metavar="auto|rich|plain|none",
+        help="How progress is shown, as in a sweep.",
+        autocompletion=one_of("auto", "rich", "plain", "none"),
     ),
 ]
 
@@ -62,6 +66,7 @@ def monitor(
     try:
         if once or as_json:
             end_with_the_reader()
+            warn_of_problems(watched.sweep)
             print_json(_document(watched)) if as_json else _print(watched)
             return 0
         _watch(watched, kind, show_output)
@@ -90,8 +95,8 @@ def _watch(watched: Watched, progress: str, show_output: bool) -> None:
                 watched.advance()
     # What a launcher that died has left behind has ended without a record.
     display.jobs_submitted(list(sweep.jobs.values()))
-    for problem in sweep.problems:
-        display.message(f"{sweep.paths.journal}, {problem}")
+    for problem in few_problems(sweep):
+        display.message(problem)
     if watched.status() != "finished":
         display.message(f"The sweep has ended: {watched.status()}")
     display.summary()
@@ -115,7 +120,10 @@ def _print(watched: Watched) -> None:
     if rows:
         print()
         print_table(
-            ["job", "overrides", "time", "memory", "last output"], rows, right=("job", "time")
+            ["job", "overrides", "time", "memory", "last output"],
+            rows,
+            right=("job", "time", "memory"),
+            wraps=("overrides", "last output"),
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from hsm.cli._find import named_job, named_sweep
+from hsm.cli._find import named_job, named_sweep, warn_of_problems
 from hsm.cli._options import HsmConfigFile, JobNumber, Json, Sweep, new_app
 from hsm.cli._output import end_with_the_reader, from_here, print_json
 from hsm.core.errors import HsmError
@@ -28,6 +28,7 @@ def show(
     """Tell everything that is known of one job: parameters, command, attempts, files."""
     end_with_the_reader()
     record = read_sweep(named_sweep(sweep, hsm_config=hsm_config).sweep_dir)
+    warn_of_problems(record)
     facts = _facts(record, named_job(record, job))
     if as_json:
         print_json(facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections import Counter
@@ -24,7 +25,8 @@ from hsm.cli._options import (
 )
 from hsm.cli._output import end_with_the_reader, from_here, print_json
 from hsm.cli._plan import Asked, Plan
-from hsm.cli._resume import find_earlier, recorded_settings
+from hsm.cli._resume import find_earlier, from_there, recorded_settings
+from hsm.cli._stdout import best_effort
 from hsm.core.config import SETTINGS, LocalConf, resolve_local
 from hsm.core.errors import HsmError
 from hsm.core.job import Job, JobState, signal_name
@@ -98,7 +100,7 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="List each job's directory and command; run nothing.")
 ]
 CountOnly = Annotated[
-    bool, typer.Option("--count-only", help="Print the number of jobs; run nothing.")
+    bool, typer.Option("--count-only", help="Print the number of jobs that would run; run nothing.")
 ]
 Detach = Annotated[
     bool,
@@ -165,22 +167,28 @@ def sweep(
 ) -> int:
     """See `_HELP`."""
     check_mode(mode)
-    earlier = find_earlier(resume, hsm_config) if resume else None
     given = given_settings(settings)
-    if earlier is not None:
+    earlier = None
+    if resume:
+        here = os.getcwd()
+        earlier = find_earlier(resume, hsm_config)
+        config, script, hsm_config = (
+            from_there(path, here) for path in (config, script, hsm_config)
+        )
         given = {**recorded_settings(earlier), **given, "resume": True}
     resolved = resolve_local(given, argument_origin=option_name, hsm_config=hsm_config or None)
     asked = Asked(
         overrides or (), config, script, context.meta.get(_COMMAND), sweep_id, sweep_dir, max_runs
     )
-    if count_only and earlier is None:
-        count = asked.count(resolved.hsm_config)
+    if count_only:
+        if earlier is None:
+            count = asked.count(resolved.hsm_config)
+        else:
+            count = sum(1 for _ in asked.plan(resolved, earlier).jobs())
         print_json({"jobs": count} if as_json else count)
         return 0
     plan = asked.plan(resolved, earlier)
-    if count_only:
-        print(sum(1 for _ in plan.jobs()))
-    elif dry_run:
+    if dry_run:
         _list(plan, as_json)
     elif detach:
         from hsm.cli._detach import run_detached
@@ -243,12 +251,13 @@ def run(
         return ids
 
     _, signum = run_to_end(source, submit, display)
-    display.summary()
     jobs = source.jobs()
-    if signum is not None:
-        _say_interrupted(signum, plan, jobs)
-    if as_json:
-        print_json(_summary(plan, jobs, signum))
+    with best_effort():
+        display.summary()
+        if signum is not None:
+            _say_interrupted(signum, plan, jobs)
+        if as_json:
+            print_json(_summary(plan, jobs, signum))
     if signum is not None:
         return 128 + signum
     return 0 if all(job.state is JobState.COMPLETED for job in jobs) else 1

@@ -23,6 +23,10 @@ from hsm.core._arguments import plain_key
 #: A shuffled order has to be held in memory: 10 million indices take some 400 MB.
 MOST_SHUFFLED = 10_000_000
 
+#: What a value must be that is refused for a dict such as {1: 2}, and why.
+TEXT_KEYS = "one whose dicts have texts as keys"
+TEXT_KEYS_HINT = "sweeps are recorded as JSON, which has no other keys"
+
 
 class Values(Protocol):
     """The values of one parameter. A `count` and not `len()`, which ends at 2**63."""

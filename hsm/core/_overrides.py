@@ -13,7 +13,16 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from hsm.core._arguments import check_key, plain_key, suggestion
-from hsm.core._axes import MOST_SHUFFLED, Listed, Shuffled, Values, Zipped, stepped
+from hsm.core._axes import (
+    MOST_SHUFFLED,
+    TEXT_KEYS,
+    TEXT_KEYS_HINT,
+    Listed,
+    Shuffled,
+    Values,
+    Zipped,
+    stepped,
+)
 from hsm.core.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -48,13 +57,15 @@ def axes_from_overrides(
     return tuple(axes.values())
 
 
-def values_from_expression(key: str, expression: str, origin: str) -> Values:
+def values_from_expression(
+    key: str, expression: str, origin: str, config_loader: ConfigLoader | None = None
+) -> Values:
     """What ``key=expression`` sweeps over.
 
     Raises:
         SettingsError: see `axes_from_overrides`.
     """
-    return _values(_parse(f"{key}={expression}", origin), None, origin)
+    return _values(_parse(f"{key}={expression}", origin), config_loader, origin)
 
 
 def is_key(text: str) -> bool:
@@ -173,7 +184,10 @@ def _plain(value: Any, override: Override, origin: str) -> Any:
     if isinstance(value, list):
         return [_plain(item, override, origin) for item in value]
     if isinstance(value, dict):
-        return {_plain(k, override, origin): _plain(v, override, origin) for k, v in value.items()}
+        keys = [_plain(key, override, origin) for key in value]
+        if not all(isinstance(key, str) for key in keys):
+            raise _refused(override, origin, TEXT_KEYS, TEXT_KEYS_HINT)
+        return dict(zip(keys, (_plain(v, override, origin) for v in value.values()), strict=True))
     if isinstance(value, (Sweep, Glob)):
         allowed = "a sweep of whole values"
         raise _refused(override, origin, allowed, "no sweep can stand inside a list or dict")

@@ -59,8 +59,9 @@ def to_parquet(rows: Rows, columns: Sequence[str], target: Any) -> None:
     """
     arrow = import_extra("pyarrow", "parquet")
     arrays = [_arrow_array(arrow, [row[name] for row in rows]) for name in columns]
+    names = [encodable(name) for name in columns]
     import_extra("pyarrow.parquet", "parquet").write_table(
-        arrow.Table.from_arrays(arrays, names=list(columns)), target
+        arrow.Table.from_arrays(arrays, names=names), target
     )
 
 
@@ -69,8 +70,8 @@ def _arrow_array(arrow: Any, values: list[Any]) -> Any:
         try:
             return arrow.array(values)
         except (arrow.ArrowException, ValueError, TypeError, OverflowError):
-            pass  # numbers beside text, or an integer of more than 64 bits
-    texts = [None if value is None else as_text(value) for value in values]
+            pass  # numbers beside text, an integer of more than 64 bits, a lone surrogate
+    texts = [None if value is None else encodable(as_text(value)) for value in values]
     return arrow.array(texts, arrow.string())
 
 
@@ -95,6 +96,18 @@ def as_text(value: Any) -> str:
     if isinstance(value, float):
         return repr(value)  # nan and inf, where JSON has no words
     return _json(value)
+
+
+def encodable(text: str) -> str:
+    r"""`text` with escapes (``\ud800``) for lone surrogates, which JSON can hold and UTF-8 cannot.
+
+    In JSON they still are what they were.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="backslashreplace").decode()
+    return text
 
 
 def _json(value: Any) -> str:

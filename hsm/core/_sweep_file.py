@@ -14,20 +14,25 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hsm.core._arguments import check_key, plain_key, read_scalar, to_override
-from hsm.core._axes import Axis, Listed, Rows, Values, Zipped
+from hsm.core._axes import TEXT_KEYS, TEXT_KEYS_HINT, Axis, Listed, Rows, Values, Zipped
 from hsm.core._sweep_yaml import Lined, load_yaml
 from hsm.core.errors import SettingsError, UnknownSetting
+
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
 
 _SECTIONS = ("grid", "paired", "jobs")
 _CALL = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_-]*\s*\(")
 _GROUPS = "a list of named groups, as in `- size: {width: [64, 128], depth: [2, 4]}`"
 
 
-def read_blocks(path: str | os.PathLike[str]) -> list[list[Axis]]:
-    """The blocks of axes that a file defines.
+def read_blocks(
+    path: str | os.PathLike[str], config_loader: ConfigLoader | None = None
+) -> list[list[Axis]]:
+    """The blocks of axes that a file defines; `config_loader` knows what ``glob()`` matches.
 
     Raises:
         SettingsError: it cannot be read, or anything in it is wrong.
@@ -55,7 +60,7 @@ def read_blocks(path: str | os.PathLike[str]) -> list[list[Axis]]:
     except ValueError as error:  # a NUL in its name
         raise _unreadable(path, "one that can be read", str(error)) from error
     try:
-        return reader(_File(str(path), text))
+        return reader(_File(str(path), text, config_loader))
     except RecursionError:
         raise _unreadable(path, "flatter: it is nested too deeply") from None
 
@@ -66,10 +71,11 @@ def _unreadable(path: Path, allowed: str, hint: str = "") -> SettingsError:
 
 @dataclass(frozen=True)
 class _File:
-    """A file's content, and the words for a place in it."""
+    """A file's content, the words for a place in it, and who knows its config groups."""
 
     path: str
     text: str
+    config_loader: ConfigLoader | None = None
 
     def at(self, line: int | None) -> str:
         return f"{self.path}, line {line}" if line else self.path
@@ -222,7 +228,7 @@ def _column(file: _File, key: str, value: Any, line: int | None) -> Values:
     from hsm.core._overrides import values_from_expression
 
     try:
-        return values_from_expression(key, value, file.at(line))
+        return values_from_expression(key, value, file.at(line), file.config_loader)
     except SettingsError as error:
         hint = f"{error.hint}; a text that is meant as it stands goes in a list".removeprefix("; ")
         raise SettingsError(error.key, error.value, error.origin, error.allowed, hint) from None
@@ -233,9 +239,18 @@ def _checked(file: _File, key: str, value: Any, line: int | None) -> Any:
     if value is None or isinstance(value, (bool, float)):
         return value
     if not isinstance(value, str) or not value.isascii() or "\0" in value:
+        if _has_other_keys(value):
+            file.refuse(line, key, value, TEXT_KEYS, TEXT_KEYS_HINT)
         value = _plain(value)
         to_override(key, value, file.at(line))
     return value
+
+
+def _has_other_keys(value: Any) -> bool:
+    """Whether a dict in `value` has a key that is no text."""
+    if isinstance(value, dict):
+        return any(not isinstance(k, str) or _has_other_keys(v) for k, v in value.items())
+    return isinstance(value, (list, tuple)) and any(map(_has_other_keys, value))
 
 
 def _plain(value: Any) -> Any:

@@ -114,6 +114,12 @@ class SweepDefinition:
         ]
         return [key for key in self.all_keys() if all(key in keys for keys in of_blocks)]
 
+    def values_of(self, key: str, most: int) -> list[Any]:
+        """What points give to the parameter `key`: the values in the first `most` of each axis."""
+        axes = (axis for axis in chain.from_iterable(self._blocks) if key in axis.all_keys())
+        points = (axis.point(index) for axis in axes for index in range(min(axis.count, most)))
+        return [point[key] for point in points if key in point]
+
     def overridden_by(self, line: SweepDefinition) -> SweepDefinition:
         """This sweep, but with what `line` sets: the command line has the last word.
 
@@ -169,10 +175,16 @@ def parse_overrides(
     return SweepDefinition([axes_from_overrides(overrides, config_loader, origin)])
 
 
-def read_sweep_file(path: str | os.PathLike[str]) -> SweepDefinition:
+def read_sweep_file(
+    path: str | os.PathLike[str], *, config_loader: ConfigLoader | None = None
+) -> SweepDefinition:
     """The sweep that a file defines: YAML (.yaml, .yml), CSV (.csv), JSON lines (.jsonl, .ndjson).
 
     The file is read and checked as a whole; points are still made one at a time.
+
+    Args:
+        path: the file.
+        config_loader: knows the options of config groups; without it ``glob()`` is refused.
 
     Raises:
         SettingsError: it cannot be read, or anything in it is wrong; names the file and, where it
@@ -180,4 +192,4 @@ def read_sweep_file(path: str | os.PathLike[str]) -> SweepDefinition:
     """
     from hsm.core._sweep_file import read_blocks
 
-    return SweepDefinition(read_blocks(path))
+    return SweepDefinition(read_blocks(path, config_loader))

@@ -5,7 +5,10 @@
 
 One JSON object a line, newest last, appended with a single write:
 
-    {"sweep_id": "train-20260131-235959-3fa9c1", "dir": "/home/me/outputs/…", "time": 1770000000.0}
+    {"sweep_id": "train-20260131-235959-3fa9c1", "dir": "/home/me/p/outputs/…",
+     "time": 1770000000.0, "cwd": "/home/me/p"}
+
+(on one line; `cwd` is missing in what an older hsm wrote).
 
 It lies in ``$HSM_STATE_DIR``, else in ``hsm`` below ``$XDG_STATE_HOME``, else below
 ``~/.local/state``. It is a convenience and never the truth: that is each sweep's own journal. So
@@ -31,11 +34,9 @@ from hsm.core.journal import SweepInUse
 from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
 from hsm.core.sweep import has_begun
+from hsm.core.sweep_id import LAST
 
 STATE_DIR_VARIABLE = "HSM_STATE_DIR"
-#: The name of the newest sweep.
-LAST = "last"
-
 #: Bytes; a longer list is compacted. A line has about 150.
 _LARGEST = 1 << 20
 #: Seconds that a writer waits for another before it writes without the lock.
@@ -51,16 +52,22 @@ class KnownSweep:
         sweep_id: its id.
         paths: where it lies.
         time: when it was started or last resumed, in Unix seconds.
+        cwd: the directory where that was; None if it is not known.
     """
 
     sweep_id: str
     paths: SweepPaths
     time: float
+    cwd: Path | None = None
 
     @property
     def exists(self) -> bool:
         """Whether its journal is still there."""
         return os.path.exists(self.paths.journal)
+
+    def belongs_to(self, project: Path) -> bool:
+        """Whether it was started in the directory `project`, or lies somewhere below it."""
+        return self.cwd == project or project in self.paths.sweep_dir.parents
 
 
 def claim_for_new_sweep(paths: SweepPaths) -> LockFile:
@@ -109,9 +116,16 @@ def register(sweep_id: str, sweep_dir: str | os.PathLike[str]) -> None:
         path = registry_file()
         path.parent.mkdir(parents=True, exist_ok=True)
         with _writers_lock(path) as locked:
-            size = _append(path, {"sweep_id": sweep_id, "dir": directory, "time": time.time()})
+            size = _append(path, _line(sweep_id, directory, time.time(), _cwd()))
             if locked and size > _LARGEST:
                 _compact(path)
+
+
+def _cwd() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return None
 
 
 def known_sweeps() -> Iterator[KnownSweep]:
@@ -126,8 +140,8 @@ def find_sweep(
 
     In this order: `last`, the newest sweep; a path (anything with a slash, or that starts with
     ``.`` or ``~``); an id; a directory below one of `roots`, or here; an unambiguous beginning of
-    an id. Of several sweeps with the same id the one below the current directory is meant, if that
-    is one alone.
+    an id. Of several sweeps with the same id the one below the current directory is meant, or the
+    one that was started in it, if that is one alone.
 
     Args:
         name: what was typed.
@@ -166,7 +180,8 @@ def _only(name: str, found: Sequence[KnownSweep], origin: str) -> SweepPaths:
     if len(found) > 1 and len({entry.sweep_id for entry in found}) == 1:
         here = Path.cwd()
         below = [entry for entry in found if here in entry.paths.sweep_dir.parents]
-        found = below if len(below) == 1 else found
+        own = [entry for entry in found if entry.belongs_to(here)]
+        found = next((some for some in (below, own) if len(some) == 1), found)
         names = [str(entry.paths.sweep_dir) for entry in found]
     else:
         names = [entry.sweep_id for entry in found]
@@ -208,23 +223,28 @@ def _read(line: bytes) -> KnownSweep | None:
         entry = json.loads(line)
         sweep_id, directory, when = entry["sweep_id"], entry["dir"], float(entry["time"])
         if isinstance(sweep_id, str) and isinstance(directory, str) and "\0" not in directory:
-            return KnownSweep(sweep_id, SweepPaths(directory), when)
+            cwd = entry.get("cwd")
+            started_in = Path(cwd) if isinstance(cwd, str) else None
+            return KnownSweep(sweep_id, SweepPaths(directory), when, started_in)
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
     return None
 
 
-def _line(entry: dict[str, Any]) -> bytes:
+def _line(sweep_id: str, directory: str, when: float, cwd: str | None) -> bytes:
+    entry: dict[str, Any] = {"sweep_id": sweep_id, "dir": directory, "time": when}
+    if cwd is not None:
+        entry["cwd"] = cwd
     return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
 
 
-def _append(path: Path, entry: dict[str, Any]) -> int:
+def _append(path: Path, line: bytes) -> int:
     """Append a line with a single write; returns the file's size."""
     fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         size = os.fstat(fd).st_size
         torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"  # Do not weld onto it.
-        return size + os.write(fd, (b"\n" if torn else b"") + _line(entry))
+        return size + os.write(fd, (b"\n" if torn else b"") + line)
     finally:
         os.close(fd)
 
@@ -270,9 +290,8 @@ def _compact(path: Path) -> None:
     kept: list[bytes] = []
     room = _LARGEST // 2
     for entry in known_sweeps():
-        line = _line(
-            {"sweep_id": entry.sweep_id, "dir": str(entry.paths.sweep_dir), "time": entry.time}
-        )
+        cwd = None if entry.cwd is None else str(entry.cwd)
+        line = _line(entry.sweep_id, str(entry.paths.sweep_dir), entry.time, cwd)
         room -= len(line)
         if room < 0:
             break

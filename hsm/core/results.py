@@ -167,7 +167,7 @@ class Results:
         return pandas.DataFrame(self._rows, columns=self.columns)
 
     def _write(self, writer: files.Writer, target: Target | Any) -> str:
-        text = writer(self._rows, self.columns)
+        text = files.encodable(writer(self._rows, self.columns))
         if target is None:
             return text
         if hasattr(target, "write"):

@@ -1,13 +1,43 @@
-"""Names for sweeps."""
+"""Names for sweeps: each is the name of a directory, and one that can be typed."""
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import time
+
+from hsm.core.errors import SettingsError
+
+#: Means the newest sweep, and is no sweep's id.
+LAST = "last"
+#: Bytes; file systems take 255 in a name.
+_LONGEST = 200
+_ALLOWED = f"a name for a directory: without a slash, not starting with . ~ or -, and not {LAST!r}"
 
 
 def new_sweep_id(name: str) -> str:
     """An id that no other sweep has, and that sorts by time: ``train-20260131-235959-3fa9c1``."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "sweep"
     return f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+
+def check_sweep_id(sweep_id: str, origin: str) -> None:
+    """See that a sweep can have this id: it names a directory, and a sweep on command lines.
+
+    Args:
+        sweep_id: what was given, whatever its type.
+        origin: where it was given, for the message: ``"--sweep-id"``.
+
+    Raises:
+        SettingsError: it cannot; says what an id must be.
+    """
+    if not isinstance(sweep_id, str):
+        raise SettingsError("sweep id", sweep_id, origin, "a text")
+    is_name = sweep_id.isprintable() and "/" not in sweep_id and sweep_id not in ("", LAST)
+    if not is_name or sweep_id.startswith((".", "~", "-")):
+        raise SettingsError("sweep id", sweep_id, origin, _ALLOWED)
+    size = len(os.fsencode(sweep_id))
+    if size > _LONGEST:
+        allowed = f"{_ALLOWED}, in at most {_LONGEST} bytes"
+        raise SettingsError("sweep id", sweep_id, origin, allowed, f"it has {size}")

@@ -10,8 +10,12 @@ import pytest
 
 from cli_support import Project
 from hsm import __version__
+from hsm.cli._complete import sweep_ids
 from hsm.cli.main import COMMANDS
 from hsm.core.config import SETTINGS
+from hsm.core.journal import Journal
+from hsm.core.paths import SweepPaths
+from hsm.core.registry import register
 from support import REPOSITORY
 
 #: What is not needed to show help, or to start: each takes 20 ms and more.
@@ -123,7 +127,34 @@ def test_completion_offers_commands_options_and_sweeps(project: Project, shell: 
     assert "last" in offered("hsm show la")
     if shell == "bash":
         assert "mine-1" in offered("hsm sweep --resume mi")
-        assert offered("hsm cancel mine-1 ").split() == ["0", "1"]
+        for command in ("cancel", "show", "logs"):
+            assert offered(f"hsm {command} mine-1 ").split() == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("hsm collect-results --format ", ["table", "csv", "json", "md", "parquet"]),
+        ("hsm collect-results --only c", ["completed", "cancelled"]),
+        ("hsm sweep --start-method ", ["auto", "fork", "spawn"]),
+        ("hsm sweep --mode ", ["local"]),
+        ("hsm sweep --progress ", ["auto", "rich", "plain", "none"]),
+        ("hsm monitor --progress r", ["rich"]),
+    ],
+)
+def test_completion_offers_the_values_of_an_option(
+    project: Project, line: str, offered: list[str]
+) -> None:
+    assert _complete(project, line, "bash") == offered
+
+
+def test_completion_finds_an_old_sweep_by_its_beginning(project: Project) -> None:
+    for name in ("old-and-unique", *(f"new-{number}" for number in range(60))):
+        directory = project.folder / name
+        Journal(SweepPaths(directory), name, {}).close("finished")
+        register(name, directory)
+    assert sweep_ids("old") == ["old-and-unique"]
+    assert len(sweep_ids("new")) == 50
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from cli_support import Project
 from hsm.core.config import SETTINGS, resolve_local
 from hsm.core.parameters import read_sweep_file
-from support import REPOSITORY
+from support import PATIENCE, REPOSITORY
 
 _APP = """\
 import hydra
@@ -71,6 +73,23 @@ def test_init_says_where_it_cannot_write(project: Project) -> None:
     project.write("sweeps", "a file")
     ran = project.here("init", code=2)
     assert ran.err == "hsm: cannot write sweeps/sweep.yaml: File exists\n"
+
+
+def test_init_leaves_no_half_of_a_file_on_a_full_disk(project: Project) -> None:
+    """A limit on the size of files stands for it."""
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -f 1; exec {sys.executable} -m hsm.cli.main init"],
+        cwd=project.folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "hsm: cannot write hsm.yaml: File too large\n"
+    assert not (project.folder / "hsm.yaml").exists()
+    assert "wrote hsm.yaml" in project.here("init").out
 
 
 def test_what_init_leaves_as_comments_is_what_holds_anyway(project: Project) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -31,7 +32,9 @@ def _app(project: Project) -> None:
     """A Hydra app with a config group `model` of svm and forest."""
     project.write("train.py", _APP)
     project.write(
-        "conf/config.yaml", "defaults: [_self_, model: svm]\nseed: 0\nlearning: {rate: 1}\n"
+        "conf/config.yaml",
+        "defaults: [_self_, model: svm]\nseed: 0\nlearning: {rate: 1}\nlayers: [1, 2]\n"
+        "link: ${learning}\nnothing: null\n",
     )
     project.write("conf/model/svm.yaml", "C: 1\n")
     project.write("conf/model/forest.yaml", "depth: 1\n")
@@ -55,7 +58,7 @@ def _app(project: Project) -> None:
         (["sweep", "x=1", "--sweep-id", "..", *TRUE], "--sweep-id: '..' is refused"),
         (["sweep", "x=1", "--sweep-id", "last", *TRUE], "--sweep-id: 'last' is refused"),
         (["sweep", "x=1", "--sweep-id", "a\nb", *TRUE], "--sweep-id: 'a\\nb' is refused"),
-        (["sweep", "x=1", "--sweep-id", "x" * 300, *TRUE], "a name for a directory"),
+        (["sweep", "x=1", "--sweep-id", "x" * 300, *TRUE], "in at most 200 bytes; it has 300"),
         (["sweep", "x=1", "--hsm-config", "none.yaml", *TRUE], "--hsm-config: 'none.yaml'"),
         (["sweep", "x=1", "--config", "none.yaml", *TRUE], "No such file"),
         (["sweep", "x=1", "--config", "none.txt", *TRUE], "a name that ends in .yaml"),
@@ -72,6 +75,8 @@ def _app(project: Project) -> None:
         (["sweep", "x=rnage(3)", *TRUE], "did you mean range?"),
         (["sweep", "x=interval(0,1)", *TRUE], "an interval has no list of values"),
         (["sweep", "x=glob(*)", *TRUE], "glob() needs a config group"),
+        (["sweep", "d={1:2},{true:3}", *TRUE], "d must be one whose dicts have texts as keys"),
+        (["sweep", "d=[{a:{null:1}}]", *TRUE], "recorded as JSON"),
         (["sweep", "x=[1,2", *TRUE], "key=value in Hydra's override syntax"),
         (["sweep", "--resume", "nothing"], "--resume: 'nothing' is refused"),
         (["monitor"], "no sweep is known yet"),
@@ -112,6 +117,8 @@ def test_a_bad_command_line(project: Project, arguments: list[str], said: str) -
         ("sweep: {grid: {a: [1]}, jobs: 3}", "jobs:"),
         ("", "must be a mapping"),
         ("sweep: {grid: {'a b': [1]}}", "'a b' is refused"),
+        ("sweep: {grid: {d: [{1: 2}]}}", "d must be one whose dicts have texts as keys"),
+        ("sweep: {jobs: [{d: [[{a: {true: 1}}]]}]}", "recorded as JSON"),
     ],
 )
 def test_a_bad_sweep_file(project: Project, text: str, said: str) -> None:
@@ -159,6 +166,16 @@ def test_an_id_is_taken_wherever_in_the_project_its_sweep_lies(project: Project)
     assert "there is one in" in project.refused("sweep", "x=1", "--sweep-id", "mine", *TRUE)
 
 
+def test_an_id_is_taken_wherever_on_the_machine_its_sweep_lies(project: Project) -> None:
+    elsewhere = project.folder.parent / "elsewhere"
+    project.here("sweep", "x=1", "--sweep-id", "mine", "--sweep-dir", str(elsewhere), *TRUE)
+    line = project.refused("sweep", "x=2", "--sweep-id", "mine", *TRUE)
+    assert f"there is one in {elsewhere}" in line
+    other = Project(project.folder.parent / "other")
+    other.folder.mkdir()
+    other.here("sweep", "x=2", "--sweep-id", "mine", *TRUE)
+
+
 @pytest.mark.parametrize("command", ["logs", "show", "cancel"])
 def test_a_job_number_that_there_is_not(project: Project, command: str) -> None:
     project.here("sweep", "x=1,2", "--sweep-id", "s", *TRUE)
@@ -178,19 +195,53 @@ def test_a_script_for_an_override(project: Project) -> None:
         ("model=smv", "did you mean svm?"),
         ("sed=1,2", "did you mean seed?"),
         ("learning.rat=1", "did you mean learning.rate?"),
+        ("model=svm,forst", "'forst' is refused, model must be one of forest, svm; did you mean"),
+        ("model=svm,other", "'other' is refused, model must be one of forest, svm"),
+        ("zzz=1", "'zzz' is refused, key must be a key of the app's config, or written with a +"),
+        ("zzz=1", "; +zzz=... adds it"),
+        ("learning.entirely_new=1", "+learning.entirely_new=... adds it"),
+        ("model=svm,forest model.dpth=1", "did you mean model.depth?"),
     ],
 )
 def test_a_misspelt_override_of_a_hydra_app(project: Project, override: str, said: str) -> None:
     _app(project)
-    assert said in project.refused("sweep", "--script", "train.py", override)
+    assert said in project.refused("sweep", "--script", "train.py", *override.split())
 
 
 @pytest.mark.parametrize(
-    "override", ["+sed=1", "++modle=1", "~seed", "model=svm,forest", "hydra.verbose=true"]
+    "override",
+    [
+        *("+sed=1", "++modle=1", "~seed", "model=svm,forest", "hydra.verbose=true"),
+        *("hydra/job_logging=none", "model@other=svm", "model=svm,forest model.depth=1"),
+        *("layers.0=3", "link.x=1", "nothing.x=1", "model=[svm,forest]", "model=${x}"),
+    ],
 )
 def test_what_a_hydra_app_may_be_told_is_not_refused(project: Project, override: str) -> None:
     _app(project)
-    project.here("sweep", "--script", "train.py", override, "--dry-run")
+    project.here("sweep", "--script", "train.py", *override.split(), "--dry-run")
+
+
+def test_every_option_in_a_file_is_checked(project: Project) -> None:
+    _app(project)
+    project.write("s.yaml", "sweep: {grid: {seed: range(5000)}, jobs: [{model: forst}]}")
+    line = project.refused("sweep", "--script", "train.py", "--config", "s.yaml")
+    assert "s.yaml: 'forst' is refused" in line
+
+
+def test_options_that_may_lie_elsewhere_are_not_refused(project: Project) -> None:
+    _app(project)
+    text = (project.folder / "conf/config.yaml").read_text()
+    project.write("conf/config.yaml", text + "hydra: {searchpath: [pkg://more]}\n")
+    project.here("sweep", "--script", "train.py", "model=other", "--dry-run")
+
+
+def test_glob_in_a_file_knows_the_options_of_a_hydra_app(project: Project) -> None:
+    _app(project)
+    project.write("s.yaml", "sweep: {grid: {model: glob(*)}}")
+    ran = project.here("sweep", "--script", "train.py", "-c", "s.yaml", "--dry-run")
+    assert ["model=forest" in ran.out, "model=svm" in ran.out] == [True, True]
+    line = project.refused("sweep", "-c", "s.yaml", *TRUE)
+    assert "no config is known here" in line
 
 
 def test_glob_knows_the_options_of_a_hydra_app(project: Project) -> None:
@@ -254,7 +305,73 @@ def test_a_file_for_results_that_cannot_be_written(project: Project) -> None:
     assert "No space left" in line
 
 
+_NO_ROOM = "hsm: cannot write the output: No space left on device\n"
+
+
+def _into(project: Project, where: str, *arguments: str) -> tuple[int, str]:
+    """Run `hsm` in a shell that sends its stdout somewhere; the exit code, and its stderr."""
+    words = (sys.executable, "-m", "hsm.cli.main", *arguments)
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{shlex.join(words)} {where}"],
+        cwd=project.folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("config",),
+        ("list",),
+        ("collect-results", "s"),
+        ("logs", "s", "0"),
+        ("sweep", "x=1", "--dry-run", *TRUE),
+        ("sweep", "x=1", "--count-only", *TRUE),
+    ],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_finds_no_room(
+    project: Project,
+    arguments: tuple[str, ...],
+    unbuffered: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    project.here("sweep", "x=1", "--sweep-id", "s", "--", "echo", "hi")
+    assert _into(project, "> /dev/full", *arguments) == (2, _NO_ROOM)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("more", [("--json",), (), ("--detach",)])
+def test_a_sweep_whose_output_finds_no_room_ends_as_it_ended(
+    project: Project, more: tuple[str, ...]
+) -> None:
+    arguments = ("sweep", "x=1", "--sweep-id", "s", *more, *TRUE)
+    code, said = _into(project, "> /dev/full", *arguments)
+    assert code == 0
+    assert said.endswith(_NO_ROOM)
+    assert said.count("hsm: ") == 1
+    project.hsm("monitor", "s")
+    assert project.states("s") == ["COMPLETED"]
+
+
+def test_a_sweep_whose_reader_has_gone_ends_as_it_ended(project: Project) -> None:
+    arguments = ("sweep", "x=1", "--json", "--progress", "none", "--", "sleep", "0.2")
+    assert _into(project, "| true", *arguments) == (0, "")
+
+
 def test_a_bug_is_no_bad_command_line(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(list_sweeps, "known_sweeps", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         project.here("list")
+
+
+def test_a_process_without_a_stdout(project: Project) -> None:
+    assert _into(project, ">&-", "config") == (0, "")

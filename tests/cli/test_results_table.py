@@ -68,13 +68,22 @@ def test_columns(swept: Project) -> None:
     assert ran.out.splitlines() == ["score,job", "9,0", "1,1", "4,2"]
 
 
+def test_a_column_that_was_asked_for_is_shown_though_it_is_empty(swept: Project) -> None:
+    assert "signal" not in swept.here("collect-results").out.splitlines()[0].split()
+    ran = swept.here("collect-results", "--columns", "job,signal")
+    assert ran.out.splitlines()[0].split() == ["job", "signal"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--sort-by", "scor"], "--sort-by: 'scor' is refused"),
         (["--columns", "job,nothing"], "--columns: 'nothing' is refused"),
-        (["--only", "faild"], "did you mean FAILED?"),
+        (["--only", "faild"], "did you mean failed?"),
+        (["--only", "fail"], "--only: 'fail' is refused, state must be completed; failed, which"),
         (["--output", "x.xls"], "--output: 'x.xls' is refused"),
+        (["--output", "x.table"], "--output: 'x.table' is refused, output must be a .csv"),
+        (["--output", "x.d/table"], "--output: 'x.d/table' is refused"),
         (["--format", "table", "--output", "x.csv"], "--format: 'table' is refused"),
         (["--format", "parquet"], "needs --output"),
         (["--output", "none/x.csv"], "No such file or directory"),
@@ -90,6 +99,8 @@ def test_a_file_says_its_format(swept: Project) -> None:
     assert len(_rows((swept.folder / "r.csv").read_text())) == 3
     assert len(json.loads((swept.folder / "r.json").read_text())) == 3
     assert "| 9 |" in (swept.folder / "r.md").read_text()
+    swept.here("collect-results", "-o", "R.CSV")
+    assert (swept.folder / "R.CSV").read_text() == (swept.folder / "r.csv").read_text()
     swept.here("collect-results", "-o", "r", "--format", "csv")
     assert (swept.folder / "r").read_text() == (swept.folder / "r.csv").read_text()
 

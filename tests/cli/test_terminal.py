@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -19,7 +20,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[()][A-Z0-9]")
 
 
 class Terminal:
-    """A process that leads a session on a terminal of its own, 100 columns wide.
+    """A process that leads a session on a terminal of its own.
 
     Attributes:
         pid: the process's.
@@ -61,12 +62,12 @@ class Terminal:
 
 
 @contextmanager
-def _terminal(project: Project, *arguments: str) -> Iterator[Terminal]:
+def _terminal(project: Project, *arguments: str, columns: int = 100) -> Iterator[Terminal]:
     env = {
         **os.environ,
         "PYTHONPATH": str(REPOSITORY),
         "TERM": "xterm",
-        "COLUMNS": "100",
+        "COLUMNS": str(columns),
         "LINES": "30",
     }
     command = [sys.executable, "-m", "hsm.cli.main", *arguments]
@@ -138,3 +139,67 @@ def test_tables_are_drawn(project: Project) -> None:
         assert text in terminal.shown
         assert "───" in terminal.shown
         assert max(map(len, terminal.shown.splitlines())) <= 100
+
+
+#: A job with results of long names, which are the reason why tables become wide; x=1 fails.
+_WIDE = (
+    "mkdir -p {job_dir}; echo '{{\"validation_accuracy_of_all\": 0.25}}' > {job_dir}/results.json; "
+    "test {x} != 1"
+)
+
+
+def _wide(project: Project) -> None:
+    arguments = ("x=0,1", "optimizer.weight_decay=0.001", "text=some-text-that-is-long")
+    name = ("--sweep-id", "a-sweep-of-which-the-id-is-long")
+    project.here("sweep", *arguments, *name, "--", "sh", "-c", _WIDE, code=1)
+
+
+def _shown(project: Project, *arguments: str, columns: int) -> str:
+    with _terminal(project, *arguments, columns=columns) as terminal:
+        assert terminal.wait() == 0
+    return terminal.shown
+
+
+def test_a_narrow_terminal_gets_whole_columns_or_is_told_which_it_does_not_get(
+    project: Project,
+) -> None:
+    _wide(project)
+    shown = _shown(project, "collect-results", columns=80)
+    *table, last = shown.splitlines()
+    heads = table[: next(n for n, line in enumerate(table) if "───" in line)]
+    row = table[len(heads) + 2].split()
+    assert row[:6] == ["1", "FAILED", "1", "0.001", "some-text-that-is-long", "0.25"]
+    assert max(map(len, table)) <= 80
+    headings = "".join(heads).split()
+    for part in ("job", "state", "x", "optimizer.", "decay", "text", "validation_"):
+        assert part in headings
+    assert last.startswith("this terminal is too narrow for cpu_seconds, max_memory")
+    assert "--columns" in last
+    assert "cpu_" not in headings
+
+
+def test_columns_that_were_asked_for_are_never_left_out(project: Project) -> None:
+    _wide(project)
+    names = ("job", "text", "cpu_seconds", "max_memory", "attempts", "duration", "exit_code")
+    shown = _shown(project, "collect-results", "--columns", ",".join(names), columns=40)
+    assert "narrow" not in shown
+    assert shown.splitlines()[0].split() == list(names)
+
+
+def test_an_id_is_never_cut(project: Project) -> None:
+    _wide(project)
+    shown = _shown(project, "list", columns=60)
+    assert "a-sweep-of-which-the-id-is-long  finished" in shown
+    assert "this terminal is too narrow for directory, started: hsm list --json has all" in shown
+    assert "a-sweep-of-which-the-id-is-long" in _shown(project, "list", columns=20)
+
+
+def test_what_a_job_calls_its_results_is_neither_markup_nor_control(project: Project) -> None:
+    write = "mkdir -p {job_dir}; cp named.json {job_dir}/results.json"
+    named = {"a[/b]": 0.25, "loss[val]": 1, "c\x1b[2Jd": 2, "e\nf": 3}
+    project.write("named.json", json.dumps(named))
+    project.here("sweep", "x=1", "--sweep-id", "s", "--", "sh", "-c", write)
+    drawn = _shown(project, "collect-results", columns=200)
+    plain = project.here("collect-results").out
+    for shown in (drawn, plain):
+        assert shown.splitlines()[0].split()[3:7] == ["a[/b]", "loss[val]", "cd", "e␊f"]
