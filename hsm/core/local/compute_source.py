@@ -370,15 +370,18 @@ class LocalComputeSource(ComputeSource):
 
     def _free(self) -> None:
         stopped = self._ledger.stopped
+        _open_sources.discard(self)
         self._listener.stop()
-        self._engine.close()
-        for sweep in self._sweeps.values():
-            sweep.close(stopped.reason if stopped else None)
-            if self.conf.on_sweep_end is not None:
+        try:
+            self._engine.close()
+        finally:  # Whatever went wrong there, the record of the sweep is complete.
+            for sweep in self._sweeps.values():
+                sweep.close(stopped.reason if stopped else None)
+        if self.conf.on_sweep_end is not None:
+            for sweep in self._sweeps.values():
                 problem = run_at_end(self.conf.on_sweep_end, sweep.journal.paths)
                 if problem is not None:
                     self._audience.tell("message", problem)
-        _open_sources.discard(self)
 
     def _cancel_as_asked(self, paths: SweepPaths, num: int | None) -> None:
         """Another process, `hsm cancel`, asks for a job's end, or for everything's."""

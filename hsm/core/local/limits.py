@@ -104,10 +104,11 @@ class Limits:
             return
         with self._changed:
             if self._watcher is None:
-                self._watcher = threading.Thread(
+                watcher = threading.Thread(
                     target=self._watch, name=f"{OWN_THREADS}memory", daemon=True
                 )
-                self._watcher.start()
+                watcher.start()
+                self._watcher = watcher  # Not before: `close` waits for it.
 
     def wake(self) -> None:
         """Look again at whether jobs are wanted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from hsm.core.local.policy import RetryPolicy, StopPolicy
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.servers import Servers
 from hsm.core.local.wire import Ended, Start
+
+_log = logging.getLogger(__name__)
 
 #: Seconds between looks at a timeout that depends on how long other jobs take.
 _LOOK_INTERVAL = 0.5
@@ -64,7 +67,8 @@ class Supervisor:
             recorded = stop is self.ledger.stopped
         except SlotLost as error:
             ending = Ending(JobState.FAILED, reason=str(error))
-        except Exception as error:
+        except BaseException as error:
+            _log.debug("job %d", handle.job.num, exc_info=True)
             ending = Ending(JobState.FAILED, reason=f"hsm could not run it: {error!r}")
         runs_again = False
         try:
@@ -72,6 +76,11 @@ class Supervisor:
             runs_again = self._retry(handle, ending)
             if not runs_again:
                 self._end(handle, ending, recorded)
+        except BaseException as error:
+            _log.exception("job %d: what follows its end failed", handle.job.num)
+            if handle.job.state is JobState.PENDING:  # Of a retry that cannot be waited for.
+                reason = f"{handle.job.what_it_misses}: {error!r}"
+                self._end(handle, Ending(JobState.CANCELLED, reason=reason), recorded=False)
         finally:
             if not runs_again:  # Whatever went wrong: nobody may wait for it for ever.
                 self.ledger.finish(handle)
@@ -90,6 +99,11 @@ class Supervisor:
             server.drop(slot)
             who = "its keeper" if server.is_alive() else "the fork server"
             raise SlotLost(f"{who} was killed, and the job with it") from error
+        except BaseException:
+            # The fault is hsm's own. The job runs all the same, and nobody would look after it.
+            _end_at_once(slot)
+            server.drop(slot)
+            raise
         finally:
             self.ledger.left(handle)
         server.give_back(slot)
@@ -236,6 +250,14 @@ class Supervisor:
         except OSError as error:
             if not was_behind:  # Told once: it may last, and each job has several records.
                 self.tell("message", f"cannot write {journal.paths.journal}: {error.strerror}")
+
+
+def _end_at_once(slot: Slot) -> None:
+    """Kill the job in `slot`, and wait until nothing of it is left."""
+    slot.end(0.0)
+    with suppress(SlotLost):  # Its keeper is gone, and kills it on its way.
+        while not isinstance(slot.message(), Ended):
+            pass
 
 
 def _header(attempt: int) -> str:
