@@ -29,9 +29,10 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from hsm.core.errors import HsmError, JobFailed
-from hsm.core.job import Job, JobState, signal_name
+from hsm.core.job import Job, JobState
 from hsm.core.journal import Journal, SweepInUse, json_value
 from hsm.core.local import LocalComputeSource
+from hsm.core.local.interrupts import Interruption
 from hsm.core.local.policy import History
 from hsm.core.local.report import RemoteError
 from hsm.core.local.run import run_to_end
@@ -88,7 +89,8 @@ def launch(
 
     Raises:
         LauncherError: the jobs cannot be started.
-        SystemExit: a signal interrupted the sweep; the code is 128 + its number.
+        SystemExit: a signal interrupted the sweep; the code is 128 + its number. Or it was
+            cancelled; then the code is that of a SIGTERM.
     """
     setup_globals()
     config, context = launcher.config, launcher.hydra_context
@@ -169,7 +171,7 @@ def _run(
         running=source.running,
         title=journal.sweep_id,
     )
-    job_ids, signum = run_to_end(
+    job_ids, interruption = run_to_end(
         source,
         lambda: source.submit(
             specs, journal.sweep_id, paths.sweep_dir, function=job, journal=journal
@@ -177,9 +179,9 @@ def _run(
         display,
     )
     display.summary()
-    if signum is not None:
-        _say_interrupted(signum, source.jobs(), paths)
-        raise SystemExit(128 + signum)
+    if interruption is not None:
+        _say_interrupted(interruption, source.jobs(), paths)
+        raise SystemExit(interruption.exit_code)
     returns = [
         _job_return(source, job_id, spec.argument[2])
         for job_id, spec in zip(job_ids, specs, strict=True)
@@ -319,10 +321,10 @@ def _value(source: LocalComputeSource, job: Job) -> Any:
         return None
 
 
-def _say_interrupted(signum: int, jobs: Sequence[Job], paths: SweepPaths) -> None:
+def _say_interrupted(interruption: Interruption, jobs: Sequence[Job], paths: SweepPaths) -> None:
     completed = sum(job.state is JobState.COMPLETED for job in jobs)
     print(
-        f"Interrupted by {signal_name(signum)}: {completed} of {len(jobs)} jobs completed; "
+        f"{interruption.headline}: {completed} of {len(jobs)} jobs completed; "
         f"their results are kept in {paths.sweep_dir}\n"
         f"To go on where it stopped: {_resume_command(paths)}",
         file=sys.stderr,
