@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -76,7 +77,80 @@ def test_the_limit_is_for_all_of_a_jobs_processes_together(tmp_path: Path) -> No
     assert str(job.state) == "OUT_OF_MEMORY"
     assert used(job) > 250
     assert job.attempts[0].max_memory is not None
-    assert job.attempts[0].max_memory < 250 * MB  # of the largest process
+    assert job.attempts[0].max_memory > 250 * MB
+
+
+DAEMON = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        ballast = b"1" * 400_000_000
+        open("eaten", "w").close()
+        time.sleep(60)
+    os._exit(0)
+os.wait()
+while not os.path.exists("go"):
+    time.sleep(0.02)
+"""
+
+
+def test_a_daemon_counts_for_the_job_that_has_started_it(tmp_path: Path) -> None:
+    """Its parent is not the job any more, but the keeper."""
+    with source(memory_limit="250MB") as made:
+        made.submit_jobs(points(0), "s", tmp_path, command=[sys.executable, "-c", DAEMON])
+        made.wait(timeout=30)
+    job = read_sweep(tmp_path).jobs[0]
+    assert str(job.state) == "OUT_OF_MEMORY"
+    assert used(job) > 250
+
+
+def test_what_is_shown_of_a_running_job_includes_its_daemons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with source() as made:
+        made.submit_jobs(points(0), "s", "s", command=[sys.executable, "-c", DAEMON])
+        wait_until(Path("eaten").exists, 30, "the daemon")
+        wait_until(
+            lambda: any((job.memory or 0) > 400 * MB for job in made.running()), 10, "its memory"
+        )
+        Path("go").touch()
+
+
+def fork_and_hold(params: dict[str, Any]) -> None:
+    """Four children with so many megabytes each, until there is a file `go`."""
+    children = []
+    for _ in range(4):
+        children.append(os.fork())
+        if children[-1] == 0:
+            _ballast = eat(params["x"])
+            Path(f"eaten-{os.getpid()}").touch()
+            while not Path("go").exists():
+                time.sleep(0.02)
+            os._exit(0)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+def test_the_peak_is_that_of_all_processes_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody looks at it: there is no limit and no display."""
+    monkeypatch.chdir(tmp_path)
+    with source(start_method="spawn") as made:
+        (job_id,) = made.submit_jobs([{"x": 80}], "s", "s", function=fork_and_hold)
+        wait_until(lambda: len(list(tmp_path.glob("eaten-*"))) == 4, 30, "four children")
+        pid = made.job(job_id).attempts[0].pid
+        assert pid is not None
+        peaks = made._engine._sampler._peaks
+        wait_until(lambda: peaks[pid][1] > 4 * 80 * MB, 30, "a sample")
+        Path("go").touch()
+        made.wait(timeout=30)
+    (attempt,) = read_sweep("s").jobs[0].attempts
+    assert attempt.max_memory is not None
+    assert 4 * 80 * MB < attempt.max_memory < 1000 * MB
+    assert peaks == {}
 
 
 def test_memory_that_a_job_shares_with_the_launcher_is_not_all_its_own(tmp_path: Path) -> None:

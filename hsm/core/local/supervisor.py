@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hsm.core.config import LocalConf
@@ -93,8 +93,9 @@ class Supervisor:
         written = _size(start.stdout), _size(start.stderr)
         server, slot = self._launch(handle, start)
         try:
-            self._started(handle, slot.started(), written)
-            ended = self._watch(handle, slot)
+            pid = slot.started()
+            self._started(handle, pid, written)
+            ended = self._watch(handle, slot, pid)
         except SlotLost as error:
             server.drop(slot)
             who = "its keeper" if server.is_alive() else "the fork server"
@@ -180,9 +181,17 @@ class Supervisor:
         )
         self._record(handle, "start")
         self.tell("job_started", handle.job)
-        self.limits.watch()
 
-    def _watch(self, handle: JobHandle, slot: Slot) -> Ended:
+    def _watch(self, handle: JobHandle, slot: Slot, pid: int) -> Ended:
+        """Wait for the end of a job, while its limits hold."""
+        self.limits.watch(pid)
+        try:
+            ended = self._wait(handle, slot)
+        finally:
+            peak = self.limits.peak(pid)
+        return replace(ended, max_memory=max(ended.max_memory, peak))
+
+    def _wait(self, handle: JobHandle, slot: Slot) -> Ended:
         """Wait for the end of a job, and end it when its time is over."""
         began = time.monotonic()
         while True:
