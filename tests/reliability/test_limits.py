@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +19,8 @@ from reliability_support import Recorder, points, source, start_driver, write_dr
 
 from hsm.core.job import Job, JobState
 from hsm.core.journal import read_sweep
-from hsm.core.local import limits
+from hsm.core.local import oom
+from hsm.core.local.oom import OomKill, OomKills
 from support import App, wait_until
 
 MB = 1_000_000
@@ -247,22 +248,27 @@ def small_group() -> Iterator[Path]:
     group.rmdir()
 
 
-def test_a_job_that_the_kernels_oom_killer_killed_is_named_so(
-    tmp_path: Path, small_group: Path
-) -> None:
-    def starve(params: dict[str, Any]) -> str:
-        if params["x"]:
-            (small_group / "cgroup.procs").write_text(str(os.getpid()))
-        _ballast = eat(300)
-        return "done"
-
-    with source(max_parallel_jobs=1) as made:
-        made.submit_jobs(points(0, 1), "s", tmp_path, function=starve)
-        made.wait()
-    well_off, starved = read_sweep(tmp_path).jobs.values()
-    assert (str(well_off.state), str(starved.state)) == ("COMPLETED", "OUT_OF_MEMORY")
-    assert starved.ending() == "killed by the kernel's out-of-memory killer"
-    assert starved.attempts[0].signal == "SIGKILL"
+def test_what_the_kernels_oom_killer_killed_is_named_so(tmp_path: Path, small_group: Path) -> None:
+    """The job itself, and what a job's shell has run. The launcher is in the group, too."""
+    write_driver(
+        tmp_path,
+        """
+        Path(sys.argv[2], "cgroup.procs").write_text(str(os.getpid()))
+        starve = [sys.executable, "-c", "x = b'1' * {megabytes}000000"]
+        with source(max_parallel_jobs=1) as made:
+            for command in (starve, ["sh", "-c", '"$@"; exit $?', "sh", *starve]):
+                sizes = [{"megabytes": 1}, {"megabytes": 300}]
+                made.submit_jobs(sizes, "s", "sweep", command=command)
+                made.wait()
+        """,
+    )
+    with start_driver(tmp_path, {}, str(small_group)) as sweep:
+        done = sweep.finish()
+    assert done.states == ["COMPLETED", "OUT_OF_MEMORY"] * 2, done.screen
+    how = r"(probably )?killed by the kernel's out-of-memory killer"
+    assert re.fullmatch(how, done.jobs[1].ending())
+    assert done.jobs[1].attempts[0].signal == "SIGKILL"
+    assert re.fullmatch(f"exit code 137, as one of its processes was {how}", done.jobs[3].ending())
 
 
 def test_a_sigkill_while_the_oom_killer_rests_is_just_that(tmp_path: Path) -> None:
@@ -273,15 +279,49 @@ def test_a_sigkill_while_the_oom_killer_rests_is_just_that(tmp_path: Path) -> No
     assert (str(job.state), job.ending()) == ("FAILED", "killed by SIGKILL")
 
 
-def test_where_the_kernel_does_not_count_its_kills_none_is_assumed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def kernel_tells(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """What the kernel tells of its kills: in the group, on the machine; empty: nothing."""
+    own, group, machine = folder / "own", folder / "a/b/memory.events", folder / "vmstat"
+    group.parent.mkdir(parents=True)
+    monkeypatch.setattr(oom, "_GROUPS", folder)
+    monkeypatch.setattr(oom, "_OWN_GROUP", own)
+    monkeypatch.setattr(oom, "_MACHINE", machine)
+
+    def tell(in_group: str, on_machine: str) -> None:
+        own.write_text("4:memory:/x\n0::/a/b\n")
+        for path, count in ((group, in_group), (machine, on_machine)):
+            path.unlink(missing_ok=True)
+            if count:
+                path.write_text(f"oom 7\noom_kill {count}\noom_group_kill 0\n")
+
+    return tell
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kill"),
+    [
+        (("3", "5"), ("3", "5"), OomKill.NONE),
+        (("3", "5"), ("4", "6"), OomKill.HERE),
+        (("3", "5"), ("3", "6"), OomKill.NONE),  # of somebody else's
+        (("", "5"), ("", "5"), OomKill.NONE),
+        (("", "5"), ("", "6"), OomKill.SOMEWHERE),
+        (("", ""), ("", ""), OomKill.NONE),
+        (("", ""), ("", "6"), OomKill.NONE),
+        (("3", "5"), ("", "6"), OomKill.NONE),  # there is nothing to compare
+    ],
+)
+def test_kills_in_the_jobs_own_group_are_what_counts_if_they_are_known(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: tuple[str, str],
+    after: tuple[str, str],
+    kill: OomKill,
 ) -> None:
-    monkeypatch.setattr(limits, "Path", lambda _: tmp_path / "not there")
-    assert limits.oom_kills() is None
-    with source() as made:
-        made.submit_jobs(points(9), "s", tmp_path, command=["sh", "-c", "kill -{x} $$"])
-        made.wait()
-    assert str(read_sweep(tmp_path).jobs[0].state) == "FAILED"
+    tell = kernel_tells(tmp_path, monkeypatch)
+    tell(*before)
+    kills = OomKills.now()
+    tell(*after)
+    assert kills.since() is kill
 
 
 # --- free memory ------------------------------------------------------------------------------
@@ -336,6 +376,30 @@ def test_a_job_that_takes_many_times_longer_than_the_others_is_ended(tmp_path: P
     reason = read_sweep(tmp_path).jobs[0].ending()
     assert reason.startswith("timeout after ")
     assert reason.endswith(" s, 10 times the median")
+
+
+def test_jobs_of_an_earlier_life_of_the_sweep_count(tmp_path: Path) -> None:
+    """Only those that completed: what has failed at once says nothing."""
+    with source(max_parallel_jobs=4) as made:
+        fails = ["sh", "-c", "[ {x} = 60 ] && exit 1; sleep {x}"]
+        made.submit_jobs(points(0.1, 0.1, 0.1, 60), "s", tmp_path, command=fails)
+    with source(timeout_factor=5, kill_grace=0.5, resume=True) as made:
+        stays = ["sleep", "{x}"]
+        made.submit_jobs(points(0.1, 0.1, 0.1, 60), "s", tmp_path, command=stays, resume=True)
+        states = list(made.wait(timeout=30).values())
+    assert [str(state) for state in states] == ["COMPLETED"] * 3 + ["TIMEOUT"]
+
+
+def test_a_clock_that_is_set_meanwhile_makes_no_job_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes a thousand times too fast."""
+    began, clock = time.time(), time.time
+    with source(timeout_factor=20, kill_grace=0.5, max_parallel_jobs=1) as made:
+        monkeypatch.setattr(time, "time", lambda: began + 1000 * (clock() - began))
+        made.submit_jobs(points(0.1, 0.1, 0.1, 60), "s", tmp_path, command=["sleep", "{x}"])
+        states = list(made.wait(timeout=40).values())
+    assert [str(state) for state in states] == ["COMPLETED"] * 3 + ["TIMEOUT"]
 
 
 def test_two_jobs_are_too_few_for_a_median(tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ class LocalComputeSource(ComputeSource):
         if over:
             text = f"{over} of {len(handles)} jobs had ended before: they do not run again"
             self._audience.tell("message", text)
-        self._engine.run(waiting)
+        self._engine.run(handles)
         return [handle.job.job_id for handle in handles]
 
     def _sweep(

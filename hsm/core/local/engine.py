@@ -76,10 +76,16 @@ class Engine:
         self._history = history
 
     def run(self, handles: Iterable[JobHandle]) -> None:
-        """Queue jobs, which the ledger knows already."""
+        """Queue jobs, which the ledger knows already; what is over counts for the limits."""
         if self._history.stopped is not None:
             self.stop(self._history.stopped)  # before they came: none of them starts
+        waiting = []
         for handle in handles:
+            if not handle.is_over:
+                waiting.append(handle)
+            elif handle.job.state is JobState.COMPLETED:
+                self._limits.completed(handle.job.duration)
+        for handle in waiting:
             self._queue(handle)
 
     def running(self) -> list[RunningJob]:

@@ -49,6 +49,7 @@ class JobHandle:
         journal: the record that it goes to.
         cwd: its working directory.
         began: when its latest attempt got a process, by `time.monotonic()`.
+        seconds: what its latest attempt took by that clock, which nobody sets.
         future: its place in the pool's queue.
         slot: where it runs; from just before its process is asked for until it has ended.
         stop: why hsm wants it to end; the first reason that there was.
@@ -63,6 +64,7 @@ class JobHandle:
     journal: Journal
     cwd: str
     began: float = 0.0
+    seconds: float | None = None
     future: Future[None] | None = None
     slot: Slot | None = None
     stop: Stop | None = None

@@ -1,4 +1,4 @@
-"""What a job may use, and when the machine has room for another: time, memory, the OOM killer.
+"""What a job may use, and when the machine has room for another: time and memory.
 
 One thread samples the process trees and ends those above the memory limit, if there is one. Each
 job's own thread waits here while memory is short, before it starts, and asks for its deadline.
@@ -7,11 +7,10 @@ job's own thread waits here while memory is short, before it starts, and asks fo
 from __future__ import annotations
 
 import bisect
+import statistics
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 
 import psutil
 
@@ -68,7 +67,7 @@ class Limits:
         factor = self._conf.timeout_factor
         with self._changed:
             if factor is not None and len(self._durations) >= _ENOUGH:
-                median = self._durations[len(self._durations) // 2]
+                median = statistics.median(self._durations)
                 reason = f"timeout after {factor * median:.3g} s, {factor:g} times the median"
                 limits.append((factor * median, reason))
         return min(limits, default=None)
@@ -171,14 +170,6 @@ class Limits:
             reason = f"out of memory: it used {_size(memory)}, memory_limit is {_size(limit)}"
             # SIGKILL at once: in the seconds of a grace it could take all that there is.
             self._ledger.end(handle, Stop(JobState.OUT_OF_MEMORY, reason), 0.0)
-
-
-def oom_kills() -> int | None:
-    """Processes that the kernel's OOM killer has killed on this machine so far; None if unknown."""
-    with suppress(OSError, ValueError, IndexError):
-        text = Path("/proc/vmstat").read_text()
-        return int(text.split("\noom_kill ", 1)[1].split("\n", 1)[0])
-    return None
 
 
 def _size(number: float) -> str:

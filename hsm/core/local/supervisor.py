@@ -17,7 +17,8 @@ from hsm.core.local import report as reports
 from hsm.core.local.forkserver import ForkServer, Slot, SlotLost
 from hsm.core.local.judgement import Stop, judge
 from hsm.core.local.ledger import JobHandle, Ledger, NotWanted
-from hsm.core.local.limits import Limits, oom_kills
+from hsm.core.local.limits import Limits
+from hsm.core.local.oom import OomKill, OomKills
 from hsm.core.local.output import OutputFollower
 from hsm.core.local.policy import RetryPolicy, StopPolicy
 from hsm.core.local.scratch import Scratch
@@ -89,7 +90,7 @@ class Supervisor:
         self.limits.wait_for_memory(lambda: self.ledger.is_wanted(handle))
         self.ledger.check_wanted(handle)
         start = self._prepare(handle)
-        kills_before = oom_kills()
+        kills_before = OomKills.now()
         written = _size(start.stdout), _size(start.stderr)
         server, slot = self._launch(handle, start)
         try:
@@ -110,8 +111,8 @@ class Supervisor:
         server.give_back(slot)
         is_function = handle.work.function is not None
         report = reports.read(Path(start.result)) if is_function else None
-        oom_killed = os.WIFSIGNALED(ended.status) and oom_kills() != kills_before
-        return judge(ended, report, handle.stop, is_function=is_function, oom_killed=oom_killed)
+        kill = kills_before.since() if ended.status else OomKill.NONE
+        return judge(ended, report, handle.stop, is_function=is_function, oom_kill=kill)
 
     def _prepare(self, handle: JobHandle) -> Start:
         """Make the job's directories, and say how to start it."""
@@ -188,12 +189,13 @@ class Supervisor:
         try:
             ended = self._wait(handle, slot)
         finally:
+            handle.seconds = time.monotonic() - handle.began
             peak = self.limits.peak(pid)
         return replace(ended, max_memory=max(ended.max_memory, peak))
 
     def _wait(self, handle: JobHandle, slot: Slot) -> Ended:
         """Wait for the end of a job, and end it when its time is over."""
-        began = time.monotonic()
+        began = handle.began
         while True:
             limit = self.limits.timeout()
             ended = slot.ended(self._next_look(began, limit))
@@ -245,7 +247,7 @@ class Supervisor:
             self.tell("message", f"job {job.num}: {ending.reason}")
         self.tell("job_ended", job)
         if ending.state is JobState.COMPLETED:
-            self.limits.completed(job.duration)
+            self.limits.completed(handle.seconds)
         reason = self.stops.note(job.num, ending.state)
         if reason is not None:
             self.stop(reason)
