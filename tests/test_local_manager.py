@@ -460,3 +460,28 @@ def test_as_in_a_notebook() -> None:
     )
     assert json.loads(done.stdout.splitlines()[-1]) == [10.0, 20.0]
     assert "2 jobs: 2 completed" in done.stdout
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_in_pythons_development_mode_nothing_is_left_to_warn_of(start_method: str) -> None:
+    program = f"""
+        from hsm import LocalManager
+
+        def job(params):
+            return params["x"]
+
+        if __name__ == "__main__":
+            manager = LocalManager(2, progress="none", start_method={start_method!r})
+            manager.run([{{"x": 1}}, {{"x": 2}}], function=job, sweep_dir="out")
+            manager.run([{{"x": 1}}, {{"x": 2}}], command=["true"], sweep_dir="out-2")
+    """
+    Path("run.py").write_text(dedent(program))
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "run.py"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert "ResourceWarning" not in done.stderr

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from reliability_support import Recorder, points, source, start_driver, write_driver
 
+from hsm.core.errors import SettingsError
 from hsm.core.job import Job, JobState
 from hsm.core.journal import read_sweep
 from hsm.core.local import oom
@@ -24,6 +25,8 @@ from hsm.core.local.oom import OomKill, OomKills
 from support import App, wait_until
 
 MB = 1_000_000
+#: All that the machine has: so much is never free.
+ALL = str(psutil.virtual_memory().total)
 
 
 def eat(megabytes: int) -> bytearray:
@@ -331,7 +334,9 @@ def test_while_memory_is_short_nothing_starts_and_people_are_told_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = [3 * 10**9]
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free[0]))
+    monkeypatch.setattr(
+        psutil, "virtual_memory", lambda: SimpleNamespace(available=free[0], total=8 * 10**9)
+    )
     recorder = Recorder()
     with source(recorder, min_free_memory="4GB") as made:
         ids = made.submit_jobs(points(0, 1, 2), "s", tmp_path, command=["true"])
@@ -344,8 +349,18 @@ def test_while_memory_is_short_nothing_starts_and_people_are_told_why(
     assert len(recorder.messages) == 1
 
 
+def test_more_free_memory_than_the_machine_has_is_refused_before_any_job(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"min_free_memory must be less than .* for ever"):
+        source(min_free_memory="1000TB").__enter__()
+    app = App(tmp_path, "def job(cfg): return 1")
+    done = app.run("job=range(3)", min_free_memory="1000TB")
+    assert (done.code, done.jobs) == (1, {})
+    assert "jobs would wait for ever" in done.screen
+    assert "Traceback" not in done.screen
+
+
 def test_a_job_that_waits_for_memory_can_be_cancelled(tmp_path: Path) -> None:
-    with source(min_free_memory="1000TB", max_parallel_jobs=1) as made:
+    with source(min_free_memory=ALL, max_parallel_jobs=1) as made:
         ids = made.submit_jobs(points(0, 1), "s", tmp_path, command=["true"])
         assert all(made.cancel_job(job_id) for job_id in ids)
         assert made.wait(timeout=10) == dict.fromkeys(ids, JobState.CANCELLED)
@@ -353,7 +368,7 @@ def test_a_job_that_waits_for_memory_can_be_cancelled(tmp_path: Path) -> None:
 
 def test_ctrl_c_while_jobs_wait_for_memory(tmp_path: Path) -> None:
     app = App(tmp_path, "def job(cfg): return 1")
-    with app.start("job=range(3)", min_free_memory="1000TB") as sweep:
+    with app.start("job=range(3)", min_free_memory=ALL) as sweep:
         screen = tmp_path / "screen.out"
         wait_until(lambda: "min_free_memory" in screen.read_text(), 60, "the message")
         sweep.process.send_signal(signal.SIGINT)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from reliability_support import (
     Recorder,
@@ -76,6 +77,23 @@ def test_a_command_is_retried_and_its_output_is_appended_under_headers(tmp_path:
         lines = path.read_text().splitlines()
         assert lines[0::2] == [f"{word} {number}" for number in (1, 2, 3)]
         assert [re.fullmatch(HEADER, line)[1] for line in lines[1::2]] == ["2", "3"]  # type: ignore[index]
+
+
+def test_a_header_begins_a_line_of_its_own_and_none_is_empty(tmp_path: Path) -> None:
+    command = ["sh", "-c", "printf partial; [ $HSM_ATTEMPT = 2 ]"]
+    shown: list[str] = []
+
+    class Reader(Recorder):
+        def job_output(self, job: Job, stream: str, line: str) -> None:
+            shown.append(line)
+
+    with source(Reader(), show_output=True, max_retries=1, retry_delay=0) as made:
+        made.submit_jobs(points(0), "s", tmp_path, command=command)
+        made.wait()
+    paths = SweepPaths(tmp_path)
+    assert re.fullmatch(rf"partial\n{HEADER}\npartial", paths.stdout(0).read_text())
+    assert re.fullmatch(rf"{HEADER}\n", paths.stderr(0).read_text())
+    assert [line for line in shown if "attempt" not in line] == ["partial", "partial"]
 
 
 def test_every_attempt_is_in_the_journal_with_its_times_and_its_end(tmp_path: Path) -> None:
@@ -301,6 +319,24 @@ def test_ctrl_c_during_a_back_off_ends_the_sweep_at_once(tmp_path: Path) -> None
     assert done.code == 130
     assert done.states == ["COMPLETED", "CANCELLED"]
     assert "interrupted by SIGINT" in done.jobs[1].ending()
+
+
+def test_a_job_that_is_killed_with_its_keeper_has_crashed(tmp_path: Path) -> None:
+    command = ["sh", "-c", "[ $HSM_ATTEMPT = 2 ] || exec sleep 60"]
+
+    def kill_keeper(job: Job) -> None:
+        attempt = job.attempts[-1]
+        if attempt.number == 1:
+            keeper = psutil.Process(attempt.pid).parent()
+            assert keeper is not None
+            keeper.kill()
+
+    settings = {"max_retries": 1, "retry_delay": 0, "retry_on": ["crashed"]}
+    with source(Recorder(started=kill_keeper), **settings) as made:
+        (job_id,) = made.submit_jobs(points(1), "s", tmp_path, command=command)
+        assert made.wait(timeout=30) == {job_id: JobState.COMPLETED}
+    lost, _ = read_sweep(tmp_path).jobs[0].attempts
+    assert lost.reason == "its keeper was killed, and the job with it"
 
 
 # --- faults of hsm's own ----------------------------------------------------------------------

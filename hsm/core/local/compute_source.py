@@ -26,6 +26,7 @@ from hsm.core.journal import Journal
 from hsm.core.local import report as reports
 from hsm.core.local.audience import Audience
 from hsm.core.local.engine import Engine
+from hsm.core.local.limits import check_machine
 from hsm.core.local.policy import History
 from hsm.core.local.start_method import OWN_THREADS
 from hsm.core.local.submission import JobSpec, OpenSweep, check_params, claim, make_specs, record
@@ -95,6 +96,7 @@ class LocalComputeSource(ComputeSource):
         default: tuple[Any, Any, Any] = (None, None, None),
         history: History | None = None,
     ) -> None:
+        check_machine(conf)
         self.conf = conf
         self._audience = Audience(observers, self.running, shows_output=conf.show_output)
         self.observers = self._audience.observers

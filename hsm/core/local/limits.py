@@ -15,6 +15,7 @@ from collections.abc import Callable
 import psutil
 
 from hsm.core.config import LocalConf
+from hsm.core.errors import SettingsError
 from hsm.core.job import JobState
 from hsm.core.local.judgement import Stop
 from hsm.core.local.ledger import JobHandle, Ledger
@@ -28,6 +29,16 @@ _INTERVAL = 0.25
 _REST = 50
 #: Jobs that must have completed before their median says anything.
 _ENOUGH = 3
+
+
+def check_machine(conf: LocalConf) -> None:
+    """Raises SettingsError for a limit that this machine can never meet."""
+    total = psutil.virtual_memory().total
+    if conf.min_free_memory is not None and conf.min_free_memory > total:
+        allowed = f"less than the {_size(total)} that this machine has"
+        hint = "jobs would wait for ever"
+        given = _size(conf.min_free_memory)
+        raise SettingsError("min_free_memory", given, "settings", allowed, hint)
 
 
 class Limits:

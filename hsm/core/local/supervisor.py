@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hsm.core.config import LocalConf
+from hsm.core.errors import HsmError
 from hsm.core.job import Ending, JobState
 from hsm.core.local import report as reports
 from hsm.core.local.forkserver import ForkServer, Slot, SlotLost
@@ -29,6 +30,10 @@ _log = logging.getLogger(__name__)
 
 #: Seconds between looks at a timeout that depends on how long other jobs take.
 _LOOK_INTERVAL = 0.5
+
+
+class JobLost(HsmError):
+    """A job was killed together with the process that looks after it on hsm's side."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ class Supervisor:
             ending = Ending(stop.state, reason=f"{handle.job.what_it_misses}: {stop.reason}")
             # The journal's last line says it for all of them.
             recorded = stop is self.ledger.stopped
+        except JobLost as error:
+            ending = Ending(JobState.FAILED, signal="SIGKILL", reason=str(error))
         except SlotLost as error:
             ending = Ending(JobState.FAILED, reason=str(error))
         except BaseException as error:
@@ -91,6 +98,9 @@ class Supervisor:
         self.ledger.check_wanted(handle)
         start = self._prepare(handle)
         kills_before = OomKills.now()
+        if start.header is not None:
+            _end_line(start.stdout)
+            _end_line(start.stderr)
         written = _size(start.stdout), _size(start.stderr)
         server, slot = self._launch(handle, start)
         try:
@@ -100,7 +110,7 @@ class Supervisor:
         except SlotLost as error:
             server.drop(slot)
             who = "its keeper" if server.is_alive() else "the fork server"
-            raise SlotLost(f"{who} was killed, and the job with it") from error
+            raise JobLost(f"{who} was killed, and the job with it") from error
         except BaseException:
             # The fault is hsm's own. The job runs all the same, and nobody would look after it.
             _end_at_once(slot)
@@ -273,6 +283,15 @@ def _end_at_once(slot: Slot) -> None:
 
 def _header(attempt: int) -> str:
     return f"---- attempt {attempt}, {time.strftime('%Y-%m-%d %H:%M:%S')} ----"
+
+
+def _end_line(path: str) -> None:
+    """End the last line of a log, if an earlier attempt has not: a header follows."""
+    with suppress(OSError), open(path, "r+b") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
 
 
 def _size(path: str) -> int:
