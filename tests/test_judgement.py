@@ -6,6 +6,7 @@ import pytest
 
 from hsm.core.job import Ending, JobState
 from hsm.core.local.judgement import Stop, judge
+from hsm.core.local.oom import OomKill
 from hsm.core.local.report import Report
 from hsm.core.local.wire import Ended
 
@@ -82,3 +83,31 @@ def test_a_value_that_cannot_be_pickled_is_named() -> None:
     assert ending.state is JobState.COMPLETED
     assert ending.reason is not None
     assert "_thread.lock" in ending.reason
+
+
+OOM = "killed by the kernel's out-of-memory killer"
+
+
+@pytest.mark.parametrize(
+    ("ended", "kill", "ending"),
+    [
+        (killed(signal.SIGKILL), OomKill.HERE, OOM),
+        (killed(signal.SIGKILL), OomKill.SOMEWHERE, f"probably {OOM}"),
+        (killed(signal.SIGKILL), OomKill.NONE, "killed by SIGKILL"),
+        (killed(signal.SIGSEGV), OomKill.HERE, "killed by SIGSEGV"),
+        (exited(137), OomKill.HERE, f"exit code 137, as one of its processes was {OOM}"),
+        (
+            exited(137),
+            OomKill.SOMEWHERE,
+            f"exit code 137, as one of its processes was probably {OOM}",
+        ),
+        (exited(137), OomKill.NONE, "exit code 137"),
+        (exited(1), OomKill.HERE, "exit code 1"),
+    ],
+)
+def test_a_kill_for_want_of_memory_is_named_as_far_as_it_is_known(
+    ended: Ended, kill: OomKill, ending: str
+) -> None:
+    told = judge(ended, None, None, is_function=False, oom_kill=kill)
+    assert told.describe() == ending
+    assert told.state is (JobState.OUT_OF_MEMORY if OOM in ending else JobState.FAILED)

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 from hsm import HsmError, Job, LocalManager, SettingsError, SweepObserver, read_sweep
+from hsm.core import control
+from hsm.core.paths import SweepPaths
 from support import PATIENCE, REPOSITORY, wait_until
 
 
@@ -363,6 +365,47 @@ def test_a_handler_of_ones_own_decides_what_a_signal_means() -> None:
     assert "handled\nwent on with first\n" in screen
 
 
+CANCEL = """
+def cancel():
+    from hsm.core import control
+    from hsm.core.paths import SweepPaths
+    while not Path("started-2").exists():
+        time.sleep(0.01)
+    control.ask(SweepPaths("out"), None)
+
+import threading
+threading.Thread(target=cancel, daemon=True).start()
+signal.signal(signal.SIGTERM, lambda *_: print("a signal that nobody sent"))
+"""
+
+
+def test_a_cancel_ends_the_sweep_and_not_the_program() -> None:
+    with running(SWEEP.replace("\nif __name__", f"\n{CANCEL}\nif __name__")) as process:
+        assert process.wait(PATIENCE) == 0
+    screen = Path("screen").read_text()
+    assert "Cancelled: the jobs were ended" in screen
+    assert "50 jobs: 1 completed, 49 cancelled" in screen
+    assert "went on with first" in screen
+    assert "nobody sent" not in screen
+    assert read_sweep("out").closed == "cancelled"
+
+
+def test_a_cancelled_run_in_another_thread_gives_its_results() -> None:
+    results: list[Any] = []
+    manager = LocalManager(max_parallel_jobs=2, progress="none", kill_grace=0.3)
+    command = ["sh", "-c", "touch started-{x}; exec sleep 60"]
+
+    def run() -> None:
+        results.extend(manager.run(numbers(4), command=command, sweep_dir="out"))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_until(lambda: Path("started-1").exists(), PATIENCE, "two jobs")
+    control.ask(SweepPaths("out"), None)
+    thread.join(PATIENCE)
+    assert [row["state"] for row in results] == ["CANCELLED"] * 4
+
+
 def test_ctrl_c_in_the_main_thread_ends_sweeps_of_other_threads() -> None:
     main = """
 if __name__ == "__main__":
@@ -417,3 +460,28 @@ def test_as_in_a_notebook() -> None:
     )
     assert json.loads(done.stdout.splitlines()[-1]) == [10.0, 20.0]
     assert "2 jobs: 2 completed" in done.stdout
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_in_pythons_development_mode_nothing_is_left_to_warn_of(start_method: str) -> None:
+    program = f"""
+        from hsm import LocalManager
+
+        def job(params):
+            return params["x"]
+
+        if __name__ == "__main__":
+            manager = LocalManager(2, progress="none", start_method={start_method!r})
+            manager.run([{{"x": 1}}, {{"x": 2}}], function=job, sweep_dir="out")
+            manager.run([{{"x": 1}}, {{"x": 2}}], command=["true"], sweep_dir="out-2")
+    """
+    Path("run.py").write_text(dedent(program))
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "run.py"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert "ResourceWarning" not in done.stderr

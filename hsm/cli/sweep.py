@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
@@ -29,7 +29,10 @@ from hsm.cli._resume import find_earlier, from_there, recorded_settings
 from hsm.cli._stdout import best_effort
 from hsm.core.config import SETTINGS, LocalConf, resolve_local
 from hsm.core.errors import HsmError
-from hsm.core.job import Job, JobState, signal_name
+from hsm.core.job import Job, JobState
+
+if TYPE_CHECKING:
+    from hsm.core.local.interrupts import Interruption
 
 app = new_app()
 
@@ -250,34 +253,34 @@ def run(
         started()
         return ids
 
-    _, signum = run_to_end(source, submit, display)
+    _, interruption = run_to_end(source, submit, display)
     jobs = source.jobs()
     with best_effort():
         display.summary()
-        if signum is not None:
-            _say_interrupted(signum, plan, jobs)
+        if interruption is not None:
+            _say_interrupted(interruption, plan, jobs)
         if as_json:
-            print_json(_summary(plan, jobs, signum))
-    if signum is not None:
-        return 128 + signum
+            print_json(_summary(plan, jobs, interruption))
+    if interruption is not None:
+        return interruption.exit_code
     return 0 if all(job.state is JobState.COMPLETED for job in jobs) else 1
 
 
-def _say_interrupted(signum: int, plan: Plan, jobs: Sequence[Job]) -> None:
+def _say_interrupted(interruption: Interruption, plan: Plan, jobs: Sequence[Job]) -> None:
     completed = sum(job.state is JobState.COMPLETED for job in jobs)
     print(
-        f"Interrupted by {signal_name(signum)}: {completed} of {len(jobs)} jobs completed; "
+        f"{interruption.headline}: {completed} of {len(jobs)} jobs completed; "
         f"hsm sweep --resume {plan.sweep_id} goes on",
         file=sys.stderr,
     )
 
 
-def _summary(plan: Plan, jobs: Sequence[Job], signum: int | None) -> dict[str, Any]:
+def _summary(plan: Plan, jobs: Sequence[Job], interruption: Interruption | None) -> dict[str, Any]:
     return {
         "sweep_id": plan.sweep_id,
         "sweep_dir": plan.paths.sweep_dir,
         "jobs": len(jobs),
         "states": Counter(str(job.state) for job in jobs),
         "not_completed": [job.num for job in jobs if job.state is not JobState.COMPLETED],
-        "interrupted_by": None if signum is None else signal_name(signum),
+        "interrupted_by": None if interruption is None else interruption.cause,
     }

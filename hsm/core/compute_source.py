@@ -43,7 +43,8 @@ class RunningJob:
 class SweepObserver:
     """Is told what happens in a sweep. Every method is a no-op here.
 
-    The methods are called from any thread, never under a lock of the source, and must not raise.
+    The methods are called from any thread, never under a lock of the source. What they raise is
+    logged, once for each observer, and changes nothing for the jobs.
     """
 
     def jobs_submitted(self, jobs: Sequence[Job]) -> None:

@@ -65,7 +65,8 @@ class Ending:
         error_type: qualified name of the exception that a Python job raised.
         error_message: its message.
         cpu_seconds: user and system time of the whole process tree, in seconds.
-        max_memory: peak resident size of the tree's largest process, in bytes.
+        max_memory: bytes; the peak of the tree's largest process, or of the whole tree in a sample,
+            whichever is larger.
         value: the job's return value where JSON can hold it, else None.
         job_dir: the job's own directory, where only its process could tell.
     """

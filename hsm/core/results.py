@@ -12,7 +12,7 @@ The columns, in this order:
     value                    what the job returned, where JSON can hold it; value.<key> for a dict
     <key>                    of results.json, then of metrics.json
     attempts, duration       number of starts; seconds that the last took
-    cpu_seconds, max_memory  of the process tree; bytes of its largest process at its peak
+    cpu_seconds, max_memory  of the process tree; bytes at its peak, as far as it was sampled
     exit_code, signal        how the process ended
     reason                   why the job did not complete, in one line
     note                     what of a job's files could not be read; only if there is such a job

@@ -95,7 +95,8 @@ def launch(
 
     Raises:
         LauncherError: the jobs cannot be started.
-        SystemExit: a signal interrupted the sweep; the code is 128 + its number.
+        SystemExit: a signal interrupted the sweep; the code is 128 + its number. Or it was
+            cancelled; then the code is that of a SIGTERM.
     """
     setup_globals()
     config, context = launcher.config, launcher.hydra_context
@@ -190,7 +191,7 @@ def _run(
         running=source.running,
         title=journal.sweep_id,
     )
-    job_ids, signum = run_to_end(
+    job_ids, interruption = run_to_end(
         source,
         lambda: source.submit(
             specs, journal.sweep_id, paths.sweep_dir, function=job, journal=journal
@@ -198,9 +199,9 @@ def _run(
         display,
     )
     display.summary()
-    if signum is not None:
-        say_interrupted(signum, paths)
-        raise SystemExit(128 + signum)
+    if interruption is not None:
+        say_interrupted(interruption, paths)
+        raise SystemExit(interruption.exit_code)
     returns = [
         _job_return(source, job_id, spec.argument[2])
         for job_id, spec in zip(job_ids, specs, strict=True)

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from hsm.core.errors import HsmError
-from hsm.core.job import JobState, signal_name
+from hsm.core.job import JobState
 from hsm.core.journal import Journal
+from hsm.core.local.interrupts import Interruption
 from hsm.core.parameters import to_override
 from hsm.core.paths import SweepPaths
 from hsm.core.sweep import read_sweep
@@ -59,9 +60,10 @@ class SweepEnding:
 
     def interrupt(self, number: int) -> None:
         """A signal came. Raises SystemExit."""
-        self._reason = f"interrupted by {signal_name(number)}"
-        say_interrupted(number, self._journal.paths)
-        raise SystemExit(128 + number)
+        interruption = Interruption(number)
+        self._reason = interruption.reason
+        say_interrupted(interruption, self._journal.paths)
+        raise SystemExit(interruption.exit_code)
 
     def close(self) -> None:
         """The sweep has ended; nothing to do with it in a child forked from its launcher."""
@@ -77,7 +79,7 @@ class SweepEnding:
             print(problem, file=sys.stderr)
 
 
-def say_interrupted(number: int, paths: SweepPaths) -> None:
+def say_interrupted(interruption: Interruption, paths: SweepPaths) -> None:
     """Tell what is done of the sweep, and how to go on with it."""
     try:
         jobs = read_sweep(paths.sweep_dir).jobs.values()
@@ -85,7 +87,7 @@ def say_interrupted(number: int, paths: SweepPaths) -> None:
         jobs = {}.values()
     completed = sum(job.state is JobState.COMPLETED for job in jobs)
     print(
-        f"Interrupted by {signal_name(number)}: {completed} of {len(jobs)} jobs completed; "
+        f"{interruption.headline}: {completed} of {len(jobs)} jobs completed; "
         f"their results are kept in {paths.sweep_dir}\n"
         f"To go on where it stopped: {resume_command(paths)}",
         file=sys.stderr,

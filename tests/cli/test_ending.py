@@ -52,8 +52,10 @@ def test_cancel_ends_a_sweep(project: Project) -> None:
     with project.start("sweep", "x=range(4)", "--sweep-id", "s", *BUSY) as sweep:
         project.wait_for("outputs/s/1/runs")
         assert "s has ended: 4 cancelled" in project.here("cancel", "s").out
-        sweep.communicate(timeout=PATIENCE)
+        _, err = sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 143
+    assert "Cancelled: 0 of 4 jobs completed" in err
+    assert project.sweep("s").closed == "cancelled"
     assert project.states("s") == ["CANCELLED"] * 4
     assert not SweepPaths(project.folder / "outputs/s").requests.exists()
 

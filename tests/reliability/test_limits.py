@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,12 +17,16 @@ import psutil
 import pytest
 from reliability_support import Recorder, points, source, start_driver, write_driver
 
+from hsm.core.errors import SettingsError
 from hsm.core.job import Job, JobState
 from hsm.core.journal import read_sweep
-from hsm.core.local import limits
+from hsm.core.local import oom
+from hsm.core.local.oom import OomKill, OomKills
 from support import App, wait_until
 
 MB = 1_000_000
+#: All that the machine has: so much is never free.
+ALL = str(psutil.virtual_memory().total)
 
 
 def eat(megabytes: int) -> bytearray:
@@ -76,7 +81,80 @@ def test_the_limit_is_for_all_of_a_jobs_processes_together(tmp_path: Path) -> No
     assert str(job.state) == "OUT_OF_MEMORY"
     assert used(job) > 250
     assert job.attempts[0].max_memory is not None
-    assert job.attempts[0].max_memory < 250 * MB  # of the largest process
+    assert job.attempts[0].max_memory > 250 * MB
+
+
+DAEMON = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        ballast = b"1" * 400_000_000
+        open("eaten", "w").close()
+        time.sleep(60)
+    os._exit(0)
+os.wait()
+while not os.path.exists("go"):
+    time.sleep(0.02)
+"""
+
+
+def test_a_daemon_counts_for_the_job_that_has_started_it(tmp_path: Path) -> None:
+    """Its parent is not the job any more, but the keeper."""
+    with source(memory_limit="250MB") as made:
+        made.submit_jobs(points(0), "s", tmp_path, command=[sys.executable, "-c", DAEMON])
+        made.wait(timeout=30)
+    job = read_sweep(tmp_path).jobs[0]
+    assert str(job.state) == "OUT_OF_MEMORY"
+    assert used(job) > 250
+
+
+def test_what_is_shown_of_a_running_job_includes_its_daemons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with source() as made:
+        made.submit_jobs(points(0), "s", "s", command=[sys.executable, "-c", DAEMON])
+        wait_until(Path("eaten").exists, 30, "the daemon")
+        wait_until(
+            lambda: any((job.memory or 0) > 400 * MB for job in made.running()), 10, "its memory"
+        )
+        Path("go").touch()
+
+
+def fork_and_hold(params: dict[str, Any]) -> None:
+    """Four children with so many megabytes each, until there is a file `go`."""
+    children = []
+    for _ in range(4):
+        children.append(os.fork())
+        if children[-1] == 0:
+            _ballast = eat(params["x"])
+            Path(f"eaten-{os.getpid()}").touch()
+            while not Path("go").exists():
+                time.sleep(0.02)
+            os._exit(0)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+def test_the_peak_is_that_of_all_processes_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody looks at it: there is no limit and no display."""
+    monkeypatch.chdir(tmp_path)
+    with source(start_method="spawn") as made:
+        (job_id,) = made.submit_jobs([{"x": 80}], "s", "s", function=fork_and_hold)
+        wait_until(lambda: len(list(tmp_path.glob("eaten-*"))) == 4, 30, "four children")
+        pid = made.job(job_id).attempts[0].pid
+        assert pid is not None
+        peaks = made._engine._sampler._peaks
+        wait_until(lambda: peaks[pid][1] > 4 * 80 * MB, 30, "a sample")
+        Path("go").touch()
+        made.wait(timeout=30)
+    (attempt,) = read_sweep("s").jobs[0].attempts
+    assert attempt.max_memory is not None
+    assert 4 * 80 * MB < attempt.max_memory < 1000 * MB
+    assert peaks == {}
 
 
 def test_memory_that_a_job_shares_with_the_launcher_is_not_all_its_own(tmp_path: Path) -> None:
@@ -173,22 +251,27 @@ def small_group() -> Iterator[Path]:
     group.rmdir()
 
 
-def test_a_job_that_the_kernels_oom_killer_killed_is_named_so(
-    tmp_path: Path, small_group: Path
-) -> None:
-    def starve(params: dict[str, Any]) -> str:
-        if params["x"]:
-            (small_group / "cgroup.procs").write_text(str(os.getpid()))
-        _ballast = eat(300)
-        return "done"
-
-    with source(max_parallel_jobs=1) as made:
-        made.submit_jobs(points(0, 1), "s", tmp_path, function=starve)
-        made.wait()
-    well_off, starved = read_sweep(tmp_path).jobs.values()
-    assert (str(well_off.state), str(starved.state)) == ("COMPLETED", "OUT_OF_MEMORY")
-    assert starved.ending() == "killed by the kernel's out-of-memory killer"
-    assert starved.attempts[0].signal == "SIGKILL"
+def test_what_the_kernels_oom_killer_killed_is_named_so(tmp_path: Path, small_group: Path) -> None:
+    """The job itself, and what a job's shell has run. The launcher is in the group, too."""
+    write_driver(
+        tmp_path,
+        """
+        Path(sys.argv[2], "cgroup.procs").write_text(str(os.getpid()))
+        starve = [sys.executable, "-c", "x = b'1' * {megabytes}000000"]
+        with source(max_parallel_jobs=1) as made:
+            for command in (starve, ["sh", "-c", '"$@"; exit $?', "sh", *starve]):
+                sizes = [{"megabytes": 1}, {"megabytes": 300}]
+                made.submit_jobs(sizes, "s", "sweep", command=command)
+                made.wait()
+        """,
+    )
+    with start_driver(tmp_path, {}, str(small_group)) as sweep:
+        done = sweep.finish()
+    assert done.states == ["COMPLETED", "OUT_OF_MEMORY"] * 2, done.screen
+    how = r"(probably )?killed by the kernel's out-of-memory killer"
+    assert re.fullmatch(how, done.jobs[1].ending())
+    assert done.jobs[1].attempts[0].signal == "SIGKILL"
+    assert re.fullmatch(f"exit code 137, as one of its processes was {how}", done.jobs[3].ending())
 
 
 def test_a_sigkill_while_the_oom_killer_rests_is_just_that(tmp_path: Path) -> None:
@@ -199,15 +282,49 @@ def test_a_sigkill_while_the_oom_killer_rests_is_just_that(tmp_path: Path) -> No
     assert (str(job.state), job.ending()) == ("FAILED", "killed by SIGKILL")
 
 
-def test_where_the_kernel_does_not_count_its_kills_none_is_assumed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def kernel_tells(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """What the kernel tells of its kills: in the group, on the machine; empty: nothing."""
+    own, group, machine = folder / "own", folder / "a/b/memory.events", folder / "vmstat"
+    group.parent.mkdir(parents=True)
+    monkeypatch.setattr(oom, "_GROUPS", folder)
+    monkeypatch.setattr(oom, "_OWN_GROUP", own)
+    monkeypatch.setattr(oom, "_MACHINE", machine)
+
+    def tell(in_group: str, on_machine: str) -> None:
+        own.write_text("4:memory:/x\n0::/a/b\n")
+        for path, count in ((group, in_group), (machine, on_machine)):
+            path.unlink(missing_ok=True)
+            if count:
+                path.write_text(f"oom 7\noom_kill {count}\noom_group_kill 0\n")
+
+    return tell
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kill"),
+    [
+        (("3", "5"), ("3", "5"), OomKill.NONE),
+        (("3", "5"), ("4", "6"), OomKill.HERE),
+        (("3", "5"), ("3", "6"), OomKill.NONE),  # of somebody else's
+        (("", "5"), ("", "5"), OomKill.NONE),
+        (("", "5"), ("", "6"), OomKill.SOMEWHERE),
+        (("", ""), ("", ""), OomKill.NONE),
+        (("", ""), ("", "6"), OomKill.NONE),
+        (("3", "5"), ("", "6"), OomKill.NONE),  # there is nothing to compare
+    ],
+)
+def test_kills_in_the_jobs_own_group_are_what_counts_if_they_are_known(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: tuple[str, str],
+    after: tuple[str, str],
+    kill: OomKill,
 ) -> None:
-    monkeypatch.setattr(limits, "Path", lambda _: tmp_path / "not there")
-    assert limits.oom_kills() is None
-    with source() as made:
-        made.submit_jobs(points(9), "s", tmp_path, command=["sh", "-c", "kill -{x} $$"])
-        made.wait()
-    assert str(read_sweep(tmp_path).jobs[0].state) == "FAILED"
+    tell = kernel_tells(tmp_path, monkeypatch)
+    tell(*before)
+    kills = OomKills.now()
+    tell(*after)
+    assert kills.since() is kill
 
 
 # --- free memory ------------------------------------------------------------------------------
@@ -217,7 +334,9 @@ def test_while_memory_is_short_nothing_starts_and_people_are_told_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = [3 * 10**9]
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free[0]))
+    monkeypatch.setattr(
+        psutil, "virtual_memory", lambda: SimpleNamespace(available=free[0], total=8 * 10**9)
+    )
     recorder = Recorder()
     with source(recorder, min_free_memory="4GB") as made:
         ids = made.submit_jobs(points(0, 1, 2), "s", tmp_path, command=["true"])
@@ -230,8 +349,18 @@ def test_while_memory_is_short_nothing_starts_and_people_are_told_why(
     assert len(recorder.messages) == 1
 
 
+def test_more_free_memory_than_the_machine_has_is_refused_before_any_job(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"min_free_memory must be less than .* for ever"):
+        source(min_free_memory="1000TB").__enter__()
+    app = App(tmp_path, "def job(cfg): return 1")
+    done = app.run("job=range(3)", min_free_memory="1000TB")
+    assert (done.code, done.jobs) == (1, {})
+    assert "jobs would wait for ever" in done.screen
+    assert "Traceback" not in done.screen
+
+
 def test_a_job_that_waits_for_memory_can_be_cancelled(tmp_path: Path) -> None:
-    with source(min_free_memory="1000TB", max_parallel_jobs=1) as made:
+    with source(min_free_memory=ALL, max_parallel_jobs=1) as made:
         ids = made.submit_jobs(points(0, 1), "s", tmp_path, command=["true"])
         assert all(made.cancel_job(job_id) for job_id in ids)
         assert made.wait(timeout=10) == dict.fromkeys(ids, JobState.CANCELLED)
@@ -239,7 +368,7 @@ def test_a_job_that_waits_for_memory_can_be_cancelled(tmp_path: Path) -> None:
 
 def test_ctrl_c_while_jobs_wait_for_memory(tmp_path: Path) -> None:
     app = App(tmp_path, "def job(cfg): return 1")
-    with app.start("job=range(3)", min_free_memory="1000TB") as sweep:
+    with app.start("job=range(3)", min_free_memory=ALL) as sweep:
         screen = tmp_path / "screen.out"
         wait_until(lambda: "min_free_memory" in screen.read_text(), 60, "the message")
         sweep.process.send_signal(signal.SIGINT)
@@ -262,6 +391,30 @@ def test_a_job_that_takes_many_times_longer_than_the_others_is_ended(tmp_path: P
     reason = read_sweep(tmp_path).jobs[0].ending()
     assert reason.startswith("timeout after ")
     assert reason.endswith(" s, 10 times the median")
+
+
+def test_jobs_of_an_earlier_life_of_the_sweep_count(tmp_path: Path) -> None:
+    """Only those that completed: what has failed at once says nothing."""
+    with source(max_parallel_jobs=4) as made:
+        fails = ["sh", "-c", "[ {x} = 60 ] && exit 1; sleep {x}"]
+        made.submit_jobs(points(0.1, 0.1, 0.1, 60), "s", tmp_path, command=fails)
+    with source(timeout_factor=5, kill_grace=0.5, resume=True) as made:
+        stays = ["sleep", "{x}"]
+        made.submit_jobs(points(0.1, 0.1, 0.1, 60), "s", tmp_path, command=stays, resume=True)
+        states = list(made.wait(timeout=30).values())
+    assert [str(state) for state in states] == ["COMPLETED"] * 3 + ["TIMEOUT"]
+
+
+def test_a_clock_that_is_set_meanwhile_makes_no_job_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes a thousand times too fast."""
+    began, clock = time.time(), time.time
+    with source(timeout_factor=20, kill_grace=0.5, max_parallel_jobs=1) as made:
+        monkeypatch.setattr(time, "time", lambda: began + 1000 * (clock() - began))
+        made.submit_jobs(points(0.1, 0.1, 0.1, 60), "s", tmp_path, command=["sleep", "{x}"])
+        states = list(made.wait(timeout=40).values())
+    assert [str(state) for state in states] == ["COMPLETED"] * 3 + ["TIMEOUT"]
 
 
 def test_two_jobs_are_too_few_for_a_median(tmp_path: Path) -> None:

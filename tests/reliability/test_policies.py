@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from statistics import median_high
+from statistics import median
 from typing import Any
 
 import pytest
@@ -205,7 +205,7 @@ def test_the_time_limit_is_the_shorter_of_the_fixed_one_and_the_medians_multiple
         of_source.completed(duration)
     expected = [] if timeout is None else [timeout]
     if factor is not None and len(durations) >= 3:
-        expected.append(factor * median_high(durations))
+        expected.append(factor * median(durations))
     limit = of_source.timeout()
     assert (None if limit is None else limit[0]) == min(expected, default=None)
     assert limit is None or limit[1].startswith("timeout after ")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from reliability_support import (
     Recorder,
@@ -24,8 +27,10 @@ from hsm.core.errors import JobFailed
 from hsm.core.job import Job, JobState
 from hsm.core.journal import read_sweep
 from hsm.core.local import LocalComputeSource
+from hsm.core.local.output import OutputFollower
+from hsm.core.local.timer import Timer
 from hsm.core.paths import SweepPaths
-from support import START_METHODS, App, wait_until
+from support import START_METHODS, App, is_running, wait_until
 
 #: Fails until the attempt whose number is the parameter x.
 FLAKY = [
@@ -72,6 +77,23 @@ def test_a_command_is_retried_and_its_output_is_appended_under_headers(tmp_path:
         lines = path.read_text().splitlines()
         assert lines[0::2] == [f"{word} {number}" for number in (1, 2, 3)]
         assert [re.fullmatch(HEADER, line)[1] for line in lines[1::2]] == ["2", "3"]  # type: ignore[index]
+
+
+def test_a_header_begins_a_line_of_its_own_and_none_is_empty(tmp_path: Path) -> None:
+    command = ["sh", "-c", "printf partial; [ $HSM_ATTEMPT = 2 ]"]
+    shown: list[str] = []
+
+    class Reader(Recorder):
+        def job_output(self, job: Job, stream: str, line: str) -> None:
+            shown.append(line)
+
+    with source(Reader(), show_output=True, max_retries=1, retry_delay=0) as made:
+        made.submit_jobs(points(0), "s", tmp_path, command=command)
+        made.wait()
+    paths = SweepPaths(tmp_path)
+    assert re.fullmatch(rf"partial\n{HEADER}\npartial", paths.stdout(0).read_text())
+    assert re.fullmatch(rf"{HEADER}\n", paths.stderr(0).read_text())
+    assert [line for line in shown if "attempt" not in line] == ["partial", "partial"]
 
 
 def test_every_attempt_is_in_the_journal_with_its_times_and_its_end(tmp_path: Path) -> None:
@@ -297,3 +319,111 @@ def test_ctrl_c_during_a_back_off_ends_the_sweep_at_once(tmp_path: Path) -> None
     assert done.code == 130
     assert done.states == ["COMPLETED", "CANCELLED"]
     assert "interrupted by SIGINT" in done.jobs[1].ending()
+
+
+def test_a_job_that_is_killed_with_its_keeper_has_crashed(tmp_path: Path) -> None:
+    command = ["sh", "-c", "[ $HSM_ATTEMPT = 2 ] || exec sleep 60"]
+
+    def kill_keeper(job: Job) -> None:
+        attempt = job.attempts[-1]
+        if attempt.number == 1:
+            keeper = psutil.Process(attempt.pid).parent()
+            assert keeper is not None
+            keeper.kill()
+
+    settings = {"max_retries": 1, "retry_delay": 0, "retry_on": ["crashed"]}
+    with source(Recorder(started=kill_keeper), **settings) as made:
+        (job_id,) = made.submit_jobs(points(1), "s", tmp_path, command=command)
+        assert made.wait(timeout=30) == {job_id: JobState.COMPLETED}
+    lost, _ = read_sweep(tmp_path).jobs[0].attempts
+    assert lost.reason == "its keeper was killed, and the job with it"
+
+
+# --- faults of hsm's own ----------------------------------------------------------------------
+
+
+class Broken(Recorder):
+    """Notes everything, and then raises."""
+
+    def jobs_submitted(self, jobs: Sequence[Job]) -> None:
+        raise RuntimeError("I cannot count")
+
+    def _note(self, event: str, job: Job) -> None:
+        super()._note(event, job)
+        raise RuntimeError(f"I cannot bear that a job has {event}")
+
+
+def test_what_an_observer_raises_is_logged_once_and_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, recorder = Broken(), Recorder()
+    with source(broken, recorder, max_retries=1, retry_delay=0) as made:
+        ids = made.submit_jobs(points(1, 2), "s", tmp_path, command=FLAKY)
+        assert made.wait(timeout=30) == dict.fromkeys(ids, JobState.COMPLETED)
+    assert sorted(broken.events) == sorted(recorder.events)
+    assert recorder.has("retried", 1)
+    told = [record for record in caplog.records if "observer" in record.message]
+    assert len(told) == 1
+    assert "I cannot count" in caplog.text
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_a_job_that_hsm_cannot_look_after_is_ended_before_its_slot_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start_method: str
+) -> None:
+    """No descriptor is left when its output is to be followed, say."""
+    alive: dict[int, bool] = {}
+
+    def is_left(job: Job) -> None:
+        assert job.attempts[0].pid is not None
+        alive[job.num] = is_running(job.attempts[0].pid)
+
+    def add(self: OutputFollower, job: Job, *_: Any, **__: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def stay(params: dict[str, Any]) -> None:
+        time.sleep(60)
+
+    monkeypatch.setattr(OutputFollower, "add", add)
+    with source(Recorder(ended=is_left), start_method=start_method) as made:
+        made.submit_jobs(points(0, 1, 2), "s", tmp_path, function=stay)
+        made.wait(timeout=30)
+    assert alive == {0: False, 1: False, 2: False}
+    for job in read_sweep(tmp_path).jobs.values():
+        assert (str(job.state), len(job.attempts)) == ("FAILED", 1)
+        assert "Too many open files" in job.ending()
+
+
+def test_a_retry_that_nobody_can_wait_for_ends_its_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def later(self: Timer, *_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Timer, "later", later)
+    with source(max_retries=1, retry_delay=0) as made:
+        (job_id,) = made.submit_jobs(points(2), "s", tmp_path, command=FLAKY)
+        assert made.wait(timeout=30) == {job_id: JobState.CANCELLED}
+    job = read_sweep(tmp_path).jobs[0]
+    assert "not retried" in job.ending()
+    assert job.attempts[0].exit_code == 1
+
+
+@pytest.mark.parametrize("settings", [{"show_output": True}, {"memory_limit": "1GB"}])
+def test_a_thread_that_cannot_start_leaves_a_record_that_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    start = threading.Thread.start
+
+    def no_more(self: threading.Thread) -> None:
+        if self.name in ("hsm-output", "hsm-memory"):
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", no_more)
+    with source(**settings) as made:
+        (job_id,) = made.submit_jobs(points(0), "s", tmp_path, command=["sleep", "60"])
+        assert made.wait(timeout=30) == {job_id: JobState.FAILED}
+    sweep = read_sweep(tmp_path)
+    assert (sweep.closed, sweep.alive) == ("finished", False)
+    assert "can't start new thread" in sweep.jobs[0].ending()

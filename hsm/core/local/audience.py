@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from hsm.core.compute_source import RunningJob, SweepObserver
 from hsm.core.display_hook import SweepDisplay, display_factory
 from hsm.core.job import Job
 from hsm.core.paths import SweepPaths
+
+_log = logging.getLogger(__name__)
 
 
 class Audience:
@@ -31,6 +34,7 @@ class Audience:
         shows_output: bool,
     ) -> None:
         self.observers = list(observers)
+        self._faulty: set[int] = set()  # the observers that have raised, by id
         self._running = running
         self._shows_output = shows_output
         self._printer: SweepDisplay | None = None
@@ -44,9 +48,18 @@ class Audience:
             )
 
     def tell(self, event: str, *arguments: Any) -> None:
-        """Call the method `event` of every observer; see `SweepObserver`."""
+        """Call the method `event` of every observer; see `SweepObserver`.
+
+        What one raises is logged, the first time, and is nobody else's business: neither the jobs
+        nor the other observers can help it.
+        """
         for observer in tuple(self.observers):  # one may be added or removed meanwhile
-            getattr(observer, event)(*arguments)
+            try:
+                getattr(observer, event)(*arguments)
+            except Exception:
+                if id(observer) not in self._faulty:
+                    self._faulty.add(id(observer))
+                    _log.exception("an observer of the sweep has failed: %r", observer)
 
     def tell_output(self, job: Job, stream: str, line: str) -> None:
         """`job` printed `line` on `stream`."""

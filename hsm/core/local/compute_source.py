@@ -26,6 +26,7 @@ from hsm.core.journal import Journal
 from hsm.core.local import report as reports
 from hsm.core.local.audience import Audience
 from hsm.core.local.engine import Engine
+from hsm.core.local.limits import check_machine
 from hsm.core.local.policy import History
 from hsm.core.local.start_method import OWN_THREADS
 from hsm.core.local.submission import JobSpec, OpenSweep, check_params, claim, make_specs, record
@@ -95,6 +96,7 @@ class LocalComputeSource(ComputeSource):
         default: tuple[Any, Any, Any] = (None, None, None),
         history: History | None = None,
     ) -> None:
+        check_machine(conf)
         self.conf = conf
         self._audience = Audience(observers, self.running, shows_output=conf.show_output)
         self.observers = self._audience.observers
@@ -239,7 +241,7 @@ class LocalComputeSource(ComputeSource):
         if over:
             text = f"{over} of {len(handles)} jobs had ended before: they do not run again"
             self._audience.tell("message", text)
-        self._engine.run(waiting)
+        self._engine.run(handles)
         return [handle.job.job_id for handle in handles]
 
     def _sweep(
@@ -373,15 +375,18 @@ class LocalComputeSource(ComputeSource):
 
     def _free(self) -> None:
         stopped = self._ledger.stopped
+        _open_sources.discard(self)
         self._listener.stop()
-        self._engine.close()
-        for sweep in self._sweeps.values():
-            sweep.close(stopped.reason if stopped else None)
-            if self.conf.on_sweep_end is not None:
+        try:
+            self._engine.close()
+        finally:  # Whatever went wrong there, the record of the sweep is complete.
+            for sweep in self._sweeps.values():
+                sweep.close(stopped.reason if stopped else None)
+        if self.conf.on_sweep_end is not None:
+            for sweep in self._sweeps.values():
                 problem = run_at_end(self.conf.on_sweep_end, sweep.journal.paths)
                 if problem is not None:
                     self._audience.tell("message", problem)
-        _open_sources.discard(self)
 
     def _cancel_as_asked(self, paths: SweepPaths, num: int | None) -> None:
         """Another process, `hsm cancel`, asks for a job's end, or for everything's."""

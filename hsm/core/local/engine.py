@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 from hsm.core.compute_source import RunningJob
 from hsm.core.config import LocalConf
@@ -75,10 +76,16 @@ class Engine:
         self._history = history
 
     def run(self, handles: Iterable[JobHandle]) -> None:
-        """Queue jobs, which the ledger knows already."""
+        """Queue jobs, which the ledger knows already; what is over counts for the limits."""
         if self._history.stopped is not None:
             self.stop(self._history.stopped)  # before they came: none of them starts
+        waiting = []
         for handle in handles:
+            if not handle.is_over:
+                waiting.append(handle)
+            elif handle.job.state is JobState.COMPLETED:
+                self._limits.completed(handle.job.duration)
+        for handle in waiting:
             self._queue(handle)
 
     def running(self) -> list[RunningJob]:
@@ -119,11 +126,12 @@ class Engine:
 
     def close(self) -> None:
         """Free everything. All jobs have ended, or end now."""
-        self._pool.shutdown(wait=True)
-        self._limits.close()
-        self.servers.close()
-        self._output.stop()
-        self.scratch.close()
+        with ExitStack() as last_first:  # what one raises keeps none of the others from it
+            last_first.callback(self.scratch.close)
+            last_first.callback(self._output.stop)
+            last_first.callback(self.servers.close)
+            last_first.callback(self._limits.close)
+            last_first.callback(self._pool.shutdown, wait=True)
 
     def _retry_later(self, handle: JobHandle, delay: float) -> None:
         self._timer.later(delay, handle, lambda: self._queue(handle))

@@ -52,7 +52,7 @@ class Slot:
 
     def started(self) -> int:
         """The pid of the job that `start` asked for. Raises SlotLost."""
-        message = self._receive()
+        message = self.message()
         assert isinstance(message, Started)
         return message.pid
 
@@ -60,7 +60,7 @@ class Slot:
         """How the job ended; None if it still runs at `deadline` (monotonic). Raises SlotLost."""
         if not self._channel.wait(deadline):
             return None
-        message = self._receive()
+        message = self.message()
         assert isinstance(message, Ended)
         return message
 
@@ -80,7 +80,8 @@ class Slot:
         """Free what the slot holds; for the thread that uses it, or when none does."""
         self._channel.close()
 
-    def _receive(self) -> Any:
+    def message(self) -> Any:
+        """The keeper's next message, whichever it is. Raises SlotLost."""
         try:
             return self._channel.receive()
         except EOFError as error:

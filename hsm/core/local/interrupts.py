@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP while the main thread waits for jobs.
+"""Ctrl-C, SIGTERM and SIGHUP while the main thread waits for jobs, and `hsm cancel`.
 
 The first ends the jobs in good order, the second at once. The handlers only put the signal's number
 into a queue, which is all that is safe to do between any two instructions of the main thread.
@@ -18,6 +18,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -29,15 +30,50 @@ if TYPE_CHECKING:
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class _Handler:
-    """Puts a signal's number into a queue. `replaced` is the handler that jobs get back."""
+@dataclass(frozen=True)
+class Interruption:
+    """What ended a sweep before its jobs had.
 
-    def __init__(self, events: SimpleQueue[int | None], replaced: Any) -> None:
+    Attributes:
+        signum: the signal; None if another process has cancelled the sweep.
+    """
+
+    signum: int | None = None
+
+    @property
+    def cause(self) -> str:
+        """``"SIGINT"``, or ``"cancel"``."""
+        return "cancel" if self.signum is None else signal_name(self.signum)
+
+    @property
+    def reason(self) -> str:
+        """For the record: ``"interrupted by SIGINT"``, or ``"cancelled"``."""
+        return "cancelled" if self.signum is None else f"interrupted by {self.cause}"
+
+    @property
+    def headline(self) -> str:
+        """For a person: ``"Interrupted by SIGINT"``, or ``"Cancelled"``."""
+        return self.reason[0].upper() + self.reason[1:]
+
+    @property
+    def exit_code(self) -> int:
+        """Of a program that is nothing but the sweep; a cancel means what a SIGTERM means."""
+        return 128 + (signal.SIGTERM if self.signum is None else self.signum)
+
+
+#: What happens while somebody waits; None is the end of the jobs.
+_Event = Interruption | None
+
+
+class _Handler:
+    """Puts signals into a queue. `replaced` is the handler that jobs get back."""
+
+    def __init__(self, events: SimpleQueue[_Event], replaced: Any) -> None:
         self._events = events
         self.replaced = replaced
 
     def __call__(self, number: int, frame: object) -> None:
-        self._events.put(number)
+        self._events.put(Interruption(number))
 
 
 class _Waker:
@@ -93,7 +129,7 @@ class Interrupts:
     """Collects signals from creation to the end of the block; outside the main thread, none."""
 
     def __init__(self) -> None:
-        self._events: SimpleQueue[int | None] = SimpleQueue()
+        self._events: SimpleQueue[_Event] = SimpleQueue()
 
     @contextmanager
     def caught(self) -> Iterator[Interrupts]:
@@ -111,8 +147,8 @@ class Interrupts:
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
-    def wait(self, source: LocalComputeSource, job_ids: Sequence[str]) -> int | None:
-        """Wait until the jobs have ended; returns the signal that made them, or None."""
+    def wait(self, source: LocalComputeSource, job_ids: Sequence[str]) -> Interruption | None:
+        """Wait until the jobs have ended; returns what made them, or None."""
         waker = _Waker()
         try:
             return self._wait(source, job_ids, waker)
@@ -121,25 +157,38 @@ class Interrupts:
 
     def _wait(
         self, source: LocalComputeSource, job_ids: Sequence[str], waker: _Waker
-    ) -> int | None:
-        def put(event: int | None) -> None:
+    ) -> Interruption | None:
+        def put(event: _Event) -> None:
             self._events.put(event)
             waker.wake()
 
-        # Whoever cancels the sweep from elsewhere means what a SIGTERM means.
-        source.on_cancel = lambda: put(signal.SIGTERM)
+        source.on_cancel = lambda: put(Interruption())
         source.when_ended(job_ids, lambda: put(None))
         first = self._next(waker)
         if first is None:
             return None
-        source.stop(f"interrupted by {signal_name(first)}")
-        while self._next(waker) is not None:
-            source.stop(f"interrupted by {signal_name(first)}", grace=0.0)
+        source.stop(first.reason)
+        while (further := self._next(waker)) is not None:
+            source.stop(further.reason, grace=0.0)
+            if first.signum is None:
+                first = further  # A signal is for the program as well, a cancel for the sweep only.
         return first
 
-    def _next(self, waker: _Waker) -> int | None:
-        """The next signal, or None for the end of the jobs; waits for it."""
+    def _next(self, waker: _Waker) -> _Event:
+        """The next event; waits for it."""
         while True:
             with suppress(Empty):
                 return self._events.get_nowait()
             waker.wait()
+
+
+def deliver(signum: int) -> None:
+    """Let a signal, whose own handler is in place again, take its usual way.
+
+    Raises:
+        SystemExit: nobody handles it.
+    """
+    if callable(signal.getsignal(signum)):
+        signal.raise_signal(signum)
+    else:
+        raise SystemExit(128 + signum)

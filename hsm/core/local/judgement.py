@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from signal import SIGKILL
 
 from hsm.core.job import Ending, JobState, signal_name
+from hsm.core.local.oom import OomKill
 from hsm.core.local.report import Report
 from hsm.core.local.wire import Ended
 
@@ -27,7 +29,7 @@ def judge(
     stop: Stop | None,
     *,
     is_function: bool,
-    oom_killed: bool = False,
+    oom_kill: OomKill = OomKill.NONE,
 ) -> Ending:
     """The ending of an attempt.
 
@@ -40,15 +42,15 @@ def judge(
         report: what the job's process reported, if it got to that.
         stop: why hsm wanted it to end, if it did.
         is_function: whether the job is a Python function and so owes a report.
-        oom_killed: whether the kernel's OOM killer was at work while the job ran.
+        oom_kill: whether the kernel's OOM killer was at work while the job ran.
     """
     code = os.waitstatus_to_exitcode(ended.status)
     exit_code, signal = (code, None) if code >= 0 else (None, signal_name(-code))
     state, reason = JobState.COMPLETED, None
     if stop is not None and ended.asked:
         state, reason = stop.state, stop.reason
-    elif signal == "SIGKILL" and oom_killed:
-        state, reason = JobState.OUT_OF_MEMORY, "killed by the kernel's out-of-memory killer"
+    elif oom_kill is not OomKill.NONE and code in (-SIGKILL, 128 + SIGKILL):
+        state, reason = JobState.OUT_OF_MEMORY, _oom_reason(exit_code, oom_kill)
     elif code != 0:
         state = JobState.FAILED
     elif is_function and report is None:
@@ -67,4 +69,13 @@ def judge(
         max_memory=ended.max_memory,
         value=report.json if state is JobState.COMPLETED else None,
         job_dir=report.job_dir,
+    )
+
+
+def _oom_reason(exit_code: int | None, oom_kill: OomKill) -> str:
+    surely = "" if oom_kill is OomKill.HERE else "probably "
+    what = f"{surely}killed by the kernel's out-of-memory killer"
+    # A shell exits so when what it has run was killed.
+    return (
+        what if exit_code is None else f"exit code {exit_code}, as one of its processes was {what}"
     )

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from hsm.core.local.process import (
+    KEEPER_NAME,
     LINUX,
     become_subreaper,
     descendants,
@@ -60,7 +61,7 @@ class Keeper:
 
     def run(self) -> None:
         """Serve until the launcher closes the channel or the fork server dies."""
-        set_process_name(b"hsm-keeper")
+        set_process_name(KEEPER_NAME.encode())
         become_subreaper()
         self._listen_for_signals()
         die_with_parent(_SERVER_DIED, self._server)

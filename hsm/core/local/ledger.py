@@ -6,6 +6,7 @@ this is what dies with the process.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -47,6 +48,8 @@ class JobHandle:
         argument: what its function is called with.
         journal: the record that it goes to.
         cwd: its working directory.
+        began: when its latest attempt got a process, by `time.monotonic()`.
+        seconds: what its latest attempt took by that clock, which nobody sets.
         future: its place in the pool's queue.
         slot: where it runs; from just before its process is asked for until it has ended.
         stop: why hsm wants it to end; the first reason that there was.
@@ -60,6 +63,8 @@ class JobHandle:
     argument: Any
     journal: Journal
     cwd: str
+    began: float = 0.0
+    seconds: float | None = None
     future: Future[None] | None = None
     slot: Slot | None = None
     stop: Stop | None = None
@@ -108,10 +113,18 @@ class Ledger:
         with self._lock:
             return [handle for handle in self._running.values() if not handle.job.state.is_final]
 
-    def pids(self) -> dict[str, int]:
-        """The process of each running job, by the job's id."""
+    def pids(self, started_before: float = math.inf) -> dict[str, int]:
+        """The process of each running job, by the job's id.
+
+        Args:
+            started_before: `time.monotonic()`; leaves out those that were started later.
+        """
         with self._lock:
-            attempts = {job_id: handle.job.attempt for job_id, handle in self._running.items()}
+            attempts = {
+                job_id: handle.job.attempt
+                for job_id, handle in self._running.items()
+                if handle.began <= started_before
+            }
         return {job_id: item.pid for job_id, item in attempts.items() if item and item.pid}
 
     def is_wanted(self, handle: JobHandle) -> bool:
@@ -148,6 +161,7 @@ class Ledger:
         """The job has a process (None: hsm failed to give it one)."""
         with self._lock:
             handle.job.start(time.time(), pid)
+            handle.began = time.monotonic()
             if pid is not None:
                 self._running[handle.job.job_id] = handle
 

@@ -1,4 +1,4 @@
-"""What a job may use, and when the machine has room for another: time, memory, the OOM killer.
+"""What a job may use, and when the machine has room for another: time and memory.
 
 One thread samples the process trees and ends those above the memory limit, if there is one. Each
 job's own thread waits here while memory is short, before it starts, and asks for its deadline.
@@ -7,25 +7,38 @@ job's own thread waits here while memory is short, before it starts, and asks fo
 from __future__ import annotations
 
 import bisect
+import statistics
 import threading
+import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 
 import psutil
 
 from hsm.core.config import LocalConf
+from hsm.core.errors import SettingsError
 from hsm.core.job import JobState
 from hsm.core.local.judgement import Stop
 from hsm.core.local.ledger import JobHandle, Ledger
 from hsm.core.local.policy import History
 from hsm.core.local.start_method import OWN_THREADS
-from hsm.core.local.usage import UsageSampler, exact_memory
+from hsm.core.local.usage import SAMPLE_AGE, UsageSampler
 
 #: Seconds between looks at memory: a job can exceed its limit by what it allocates in between.
 _INTERVAL = 0.25
+#: How many times as long as a sample took the thread rests, where there is no limit to see to.
+_REST = 50
 #: Jobs that must have completed before their median says anything.
 _ENOUGH = 3
+
+
+def check_machine(conf: LocalConf) -> None:
+    """Raises SettingsError for a limit that this machine can never meet."""
+    total = psutil.virtual_memory().total
+    if conf.min_free_memory is not None and conf.min_free_memory > total:
+        allowed = f"less than the {_size(total)} that this machine has"
+        hint = "jobs would wait for ever"
+        given = _size(conf.min_free_memory)
+        raise SettingsError("min_free_memory", given, "settings", allowed, hint)
 
 
 class Limits:
@@ -65,7 +78,7 @@ class Limits:
         factor = self._conf.timeout_factor
         with self._changed:
             if factor is not None and len(self._durations) >= _ENOUGH:
-                median = self._durations[len(self._durations) // 2]
+                median = statistics.median(self._durations)
                 reason = f"timeout after {factor * median:.3g} s, {factor:g} times the median"
                 limits.append((factor * median, reason))
         return min(limits, default=None)
@@ -98,16 +111,25 @@ class Limits:
             )
             self._tell("message", text)
 
-    def watch(self) -> None:
-        """A job runs: see that somebody looks at its memory, if it has a limit."""
-        if self._conf.memory_limit is None:
-            return
+    def watch(self, pid: int) -> None:
+        """The process of a job runs: see that somebody looks at the job's memory."""
+        self._sampler.watch(pid)
         with self._changed:
-            if self._watcher is None:
-                self._watcher = threading.Thread(
-                    target=self._watch, name=f"{OWN_THREADS}memory", daemon=True
-                )
-                self._watcher.start()
+            if self._watcher is not None:
+                return
+            watch = self._note_peaks if self._conf.memory_limit is None else self._enforce
+            watcher = threading.Thread(target=watch, name=f"{OWN_THREADS}memory", daemon=True)
+            try:
+                watcher.start()
+            except RuntimeError:
+                if self._conf.memory_limit is not None:
+                    raise  # A limit that nobody looks after would be none.
+            else:
+                self._watcher = watcher
+
+    def peak(self, pid: int) -> int:
+        """The most bytes that the job of `pid` was seen to use, which has ended; 0 if unknown."""
+        return self._sampler.peak(pid)
 
     def wake(self) -> None:
         """Look again at whether jobs are wanted."""
@@ -122,12 +144,27 @@ class Limits:
         if self._watcher is not None:
             self._watcher.join()
 
-    def _watch(self) -> None:
+    def _is_closed_within(self, seconds: float) -> bool:
+        with self._changed:
+            return self._is_closed or self._changed.wait_for(lambda: self._is_closed, seconds)
+
+    def _note_peaks(self) -> None:
+        """The thread, where there is no limit: samples the jobs that run for a while.
+
+        It takes a fiftieth of a core at most, however many processes the machine has.
+        """
+        pause = SAMPLE_AGE
+        while not self._is_closed_within(pause):
+            began = time.monotonic()
+            pids = self._ledger.pids(started_before=began - SAMPLE_AGE)
+            if pids:
+                self._sampler.recent(pids)
+            pause = max(SAMPLE_AGE, _REST * (time.monotonic() - began))
+
+    def _enforce(self) -> None:
+        """The thread, where there is a limit."""
         limit = self._conf.memory_limit
-        while True:
-            with self._changed:
-                if self._is_closed or self._changed.wait_for(lambda: self._is_closed, _INTERVAL):
-                    return
+        while not self._is_closed_within(_INTERVAL):
             usage = self._sampler.sample(self._ledger.pids())
             for job_id, (_, memory) in usage.items():
                 # Resident memory counts what processes share once for each of them. It is quick to
@@ -139,19 +176,11 @@ class Limits:
         attempt = handle.job.attempt
         if attempt is None or attempt.pid is None:
             return
-        memory = exact_memory(attempt.pid)
+        memory = self._sampler.exact(attempt.pid)
         if memory > limit:
             reason = f"out of memory: it used {_size(memory)}, memory_limit is {_size(limit)}"
             # SIGKILL at once: in the seconds of a grace it could take all that there is.
             self._ledger.end(handle, Stop(JobState.OUT_OF_MEMORY, reason), 0.0)
-
-
-def oom_kills() -> int | None:
-    """Processes that the kernel's OOM killer has killed on this machine so far; None if unknown."""
-    with suppress(OSError, ValueError, IndexError):
-        text = Path("/proc/vmstat").read_text()
-        return int(text.split("\noom_kill ", 1)[1].split("\n", 1)[0])
-    return None
 
 
 def _size(number: float) -> str:

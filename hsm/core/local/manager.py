@@ -10,20 +10,19 @@ Each run has a source of its own, which is gone with everything that it held whe
 from __future__ import annotations
 
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 from hsm.core.compute_source import SweepObserver
 from hsm.core.config import UNSET, HsmConfig, resolve_local
 from hsm.core.display_hook import DisplayFactory, display_factory
 from hsm.core.errors import HsmError
-from hsm.core.job import signal_name
 from hsm.core.local.compute_source import LocalComputeSource
-from hsm.core.local.interrupts import Interrupts
+from hsm.core.local.interrupts import Interruption, deliver
+from hsm.core.local.run import run_to_end
 from hsm.core.paths import SweepPaths
 from hsm.core.results import Results, collect_results
 from hsm.core.scripts import find_program
@@ -99,7 +98,8 @@ class LocalManager:
 
         That some jobs fail raises nothing: the results tell. In the main thread, Ctrl-C, SIGTERM
         and SIGHUP end the jobs in good order, and a second one at once; what was achieved is then
-        in `results`, and the signal goes its usual way: Ctrl-C leaves as KeyboardInterrupt.
+        in `results`, and the signal goes its usual way: Ctrl-C leaves as KeyboardInterrupt. A
+        sweep that `hsm cancel` has ended returns: the program goes on.
 
         Args:
             param_combinations: each job's parameters, by name; JSON must hold them.
@@ -129,14 +129,14 @@ class LocalManager:
         submission = {**program.arguments(), "resume": resume}
         source = self._new_source()
         try:
-            signum = self._run(source, param_combinations, sweep_id, paths, submission)
+            interruption = self._run(source, param_combinations, sweep_id, paths, submission)
         finally:
             with self._changed:
                 self._sources.discard(source)
                 self._changed.notify_all()
         results = self.results = collect_results(paths.sweep_dir)
-        if signum is not None:
-            _deliver(signum)
+        if interruption is not None and interruption.signum is not None:
+            deliver(interruption.signum)
         return results
 
     def close(self) -> None:
@@ -186,8 +186,8 @@ class LocalManager:
         sweep_id: str,
         paths: SweepPaths,
         submission: Mapping[str, Any],
-    ) -> int | None:
-        """Run a sweep to its end; returns the signal that interrupted it, or None."""
+    ) -> Interruption | None:
+        """Run a sweep to its end; returns what interrupted it, or None."""
         display = (self._display or display_factory())(
             str(self.conf.progress),
             show_output=self.conf.show_output,
@@ -195,22 +195,12 @@ class LocalManager:
             running=source.running,
             title=sweep_id,
         )
-        source.observers.append(cast("SweepObserver", display))  # it has all that one has
-        with Interrupts().caught() as interrupts, source:
-            job_ids = source.submit_jobs(
-                param_combinations, sweep_id, paths.sweep_dir, **submission
-            )
-            with display:  # Not before: it has a thread, and `submit_jobs` may fork.
-                signum = interrupts.wait(source, job_ids)
-        if signum is not None:
-            display.message(f"Interrupted by {signal_name(signum)}: the jobs were ended")
+        _, interruption = run_to_end(
+            source,
+            lambda: source.submit_jobs(param_combinations, sweep_id, paths.sweep_dir, **submission),
+            display,
+        )
+        if interruption is not None:
+            display.message(f"{interruption.headline}: the jobs were ended")
         display.summary()
-        return signum
-
-
-def _deliver(signum: int) -> None:
-    """Let a signal, whose own handler is in place again, take its usual way."""
-    if callable(signal.getsignal(signum)):
-        signal.raise_signal(signum)
-    else:
-        raise SystemExit(128 + signum)
+        return interruption

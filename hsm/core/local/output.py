@@ -246,11 +246,12 @@ class OutputFollower:
                 return
             if job.job_id in self._followed:
                 raise ValueError(f"job {job.job_id} is followed already")
-            self._followed[job.job_id] = _Followed(job, streams)
             if self._sink is not None and self._thread is None:
                 name = f"{OWN_THREADS}output"
-                self._thread = threading.Thread(target=self._follow, name=name, daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._follow, name=name, daemon=True)
+                thread.start()
+                self._thread = thread  # Not before: `stop` waits for it.
+            self._followed[job.job_id] = _Followed(job, streams)
             self._changed.notify()
 
     def remove(self, job: Job) -> None:

@@ -22,6 +22,9 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
+#: What `ps` shows for a keeper, on Linux.
+KEEPER_NAME = "hsm-keeper"
+
 LINUX = sys.platform.startswith("linux")
 _libc = ctypes.CDLL(None, use_errno=True) if LINUX else None
 

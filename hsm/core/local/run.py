@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from hsm.core.compute_source import SweepObserver
     from hsm.core.display_hook import SweepDisplay
     from hsm.core.local.compute_source import LocalComputeSource
+    from hsm.core.local.interrupts import Interruption
 
 
 def run_to_end(
     source: LocalComputeSource, submit: Callable[[], Sequence[str]], display: SweepDisplay
-) -> tuple[list[str], int | None]:
+) -> tuple[list[str], Interruption | None]:
     """Run the jobs that `submit` gives to `source`; closes the source.
 
     Args:
@@ -29,11 +30,11 @@ def run_to_end(
         display: shows how they go. Its summary is left to the caller.
 
     Returns:
-        The jobs' ids, and the signal that interrupted them, or None.
+        The jobs' ids, and what interrupted them, or None.
     """
     source.observers.append(cast("SweepObserver", display))  # it has all that one has
     with Interrupts().caught() as interrupts, source:
         job_ids = list(submit())
         with display:
-            signum = interrupts.wait(source, job_ids)
-    return job_ids, signum
+            interruption = interrupts.wait(source, job_ids)
+    return job_ids, interruption

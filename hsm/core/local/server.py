@@ -105,7 +105,8 @@ class _Server:
             def start_job(start: Start) -> NoReturn:
                 become_job(start, keeper, self._state, self._function)
 
-            Keeper(Channel(socket.socket(fileno=fd)), server, start_job).run()
+            with socket.socket(fileno=fd) as connection:
+                Keeper(Channel(connection), server, start_job).run()
             status = 0
         except BaseException:
             traceback.print_exc()

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hsm.core.config import LocalConf
+from hsm.core.errors import HsmError
 from hsm.core.job import Ending, JobState
 from hsm.core.local import report as reports
 from hsm.core.local.forkserver import ForkServer, Slot, SlotLost
 from hsm.core.local.judgement import Stop, judge
 from hsm.core.local.ledger import JobHandle, Ledger, NotWanted
-from hsm.core.local.limits import Limits, oom_kills
+from hsm.core.local.limits import Limits
+from hsm.core.local.oom import OomKill, OomKills
 from hsm.core.local.output import OutputFollower
 from hsm.core.local.policy import RetryPolicy, StopPolicy
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.servers import Servers
 from hsm.core.local.wire import Ended, Start
 
+_log = logging.getLogger(__name__)
+
 #: Seconds between looks at a timeout that depends on how long other jobs take.
 _LOOK_INTERVAL = 0.5
+
+
+class JobLost(HsmError):
+    """A job was killed together with the process that looks after it on hsm's side."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +71,12 @@ class Supervisor:
             ending = Ending(stop.state, reason=f"{handle.job.what_it_misses}: {stop.reason}")
             # The journal's last line says it for all of them.
             recorded = stop is self.ledger.stopped
+        except JobLost as error:
+            ending = Ending(JobState.FAILED, signal="SIGKILL", reason=str(error))
         except SlotLost as error:
             ending = Ending(JobState.FAILED, reason=str(error))
-        except Exception as error:
+        except BaseException as error:
+            _log.debug("job %d", handle.job.num, exc_info=True)
             ending = Ending(JobState.FAILED, reason=f"hsm could not run it: {error!r}")
         runs_again = False
         try:
@@ -72,6 +84,11 @@ class Supervisor:
             runs_again = self._retry(handle, ending)
             if not runs_again:
                 self._end(handle, ending, recorded)
+        except BaseException as error:
+            _log.exception("job %d: what follows its end failed", handle.job.num)
+            if handle.job.state is JobState.PENDING:  # Of a retry that cannot be waited for.
+                reason = f"{handle.job.what_it_misses}: {error!r}"
+                self._end(handle, Ending(JobState.CANCELLED, reason=reason), recorded=False)
         finally:
             if not runs_again:  # Whatever went wrong: nobody may wait for it for ever.
                 self.ledger.finish(handle)
@@ -80,23 +97,32 @@ class Supervisor:
         self.limits.wait_for_memory(lambda: self.ledger.is_wanted(handle))
         self.ledger.check_wanted(handle)
         start = self._prepare(handle)
-        kills_before = oom_kills()
+        kills_before = OomKills.now()
+        if start.header is not None:
+            _end_line(start.stdout)
+            _end_line(start.stderr)
         written = _size(start.stdout), _size(start.stderr)
         server, slot = self._launch(handle, start)
         try:
-            self._started(handle, slot.started(), written)
-            ended = self._watch(handle, slot)
+            pid = slot.started()
+            self._started(handle, pid, written)
+            ended = self._watch(handle, slot, pid)
         except SlotLost as error:
             server.drop(slot)
             who = "its keeper" if server.is_alive() else "the fork server"
-            raise SlotLost(f"{who} was killed, and the job with it") from error
+            raise JobLost(f"{who} was killed, and the job with it") from error
+        except BaseException:
+            # The fault is hsm's own. The job runs all the same, and nobody would look after it.
+            _end_at_once(slot)
+            server.drop(slot)
+            raise
         finally:
             self.ledger.left(handle)
         server.give_back(slot)
         is_function = handle.work.function is not None
         report = reports.read(Path(start.result)) if is_function else None
-        oom_killed = os.WIFSIGNALED(ended.status) and oom_kills() != kills_before
-        return judge(ended, report, handle.stop, is_function=is_function, oom_killed=oom_killed)
+        kill = kills_before.since() if ended.status else OomKill.NONE
+        return judge(ended, report, handle.stop, is_function=is_function, oom_kill=kill)
 
     def _prepare(self, handle: JobHandle) -> Start:
         """Make the job's directories, and say how to start it."""
@@ -166,11 +192,20 @@ class Supervisor:
         )
         self._record(handle, "start")
         self.tell("job_started", handle.job)
-        self.limits.watch()
 
-    def _watch(self, handle: JobHandle, slot: Slot) -> Ended:
+    def _watch(self, handle: JobHandle, slot: Slot, pid: int) -> Ended:
+        """Wait for the end of a job, while its limits hold."""
+        self.limits.watch(pid)
+        try:
+            ended = self._wait(handle, slot)
+        finally:
+            handle.seconds = time.monotonic() - handle.began
+            peak = self.limits.peak(pid)
+        return replace(ended, max_memory=max(ended.max_memory, peak))
+
+    def _wait(self, handle: JobHandle, slot: Slot) -> Ended:
         """Wait for the end of a job, and end it when its time is over."""
-        began = time.monotonic()
+        began = handle.began
         while True:
             limit = self.limits.timeout()
             ended = slot.ended(self._next_look(began, limit))
@@ -222,7 +257,7 @@ class Supervisor:
             self.tell("message", f"job {job.num}: {ending.reason}")
         self.tell("job_ended", job)
         if ending.state is JobState.COMPLETED:
-            self.limits.completed(job.duration)
+            self.limits.completed(handle.seconds)
         reason = self.stops.note(job.num, ending.state)
         if reason is not None:
             self.stop(reason)
@@ -238,8 +273,25 @@ class Supervisor:
                 self.tell("message", f"cannot write {journal.paths.journal}: {error.strerror}")
 
 
+def _end_at_once(slot: Slot) -> None:
+    """Kill the job in `slot`, and wait until nothing of it is left."""
+    slot.end(0.0)
+    with suppress(SlotLost):  # Its keeper is gone, and kills it on its way.
+        while not isinstance(slot.message(), Ended):
+            pass
+
+
 def _header(attempt: int) -> str:
     return f"---- attempt {attempt}, {time.strftime('%Y-%m-%d %H:%M:%S')} ----"
+
+
+def _end_line(path: str) -> None:
+    """End the last line of a log, if an earlier attempt has not: a header follows."""
+    with suppress(OSError), open(path, "r+b") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
 
 
 def _size(path: str) -> int:

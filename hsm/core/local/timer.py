@@ -29,15 +29,16 @@ class Timer:
     def later(self, seconds: float, key: Hashable, call: Callable[[], None]) -> None:
         """Call `call` in `seconds`, unless `key` is cancelled before.
 
-        It must neither block nor raise.
+        It must neither block nor raise. Raises RuntimeError if the machine has no thread for it.
         """
         with self._changed:
+            if not self._is_running:
+                # It waits for the lock first. If it cannot start, nothing is kept.
+                threading.Thread(target=self._run, name=f"{OWN_THREADS}timer", daemon=True).start()
+                self._is_running = True
             order = next(self._order)
             heapq.heappush(self._due, (time.monotonic() + seconds, order, key))
             self._calls[key] = (order, call)
-            if not self._is_running:
-                self._is_running = True
-                threading.Thread(target=self._run, name=f"{OWN_THREADS}timer", daemon=True).start()
             self._changed.notify()
 
     def cancel(self, key: Hashable) -> bool:

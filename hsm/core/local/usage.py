@@ -1,16 +1,25 @@
-"""How much CPU and memory the process trees of running jobs use, sampled."""
+"""How much CPU and memory the processes of running jobs use, sampled.
+
+A job's processes are those below its keeper: a daemon leaves the process that has started it, and
+becomes the keeper's child.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TypeGuard
 
 import psutil
 
+from hsm.core.local.process import KEEPER_NAME
+
 #: Seconds for which a sample is good enough: looking at every process of the machine is not free.
-_SAMPLE_AGE = 1.0
+SAMPLE_AGE = 1.0
+#: A tree's exact size is asked for again once its resident size has grown by this factor.
+_GROWTH = 1.02
 
 #: CPU in percent of one core (None at first), resident bytes.
 Usage = tuple[float | None, int | None]
@@ -23,18 +32,22 @@ class UsageSampler:
         self._mutex = threading.Lock()
         self._taken = 0.0  # monotonic
         self._recent: dict[str, Usage] = {}
-        # By the root's pid: when it was looked at (monotonic), and its CPU seconds by then.
+        # By the pid of the job's process: when it was looked at (monotonic), and the job's CPU
+        # seconds by then.
         self._cpu: dict[int, tuple[float, float]] = {}
+        # By the same: the largest resident size seen, and the largest exact one, of a job that has
+        # several processes.
+        self._peaks: dict[int, tuple[int, int]] = {}
 
     def recent(self, roots: Mapping[str, int]) -> dict[str, Usage]:
         """A sample that is at most a second old; a tree that is newer than that may be missing.
 
         Args:
-            roots: pid of each tree's root, by job id.
+            roots: pid of each job's process, by job id.
         """
         with self._mutex:
             now = time.monotonic()
-            if now - self._taken >= _SAMPLE_AGE:
+            if now - self._taken >= SAMPLE_AGE:
                 self._refresh(roots)
             return self._recent
 
@@ -44,9 +57,31 @@ class UsageSampler:
             self._refresh(roots)
             return self._recent
 
+    def watch(self, pid: int) -> None:
+        """Keep the peak of the job whose process is `pid`, from now until `peak`."""
+        with self._mutex:
+            self._peaks[pid] = (0, 0)
+
+    def peak(self, pid: int) -> int:
+        """The most bytes that the job had in a sample, all its processes together; forgets them.
+
+        What processes share is counted in parts. 0 if it had one process only, or was not sampled.
+        """
+        with self._mutex:
+            return self._peaks.pop(pid, (0, 0))[1]
+
+    def exact(self, pid: int) -> int:
+        """`exact_memory`, which counts for the peak."""
+        memory = exact_memory(pid)
+        with self._mutex:
+            if pid in self._peaks:
+                resident, most = self._peaks[pid]
+                self._peaks[pid] = (resident, max(most, memory))
+        return memory
+
     def _refresh(self, roots: Mapping[str, int]) -> None:
-        self._taken = time.monotonic()
         self._recent = self._sample(roots)
+        self._taken = time.monotonic()
 
     def _sample(self, roots: Mapping[str, int]) -> dict[str, Usage]:
         children: dict[int, list[psutil.Process]] = defaultdict(list)
@@ -59,9 +94,13 @@ class UsageSampler:
         cpu_now: dict[int, tuple[float, float]] = {}
         for key, pid in roots.items():
             if pid in processes:
-                cpu, memory = _measure(processes[pid], children)
+                keeper = processes.get(processes[pid].info["ppid"])
+                tops = children[keeper.pid] if _is_keeper(keeper) else [processes[pid]]
+                tree = _below(tops, children)
+                cpu, memory = _measure(tree)
                 cpu_now[pid] = (now, cpu)
                 usage[key] = (self._percent(pid, now, cpu), memory)
+                self._note_peak(pid, tree, memory)
         self._cpu = cpu_now
         return usage
 
@@ -71,18 +110,48 @@ class UsageSampler:
         then, cpu_then = self._cpu[pid]
         return max(0.0, 100.0 * (cpu - cpu_then) / (now - then))
 
+    def _note_peak(self, pid: int, tree: Sequence[psutil.Process], resident: int) -> None:
+        """Take a look at the exact size of a job, if it may be larger than it ever was.
+
+        The exact one takes the kernel a while, so it is not asked for at every sample. Of a single
+        process, the kernel keeps the peak by itself.
+        """
+        if pid not in self._peaks or len(tree) < 2:
+            return
+        largest, exact = self._peaks[pid]
+        if resident > largest * _GROWTH:
+            self._peaks[pid] = (resident, max(exact, sum(map(_proportional_size, tree))))
+
 
 def exact_memory(pid: int) -> int:
-    """Bytes of the tree below process `pid`, what it shares with others counted in parts (PSS).
+    """Bytes of the job whose process is `pid`, what they share with others counted in parts (PSS).
 
     Where the kernel does not tell (not Linux, another user's process), resident bytes.
     """
     try:
-        root = psutil.Process(pid)
-        tree = [root, *root.children(recursive=True)]
+        process = psutil.Process(pid)
+        keeper = process.parent()
+        if keeper is not None and _is_keeper(keeper):
+            tree = keeper.children(recursive=True)
+        else:
+            tree = [process, *process.children(recursive=True)]
     except psutil.Error:
         return 0
     return sum(map(_proportional_size, tree))
+
+
+def _is_keeper(process: psutil.Process | None) -> TypeGuard[psutil.Process]:
+    """Whether `process` has a job's processes below it, and nothing else.
+
+    Only Linux makes daemons its children, and only there it can be told by its name. If it was
+    killed, the job's parent is another for as long as it takes to kill the job.
+    """
+    if process is None:
+        return False
+    try:
+        return process.name() == KEEPER_NAME
+    except psutil.Error:
+        return False
 
 
 def _proportional_size(process: psutil.Process) -> int:
@@ -99,14 +168,23 @@ def _proportional_size(process: psutil.Process) -> int:
         return 0
 
 
-def _measure(
-    root: psutil.Process, children: Mapping[int, list[psutil.Process]]
-) -> tuple[float, int]:
-    cpu, memory = 0.0, 0
-    pending = [root]
+def _below(
+    tops: Sequence[psutil.Process], children: Mapping[int, list[psutil.Process]]
+) -> list[psutil.Process]:
+    """The processes `tops`, and all that they have started."""
+    tree: list[psutil.Process] = []
+    pending = list(tops)
     while pending:
         process = pending.pop()
+        tree.append(process)
         pending += children.get(process.pid, ())
+    return tree
+
+
+def _measure(tree: Sequence[psutil.Process]) -> tuple[float, int]:
+    """CPU seconds and resident bytes of some processes."""
+    cpu, memory = 0.0, 0
+    for process in tree:
         try:
             with process.oneshot():
                 times = process.cpu_times()
