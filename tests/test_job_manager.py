@@ -409,6 +409,29 @@ if __name__ == "__main__":
 """
 
 
+def test_ctrl_c_when_nobody_waits_yet_ends_the_jobs_too(project: Path) -> None:
+    """Between `submit_sweep` and whatever waits: the interpreter's exit does not wait instead."""
+    waits = "manager.monitor_jobs(job_ids, source)"
+    assert waits in INTERRUPTED
+    (project / "run.py").write_text(INTERRUPTED.replace(waits, "time.sleep(600)"))
+    process = subprocess.Popen(
+        [sys.executable, "run.py"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: Path("started-1").exists(), PATIENCE, "two jobs")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == -signal.SIGINT
+    finally:
+        process.kill()
+        process.wait()
+    sweep = read_sweep("out")
+    assert sweep.closed == "interrupted by SIGINT"
+    assert {job.state for job in sweep.jobs.values()} == {JobState.CANCELLED}
+
+
 def test_ctrl_c_while_monitoring_ends_the_jobs(project: Path) -> None:
     (project / "run.py").write_text(INTERRUPTED)
     with (project / "screen").open("wb") as screen:

@@ -398,7 +398,7 @@ def test_jobs_of_an_earlier_life_of_the_sweep_count(tmp_path: Path) -> None:
     with source(max_parallel_jobs=4) as made:
         fails = ["sh", "-c", "[ {x} = 60 ] && exit 1; sleep {x}"]
         made.submit_jobs(points(0.1, 0.1, 0.1, 60), "s", tmp_path, command=fails)
-    with source(timeout_factor=5, kill_grace=0.5, resume=True) as made:
+    with source(timeout_factor=5, kill_grace=0.5, resume=True, accept_changes=True) as made:
         stays = ["sleep", "{x}"]
         made.submit_jobs(points(0.1, 0.1, 0.1, 60), "s", tmp_path, command=stays, resume=True)
         states = list(made.wait(timeout=30).values())

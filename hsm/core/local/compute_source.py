@@ -10,6 +10,7 @@ It is the part that callers see; each of the others has a module of its own:
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -404,11 +405,15 @@ os.register_at_fork(after_in_child=_open_sources.clear)
 
 
 def _close_sources() -> None:
+    # Set by the interpreter when nobody has caught an exception.
+    was_interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
     for source in list(_open_sources):
+        if was_interrupted:
+            source.stop("interrupted by SIGINT")
         source.close()
 
 
 # At a normal exit, submitted jobs are waited for, as concurrent.futures does; and by the same
 # means, since an ordinary exit hook runs only after its pools have been told to take nothing more,
-# not even a job's next attempt.
+# not even a job's next attempt. A program that a Ctrl-C has ended does not wait for them.
 threading._register_atexit(_close_sources)  # type: ignore[attr-defined]
