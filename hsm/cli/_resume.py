@@ -11,6 +11,7 @@ from hsm.cli._find import named_sweep, warn_of_problems
 from hsm.core.config import CONFIG_VARIABLE, SETTINGS
 from hsm.core.errors import HsmError, SettingsError
 from hsm.core.journal import Sweep, read_sweep
+from hsm.core.lock import owner
 from hsm.core.registry import STATE_DIR_VARIABLE
 from hsm.core.scripts import Program, find_program
 
@@ -34,7 +35,7 @@ def find_earlier(name: str, hsm_config: str) -> Sweep:
             f"hsm monitor {sweep.sweep_id} shows it, hsm cancel {sweep.sweep_id} ends it"
         )
     warn_of_problems(sweep)
-    where = sweep.header.get("cwd")
+    where = sweep.latest.get("cwd")
     if where and os.path.realpath(where) != os.path.realpath(os.curdir):
         _enter(where, sweep.sweep_id)
     return sweep
@@ -42,11 +43,8 @@ def find_earlier(name: str, hsm_config: str) -> Sweep:
 
 def _launcher(sweep: Sweep) -> str:
     """Who runs it, as its lock says: process 123 on host."""
-    try:
-        owner = sweep.paths.lock.read_text(errors="replace").strip()
-    except OSError:
-        owner = ""
-    return owner or f"process {sweep.header.get('pid')} on {sweep.header.get('host')}"
+    process = f"process {sweep.latest.get('pid')} on {sweep.latest.get('host')}"
+    return owner(sweep.paths.lock) or process
 
 
 def _enter(where: str, sweep_id: str) -> None:
@@ -75,7 +73,7 @@ def from_there(path: str, directory: str) -> str:
 
 def recorded_program(sweep: Sweep) -> Program:
     """What the jobs of the sweep run. Raises HsmError if only its own program can know."""
-    record = sweep.header.get("program")
+    record = sweep.latest.get("program")
     program = None
     if isinstance(record, Mapping):
         try:
@@ -103,7 +101,7 @@ def recorded_points(sweep: Sweep) -> Iterable[dict[str, Any]]:
 
 def recorded_settings(sweep: Sweep) -> dict[str, Any]:
     """The settings that it ran with, as far as this hsm knows them."""
-    recorded = sweep.header.get("settings", {})
+    recorded = sweep.latest.get("settings", {})
     settings = {}
     for name, value in recorded.items():
         if name in SETTINGS and name not in ("resume", "rerun", "accept_changes"):

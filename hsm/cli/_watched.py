@@ -41,7 +41,7 @@ class Watched:
         self._output = OutputFollower(self._tell_output, every_line=show_output)
         self._followed: dict[int, Job] = {}
         self._observer = SweepObserver()
-        self._is_here = self._replay.sweep.header.get("host") == socket.gethostname()
+        self._is_here = self._replay.sweep.latest.get("host") == socket.gethostname()
         self.advance()
 
     @property

@@ -110,5 +110,5 @@ def _wait(replay: Replay, condition: Callable[[], bool], seconds: float) -> bool
 
 def _patience(replay: Replay) -> float:
     """Seconds in which jobs that were told to end have ended."""
-    grace = replay.sweep.header.get("settings", {}).get("kill_grace")
+    grace = replay.sweep.latest.get("settings", {}).get("kill_grace")
     return _PATIENCE + (grace if isinstance(grace, (int, float)) else 0.0)

@@ -53,14 +53,14 @@ def _facts(sweep: SweepRecord, job: Job) -> dict[str, Any]:
         "job_dir": directory,
         "stdout": paths.stdout(job.num),
         "stderr": paths.stderr(job.num),
-        "host": sweep.header.get("host"),
-        "cwd": sweep.header.get("cwd"),
+        "host": sweep.latest.get("host"),
+        "cwd": sweep.latest.get("cwd"),
     }
 
 
 def _command(sweep: SweepRecord, job: Job) -> list[str] | None:
     """The job's command line, made again from what the journal records; None for a function."""
-    recorded = sweep.header.get("program")
+    recorded = sweep.latest.get("program")
     if not recorded:
         return None
     try:

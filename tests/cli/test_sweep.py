@@ -285,3 +285,14 @@ def test_resume_takes_new_points_too(project: Project) -> None:
     project.here("sweep", "--resume", "s", "x=2,3")
     assert [job.params["x"] for job in project.sweep("s").jobs.values()] == [1, 2, 3]
     assert [len(job.attempts) for job in project.sweep("s").jobs.values()] == [1, 1, 1]
+
+
+def test_what_a_resume_changes_is_shown_and_is_resumed_again(project: Project) -> None:
+    fails = ["--", "sh", "-c", "echo old {x}; exit {x}"]
+    project.hsm("sweep", "x=0,1", "--sweep-id", "s", "--timeout", "60", *fails, code=1)
+    new = ["--accept-changes", "--timeout", "70", "--", "echo", "new", "{x}"]
+    project.hsm("sweep", "--resume", "s", *new)
+    assert "command      echo new 1" in project.hsm("show", "s", "1").out
+    project.hsm("sweep", "--resume", "s", "--rerun", "all")
+    assert project.sweep("s").latest["settings"]["timeout"] == 70
+    assert "new 0" in project.hsm("logs", "s", "0").out
