@@ -126,7 +126,8 @@ def find_program(
         hsm_config: the hsm.yaml that holds; searched for if None and needed.
 
     Raises:
-        SettingsError: nothing or too much is named, or the script cannot be run.
+        SettingsError: nothing or too much is named, the script cannot be run, or a call of the
+            function would run nothing of it.
     """
     given = {"function": function, "command": command, "script": script}
     named = [name for name, value in given.items() if value is not None]
@@ -135,6 +136,7 @@ def find_program(
     if function is not None:
         if not callable(function):
             raise SettingsError("function", function, caller, "a callable")
+        _check_runs(function, caller)
         return Program(function=function)
     if named:
         return _script(script, caller) if command is None else _command(command, caller)
@@ -145,6 +147,19 @@ def find_program(
         return _script(config.script, f"script in {config.path}")
     allowed = "named: script='train.py', command=[...] or function=..., or `script:` in hsm.yaml"
     raise SettingsError("what jobs run", None, caller, allowed)
+
+
+def _check_runs(function: Callable[[Any], Any], caller: str) -> None:
+    """Refuse a function of which a call runs nothing: its jobs would complete, and do nothing."""
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+    for each in (function, called):
+        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
+            hint = "it is async: wrap it, as in lambda params: asyncio.run(train(params))"
+        elif inspect.isgeneratorfunction(each):
+            hint = "it is a generator, for it has a yield"
+        else:
+            continue
+        raise SettingsError("function", function, caller, "one that runs when it is called", hint)
 
 
 def _command(command: object, origin: str) -> Program:
