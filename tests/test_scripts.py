@@ -5,15 +5,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
 
+from hsm.core._hydra_script import uses_hydra_main
 from hsm.core.config import HsmConfig
 from hsm.core.errors import SettingsError
-from hsm.core.scripts import find_program, uses_hydra_main
+from hsm.core.scripts import find_program
 
 
 @pytest.fixture(autouse=True)
@@ -282,3 +284,47 @@ def test_a_script_that_does_not(text: str, tmp_path: Path) -> None:
     path.write_text(text)
     assert not uses_hydra_main(path)
     assert not uses_hydra_main(tmp_path / "missing.py")
+
+
+class _Async:
+    async def __call__(self, params: dict[str, Any]) -> None: ...
+
+    async def method(self, params: dict[str, Any]) -> None: ...
+
+
+async def _async(params: dict[str, Any]) -> None: ...
+
+
+async def _async_generator(params: dict[str, Any]) -> AsyncIterator[int]:
+    yield 1
+
+
+def _generator(params: dict[str, Any]) -> Iterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        *(
+            (f, "it is async: wrap it")
+            for f in (_async, _async_generator, _Async(), _Async().method)
+        ),
+        (functools.partial(_async), "it is async: wrap it"),
+        (_generator, "it is a generator"),
+    ],
+)
+def test_a_function_of_which_a_call_runs_nothing_is_refused(
+    function: Callable[[Any], Any], said: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        find_program(function)
+    assert "function must be one that runs when it is called" in str(caught.value)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "function", [print, len, dict, train, functools.partial(train), lambda params: 1]
+)
+def test_all_else_that_can_be_called_may_be_a_job(function: Callable[[Any], Any]) -> None:
+    assert find_program(function).function is function

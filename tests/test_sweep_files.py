@@ -312,3 +312,47 @@ def test_fuzz_rows(edits: list[tuple[int, int, bytes]]) -> None:
 def test_fuzz_bytes(content: bytes) -> None:
     for name in ("sweep.yaml", "rows.csv", "rows.jsonl"):
         read_or_refuse(name, content)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "override", "expected"),
+    [
+        (
+            "s.yaml",
+            "sweep: {jobs: [{seed: 1}, {seed: 2}, {lr: 1, seed: 3}]}",
+            "seed=7",
+            [{"seed": 7}, {"lr": 1, "seed": 7}],
+        ),
+        (
+            "s.jsonl",
+            '{"a": 1, "b": 2, "seed": 1}\n{"b": 2, "a": 1, "seed": 2}\n{"a": 1.0, "b": 2}\n',
+            "seed=7,8",
+            [
+                *({"a": 1, "b": 2, "seed": seed} for seed in (7, 8)),
+                *({"a": 1.0, "b": 2, "seed": seed} for seed in (7, 8)),
+            ],
+        ),
+        ("s.csv", "lr,seed\n1,1\n2,1\n1,2\n", "seed=7", [{"lr": n, "seed": 7} for n in (1, 2)]),
+        (
+            "s.yaml",
+            "sweep: {paired: [{size: {w: [5, 5, 6], d: 'range(3)'}}]}",
+            "d=7",
+            [{"w": 5, "d": 7}, {"w": 6, "d": 7}],
+        ),
+        # Written twice, meant twice.
+        ("s.csv", "lr,seed\n1,1\n1,1\n1,2\n", "seed=7", [{"lr": 1, "seed": 7}] * 2),
+        ("s.yaml", "sweep: {jobs: [{lr: 1}, {lr: 1}]}", "seed=7", [{"lr": 1, "seed": 7}] * 2),
+    ],
+)
+def test_points_that_an_override_makes_equal_are_one(
+    tmp_path: Path, name: str, text: str, override: str, expected: list[dict[str, Any]]
+) -> None:
+    from_file = read_sweep_file(file(tmp_path, text, name))
+    points = list(from_file.overridden_by(parse_overrides([override])))
+    assert repr(points) == repr(expected)
+
+
+def test_long_ranges_stay_formulas_beside_an_override(tmp_path: Path) -> None:
+    text = "sweep: {paired: [{p: {a: 'range(9000000000)', b: 'range(9000000000)'}}]}"
+    sweep = read_sweep_file(file(tmp_path, text)).overridden_by(parse_overrides(["b=1"]))
+    assert sweep.count() == 9_000_000_000

@@ -6,16 +6,14 @@ that makes configs in Python, is not checked: its jobs will say what is wrong.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hsm.core._hydra_script import ConfigPlace, config_place
 from hsm.core.errors import SettingsError
 from hsm.core.parameters import SweepDefinition, plain_key, to_override
 
@@ -31,17 +29,9 @@ _KEY_PARTS = re.compile(r"[./@\[]")
 _MOST_VALUES = 10
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where an app's config lies: a directory, and the name of the primary config in it."""
-
-    directory: Path
-    name: str
-
-
 def config_loader(script: str) -> ConfigLoader | None:
     """Reads the config of the Hydra app at `script`; None if that cannot be known."""
-    place = _find(script)
+    place = config_place(script)
     return None if place is None else _loader(str(place.directory))
 
 
@@ -56,7 +46,7 @@ def check_keys(script: str, sweep: SweepDefinition, origin: str) -> None:
     Raises:
         SettingsError: names the near one, if there is one.
     """
-    place = _find(script)
+    place = config_place(script)
     if place is None:
         return
     loader = _loader(str(place.directory))
@@ -132,41 +122,6 @@ def _all_were_composed(chosen: Mapping[str, Sequence[str]]) -> bool:
     return 1 + sum(max(0, len(options) - 1) for options in chosen.values()) <= _MOST_COMPOSED
 
 
-def _find(script: str) -> _Place | None:
-    try:
-        source = Path(script).read_bytes()
-        tree = ast.parse(source)
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    if b"ConfigStore" in source:
-        return None
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef):
-            for call in node.decorator_list:
-                if isinstance(call, ast.Call) and _is_main(call.func):
-                    return _place(call, Path(script))
-    return None
-
-
-def _is_main(function: ast.expr) -> bool:
-    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-    return name in ("main", "hydra_main")
-
-
-def _place(call: ast.Call, script: Path) -> _Place | None:
-    arguments = {word.arg: word.value for word in call.keywords if word.arg}
-    # Hydra's order: config_path, config_name. Later ones do not matter here.
-    arguments |= dict(zip(("config_path", "config_name"), call.args, strict=False))
-    given = {}
-    for name in ("config_path", "config_name"):
-        value = arguments.get(name)
-        if not (isinstance(value, ast.Constant) and isinstance(value.value, str)):
-            return None
-        given[name] = value.value
-    directory = (script.parent / given["config_path"]).resolve()
-    return _Place(directory, given["config_name"]) if directory.is_dir() else None
-
-
 @lru_cache(maxsize=4)
 def _loader(directory: str) -> ConfigLoader:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -195,7 +150,7 @@ def _options(loader: ConfigLoader, group: str) -> list[str]:
 
 
 def _check_options(
-    loader: ConfigLoader, place: _Place, chosen: Mapping[str, Sequence[str]], origin: str
+    loader: ConfigLoader, place: ConfigPlace, chosen: Mapping[str, Sequence[str]], origin: str
 ) -> None:
     for group, wanted in chosen.items():
         options = _options(loader, group)
@@ -207,7 +162,7 @@ def _check_options(
             raise SettingsError(group, option, origin, f"one of {', '.join(options)}", hint)
 
 
-def _is_lacking(option: str, place: _Place) -> bool:
+def _is_lacking(option: str, place: ConfigPlace) -> bool:
     """Whether an option that is not among a group's files can be nowhere else either."""
     if not re.fullmatch(r"[\w-]+", option):  # an interpolation, a file's name, one of a subgroup
         return False
@@ -239,7 +194,7 @@ def sweepable(script: str) -> list[str]:
 
     Those are its config groups and, as comments, the plain values of its config.
     """
-    place = _find(script)
+    place = config_place(script)
     if place is None:
         return []
     try:

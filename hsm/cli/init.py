@@ -12,9 +12,9 @@ from hsm.cli._hydra_app import sweepable
 from hsm.cli._options import new_app
 from hsm.cli._output import setting_text
 from hsm.cli._plan import SWEEP_FILES
+from hsm.core._hydra_script import uses_hydra_main
 from hsm.core.config import SETTINGS, Setting
 from hsm.core.errors import HsmError
-from hsm.core.scripts import uses_hydra_main
 
 app = new_app()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
@@ -22,6 +22,8 @@ from hsm.core._arguments import plain_key
 
 #: A shuffled order has to be held in memory: 10 million indices take some 400 MB.
 MOST_SHUFFLED = 10_000_000
+#: Points of a longer axis are not compared with each other.
+MOST_COMPARED = 1_000_000
 
 #: What a value must be that is refused for a dict such as {1: 2}, and why.
 TEXT_KEYS = "one whose dicts have texts as keys"
@@ -143,7 +145,10 @@ class Axis(Protocol):
         """The parameters that every point sets."""
 
     def without(self, plain_keys: Collection[str]) -> Axis | None:
-        """This axis not setting those parameters; None if nothing is left of it."""
+        """This axis not setting those parameters; None if nothing is left of it.
+
+        Of points that differed in nothing else, the first is left.
+        """
 
 
 @dataclass(frozen=True)
@@ -173,7 +178,16 @@ class Zipped:
 
     def without(self, plain_keys: Collection[str]) -> Zipped | None:
         columns = {key: v for key, v in self.columns.items() if plain_key(key) not in plain_keys}
-        return Zipped(columns, self.name) if columns else None
+        if not columns:
+            return None
+        if len(columns) < len(self.columns) and self.count <= MOST_COMPARED:
+            indices = range(self.count)
+            before = ([values[at] for values in self.columns.values()] for at in indices)
+            after = ([values[at] for values in columns.values()] for at in indices)
+            kept = _still_different(before, after)
+            if len(kept) < self.count:
+                columns = {key: Listed([v[at] for at in kept]) for key, v in columns.items()}
+        return Zipped(columns, self.name)
 
 
 @dataclass(frozen=True)
@@ -200,4 +214,25 @@ class Rows:
         rows = [
             {k: v for k, v in row.items() if plain_key(k) not in plain_keys} for row in self.rows
         ]
-        return Rows(rows, self.name) if any(rows) else None
+        if not any(rows):
+            return None
+        return Rows([rows[at] for at in _still_different(self.rows, rows)], self.name)
+
+
+def _still_different(before: Iterable[Any], after: Iterable[Any]) -> list[int]:
+    """Which of some points are left if they now are `after`: not those that became equal to others.
+
+    What was written twice stays twice.
+    """
+    first: dict[str, str] = {}
+    kept = []
+    for at, (old, new) in enumerate(zip(before, after, strict=True)):
+        told = _as_text(old)
+        if first.setdefault(_as_text(new), told) == told:
+            kept.append(at)
+    return kept
+
+
+def _as_text(point: Any) -> str:
+    """Equal for equal points; unlike a comparison it tells 1, 1.0 and True apart."""
+    return repr(sorted(point.items()) if isinstance(point, Mapping) else point)

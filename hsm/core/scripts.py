@@ -11,7 +11,6 @@ read from its syntax tree: nothing of the script is run to find out.
 
 from __future__ import annotations
 
-import ast
 import difflib
 import functools
 import inspect
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hsm.core._hydra_script import config_texts, uses_hydra_main
 from hsm.core.config import HsmConfig, load_hsm_config
 from hsm.core.errors import SettingsError
 from hsm.core.parameters import expand_command, to_argv, to_override
@@ -85,7 +85,10 @@ class Program:
         return cls(None, words["command"], words["script"], bool(record.get("uses_hydra")))
 
     def files(self) -> dict[str, str]:
-        """The text of the script, or of the function's module, by file name; where there is one."""
+        """The text of the script, or of the function's module, by file name; where there is one.
+
+        With a Hydra app's script come the configs beside it.
+        """
         path: str | None = None
         if self.script is not None:
             path = self.script[-1]
@@ -94,10 +97,11 @@ class Program:
             path = code.co_filename if code is not None else None
         if path is None:
             return {}
+        configs = config_texts(path) if self.uses_hydra else {}
         try:
-            return {Path(path).name: Path(path).read_text(encoding="utf-8")}
+            return {**configs, Path(path).name: Path(path).read_text(encoding="utf-8")}
         except (OSError, UnicodeDecodeError):
-            return {}  # A function typed into an interpreter or a notebook.
+            return configs  # A function typed into an interpreter or a notebook.
 
     @property
     def name(self) -> str:
@@ -127,7 +131,8 @@ def find_program(
         hsm_config: the hsm.yaml that holds; searched for if None and needed.
 
     Raises:
-        SettingsError: nothing or too much is named, or the script cannot be run.
+        SettingsError: nothing or too much is named, the script cannot be run, or a call of the
+            function would run nothing of it.
     """
     given = {"function": function, "command": command, "script": script}
     named = [name for name, value in given.items() if value is not None]
@@ -136,6 +141,7 @@ def find_program(
     if function is not None:
         if not callable(function):
             raise SettingsError("function", function, caller, "a callable")
+        _check_runs(function, caller)
         return Program(function=function)
     if named:
         return _script(script, caller) if command is None else _command(command, caller)
@@ -164,6 +170,19 @@ def _qualified_name(function: Callable[[Any], Any]) -> str:
         inner = inner.func
     name = getattr(inner, "__qualname__", type(inner).__qualname__)
     return name.replace("<locals>.", "")
+
+
+def _check_runs(function: Callable[[Any], Any], caller: str) -> None:
+    """Refuse a function of which a call runs nothing: its jobs would complete, and do nothing."""
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+    for each in (function, called):
+        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
+            hint = "it is async: wrap it, as in lambda params: asyncio.run(train(params))"
+        elif inspect.isgeneratorfunction(each):
+            hint = "it is a generator, for it has a yield"
+        else:
+            continue
+        raise SettingsError("function", function, caller, "one that runs when it is called", hint)
 
 
 def _command(command: object, origin: str) -> Program:
@@ -216,42 +235,3 @@ def _near_file(path: str) -> str:
     except OSError:
         return f"there is no directory {folder}"
     return f"did you mean {os.path.join(folder, near[0])}?" if near else ""
-
-
-def uses_hydra_main(path: str | os.PathLike[str]) -> bool:
-    """Whether the Python script at `path` names `hydra.main`, under whatever name it imports it.
-
-    False for a script that cannot be read or is not Python: its job will tell why.
-    """
-    try:
-        tree = ast.parse(Path(path).read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    modules, names = _imported(tree)
-    return any(
-        (isinstance(node, ast.Name) and node.id in names and isinstance(node.ctx, ast.Load))
-        or (
-            isinstance(node, ast.Attribute)
-            and node.attr == "main"
-            and isinstance(node.value, ast.Name)
-            and node.value.id in modules
-        )
-        for node in ast.walk(tree)
-    )
-
-
-def _imported(tree: ast.AST) -> tuple[set[str], set[str]]:
-    """The names by which a script knows the package hydra, and those of its function main."""
-    modules: set[str] = set()
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                # `import hydra.utils` binds hydra; `import hydra.utils as u` binds something else.
-                if alias.name == "hydra" or (
-                    alias.name.startswith("hydra.") and alias.asname is None
-                ):
-                    modules.add(alias.asname or "hydra")
-        elif isinstance(node, ast.ImportFrom) and node.module in ("hydra", "hydra.main"):
-            names.update(alias.asname or alias.name for alias in node.names if alias.name == "main")
-    return modules, names

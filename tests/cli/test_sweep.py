@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from support import REPOSITORY
 _TELL = """\
 import json, os, sys
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 names = ("HSM_PARAMS", "HSM_JOB_DIR", "HSM_JOB_NUM", "HSM_SWEEP_ID")
@@ -296,3 +298,29 @@ def test_what_a_resume_changes_is_shown_and_is_resumed_again(project: Project) -
     project.hsm("sweep", "--resume", "s", "--rerun", "all")
     assert project.sweep("s").latest["settings"]["timeout"] == 70
     assert "new 0" in project.hsm("logs", "s", "0").out
+
+
+def test_a_resume_notices_a_changed_config_of_a_hydra_script(project: Project) -> None:
+    app = """
+        import hydra
+
+        @hydra.main(version_base=None, config_path="conf", config_name="config")
+        def main(cfg):
+            print("rate", cfg.rate, cfg.x)
+
+        main()
+    """
+    (project.folder / "app.py").write_text(dedent(app))
+    conf = project.folder / "conf"
+    conf.mkdir()
+    (conf / "config.yaml").write_text("rate: 1\nx: 0\n")
+    (conf / "sweep.yaml").write_text("sweep:\n  grid:\n    x: [1]\n")
+    project.hsm("sweep", "--script", "app.py", "--sweep-id", "s")
+    (conf / "config.yaml").write_text("rate: 2\nx: 0\n")
+    (conf / "sweep.yaml").write_text("sweep:\n  grid:\n    x: [1, 2]\n")
+    refused = project.hsm("sweep", "--resume", "s", "--config", "conf/sweep.yaml", code=2)
+    assert "conf/config.yaml has changed" in refused.err
+    assert "sweep.yaml" not in refused.err
+    (conf / "config.yaml").write_text("rate: 1\nx: 0\n")
+    project.hsm("sweep", "--resume", "s", "--config", "conf/sweep.yaml")
+    assert project.hsm("logs", "s", "1").out == "rate 1 2\n"
