@@ -8,10 +8,12 @@ import logging
 import os
 import pickle
 import shlex
+import signal
 import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,12 @@ from hydra.errors import CompactHydraException, ConfigCompositionException
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
+from hsm.core.config import LocalConf
 from hsm.core.errors import HsmError, JobFailed
 from hsm.core.job import Job, JobState
 from hsm.core.journal import Journal, SweepInUse, json_value
 from hsm.core.local import LocalComputeSource
-from hsm.core.local.interrupts import Interruption
+from hsm.core.local.interrupts import Interruption, wait_for_program
 from hsm.core.local.policy import History
 from hsm.core.local.report import RemoteError
 from hsm.core.local.run import run_to_end
@@ -132,17 +135,26 @@ def _begin(launcher: HsmLocalLauncher, paths: SweepPaths) -> None:
     launcher.history = History()
     register(sweep_id, paths.sweep_dir)
     # A launcher is not told which batch is the last: its sweep ends when it does, or the process.
-    weakref.finalize(launcher, _end, launcher.journal, conf.on_sweep_end, os.getpid())
+    weakref.finalize(launcher, _end, launcher.journal, conf, os.getpid())
 
 
-def _end(journal: Journal, command: Sequence[str] | None, pid: int) -> None:
+def _end(journal: Journal, conf: LocalConf, pid: int) -> None:
     """The sweep has ended; unless this is a child that was forked from its launcher, `pid`."""
     if os.getpid() != pid:
         return
     journal.close("finished")
-    problem = None if command is None else run_at_end(command, journal.paths)
-    if problem is not None:
-        print(problem, file=sys.stderr)
+    if conf.on_sweep_end is None:
+        return
+    wait = partial(wait_for_program, grace=conf.kill_grace)
+    went = run_at_end(conf.on_sweep_end, journal.paths, wait)
+    if went.problem is not None:
+        print(went.problem, file=sys.stderr)
+    if went.signum is not None:
+        sys.stdout.flush()
+        if signal.getsignal(went.signum) is signal.default_int_handler:
+            # The KeyboardInterrupt that it raises would be nobody's, in a finalizer.
+            signal.signal(went.signum, signal.SIG_DFL)
+        signal.raise_signal(went.signum)
 
 
 def _launched_files(config_loader: ConfigLoader) -> dict[str, str]:
