@@ -335,6 +335,24 @@ def test_the_display_may_be_another(project: Path) -> None:
     ]
 
 
+def test_what_runs_in_another_sweep_of_the_source_is_not_shown(project: Path) -> None:
+    """Its jobs have the same numbers and labels."""
+    recorder = Recorder()
+    manager = JobManager(display=recorder.make)
+    with LocalComputeSource(2) as source:
+        ids = [
+            manager.submit_sweep([{"x": 1}], source, name, name, function=wait_for("go"))
+            for name in ("one", "two")
+        ]
+        wait_until(lambda: len(source.running()) == 2, PATIENCE, "two jobs")
+        thread = threading.Thread(target=manager.monitor_jobs, args=(ids[1], source))
+        thread.start()
+        wait_until(lambda: ("enter",) in recorder.told, PATIENCE, "the display")
+        assert [running.job_id for running in recorder.made["running"]()] == ["two_0"]
+        (project / "go").touch()
+        thread.join(PATIENCE)
+
+
 def test_output_is_shown_also_where_nobody_monitors(capsys: pytest.CaptureFixture[str]) -> None:
     with LocalComputeSource(1, show_output=True) as source:
         source.submit_jobs([{"x": "a"}, {"x": "b"}], "s", "out", command="echo {x}")

@@ -85,7 +85,8 @@ class Watched:
             elapsed = max(0.0, now - (job.attempts[-1].started or now))
             cpu, memory = usage.get(job.job_id, (None, None))
             last_line = self._output.last_line(job)
-            found.append(RunningJob(job.num, job.label, elapsed, cpu, memory, last_line))
+            seen = RunningJob(job.num, job.label, elapsed, cpu, memory, last_line, job.job_id)
+            found.append(seen)
         return found
 
     def close(self) -> None:

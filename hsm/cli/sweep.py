@@ -234,6 +234,8 @@ def run(
     from hsm.display import make_display
 
     source = LocalComputeSource.from_conf(conf)
+    if as_json:
+        source.hook_stdout = sys.stderr.fileno()
     display = make_display(
         str(conf.progress),
         show_output=conf.show_output,

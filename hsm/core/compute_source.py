@@ -30,6 +30,7 @@ class RunningJob:
         cpu_percent: of one core, over the whole process tree; None until it was sampled twice.
         memory: resident bytes of the whole process tree; None until it was sampled.
         last_line: the last line that it printed.
+        job_id: the job's; tells it from the jobs of other sweeps. Empty if the source has no ids.
     """
 
     num: int
@@ -38,6 +39,7 @@ class RunningJob:
     cpu_percent: float | None = None
     memory: int | None = None
     last_line: str = ""
+    job_id: str = ""
 
 
 class SweepObserver:
@@ -67,6 +69,11 @@ class SweepObserver:
 
     def message(self, text: str) -> None:
         """A one-line notice for the person who watches."""
+
+    @property
+    def shows_messages(self) -> bool:
+        """Whether somebody sees what `message` is told; if nobody does, warnings are logged."""
+        return type(self).message is not SweepObserver.message
 
 
 class ComputeSource(ABC):

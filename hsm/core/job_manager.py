@@ -137,10 +137,10 @@ def _by_sweep(ids: Sequence[str], source: Watchable) -> list[list[str]]:
 def _shown(ids: Sequence[str], source: Watchable, factory: DisplayFactory) -> Iterator[None]:
     """Show these jobs of one sweep while the block runs, and a summary after it."""
     jobs = [source.job(job_id) for job_id in ids]
-    known = {(job.num, job.label) for job in jobs}
+    known = set(ids)
 
     def running() -> list[RunningJob]:
-        return [seen for seen in source.running() if (seen.num, seen.label) in known]
+        return [seen for seen in source.running() if seen.job_id in known]
 
     display = factory(
         str(source.conf.progress),
@@ -149,7 +149,7 @@ def _shown(ids: Sequence[str], source: Watchable, factory: DisplayFactory) -> It
         running=running,
         title=jobs[0].job_id.rpartition("_")[0],
     )
-    observer = _OfJobs(set(ids), display)
+    observer = _OfJobs(known, display)
     # Observe first, then say what is known: an end in between is told twice and counted once.
     source.observers.append(observer)
     display.jobs_submitted(jobs)
@@ -186,3 +186,7 @@ class _OfJobs(SweepObserver):
 
     def message(self, text: str) -> None:
         self._display.message(text)
+
+    @property
+    def shows_messages(self) -> bool:
+        return bool(getattr(self._display, "shows_messages", True))

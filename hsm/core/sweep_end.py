@@ -5,35 +5,65 @@ from __future__ import annotations
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from hsm.core.job import JobState, signal_name
 from hsm.core.journal import JournalError, Sweep, read_sweep
 from hsm.core.paths import SweepPaths
 
 
-def run_at_end(command: Sequence[str], paths: SweepPaths) -> str | None:
-    """Run `command` and wait for it; returns what went wrong in one line, None if nothing did.
+@dataclass(frozen=True)
+class AtEnd:
+    """How that went.
+
+    Attributes:
+        problem: what went wrong, in one line; None if nothing did.
+        signum: a signal to this process that came meanwhile, and has ended the command.
+    """
+
+    problem: str | None = None
+    signum: int | None = None
+
+
+def run_at_end(
+    command: Sequence[str],
+    paths: SweepPaths,
+    wait: Callable[[subprocess.Popen[bytes]], int | None],
+    *,
+    stdout: int | None = None,
+) -> AtEnd:
+    """Run `command`, in a session of its own, and wait for it.
 
     Its environment has HSM_SWEEP_ID, HSM_SWEEP_DIR, HSM_SWEEP_END (why the sweep ended), HSM_JOBS
     (how many there are) and, for each final state, how many ended in it: HSM_COMPLETED, HSM_FAILED…
+
+    Args:
+        wait: waits for its end, or ends it because of a signal, which it returns.
+        stdout: a descriptor; by default this process's stdout.
     """
     try:
         sweep = read_sweep(paths.sweep_dir, alive=False)
-        status = subprocess.run(
+        process = subprocess.Popen(
             list(command),
             env={**os.environ, **environment(sweep)},
             stdin=subprocess.DEVNULL,
-            check=False,
-        ).returncode
+            stdout=stdout,
+            start_new_session=True,
+        )
     except (OSError, JournalError) as error:
-        return f"on_sweep_end: {error}"
+        return AtEnd(f"on_sweep_end: {error}")
+    signum = wait(process)
+    status = process.returncode
     if status == 0:
-        return None
-    how = (
-        f"was killed by {signal_name(-status)}" if status < 0 else f"ended with exit code {status}"
-    )
-    return f"on_sweep_end: {command[0]} {how}"
+        return AtEnd(None, signum)
+    if signum is not None:
+        how = f"was ended because of {signal_name(signum)}"
+    elif status < 0:
+        how = f"was killed by {signal_name(-status)}"
+    else:
+        how = f"ended with exit code {status}"
+    return AtEnd(f"on_sweep_end: {command[0]} {how}", signum)
 
 
 def environment(sweep: Sweep) -> dict[str, str]:

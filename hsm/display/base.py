@@ -95,6 +95,10 @@ class Display(SweepObserver):
             self.counts.ended_now(job)
             self._show_end(job)
 
+    @property
+    def shows_messages(self) -> bool:
+        return type(self)._show_message is not Display._show_message
+
     def message(self, text: str) -> None:
         with shielded():
             self._show_message(clean(text))

@@ -141,7 +141,7 @@ def _begin(launcher: HsmLocalLauncher, paths: SweepPaths) -> None:
     launcher.journal = Journal(paths, sweep_id, plain_settings(conf), program=program, lock=lock)
     launcher.history = History()
     register(sweep_id, paths.sweep_dir)
-    ending = SweepEnding(launcher.journal, conf.on_sweep_end)
+    ending = SweepEnding(launcher.journal, conf)
     weakref.finalize(launcher, ending.close)
 
 

@@ -12,12 +12,14 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from hsm.core.config import LocalConf
 from hsm.core.errors import HsmError
 from hsm.core.job import JobState
 from hsm.core.journal import Journal
-from hsm.core.local.interrupts import Interruption
+from hsm.core.local.interrupts import Interruption, wait_for_program
 from hsm.core.parameters import to_override
 from hsm.core.paths import SweepPaths
 from hsm.core.sweep import read_sweep
@@ -42,12 +44,12 @@ class SweepEnding:
 
     Args:
         journal: the sweep's.
-        command: to run when it has ended, if there is one.
+        conf: names the command to run when it has ended, if there is one.
     """
 
-    def __init__(self, journal: Journal, command: Sequence[str] | None) -> None:
+    def __init__(self, journal: Journal, conf: LocalConf) -> None:
         self._journal = journal
-        self._command = command
+        self._conf = conf
         self._reason = "finished"
         self._pid = os.getpid()
         self._handlers: dict[int, Any] = {}
@@ -74,9 +76,21 @@ class SweepEnding:
                 before = handler.replaced
                 signal.signal(number, signal.SIG_DFL if before is None else before)
         self._journal.close(self._reason)
-        problem = None if self._command is None else run_at_end(self._command, self._journal.paths)
-        if problem is not None:
-            print(problem, file=sys.stderr)
+        if self._conf.on_sweep_end is not None:
+            self._run_at_end(self._conf.on_sweep_end)
+
+    def _run_at_end(self, command: Sequence[str]) -> None:
+        wait = partial(wait_for_program, grace=self._conf.kill_grace)
+        went = run_at_end(command, self._journal.paths, wait)
+        if went.problem is not None:
+            print(went.problem, file=sys.stderr)
+        if went.signum is None:
+            return
+        sys.stdout.flush()
+        if signal.getsignal(went.signum) is signal.default_int_handler:
+            # The KeyboardInterrupt that it raises would be nobody's, in a finalizer.
+            signal.signal(went.signum, signal.SIG_DFL)
+        signal.raise_signal(went.signum)
 
 
 def say_interrupted(interruption: Interruption, paths: SweepPaths) -> None:

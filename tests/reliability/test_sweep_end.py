@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import shlex
 import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from reliability_support import Recorder, points, source
+from reliability_support import (
+    Recorder,
+    points,
+    source,
+    start_driver,
+    start_program,
+    write_driver,
+)
 
+from hsm.core.compute_source import SweepObserver
 from hsm.core.job import Ending, Job, JobState
-from hsm.core.journal import Sweep, read_sweep
+from hsm.core.journal import Journal, Sweep, read_sweep
+from hsm.core.local import LocalManager
 from hsm.core.paths import SweepPaths
 from hsm.core.sweep_end import environment, run_at_end
-from support import App, wait_until
+from support import App, RunningSweep, is_running, wait_until
 
 
 def tell(folder: Path) -> list[str]:
@@ -123,7 +139,8 @@ def test_what_goes_wrong_with_it_is_told_and_changes_nothing(
 
 
 def test_a_sweep_that_is_not_there_is_told(tmp_path: Path) -> None:
-    assert str(run_at_end(["true"], SweepPaths(tmp_path))).startswith("on_sweep_end: no sweep in")
+    went = run_at_end(["true"], SweepPaths(tmp_path), lambda process: None)
+    assert str(went.problem).startswith("on_sweep_end: no sweep in")
 
 
 def test_under_hydra_it_runs_once_after_the_last_batch(tmp_path: Path) -> None:
@@ -163,3 +180,126 @@ def test_under_hydra_no_job_runs_it(tmp_path: Path) -> None:
     app = App(tmp_path, "def job(cfg): return cfg.job")
     app.run("job=range(3)", on_sweep_end=hydra_words(tmp_path), start_method="fork")
     assert len(told(tmp_path)) == 1
+
+
+# --- signals to the launcher while it runs ----------------------------------------------------
+
+#: Notes that it runs, also from a child, and stays; the first form is deaf to SIGTERM.
+DEAF, HEARING = (
+    f'{trap}echo $$ > "$1/hook"; sleep 60 & echo $! > "$1/child"; while :; do wait; sleep 1; done'
+    for trap in ('trap "" TERM; ', "")
+)
+
+
+@contextmanager
+def hook_running(
+    folder: Path, hook: str, **settings: Any
+) -> Iterator[tuple[RunningSweep, list[int]]]:
+    """A sweep whose command runs: the launcher, and the pids of the command and its child."""
+    write_driver(
+        folder,
+        """
+        from hsm.core.local import LocalManager
+        manager = LocalManager(**json.loads(sys.argv[1]))
+        manager.run([{"x": 1}], command=["true"], sweep_dir="sweep")
+        print("went on")
+        """,
+    )
+    given = {"on_sweep_end": ["sh", "-c", hook, "sh", str(folder)], "progress": "plain"}
+    with start_driver(folder, {**given, **settings}) as running:
+        files = [folder / "hook", folder / "child"]
+        wait_until(lambda: all(f.exists() and f.read_text() for f in files), 60, "the command")
+        yield running, [int(file.read_text()) for file in files]
+
+
+def test_a_signal_ends_it_and_then_the_program(tmp_path: Path) -> None:
+    with hook_running(tmp_path, HEARING, kill_grace=60) as (running, pids):
+        running.process.send_signal(signal.SIGTERM)
+        done = running.finish(20)
+    assert done.code == 143
+    assert "on_sweep_end: sh was ended because of SIGTERM" in done.out
+    assert "went on" not in done.out
+    assert not any(map(is_running, pids))
+    assert done.states == ["COMPLETED"]
+
+
+def test_one_that_is_deaf_is_killed_when_the_grace_is_over(tmp_path: Path) -> None:
+    with hook_running(tmp_path, DEAF, kill_grace=0.5) as (running, pids):
+        running.process.send_signal(signal.SIGHUP)
+        assert running.finish(20).code == 129
+    assert not any(map(is_running, pids))
+
+
+def test_a_second_signal_kills_it_at_once(tmp_path: Path) -> None:
+    with hook_running(tmp_path, DEAF, kill_grace=60) as (running, pids):
+        running.process.send_signal(signal.SIGINT)
+        time.sleep(0.2)  # else the kernel may make one of the two
+        running.process.send_signal(signal.SIGINT)
+        assert running.finish(20).code == -signal.SIGINT
+    assert not any(map(is_running, pids))
+
+
+def test_under_hydra_a_signal_ends_it_too(tmp_path: Path) -> None:
+    app = App(tmp_path, "def job(cfg): return cfg.job")
+    script = tmp_path / "stay.sh"
+    script.write_text(HEARING)
+    words = f"[sh,{script},{tmp_path}]"
+    with app.start("job=range(2)", on_sweep_end=words, kill_grace=60) as running:
+        wait_until((tmp_path / "child").exists, 60, "the command")
+        running.process.send_signal(signal.SIGINT)
+        done = running.finish(20)
+    assert done.code == -signal.SIGINT
+    assert "was ended because of SIGINT" in done.err
+    assert done.states == ["COMPLETED"] * 2
+
+
+def test_json_is_all_that_is_on_stdout(tmp_path: Path) -> None:
+    hook = "sh -c 'echo hello; not-there'"
+    words = ["--json", "--progress", "none", "--on-sweep-end", hook, "--", "true"]
+    command = [sys.executable, "-m", "hsm.cli.main", "sweep", "x=1", "--sweep-dir", "sweep"]
+    with start_program(tmp_path, [*command, *words]) as running:
+        done = running.finish()
+    assert json.loads(done.out)["states"] == {"COMPLETED": 1}
+    assert "hello\n" in done.err
+    assert "on_sweep_end: sh ended with exit code 127" in done.err
+
+
+# --- what nobody shows -------------------------------------------------------------------------
+
+
+class Silent(SweepObserver):
+    """Shows nothing."""
+
+
+@pytest.mark.parametrize("observers", [[], [Silent()]])
+def test_what_goes_wrong_is_logged_if_nobody_shows_it(
+    tmp_path: Path, observers: list[SweepObserver], caplog: pytest.LogCaptureFixture
+) -> None:
+    with source(*observers, on_sweep_end=["not-there"]) as made:
+        made.submit_jobs(points(0), "s", tmp_path, command=["true"])
+    told = [record for record in caplog.records if "on_sweep_end" in record.message]
+    assert [(record.levelname, record.name.split(".")[0]) for record in told] == [
+        ("WARNING", "hsm")
+    ]
+
+
+@pytest.mark.parametrize(("progress", "times"), [("none", 1), ("plain", 0)])
+def test_a_display_that_shows_nothing_leaves_it_to_the_log(
+    tmp_path: Path, progress: str, times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = LocalManager(2, progress=progress, on_sweep_end=["not-there"])
+    manager.run([{"x": 1}], command=["true"], sweep_dir=tmp_path / "s")
+    told = [record for record in caplog.records if "on_sweep_end" in record.message]
+    assert len(told) == times
+
+
+def test_lost_records_are_logged_if_nobody_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_room(self: Journal, job: Job) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Journal, "start", no_room)
+    with source() as made:
+        made.submit_jobs(points(0), "s", tmp_path, command=["true"])
+    assert "No space left on device" in caplog.text

@@ -61,6 +61,15 @@ class Audience:
                     self._faulty.add(id(observer))
                     _log.exception("an observer of the sweep has failed: %r", observer)
 
+    def warn(self, text: str) -> None:
+        """Tell a one-line notice of something that must not stay unseen, such as lost records.
+
+        Where no observer shows it, it is logged.
+        """
+        if not any(getattr(each, "shows_messages", True) for each in tuple(self.observers)):
+            _log.warning("%s", text)
+        self.tell("message", text)
+
     def tell_output(self, job: Job, stream: str, line: str) -> None:
         """`job` printed `line` on `stream`."""
         if self.observers:

@@ -15,6 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from hsm.core.journal import Journal
 from hsm.core.local import report as reports
 from hsm.core.local.audience import Audience
 from hsm.core.local.engine import Engine
+from hsm.core.local.interrupts import deliver, wait_for_program
 from hsm.core.local.limits import check_machine
 from hsm.core.local.policy import History
 from hsm.core.local.start_method import OWN_THREADS
@@ -105,11 +107,13 @@ class LocalComputeSource(ComputeSource):
         self._mutex = threading.RLock()  # guards the next two
         self._sweeps: dict[Path, OpenSweep] = {}
         self._closed = False
-        self._engine = Engine(conf, self._audience.tell, self._audience.tell_output, history)
+        self._engine = Engine(conf, self._audience, history)
         self._ledger = self._engine.ledger
         self._listener = Listener(self._cancel_as_asked, f"{OWN_THREADS}control")
         #: Ends everything when another process asks for it.
         self.on_cancel: Callable[[], None] = lambda: self.stop("cancelled")
+        #: The descriptor that on_sweep_end writes its stdout to; None for this process's own.
+        self.hook_stdout: int | None = None
         _open_sources.add(self)
 
     # --- submitting ---
@@ -384,10 +388,17 @@ class LocalComputeSource(ComputeSource):
             for sweep in self._sweeps.values():
                 sweep.close(stopped.reason if stopped else None)
         if self.conf.on_sweep_end is not None:
-            for sweep in self._sweeps.values():
-                problem = run_at_end(self.conf.on_sweep_end, sweep.journal.paths)
-                if problem is not None:
-                    self._audience.tell("message", problem)
+            self._run_at_end(self.conf.on_sweep_end)
+
+    def _run_at_end(self, command: Sequence[str]) -> None:
+        wait = partial(wait_for_program, grace=self.conf.kill_grace)
+        for sweep in self._sweeps.values():
+            went = run_at_end(command, sweep.journal.paths, wait, stdout=self.hook_stdout)
+            if went.problem is not None:
+                self._audience.warn(went.problem)
+            if went.signum is not None:
+                deliver(went.signum)
+                break
 
     def _cancel_as_asked(self, paths: SweepPaths, num: int | None) -> None:
         """Another process, `hsm cancel`, asks for a job's end, or for everything's."""

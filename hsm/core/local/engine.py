@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from hsm.core.compute_source import RunningJob
 from hsm.core.config import LocalConf
-from hsm.core.job import Job, JobState
+from hsm.core.job import JobState
+from hsm.core.local.audience import Audience
 from hsm.core.local.judgement import Stop
 from hsm.core.local.ledger import JobHandle, Ledger
 from hsm.core.local.limits import Limits
@@ -36,16 +37,14 @@ class Engine:
 
     Args:
         conf: the settings of all of them.
-        tell: calls a `SweepObserver` method, by name, of whoever watches.
-        tell_output: takes a job, a stream's name and a line.
+        audience: whoever watches.
         history: of the sweep's jobs that other engines ran before; added to.
     """
 
     def __init__(
         self,
         conf: LocalConf,
-        tell: Callable[..., None],
-        tell_output: Callable[[Job, str, str], None],
+        audience: Audience,
         history: History | None = None,
     ) -> None:
         history = history or History()
@@ -53,10 +52,10 @@ class Engine:
         self.ledger = Ledger()
         self.scratch = Scratch(keep=not conf.cleanup_on_exit)
         self.servers = Servers(self.scratch, conf.start_method.value)
-        self._output = OutputFollower(tell_output, every_line=conf.show_output)
+        self._output = OutputFollower(audience.tell_output, every_line=conf.show_output)
         self._timer = Timer()
         self._sampler = UsageSampler()
-        self._limits = Limits(conf, self.ledger, self._sampler, tell, history)
+        self._limits = Limits(conf, self.ledger, self._sampler, audience.tell, history)
         self._supervisor = Supervisor(
             conf=conf,
             ledger=self.ledger,
@@ -68,7 +67,8 @@ class Engine:
             stops=StopPolicy(conf, history),
             retry_later=self._retry_later,
             stop=self.stop,
-            tell=tell,
+            tell=audience.tell,
+            warn=audience.warn,
         )
         self._pool = ThreadPoolExecutor(
             conf.max_parallel_jobs, thread_name_prefix=f"{OWN_THREADS}slot"
@@ -98,7 +98,8 @@ class Engine:
             elapsed = max(0.0, now - (job.attempts[-1].started or now))
             cpu, memory = usage.get(job.job_id, (None, None))
             last_line = self._output.last_line(job)
-            found.append(RunningJob(job.num, job.label, elapsed, cpu, memory, last_line))
+            seen = RunningJob(job.num, job.label, elapsed, cpu, memory, last_line, job.job_id)
+            found.append(seen)
         return sorted(found, key=lambda running: running.num)
 
     def cancel(self, handle: JobHandle) -> bool:

@@ -10,11 +10,14 @@ waits for a descriptor, to which the interpreter writes whenever a signal comes,
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
 import socket
+import subprocess
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +30,8 @@ from hsm.core.job import signal_name
 if TYPE_CHECKING:
     from hsm.core.local.compute_source import LocalComputeSource
 
+#: Seconds between two looks at whether a program has ended.
+_INTERVAL = 0.05
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -174,12 +179,68 @@ class Interrupts:
                 first = further  # A signal is for the program as well, a cancel for the sweep only.
         return first
 
+    def late(self) -> Interruption | None:
+        """A signal that has come since `wait` returned; None if none has."""
+        with suppress(Empty):
+            while True:
+                event = self._events.get_nowait()
+                if event is not None and event.signum is not None:
+                    return event
+        return None
+
+    def within(self, seconds: float) -> Interruption | None:
+        """The next signal, if it comes in so many seconds; what else happens does not count."""
+        with suppress(Empty):
+            return self._events.get(timeout=seconds)
+        return None
+
     def _next(self, waker: _Waker) -> _Event:
         """The next event; waits for it."""
         while True:
             with suppress(Empty):
                 return self._events.get_nowait()
             waker.wait()
+
+
+def wait_for_program(process: subprocess.Popen[bytes], grace: float) -> int | None:
+    """Wait for a program in a session of its own; a signal to this process ends all that is there.
+
+    The first one with SIGTERM, a second one, or the end of `grace` (seconds), with SIGKILL. Returns
+    the first.
+    """
+    first: int | None = None
+    kill_at = math.inf
+    try:
+        with Interrupts().caught() as interrupts:
+            while process.poll() is None or (first is not None and _has_group(process.pid)):
+                event = interrupts.within(_INTERVAL)
+                if event is not None and first is None:
+                    first, kill_at = event.signum, time.monotonic() + grace
+                    _signal(process, signal.SIGTERM)
+                elif event is not None or time.monotonic() >= kill_at:
+                    _signal(process, signal.SIGKILL)
+    except BaseException:
+        _signal(process, signal.SIGKILL)
+        process.wait()
+        raise
+    return first
+
+
+def _signal(process: subprocess.Popen[bytes], signum: signal.Signals) -> None:
+    """Send a signal to what is left of a program's process group."""
+    with suppress(ProcessLookupError, PermissionError):  # macOS refuses where all are zombies
+        os.killpg(process.pid, signum)
+
+
+def _has_group(number: int) -> bool:
+    """Whether anybody of a process group runs; zombies, which wait for their parent, do not."""
+    import psutil
+
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if os.getpgid(process.pid) == number and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 def deliver(signum: int) -> None:

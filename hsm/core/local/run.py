@@ -37,4 +37,5 @@ def run_to_end(
         job_ids = list(submit())
         with display:
             interruption = interrupts.wait(source, job_ids)
-    return job_ids, interruption
+    # Closing the source may have taken a while: it runs on_sweep_end.
+    return job_ids, interruption or interrupts.late()

@@ -44,6 +44,7 @@ class Supervisor:
         stop: starts no more jobs and ends those that run, for a reason.
         retry_later: has `run` called again for a job in so many seconds.
         tell: calls a `SweepObserver` method, by name, of all observers.
+        warn: tells a line that somebody has to see.
     """
 
     conf: LocalConf
@@ -57,6 +58,7 @@ class Supervisor:
     retry_later: Callable[[JobHandle, float], None]
     stop: Callable[[str], None]
     tell: Callable[..., None]
+    warn: Callable[[str], None]
 
     def run(self, handle: JobHandle) -> None:
         """Run one attempt of a job; never raises.
@@ -254,7 +256,7 @@ class Supervisor:
         if not recorded:
             self._record(handle, "end")
         if ending.state is JobState.COMPLETED and ending.reason is not None:
-            self.tell("message", f"job {job.num}: {ending.reason}")
+            self.warn(f"job {job.num}: {ending.reason}")  # Its value is lost.
         self.tell("job_ended", job)
         if ending.state is JobState.COMPLETED:
             self.limits.completed(handle.seconds)
@@ -270,7 +272,7 @@ class Supervisor:
             getattr(journal, event)(handle.job)
         except OSError as error:
             if not was_behind:  # Told once: it may last, and each job has several records.
-                self.tell("message", f"cannot write {journal.paths.journal}: {error.strerror}")
+                self.warn(f"cannot write {journal.paths.journal}: {error.strerror}")
 
 
 def _end_at_once(slot: Slot) -> None:
