@@ -14,6 +14,7 @@ import typer.core
 
 from hsm.cli._complete import sweep_ids
 from hsm.cli._options import (
+    NOT_PLAIN,
     HsmConfigFile,
     Json,
     Mode,
@@ -30,6 +31,7 @@ from hsm.cli._stdout import best_effort
 from hsm.core.config import SETTINGS, LocalConf, resolve_local
 from hsm.core.errors import HsmError
 from hsm.core.job import Job, JobState, signal_name
+from hsm.core.resume import SweepChanged
 
 app = new_app()
 
@@ -120,7 +122,8 @@ class _SweepCommand(typer.core.TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options of a sweep, and apart from them those that are settings."""
-        settings: list[Any] = [param for param in self.get_params(ctx) if param.name in SETTINGS]
+        plain = SETTINGS.keys() - NOT_PLAIN
+        settings: list[Any] = [param for param in self.get_params(ctx) if param.name in plain]
         for param in settings:
             param.hidden = True
         super().format_options(ctx, formatter)
@@ -244,6 +247,8 @@ def run(
         points, what = list(plan.points()), plan.program.arguments()
         try:
             ids = source.submit_jobs(points, plan.sweep_id, plan.paths.sweep_dir, **what)
+        except SweepChanged as error:
+            raise HsmError(_changed(plan, error)) from error
         except OSError as error:  # a full disk, no more processes
             reason = error.strerror or str(error)
             raise HsmError(f"{plan.sweep_id} cannot be started: {reason}") from error
@@ -261,6 +266,14 @@ def run(
     if signum is not None:
         return 128 + signum
     return 0 if all(job.state is JobState.COMPLETED for job in jobs) else 1
+
+
+def _changed(plan: Plan, error: SweepChanged) -> str:
+    lines = "\n".join(f"  {line}" for line in error.differences)
+    return (
+        f"{plan.sweep_id} cannot be resumed as it is, since what it runs has changed "
+        f"(--accept-changes resumes it all the same):\n{lines}"
+    )
 
 
 def _say_interrupted(signum: int, plan: Plan, jobs: Sequence[Job]) -> None:
