@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import NoReturn
 
 from hsm.cli._output import from_here, print_json
@@ -38,6 +39,7 @@ def run_detached(plan: Plan, conf: LocalConf, as_json: bool) -> None:
     pid = os.fork()
     if pid == 0:
         os.close(ours)
+        _close_inherited()
         _become_launcher(plan, conf, theirs)
     os.close(theirs)
     os.waitpid(pid, 0)
@@ -56,6 +58,18 @@ def _tell(plan: Plan, as_json: bool) -> None:
     print(f"{plan.sweep_id} has started, in {from_here(plan.paths.sweep_dir)}")
     print(f"  hsm monitor {plan.sweep_id}    watches it")
     print(f"  hsm cancel {plan.sweep_id}     ends it")
+
+
+def _close_inherited() -> None:
+    """Close what somebody left open for this process, a pipe of a shell's: its reader waits for us.
+
+    Python makes no descriptor of its own inheritable, so all that are came from outside.
+    """
+    for name in os.listdir("/dev/fd"):
+        fd = int(name)
+        with suppress(OSError):  # the one that listed them
+            if fd > 2 and os.get_inheritable(fd):
+                os.close(fd)
 
 
 def _become_launcher(plan: Plan, conf: LocalConf, answer: int) -> NoReturn:

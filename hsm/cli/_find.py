@@ -10,10 +10,8 @@ from hsm.core.job import Job
 from hsm.core.journal import Sweep
 from hsm.core.paths import SweepPaths
 from hsm.core.registry import find_sweep
-from hsm.core.sweep_id import LAST
+from hsm.core.sweep_id import LAST, OUTPUT_DIR
 
-#: Where sweeps go if neither a command line nor hsm.yaml says so.
-OUTPUT_DIR = "outputs"
 _MOST_NAMED = 10
 _MOST_PROBLEMS = 3
 

@@ -18,7 +18,7 @@ HSM_CONFIG = "--hsm-config"
 _MODES = ("local",)
 
 #: Settings that are no plain option of `hsm sweep`: `--resume` names a sweep.
-_NOT_PLAIN = ("resume",)
+NOT_PLAIN = ("resume",)
 
 #: By the name of a setting's kind; a switch takes no value.
 _METAVARS = {
@@ -113,7 +113,7 @@ def with_settings(function: _Function) -> _Function:
     """
     signature = inspect.signature(function, eval_str=True)
     own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-    options = [_option(each) for each in SETTINGS.values() if each.name not in _NOT_PLAIN]
+    options = [_option(each) for each in SETTINGS.values() if each.name not in NOT_PLAIN]
     function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
     return function
 

@@ -59,7 +59,8 @@ def print_table(
 
     Where a terminal is too narrow, first the columns in `wraps` and the headings take several
     lines, then the columns in `less` are left out, and a line tells which; nothing else is ever
-    cut. If that is not enough, the table is as wide as it must be, plain.
+    cut. If that is not enough, it becomes several tables, one below the other, each with the first
+    column; or, for a column that is as wide as the terminal, a plain one of any width.
 
     Args:
         columns: the headings; in them and in the cells, what could steer a terminal is made
@@ -92,13 +93,35 @@ def print_table(
         if not fits(shown) and any(column.key == name for column in shown):
             shown = [column for column in shown if column.key != name]
             left_out.append(clean(name))
-    if fits(shown):
-        _draw(console, shown)
-    else:
-        kept = {column.key for column in shown}
-        _print_plain([column for column in drawn if column.key in kept], cell_len)
+    for number, band in enumerate(_bands(shown, fits)):
+        if number:
+            print()
+        if fits(band):
+            _draw(console, band)
+        else:
+            kept = {column.key for column in band}
+            _print_plain([column for column in drawn if column.key in kept], cell_len)
     if left_out:
         print(f"this terminal is too narrow for {', '.join(left_out)}: {hint}")
+
+
+def _bands(
+    columns: Sequence[_Column], fits: Callable[[Sequence[_Column]], bool]
+) -> list[list[_Column]]:
+    """The columns in tables that fit, each of which begins with the first column.
+
+    One table that does not fit, if there is a column that fits beside the first one nowhere.
+    """
+    if not columns:
+        return []
+    first, *others = columns
+    bands = [[first]]
+    for column in others:
+        if fits([*bands[-1], column]):
+            bands[-1].append(column)
+        else:
+            bands.append([first, column])
+    return bands if all(map(fits, bands)) else [list(columns)]
 
 
 @dataclass(frozen=True)

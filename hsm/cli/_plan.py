@@ -17,7 +17,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hsm.cli._find import OUTPUT_DIR
 from hsm.cli._resume import recorded_points, recorded_program
 from hsm.core.config import HsmConfig, Resolved
 from hsm.core.errors import HsmError, SettingsError
@@ -27,7 +26,7 @@ from hsm.core.paths import SweepPaths
 from hsm.core.registry import known_sweeps
 from hsm.core.resume import Resumption
 from hsm.core.scripts import Program, find_program
-from hsm.core.sweep_id import check_sweep_id, new_sweep_id
+from hsm.core.sweep_id import OUTPUT_DIR, check_sweep_id, new_sweep_id
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader

@@ -6,10 +6,10 @@ import shlex
 from dataclasses import asdict
 from typing import Any
 
-from hsm.cli._find import OUTPUT_DIR
 from hsm.cli._options import HsmConfigFile, Json, new_app, option_name
 from hsm.cli._output import end_with_the_reader, print_json, print_table, setting_text
 from hsm.core.config import SETTINGS, HsmConfig, Resolved, resolve_local
+from hsm.core.sweep_id import OUTPUT_DIR
 
 app = new_app()
 

@@ -93,7 +93,7 @@ app = typer.Typer(
     help="Run parameter sweeps on this machine: each job in a process of its own, none ever lost.",
     epilog="`hsm COMMAND --help` tells more of each. A sweep is named by its id, the beginning of "
     "one, its directory, or `last`. Exit codes: 0 all completed, 1 some job did not, 2 refused "
-    "before anything was started, 130 interrupted.",
+    "before anything was started, 130, 143 and 129 ended by Ctrl-C, SIGTERM and SIGHUP.",
 )
 
 

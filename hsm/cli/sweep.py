@@ -14,6 +14,7 @@ import typer.core
 
 from hsm.cli._complete import sweep_ids
 from hsm.cli._options import (
+    NOT_PLAIN,
     HsmConfigFile,
     Json,
     Mode,
@@ -30,6 +31,7 @@ from hsm.cli._stdout import best_effort
 from hsm.core.config import SETTINGS, LocalConf, resolve_local
 from hsm.core.errors import HsmError
 from hsm.core.job import Job, JobState
+from hsm.core.resume import SweepChanged
 
 if TYPE_CHECKING:
     from hsm.core.local.interrupts import Interruption
@@ -123,7 +125,8 @@ class _SweepCommand(typer.core.TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options of a sweep, and apart from them those that are settings."""
-        settings: list[Any] = [param for param in self.get_params(ctx) if param.name in SETTINGS]
+        plain = SETTINGS.keys() - NOT_PLAIN
+        settings: list[Any] = [param for param in self.get_params(ctx) if param.name in plain]
         for param in settings:
             param.hidden = True
         super().format_options(ctx, formatter)
@@ -249,6 +252,8 @@ def run(
         points, what = list(plan.points()), plan.program.arguments()
         try:
             ids = source.submit_jobs(points, plan.sweep_id, plan.paths.sweep_dir, **what)
+        except SweepChanged as error:
+            raise HsmError(error.told("--accept-changes")) from error
         except OSError as error:  # a full disk, no more processes
             reason = error.strerror or str(error)
             raise HsmError(f"{plan.sweep_id} cannot be started: {reason}") from error

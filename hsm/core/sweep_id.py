@@ -9,6 +9,8 @@ import time
 
 from hsm.core.errors import SettingsError
 
+#: Where sweeps go if neither a caller nor hsm.yaml says so.
+OUTPUT_DIR = "outputs"
 #: Means the newest sweep, and is no sweep's id.
 LAST = "last"
 #: Bytes; file systems take 255 in a name.

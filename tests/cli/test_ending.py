@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -184,6 +185,28 @@ def test_detach_survives_the_end_of_its_session(project: Project) -> None:
 def test_detach_refuses_what_cannot_start(project: Project) -> None:
     line = project.refused("sweep", "x=1", "--detach", "--sweep-dir", "/proc/none", "--", "true")
     assert "/proc/none" in line
+
+
+def test_detach_keeps_nothing_that_it_was_given_open(project: Project) -> None:
+    """A reader of what came with the command gets to its end while the sweep still runs."""
+    line = ("sweep", "x=1", "--detach", "--sweep-id", "s", "--", "sh", "-c", STAY)
+    ours, theirs = os.pipe()
+    with open(ours, "rb") as reader:
+        subprocess.run(
+            [sys.executable, "-m", "hsm.cli.main", *line],
+            cwd=project.folder,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stdout=subprocess.DEVNULL,
+            pass_fds=[theirs],
+            timeout=PATIENCE,
+            check=True,
+        )
+        os.close(theirs)
+        assert select.select([reader], [], [], PATIENCE)[0]
+        assert reader.read() == b""
+    project.wait_for("outputs/s/0/runs")
+    assert project.states("s") == ["RUNNING"]
+    project.here("cancel", "s")
 
 
 def test_detach_leaves_nobody_waiting(project: Project) -> None:

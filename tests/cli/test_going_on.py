@@ -113,3 +113,19 @@ def test_the_jobs_that_would_run_are_counted_as_json_too(project: Project) -> No
     project.here("sweep", "x=range(3)", "--sweep-id", "s", "--", *_MISSING_ONE, code=1)
     ran = project.here("sweep", "--resume", "s", "--count-only", "--json")
     assert json.loads(ran.out) == {"jobs": 1}
+
+
+@pytest.mark.parametrize("more", [(), ("--detach",)])
+def test_a_script_that_has_changed_needs_an_option(project: Project, more: tuple[str, ...]) -> None:
+    project.write("fit.py", "raise SystemExit(1)")
+    project.here("sweep", "x=1", "--sweep-id", "s", "--script", "fit.py", code=1)
+    project.write("fit.py", "pass")
+    ran = project.hsm("sweep", "--resume", "s", *more, code=2)
+    assert ran.err.splitlines() == [
+        "hsm: s cannot be resumed as it is, since what it runs has changed "
+        "(--accept-changes resumes it all the same):",
+        "  fit.py has changed:",
+        "    -raise SystemExit(1)",
+        "    +pass",
+    ]
+    assert "1 completed" in project.hsm("sweep", "--resume", "s", "--accept-changes").out

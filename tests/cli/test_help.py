@@ -87,6 +87,18 @@ def test_every_setting_is_an_option(project: Project) -> None:
         assert setting.flag in out
 
 
+def test_resume_is_an_option_of_the_command_and_no_setting(project: Project) -> None:
+    own, settings = project.here("sweep", "--help").out.split("Settings (")
+    assert "--resume SWEEP" in own
+    assert "--resume" not in settings
+    assert "--rerun" in settings
+
+
+def test_help_tells_the_exit_codes(project: Project) -> None:
+    out = " ".join(project.here("--help").out.split())
+    assert "130, 143 and 129 ended by Ctrl-C, SIGTERM and SIGHUP" in out
+
+
 def test_version(project: Project) -> None:
     assert project.here("--version").out == f"hsm {__version__}\n"
 
