@@ -10,7 +10,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +49,6 @@ class JobHandle:
         cwd: its working directory.
         began: when its latest attempt got a process, by `time.monotonic()`.
         seconds: what its latest attempt took by that clock, which nobody sets.
-        future: its place in the pool's queue.
         slot: where it runs; from just before its process is asked for until it has ended.
         stop: why hsm wants it to end; the first reason that there was.
         is_cancelled: one of the reasons was that nobody wants it any more: there is no retry.
@@ -65,7 +63,6 @@ class JobHandle:
     cwd: str
     began: float = 0.0
     seconds: float | None = None
-    future: Future[None] | None = None
     slot: Slot | None = None
     stop: Stop | None = None
     is_cancelled: bool = False
