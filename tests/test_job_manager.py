@@ -1,23 +1,27 @@
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from hsm import JobManager, JobState, LocalComputeSource, SettingsError, read_sweep
+from hsm import JobManager, JobState, LocalComputeSource, LocalManager, SettingsError, read_sweep
 from hsm.core.compute_source import ComputeSource
 from hsm.core.job import Job
 from hsm.core.journal import SweepInUse
 from hsm.core.paths import SweepPaths
-from support import PATIENCE, REPOSITORY, wait_until
+from support import PATIENCE, REPOSITORY, START_METHODS, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +190,131 @@ def test_a_parameter_that_no_argument_can_hold_starts_nothing(source: LocalCompu
     # And the directory is still free.
     job_ids = manager.submit_sweep(combinations[:1], source, "s", "out", command="echo {x}")
     assert manager.monitor_jobs(job_ids, source) == {"s_0": JobState.COMPLETED}
+
+
+class Kernel(Enum):
+    RBF = 1
+
+
+class Size(int, Enum):
+    SMALL = 32
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        {"function": dict},
+        {"command": ["sh", "-c", 'printf %s "$HSM_PARAMS" > "$HSM_JOB_DIR/results.json"']},
+    ],
+)
+def test_parameters_are_plain_wherever_they_come_from(
+    source: LocalComputeSource, program: dict[str, Any]
+) -> None:
+    given = {
+        "rate": np.float32(0.5),
+        "steps": np.int64(3),
+        "fast": np.bool_(True),
+        "sizes": [np.int32(1), np.arange(2)],
+        "data": Path("a/b"),
+        "kernel": Kernel.RBF,
+        "size": Size.SMALL,
+        "nested": {"path": Path("c")},
+    }
+    plain = {
+        "rate": 0.5,
+        "steps": 3,
+        "fast": True,
+        "sizes": [1, [0, 1]],
+        "data": "a/b",
+        "kernel": "RBF",
+        "size": 32,
+        "nested": {"path": "c"},
+    }
+    manager = JobManager()
+    (job_id,) = manager.submit_sweep([given], source, "s", "out", **program)
+    assert manager.monitor_jobs([job_id], source) == {job_id: JobState.COMPLETED}
+    assert source.job(job_id).params == plain
+    if "function" in program:
+        value = source.result(job_id)
+    else:
+        value = json.loads(Path("out/0/results.json").read_text())
+    assert value == plain
+    assert {name: type(value[name]) for name in plain} == {
+        name: type(plain[name]) for name in plain
+    }
+
+
+@pytest.mark.parametrize("program", [{"function": double}, {"command": "true"}])
+@pytest.mark.parametrize(
+    ("combinations", "named"),
+    [
+        ([1, 2, 3], "combination 0: 1 is refused, param_combinations must be a list of mappings"),
+        ({"x": 1}, "submit_jobs: {'x': 1} is refused"),
+        (None, "submit_jobs: None is refused"),
+        ("x=1", "submit_jobs: 'x=1' is refused"),
+        ([{}, [("x", 1)]], "combination 1: [('x', 1)] is refused"),
+        ([{1: 2}], "combination 0: 1 is refused, a parameter's name must be a text"),
+        ([{"x": object}], "combination 0: {'x': <class 'object'>} is refused"),
+    ],
+)
+def test_what_is_no_list_of_parameters_is_refused_in_one_line(
+    source: LocalComputeSource, program: dict[str, Any], combinations: Any, named: str
+) -> None:
+    with pytest.raises(SettingsError, match=re.escape(named)):
+        JobManager().submit_sweep(combinations, source, "s", "out", **program)
+    assert not Path("out").exists()
+
+
+def test_parameters_that_hold_themselves_are_refused(source: LocalComputeSource) -> None:
+    point: dict[str, Any] = {}
+    point["x"] = point
+    with pytest.raises(SettingsError, match="combination 0"):
+        JobManager().submit_sweep([point], source, "s", "out", function=double)
+
+
+def test_more_parameters_than_a_program_can_be_given_are_refused(
+    source: LocalComputeSource,
+) -> None:
+    most = 32 * os.sysconf("SC_PAGE_SIZE")
+    for text, fits in (("x" * (most - 21), True), ("x" * (most - 20), False)):
+        points = [{"x": text}]
+        command = ["sh", "-c", 'test "$HSM_PARAMS" != null']
+        if fits:
+            assert len(f"HSM_PARAMS={json.dumps(points[0])}\0") == most
+            ids = JobManager().submit_sweep(points, source, "s", "out", command=command)
+            assert source.wait(ids) == {ids[0]: JobState.COMPLETED}
+        else:
+            with pytest.raises(SettingsError, match=f"HSM_PARAMS; these are {most + 1} bytes"):
+                JobManager().submit_sweep(points, source, "t", "out2", command=command)
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_a_function_may_have_more_parameters_than_a_program(start_method: str) -> None:
+    def look(params: Mapping[str, Any]) -> list[Any]:
+        told = subprocess.run(["sh", "-c", "echo $HSM_PARAMS"], capture_output=True, check=True)
+        return [len(params["x"]), told.stdout.decode()]
+
+    with LocalComputeSource(1, start_method=start_method) as source:
+        (job_id,) = source.submit_jobs([{"x": "x" * 10**7}], "s", "out", function=look)
+        assert source.result(job_id) == [10**7, "null\n"]
+
+
+BAD_IDS = ["../../esc", "", "last", "a/b", "a\nb", 3, ".hidden", "~me", "-x", "x" * 201]
+
+
+@pytest.mark.parametrize("sweep_id", BAD_IDS)
+def test_what_is_no_name_for_a_directory_is_no_id(
+    source: LocalComputeSource, sweep_id: Any
+) -> None:
+    for submit in (
+        lambda: JobManager().submit_sweep([{}], source, sweep_id, "out", command="true"),
+        lambda: source.submit_jobs([{}], sweep_id, "out", command="true"),
+        lambda: LocalManager(1).run([{}], sweep_id=sweep_id, command="true"),
+    ):
+        with pytest.raises(SettingsError, match="sweep id must be a name for a directory"):
+            submit()
+    assert not Path("out").exists()
+    assert not Path("outputs").exists()
 
 
 def test_a_job_of_another_source_cannot_be_monitored(source: LocalComputeSource) -> None:

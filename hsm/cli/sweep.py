@@ -238,7 +238,7 @@ def run(
 
     source = LocalComputeSource.from_conf(conf)
     if as_json:
-        source.hook_stdout = sys.stderr.fileno()
+        source.hook_stdout = 2
     display = make_display(
         str(conf.progress),
         show_output=conf.show_output,

@@ -133,7 +133,7 @@ def to_argv(params: Mapping[str, Any], origin: str = "parameters") -> list[str]:
 
 
 def _element(value: Any) -> str:
-    value = _simplified(value)
+    value = simplified(value)
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -152,7 +152,7 @@ def _element(value: Any) -> str:
     raise TypeError(f"a {type(value).__name__} is none of these")
 
 
-def _simplified(value: Any) -> Any:
+def simplified(value: Any) -> Any:
     """`value` as one of the types that Hydra's grammar has, where it only wears another coat."""
     if isinstance(value, Enum):
         return value.value if isinstance(value, (str, int)) else value.name
@@ -175,7 +175,7 @@ def _text(text: str) -> str:
 
 
 def _dict_key(key: Any) -> str:
-    key = _simplified(key)
+    key = simplified(key)
     if key is None or isinstance(key, (bool, int, float)):
         return _element(key)
     if not isinstance(key, str):
@@ -247,7 +247,7 @@ def expand_command(
 
 
 def _placed(name: str, value: Any) -> str:
-    value = _simplified(value)
+    value = simplified(value)
     try:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         return _holdable(text)

@@ -20,6 +20,7 @@ from hsm.core.errors import SettingsError
 from hsm.core.job import Job, JobState
 from hsm.core.paths import SweepPaths
 from hsm.core.results import Results, collect_results
+from hsm.core.sweep_id import check_sweep_id
 
 
 @runtime_checkable
@@ -75,6 +76,7 @@ class JobManager:
             SettingsError: nothing says what jobs run, or something that was given is not possible.
             HsmError: the source takes no jobs, or another launcher works in `sweep_dir`.
         """
+        check_sweep_id(sweep_id, "submit_sweep")
         options = {"function": function, "command": command, "script": script, "resume": resume}
         given: dict[str, Any] = {name: what for name, what in options.items() if what is not None}
         return compute_source.submit_jobs(param_combinations, sweep_id, sweep_dir, **given)

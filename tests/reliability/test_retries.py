@@ -172,6 +172,19 @@ def test_a_back_off_holds_no_slot(tmp_path: Path) -> None:
         assert attempt.ended <= second.started
 
 
+def test_an_attempt_that_is_due_comes_before_jobs_that_have_not_started(tmp_path: Path) -> None:
+    command = ["sh", "-c", "sleep 0.3; [ {x} != 0 ] || [ $HSM_ATTEMPT = 2 ]"]
+    recorder = Recorder()
+    settings = {"max_parallel_jobs": 1, "max_retries": 1, "retry_delay": 0.05}
+    with source(recorder, **settings) as made:
+        ids = made.submit_jobs(points(0, 1, 2, 3, 4), "s", tmp_path, command=command)
+        assert made.wait(timeout=30) == dict.fromkeys(ids, JobState.COMPLETED)
+    starts = [num for event, num in recorder.events if event == "started"]
+    again = len(starts) - 1 - starts[::-1].index(0)
+    assert again < starts.index(4)
+    assert starts[again + 1 :] == sorted(starts[again + 1 :])
+
+
 def test_a_job_that_waits_for_its_attempt_can_be_cancelled_at_once(tmp_path: Path) -> None:
     recorder = Recorder()
     with source(recorder, max_retries=1, retry_delay=600) as made:
@@ -407,6 +420,24 @@ def test_a_retry_that_nobody_can_wait_for_ends_its_job(
     job = read_sweep(tmp_path).jobs[0]
     assert "not retried" in job.ending()
     assert job.attempts[0].exit_code == 1
+
+
+def test_without_a_single_thread_no_job_starts_and_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def no_slots(self: threading.Thread) -> None:
+        if self.name.startswith("hsm-slot"):
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", no_slots)
+    with source() as made:
+        ids = made.submit_jobs(points(0, 1), "s", tmp_path, command=["true"])
+        assert made.wait(timeout=30) == dict.fromkeys(ids, JobState.CANCELLED)
+    ending = read_sweep(tmp_path).jobs[0].ending()
+    assert ending == "never started: there is no thread for it (can't start new thread)"
 
 
 @pytest.mark.parametrize("settings", [{"show_output": True}, {"memory_limit": "1GB"}])

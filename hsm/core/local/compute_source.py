@@ -30,14 +30,16 @@ from hsm.core.local.audience import Audience
 from hsm.core.local.engine import Engine
 from hsm.core.local.interrupts import deliver, wait_for_program
 from hsm.core.local.limits import check_machine
+from hsm.core.local.points import plain_points
 from hsm.core.local.policy import History
 from hsm.core.local.start_method import OWN_THREADS
-from hsm.core.local.submission import JobSpec, OpenSweep, check_params, claim, make_specs, record
+from hsm.core.local.submission import JobSpec, OpenSweep, claim, make_specs, record
 from hsm.core.lock import LockFile
 from hsm.core.paths import SweepPaths
 from hsm.core.resume import save_files
 from hsm.core.scripts import Program, find_program
 from hsm.core.sweep_end import run_at_end
+from hsm.core.sweep_id import check_sweep_id
 
 
 class LocalComputeSource(ComputeSource):
@@ -147,15 +149,15 @@ class LocalComputeSource(ComputeSource):
 
         Raises:
             SettingsError: nothing or too much says what jobs run; parameters that JSON cannot hold;
-                `sweep_dir` holds an earlier sweep.
+                an id that is none; `sweep_dir` holds an earlier sweep.
             SweepInUse: another launcher works in `sweep_dir`.
             HsmError: the source is closed or was stopped.
         """
         if function is None and command is None and script is None:
             function, command, script = self._default
         program = find_program(function, command, script)
-        combinations = [dict(params) for params in param_combinations]
-        check_params(combinations)
+        combinations = plain_points(param_combinations, are_executed=program.function is None)
+        check_sweep_id(sweep_id, "submit_jobs")
         paths = SweepPaths(sweep_dir)
         resumes = self.conf.resume if resume is None else resume
         with self._mutex:

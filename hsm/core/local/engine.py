@@ -2,8 +2,8 @@
 
 The engine makes them, and ends them in the right order:
 
-    LocalComputeSource --handles--> Engine: ThreadPoolExecutor --> Supervisor.run, once per attempt
-                                       |        ^ Timer: retries
+    LocalComputeSource --handles--> Engine: Waiting --ThreadPoolExecutor--> Supervisor.run, once
+                                       |      ^ Timer: retries                   per attempt
                                        `-- Ledger, Servers, Scratch, OutputFollower, UsageSampler
 """
 
@@ -30,6 +30,7 @@ from hsm.core.local.start_method import OWN_THREADS
 from hsm.core.local.supervisor import Supervisor
 from hsm.core.local.timer import Timer
 from hsm.core.local.usage import UsageSampler
+from hsm.core.local.waiting import Waiting
 
 
 class Engine:
@@ -73,6 +74,8 @@ class Engine:
         self._pool = ThreadPoolExecutor(
             conf.max_parallel_jobs, thread_name_prefix=f"{OWN_THREADS}slot"
         )
+        self._waiting = Waiting()
+        self._has_thread = False
         self._history = history
 
     def run(self, handles: Iterable[JobHandle]) -> None:
@@ -107,8 +110,7 @@ class Engine:
         stop = Stop(JobState.CANCELLED, "cancelled")
         if not self.ledger.end(handle, stop, self._conf.kill_grace):
             return False
-        waits = handle.future is not None and handle.future.cancel()
-        if waits or self._timer.cancel(handle):
+        if self._waiting.remove(handle) or self._timer.cancel(handle):
             self._supervisor.run(handle)  # It ends here, and not when a slot or its time comes.
         return True
 
@@ -141,4 +143,18 @@ class Engine:
             self._queue(handle)
 
     def _queue(self, handle: JobHandle) -> None:
-        handle.future = self._pool.submit(self._supervisor.run, handle)
+        self._waiting.add(handle)
+        try:
+            self._pool.submit(self._run_next)
+            self._has_thread = True
+        except RuntimeError as error:
+            # The machine has no thread for it. If there are some already, one of them takes it.
+            if not self._has_thread and self._waiting.remove(handle):
+                self.stop(f"there is no thread for it ({error})")
+                self._supervisor.run(handle)
+
+    def _run_next(self) -> None:
+        """In a slot's thread; there is a call for each job that came to wait."""
+        handle = self._waiting.take()
+        if handle is not None:  # Else it was cancelled.
+            self._supervisor.run(handle)

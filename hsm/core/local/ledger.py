@@ -10,7 +10,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,9 +47,8 @@ class JobHandle:
         argument: what its function is called with.
         journal: the record that it goes to.
         cwd: its working directory.
-        began: when its latest attempt got a process, by `time.monotonic()`.
+        began: when its latest attempt was given to a slot, by `time.monotonic()`.
         seconds: what its latest attempt took by that clock, which nobody sets.
-        future: its place in the pool's queue.
         slot: where it runs; from just before its process is asked for until it has ended.
         stop: why hsm wants it to end; the first reason that there was.
         is_cancelled: one of the reasons was that nobody wants it any more: there is no retry.
@@ -65,7 +63,6 @@ class JobHandle:
     cwd: str
     began: float = 0.0
     seconds: float | None = None
-    future: Future[None] | None = None
     slot: Slot | None = None
     stop: Stop | None = None
     is_cancelled: bool = False
@@ -154,6 +151,7 @@ class Ledger:
         """
         with self._lock:
             self._check_wanted(handle)
+            handle.began = time.monotonic()
             slot.start(start)
             handle.slot = slot
 
@@ -161,7 +159,6 @@ class Ledger:
         """The job has a process (None: hsm failed to give it one)."""
         with self._lock:
             handle.job.start(time.time(), pid)
-            handle.began = time.monotonic()
             if pid is not None:
                 self._running[handle.job.job_id] = handle
 

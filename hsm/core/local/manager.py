@@ -26,10 +26,7 @@ from hsm.core.local.run import run_to_end
 from hsm.core.paths import SweepPaths
 from hsm.core.results import Results, collect_results
 from hsm.core.scripts import find_program
-from hsm.core.sweep_id import new_sweep_id
-
-#: Where sweeps go if neither the caller nor hsm.yaml says so.
-_OUTPUT_DIR = "outputs"
+from hsm.core.sweep_id import OUTPUT_DIR, check_sweep_id, new_sweep_id
 
 
 class LocalManager:
@@ -122,9 +119,12 @@ class LocalManager:
         program = find_program(
             function, command, script, caller="LocalManager.run", hsm_config=self._hsm_config
         )
-        sweep_id = new_sweep_id(program.name) if sweep_id is None else sweep_id
+        if sweep_id is not None:
+            check_sweep_id(sweep_id, "LocalManager.run")
+        else:
+            sweep_id = new_sweep_id(program.name)
         if sweep_dir is None:
-            sweep_dir = Path(self._hsm_config.output_dir or _OUTPUT_DIR).expanduser() / sweep_id
+            sweep_dir = Path(self._hsm_config.output_dir or OUTPUT_DIR).expanduser() / sweep_id
         paths = SweepPaths(Path(sweep_dir))
         submission = {**program.arguments(), "resume": resume}
         source = self._new_source()

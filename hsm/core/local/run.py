@@ -37,5 +37,7 @@ def run_to_end(
         job_ids = list(submit())
         with display:
             interruption = interrupts.wait(source, job_ids)
-    # Closing the source may have taken a while: it runs on_sweep_end.
-    return job_ids, interruption or interrupts.late()
+    if interruption is None or interruption.signum is None:
+        # Closing the source may have taken a while: it runs on_sweep_end.
+        interruption = interrupts.late() or interruption
+    return job_ids, interruption

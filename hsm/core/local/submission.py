@@ -8,7 +8,6 @@ Before that, a source claims the sweep's directory, and learns whether it goes o
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,6 @@ from enum import Enum
 from typing import Any
 
 from hsm.core.config import LocalConf
-from hsm.core.errors import SettingsError
 from hsm.core.job import Job
 from hsm.core.journal import Journal
 from hsm.core.local.ledger import JobHandle
@@ -195,15 +193,3 @@ def plain_settings(conf: LocalConf) -> dict[str, Any]:
 def label_of(params: Mapping[str, Any]) -> str:
     """One line for a job with these parameters: ``lr=0.1 model=svm``."""
     return " ".join(f"{key}={value}" for key, value in params.items())
-
-
-def check_params(combinations: Sequence[Mapping[str, Any]]) -> None:
-    """Raises SettingsError for parameters that a journal cannot hold."""
-    for index, params in enumerate(combinations):
-        try:
-            json.dumps(params)
-        except (TypeError, ValueError) as error:
-            origin = f"submit_jobs, combination {index}"
-            raise SettingsError(
-                "param_combinations", params, origin, f"values that JSON can hold ({error})"
-            ) from error

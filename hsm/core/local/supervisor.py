@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -21,6 +20,7 @@ from hsm.core.local.ledger import JobHandle, Ledger, NotWanted
 from hsm.core.local.limits import Limits
 from hsm.core.local.oom import OomKill, OomKills
 from hsm.core.local.output import OutputFollower
+from hsm.core.local.points import VARIABLE, variable
 from hsm.core.local.policy import RetryPolicy, StopPolicy
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.servers import Servers
@@ -135,7 +135,7 @@ class Supervisor:
             "HSM_JOB_ID": job.job_id,
             "HSM_JOB_NUM": str(job.num),
             "HSM_ATTEMPT": str(len(job.attempts) + 1),
-            "HSM_PARAMS": json.dumps(job.params),
+            VARIABLE: variable(job.params),
             "TMPDIR": str(self.scratch.make(job.num)),
         }
         if job.job_dir is not None:
