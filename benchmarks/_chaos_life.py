@@ -111,8 +111,8 @@ def make_repository(folder: Path) -> bool:
         return False
     code = folder / "code.txt"
     code.write_text("committed\n" * 1000)
-    who = ("-c", "user.name=chaos", "-c", "user.email=chaos@localhost")
-    who += ("-c", "commit.gpgsign=false", "-c", "core.hooksPath=")
+    settings = ("user.name=chaos", "user.email=chaos@localhost", "commit.gpgsign=false")
+    who = [word for setting in settings for word in ("-c", setting)]
     for words in (("init", "--quiet"), ("add", code.name), ("commit", "--quiet", "-m", "all")):
         subprocess.run(["git", *who, *words], cwd=folder, check=True)
     code.write_text("changed\n" * 1000)

@@ -188,7 +188,7 @@ def test_a_sweep_killed_at_half_goes_on_as_the_readme_says(tmp_path: Path) -> No
     command = [re.sub(r"^model\.C=.*", "model.C=0.1,0.3,1,3", word) for word in first]
     env = {"HSM_STATE_DIR": str(tmp_path / "state"), "HSM_LOCAL_MAX_JOBS": "1"}
     with start_program(tmp_path, [sys.executable, *command[1:]], env=env) as sweep:
-        sweep.sweep_dir = wait_until(lambda: _begun(tmp_path), 60, "the sweep")
+        (sweep.sweep_dir,) = wait_until(lambda: _begun(tmp_path), 60, "the sweep")
         for num in range(4):
             sweep.wait_until_ended(num)
         sweep.process.kill()
@@ -219,9 +219,7 @@ def test_a_sweep_killed_at_half_goes_on_as_the_readme_says(tmp_path: Path) -> No
     assert len(killed) <= 1
 
 
-def _begun(folder: Path) -> Path | None:
-    """The directory of the sweep below multirun/ whose jobs are in its journal."""
-    for journal in folder.glob("multirun/*/*/.hsm/journal.jsonl"):
-        if '"event":"submit"' in journal.read_text():
-            return journal.parents[1]
-    return None
+def _begun(folder: Path) -> list[Path]:
+    """The directories of sweeps below multirun/ whose jobs are in their journals."""
+    journals = folder.glob("multirun/*/*/.hsm/journal.jsonl")
+    return [path.parents[1] for path in journals if '"event":"submit"' in path.read_text()]
