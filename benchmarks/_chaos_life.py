@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,6 +103,20 @@ class Life:
         """Kill whatever is left."""
         kill_marked(self.mark)
         self.process.wait()
+
+
+def make_repository(folder: Path) -> bool:
+    """Make `folder` a git repository with a change to be recorded; False where there is no git."""
+    if shutil.which("git") is None:
+        return False
+    code = folder / "code.txt"
+    code.write_text("committed\n" * 1000)
+    settings = ("user.name=chaos", "user.email=chaos@localhost", "commit.gpgsign=false")
+    who = [word for setting in settings for word in ("-c", setting)]
+    for words in (("init", "--quiet"), ("add", code.name), ("commit", "--quiet", "-m", "all")):
+        subprocess.run(["git", *who, *words], cwd=folder, check=True)
+    code.write_text("changed\n" * 1000)
+    return True
 
 
 def _is(victim: str, process: psutil.Process) -> bool:

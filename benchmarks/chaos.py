@@ -10,9 +10,12 @@ After every kill, and at the end of every sweep:
     the journal can be read, line by line;
     what it says of each job is true: a COMPLETED one has done its work and has the right value, a
     FAILED one was to fail or was killed, a RUNNING one has a process;
-    no job that it called COMPLETED has been started again;
+    no job that it called COMPLETED has been started again, by the jobs' own notes and by its own;
     where the launcher was killed, no process of it is left.
 At the end of every sweep its states and values are those of one that nobody disturbed.
+
+Each kind of victim is hit equally often, in an order that the seed decides. Every other sweep runs
+in a git repository, with a change that is not committed: then git runs before the first record.
 
 "process group" is what a terminal's end does: the launcher and whatever shares its group.
 "everything" is what a power cut does to processes: all of them at once, jobs' children included.
@@ -38,7 +41,7 @@ from typing import Any
 
 import psutil
 
-from _chaos_life import MODES, PATIENCE, VICTIMS, Life, Violation
+from _chaos_life import MODES, PATIENCE, VICTIMS, Life, Violation, make_repository
 from apps.chaos_job import fails, value_of
 from hsm import read_sweep
 from hsm.core.job import Job, JobState
@@ -52,18 +55,39 @@ _PACE = {"function": 1.2, "command": 1.2, "hydra": 4.0}
 _LONGEST_SWEEP = 120.0
 
 
+class Deck:
+    """Whom to hit next: every kind once, in an order left to chance, then all of them again."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._left: list[str] = []
+
+    @property
+    def top(self) -> str:
+        """The kind whose turn it is."""
+        if not self._left:
+            self._left = self._chance.sample(VICTIMS, len(VICTIMS))
+        return self._left[-1]
+
+    def next(self) -> None:
+        """The kind on top was hit."""
+        self._left.pop()
+
+
 @dataclass
 class Tally:
     """What happened.
 
     Attributes:
         kills: how many of each kind hit a process.
+        repositories: sweeps that ran in a git repository.
         gone_after: seconds from a launcher's death until nothing of it was left, each time.
         reruns: attempts beyond the first of their job, over all sweeps.
     """
 
     kills: Counter[str] = field(default_factory=Counter)
     sweeps: Counter[str] = field(default_factory=Counter)
+    repositories: int = 0
     lives: int = 0
     jobs: int = 0
     checks: int = 0
@@ -78,14 +102,16 @@ class Chaos:
     Args:
         folder: an empty directory.
         mode: one of `MODES`.
-        chance: decides everything that is left to chance.
+        jobs: how many.
+        deck: whom to hit.
+        chance: decides everything else that is left to chance.
     """
 
     def __init__(
-        self, folder: Path, mode: str, jobs: int, chance: random.Random, tally: Tally
+        self, folder: Path, mode: str, jobs: int, deck: Deck, chance: random.Random, tally: Tally
     ) -> None:
         self.folder, self.mode, self.jobs = folder, mode, jobs
-        self.chance, self.tally = chance, tally
+        self.deck, self.chance, self.tally = deck, chance, tally
         self._starts_of_completed: dict[int, int] = {}
         self._was_disturbed = False
         (folder / "tmp").mkdir()
@@ -96,9 +122,10 @@ class Chaos:
         try:
             while more_kills() and life.process.poll() is None:
                 self._let_pass(life, self.chance.uniform(0.0, _PACE[self.mode]))
-                victim = self.chance.choice(VICTIMS)
+                victim = self.deck.top
                 if not life.kill(victim, self.chance):
                     continue
+                self.deck.next()
                 self.tally.kills[victim] += 1
                 self._was_disturbed = True
                 if victim in _SURVIVED:
@@ -125,6 +152,8 @@ class Chaos:
                 self._check()
                 return self._start()
             dead.process.wait()
+            # Now, or a completed job that the next life runs again would not be known as one.
+            self._check_record()
             life = self._start()
             try:
                 dead.wait_until_gone()
@@ -144,20 +173,28 @@ class Chaos:
 
     def _check(self) -> None:
         """Compare what the journal says with what is so. Raises Violation."""
+        sweep = self._check_record()
+        if sweep is not None and sweep.alive:
+            self._check_running(sweep)
+
+    def _check_record(self) -> Sweep | None:
+        """Compare what the journal says has ended with what is so; None before its first line."""
         self.tally.checks += 1
-        starts, done = self._side()
         try:
             sweep = read_sweep(self.folder / "sweep")
         except JournalError as error:
-            if done:
+            if self._side()[1]:
                 raise Violation(f"there is no record of jobs that ran: {error}") from error
-            return  # The launcher was killed before it wrote the first line.
+            return None  # The launcher was killed before it wrote the first line.
         if sweep.problems:
             raise Violation(f"the journal is damaged: {sweep.problems}")
+        if again := started_after_completion(sweep.paths.journal):
+            raise Violation(f"jobs {again} had completed and were started again")
+        # After the journal: a job that it calls completed has noted all that it ever will.
+        starts, done = self._side()
         for job in sweep.jobs.values():
             self._check_job(job, starts, done)
-        if sweep.alive:
-            self._check_running(sweep)
+        return sweep
 
     def _check_job(self, job: Job, starts: Counter[int], done: Counter[int]) -> None:
         x = int(job.params["x"])
@@ -227,6 +264,21 @@ class Chaos:
         return (job.state, job.value) != (JobState.COMPLETED, value)
 
 
+def started_after_completion(journal: Path) -> list[int]:
+    """The jobs of which the journal has a start after their end as COMPLETED."""
+    completed: set[int] = set()
+    again: set[int] = set()
+    for line in journal.read_text(encoding="utf-8", errors="replace").splitlines():
+        event: dict[str, Any] = {}
+        with suppress(ValueError):  # Damaged lines are told elsewhere.
+            event = json.loads(line)
+        if event.get("event") == "end" and event["state"] == "COMPLETED":
+            completed.add(event["job"])
+        elif event.get("event") == "start" and event["job"] in completed:
+            again.add(event["job"])
+    return sorted(again)
+
+
 def _lacks_process(job: Job) -> bool:
     attempt = job.attempt if job.state is JobState.RUNNING else None
     pid = None if attempt is None else attempt.pid
@@ -239,7 +291,7 @@ def _lacks_process(job: Job) -> bool:
 def run(options: argparse.Namespace) -> Tally:
     """Sweep after sweep, until there were enough kills."""
     chance = random.Random(options.seed)
-    tally = Tally()
+    tally, deck = Tally(), Deck(random.Random(options.seed))
     began = time.monotonic()
 
     def more_kills() -> bool:
@@ -254,8 +306,10 @@ def run(options: argparse.Namespace) -> Tally:
         number += 1
         tally.sweeps[mode] += 1
         folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+        if number % 2 and make_repository(folder):
+            tally.repositories += 1
         try:
-            Chaos(folder, mode, options.jobs, chance, tally).run(more_kills)
+            Chaos(folder, mode, options.jobs, deck, chance, tally).run(more_kills)
         except Violation as violation:
             tally.violations.append(f"sweep {number} ({mode}, kept in {folder}): {violation}")
             print(tally.violations[-1], file=sys.stderr, flush=True)
@@ -278,6 +332,7 @@ def report(tally: Tally, options: argparse.Namespace, seconds: float) -> dict[st
         "kills": dict(tally.kills.most_common()),
         "kills_in_all": tally.kills.total(),
         "sweeps": dict(tally.sweeps),
+        "sweeps_in_a_git_repository": tally.repositories,
         "launchers": tally.lives,
         "jobs": tally.jobs,
         "further_attempts": tally.reruns,

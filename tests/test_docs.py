@@ -23,6 +23,7 @@ import pytest
 import typer
 from omegaconf import OmegaConf
 
+from benchmark_tables import BENCHMARKS
 from docs_support import Block, Page, missing_line, pages, table
 from hsm.cli.main import COMMANDS
 from hsm.core.config import SETTINGS, resolve_local
@@ -34,7 +35,6 @@ from support import REPOSITORY
 
 #: Seconds; far above what any block takes.
 DEADLINE = 60.0
-RESULTS = REPOSITORY / "benchmarks" / "results"
 PAGES = pages()
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -226,35 +226,6 @@ def _shown(value: Any) -> str:
     return json.dumps(value)
 
 
-def launchers_table() -> list[str]:
-    """What benchmarks/launchers.py measured; empty as long as it has not."""
-    path = RESULTS / "launchers.json"
-    if not path.exists():
-        return []
-    document = json.loads(path.read_text())
-    cases = document["cases"]
-    names = list(cases["a"]["seconds"])
-    imports = " and ".join(cases["b"]["imports"])
-
-    def row(title: str, of: Callable[[str], dict[str, float] | None], digits: int) -> list[str]:
-        found = [of(name) for name in names]
-        return [title, *(f"{one['median']:.{digits}f}" if one else "" for one in found)]
-
-    def ratio(case: str) -> Callable[[str], dict[str, float] | None]:
-        return lambda name: cases[case]["ratios"].get(f"hsm_local / {name}")
-
-    rows = []
-    for case, script in (("a", ""), ("b", f", of a script that imports {imports}")):
-        title = f"{cases[case]['jobs']} jobs that return at once{script}"
-        rows.append(row(f"{title}: seconds", cases[case]["seconds"].get, 1))
-        rows.append(row("… `hsm_local`'s share of that time", ratio(case), 2))
-    slope = cases["memory"]["kilobytes_per_job"]
-    rows.append(row("memory that the launcher grows by: kB a job", slope.get, 0))
-    added = cases["import"]["milliseconds"]
-    rows.append(row("added to the start of every Hydra app: ms", added.get, 1))
-    return table(["", *(f"`{name}`" for name in names)], rows)
-
-
 def faults_table() -> list[str]:
     """What a job can do wrong, and how that is told; straight from the tests of it."""
     sys.path.append(str(REPOSITORY / "tests" / "launcher"))
@@ -301,10 +272,10 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "settings-short": short_settings_table,
     "settings": settings_table,
     "setting-names": names_table,
-    "launchers": launchers_table,
     "faults": faults_table,
     "commands": commands_table,
     **{f"options-{name}": partial(options_table, name) for name in COMMANDS},
+    **BENCHMARKS,
 }
 
 

@@ -28,6 +28,10 @@ from hydra_support import (
 from support import START_METHODS
 
 both_methods = pytest.mark.parametrize("start_method", START_METHODS)
+#: The same, of which other versions of Python and Hydra than the default ones see the cheaper one.
+both_methods_or_fork = pytest.mark.parametrize(
+    "start_method", ["fork", pytest.param("spawn", marks=pytest.mark.thorough)]
+)
 
 
 @pytest.fixture(scope="module", params=START_METHODS)
@@ -160,7 +164,7 @@ SEEDED = """
 """
 
 
-@both_methods
+@both_methods_or_fork
 def test_a_script_that_seeds_at_import_keeps_its_seed(tmp_path: Path, start_method: str) -> None:
     has_numpy = find_spec("numpy") is not None
     write_files(tmp_path, {"train.py": SEEDED.format(numpy=has_numpy)})
@@ -423,9 +427,13 @@ EDITING = """
 """
 
 
-@both_methods
+@both_methods_or_fork
 @pytest.mark.parametrize(
-    "batch", [[], ["hydra.sweeper.max_batch_size=2"]], ids=["whole", "batches"]
+    "batch",
+    [
+        pytest.param([], id="whole"),
+        pytest.param(["hydra.sweeper.max_batch_size=2"], id="batches", marks=pytest.mark.thorough),
+    ],
 )
 def test_edits_made_during_the_sweep_change_no_pending_job(
     tmp_path: Path, start_method: str, batch: list[str]
@@ -496,7 +504,17 @@ TASKS = {
 
 
 @both_methods
-@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("lambda", "closure"),
+        *(
+            pytest.param(kind, marks=pytest.mark.thorough)
+            for kind in TASKS
+            if kind not in ("lambda", "closure")
+        ),
+    ],
+)
 def test_the_task_may_be_any_callable(tmp_path: Path, kind: str, start_method: str) -> None:
     write_files(tmp_path, {"body.py": TASKS[kind]})
     body = (tmp_path / "body.py").read_text()
@@ -557,7 +575,7 @@ LIBRARY = """
 """
 
 
-@both_methods
+@both_methods_or_fork
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 def test_libraries_with_threads_of_their_own_work(
     tmp_path: Path, library: str, start_method: str
@@ -652,7 +670,7 @@ TIDY = """
 """
 
 
-@both_methods
+@both_methods_or_fork
 def test_jobs_that_close_and_remove_what_is_theirs_complete(
     tmp_path: Path, start_method: str
 ) -> None:
@@ -662,7 +680,7 @@ def test_jobs_that_close_and_remove_what_is_theirs_complete(
     assert [end["state"] for end in ends(tmp_path / "sweep").values()] == ["COMPLETED"] * 3
 
 
-@both_methods
+@both_methods_or_fork
 def test_the_interpreters_options_hold_in_every_job(tmp_path: Path, start_method: str) -> None:
     write_files(tmp_path, {"train.py": TIDY})
     script = ("-O", "-W", "ignore::ImportWarning", "train.py")

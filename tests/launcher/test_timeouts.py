@@ -116,7 +116,9 @@ def _run(start_method: str, folder: Path) -> TimedOut:
 
         def all_seen() -> bool:
             journal = running.sweep_dir / ".hsm" / "journal.jsonl"
-            jobs = running.read().jobs if journal.exists() else {}
+            # It is empty for a moment, until its first line has been put together.
+            has_begun = journal.exists() and journal.stat().st_size > 0
+            jobs = running.read().jobs if has_begun else {}
             for num, job in jobs.items():
                 if job.state.is_final and num not in left:
                     left[num] = [f.name for f in folder.glob(f"{kinds[num]}.*") if _runs(f)]

@@ -174,7 +174,9 @@ def test_memory_that_a_job_shares_with_the_launcher_is_not_all_its_own(tmp_path:
         """,
     )
     with start_driver(tmp_path) as sweep:
-        wait_until((tmp_path / "sweep/.hsm/journal.jsonl").exists, 60, "the sweep")
+        journal = tmp_path / "sweep/.hsm/journal.jsonl"
+        # It is there, and empty, for as long as git takes to tell what the first line will say.
+        wait_until(lambda: journal.exists() and journal.stat().st_size, 60, "the journal")
         wait_until(lambda: sweep.read().jobs and sweep.read().jobs[0].attempts, 60, "its start")
         attempt = sweep.read().jobs[0].attempts[0]
         assert attempt.pid is not None

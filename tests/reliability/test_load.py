@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,20 +100,26 @@ def test_ten_thousand_jobs_that_do_nothing(tmp_path: Path, kind: str) -> None:
 
 
 class Lines(SweepObserver):
-    """Counts what it is shown."""
+    """Counts what it is shown, and looks whether each job's lines are whole and in order.
 
-    def __init__(self) -> None:
+    Args:
+        told: the line of which number a job writes to a stream.
+    """
+
+    def __init__(self, told: Callable[[Job, int], str] = lambda job, n: f"line {n}") -> None:
+        self._told = told
         self.counts: Counter[tuple[int, str]] = Counter()
-        self.last: dict[tuple[int, str], str] = {}
-        self.is_ordered = True
+        self.strange: list[tuple[int, str]] = []
+        self.lag = 0.0
 
     def job_output(self, job: Job, stream: str, line: str) -> None:
         key = (job.num, stream)
-        if "line" in line:
-            expected = f"line {self.counts[key]}"
-            self.is_ordered &= line == expected
+        text, at, written = line.partition(" at ")
+        if text != self._told(job, self.counts[key]):
+            self.strange.append((job.num, line[:200]))
+        if at:
+            self.lag = max(self.lag, time.time() - float(written))
         self.counts[key] += 1
-        self.last[key] = line
 
 
 def test_sixty_four_jobs_at_once_with_output(tmp_path: Path) -> None:
@@ -131,33 +137,40 @@ def test_sixty_four_jobs_at_once_with_output(tmp_path: Path) -> None:
         (tmp_path / "go").touch()
         assert set(made.wait().values()) == {JobState.COMPLETED}
     assert lines.counts == {(num, s): 10 for num in range(64) for s in ("stdout", "stderr")}
-    assert lines.is_ordered
+    assert lines.strange == []
 
 
+#: The last line says when it was written.
 _CHATTER = """
-import sys, time
+import os, sys, time
+job, count = os.environ["HSM_JOB_NUM"], int(sys.argv[1])
 began = time.monotonic()
-for n in range(int(sys.argv[1])):
-    sys.stdout.write(f"line {n}\\n")
+for n in range(count):
+    last = f" at {time.time()}" if n == count - 1 else ""
+    sys.stdout.write(f"job {job} line {n}{last}\\n")
     if n % 25 == 24:
         sys.stdout.flush()
         time.sleep(max(0.0, began + n / 625 - time.monotonic()))
 """
+#: Seconds after it was written in which a job's last line must be shown, on a slow machine, too. A
+#: display that takes half of the lines as fast as they come is five seconds behind by then.
+_LONGEST_LAG = 4.0
 
 
 def test_five_thousand_short_lines_a_second_from_eight_jobs(tmp_path: Path) -> None:
-    """625 a second from each, for three seconds: all arrive, in order, and the jobs do not wait."""
+    """625 a second from each: all arrive, none is mixed with another's, and none waits for long.
+
+    On a slow machine the jobs themselves write slower; what is shown must not fall behind them.
+    """
     (tmp_path / "chatter.py").write_text(_CHATTER)
-    lines, count = Lines(), 1875
+    lines, count = Lines(lambda job, n: f"job {job.num} line {n}"), 3125
     command = [sys.executable, str(tmp_path / "chatter.py"), str(count)]
     with source(lines, max_parallel_jobs=8, show_output=True) as made:
-        began = time.monotonic()
         made.submit_jobs(points(*range(8)), "s", tmp_path / "sweep", command=command)
         made.wait()
-        elapsed = time.monotonic() - began
     assert lines.counts == {(num, "stdout"): count for num in range(8)}
-    assert lines.is_ordered
-    assert elapsed < 30
+    assert lines.strange == []
+    assert 0 < lines.lag < _LONGEST_LAG
     assert {str(job.state) for job in made.jobs()} == {"COMPLETED"}
 
 
@@ -168,7 +181,7 @@ def test_a_job_that_writes_a_gigabyte(tmp_path: Path) -> None:
     line = "a line of some length, as logs have it: step 1234, loss 0.5678\n"
     command = f"yes '{line.strip()}' | head -c {size}"
     for shown in (False, True):
-        lines, sweep_dir = Lines(), tmp_path / f"shown-{shown}"
+        lines, sweep_dir = Lines(lambda *_: line.strip()), tmp_path / f"shown-{shown}"
         with source(lines, show_output=shown) as made, watched() as usage:
             (job_id,) = made.submit_jobs(points(0), "s", sweep_dir, command=["sh", "-c", command])
             assert made.wait() == {job_id: JobState.COMPLETED}
@@ -177,6 +190,7 @@ def test_a_job_that_writes_a_gigabyte(tmp_path: Path) -> None:
         assert max(usage.memory) - usage.memory[0] < 50 * MB
         if shown:
             assert lines.counts[0, "stdout"] == -(-size // len(line))
+            assert len(lines.strange) <= 1  # The last one is cut off.
         log.unlink()
 
 

@@ -11,18 +11,24 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 from reliability_support import side_lines, start_program
 
+from hsm.core.job import JobState
 from hsm.core.journal import read_sweep
 from support import Finished, RunningSweep, wait_until
 
+HYDRA_14 = hasattr(hydra.utils, "execution_whitelist")
+
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(
         importlib.util.find_spec("optuna") is None
         or importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper") is None,
         reason="hydra-optuna-sweeper is not installed",
+    ),
+    pytest.mark.skipif(
+        HYDRA_14, reason="hydra-optuna-sweeper 1.3 gets no sampler from Hydra 1.4, only its config"
     ),
 ]
 
@@ -47,7 +53,7 @@ hydra:
       y: interval(-5.0, 5.0)
   launcher:
     max_parallel_jobs: 2
-    timeout: 4
+    timeout: 3
     kill_grace: 0.5
 """
 
@@ -77,12 +83,16 @@ if __name__ == "__main__":
 """
 
 
+def write_app(folder: Path) -> Path:
+    (folder / "conf").mkdir()
+    (folder / "conf" / "config.yaml").write_text(_CONFIG)
+    (folder / "train.py").write_text(_SCRIPT)
+    return folder
+
+
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
-    (tmp_path / "conf").mkdir()
-    (tmp_path / "conf" / "config.yaml").write_text(_CONFIG)
-    (tmp_path / "train.py").write_text(_SCRIPT)
-    return tmp_path
+    return write_app(tmp_path)
 
 
 def run(folder: Path, *overrides: str) -> Finished:
@@ -111,12 +121,6 @@ def check(folder: Path, done: Finished) -> None:
     assert best(folder) == min(job.value for job in done.jobs.values() if job.value is not None)
 
 
-def test_twenty_trials_of_which_one_crashes_and_one_times_out(app: Path) -> None:
-    done = run(app)
-    check(app, done)
-    assert sorted(line["num"] for line in side_lines(app)) == [*{*range(20)} - {3, 6}]
-
-
 def killed_after(sweep: RunningSweep, num: int) -> None:
     """Kill the launcher once job `num` has ended."""
     journal = sweep.sweep_dir / ".hsm" / "journal.jsonl"
@@ -129,24 +133,51 @@ def killed_after(sweep: RunningSweep, num: int) -> None:
     sweep.assert_all_gone(5)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished]:
+    """The study with its seed, from its beginning to its end."""
+    folder = write_app(tmp_path_factory.mktemp("undisturbed"))
+    return folder, run(folder)
+
+
+def test_twenty_trials_of_which_one_crashes_and_one_times_out(
+    undisturbed: tuple[Path, Finished],
+) -> None:
+    check(*undisturbed)
+    assert sorted(line["num"] for line in side_lines(undisturbed[0])) == [*{*range(20)} - {3, 6}]
+
+
 def test_after_a_sigkill_the_resumed_study_is_the_undisturbed_one(
-    app: Path, tmp_path_factory: pytest.TempPathFactory
+    app: Path, undisturbed: tuple[Path, Finished]
 ) -> None:
     """The sampler is seeded: only the same values lead to the same trials."""
-    undisturbed = tmp_path_factory.mktemp("undisturbed")
-    (undisturbed / "conf").mkdir()
-    for name in ("conf/config.yaml", "train.py"):
-        (undisturbed / name).write_text((app / name).read_text())
-    run(undisturbed)
-    with start_program(app, [sys.executable, "train.py", "-m"]) as sweep:
-        killed_after(sweep, 11)
-    completed = {n for n, job in sweep.read().jobs.items() if str(job.state) == "COMPLETED"}
-    before = Counter(line["num"] for line in side_lines(app))
+    completed, before = run_and_kill(app)
     done = run(app, "hydra.launcher.resume=true")
     check(app, done)
-    assert json.dumps(trials(app)) == json.dumps(trials(undisturbed))
-    assert best(app) == best(undisturbed)
+    assert json.dumps(trials(app)) == json.dumps(trials(undisturbed[0]))
+    assert best(app) == best(undisturbed[0])
     after = Counter(line["num"] for line in side_lines(app))
     assert all(after[num] == before[num] == 1 for num in completed)
     assert done.jobs[3].attempts[0].signal == "SIGSEGV"
     assert len(done.jobs[3].attempts) == 2  # what crashed and what timed out is tried again
+
+
+@pytest.mark.slow
+def test_a_sampler_without_a_seed_draws_other_trials_after_a_sigkill(app: Path) -> None:
+    """They are new points, so new jobs: what the first life completed stays as it was."""
+    completed, _ = run_and_kill(app, "hydra.sweeper.sampler.seed=null")
+    before = {num: run_params for num, run_params in trials(app).items() if num in completed}
+    done = run(app, "hydra.sweeper.sampler.seed=null", "hydra.launcher.resume=true")
+    assert done.code == 0
+    after = trials(app)
+    assert {num: after[num] for num in completed} == before
+    assert len(after) > 20
+    assert all(done.jobs[num].state is JobState.COMPLETED for num in completed)
+
+
+def run_and_kill(app: Path, *overrides: str) -> tuple[set[int], Counter[int]]:
+    """Kill the launcher after trial 11: what had completed, and how often each had worked."""
+    with start_program(app, [sys.executable, "train.py", "-m", *overrides]) as sweep:
+        killed_after(sweep, 11)
+    completed = {n for n, job in sweep.read().jobs.items() if job.state is JobState.COMPLETED}
+    return completed, Counter(line["num"] for line in side_lines(app))
