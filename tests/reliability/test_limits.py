@@ -99,8 +99,11 @@ while not os.path.exists("go"):
 """
 
 
-def test_a_daemon_counts_for_the_job_that_has_started_it(tmp_path: Path) -> None:
+def test_a_daemon_counts_for_the_job_that_has_started_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its parent is not the job any more, but the keeper."""
+    monkeypatch.chdir(tmp_path)
     with source(memory_limit="250MB") as made:
         made.submit_jobs(points(0), "s", tmp_path, command=[sys.executable, "-c", DAEMON])
         made.wait(timeout=30)
