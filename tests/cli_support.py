@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.journal import Sweep, read_sweep
-from support import PATIENCE, REPOSITORY, wait_until
+from support import PATIENCE, SOURCE, wait_until
 
 #: A job that says so when it runs, and stays until it is told to go on, or ended.
 STAY = "touch {job_dir}/runs; while ! test -e {job_dir}/go; do sleep 0.05; done"
@@ -153,7 +153,7 @@ def _command(arguments: tuple[str, ...]) -> list[str]:
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("HSM_")}
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), env.get("PYTHONPATH")]))
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SOURCE), env.get("PYTHONPATH")]))
     keep = {name: os.environ[name] for name in ("HSM_STATE_DIR",) if name in os.environ}
     return {**env, "PYTHONFAULTHANDLER": "1", **keep, **more}
 

@@ -20,12 +20,15 @@ from typing import Any, TypeVar
 
 import psutil
 
+import hsm
 from hsm.core.job import Job
 from hsm.core.journal import Sweep, read_sweep
 
 T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+#: Where this process found hsm, installed or not: its children find the same one.
+SOURCE = Path(hsm.__file__).resolve().parents[1]
 START_METHODS = ("fork", "spawn")
 #: Seconds; far above what any sweep here takes, so that a hang fails and does not block.
 PATIENCE = 60.0
@@ -368,5 +371,5 @@ class App:
 
 def _environment() -> dict[str, str]:
     env = {k: v for k, v in os.environ.items() if not k.startswith(("HSM_", "HYDRA_"))}
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), env.get("PYTHONPATH")]))
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SOURCE), env.get("PYTHONPATH")]))
     return {**env, "PYTHONFAULTHANDLER": "1"}

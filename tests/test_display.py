@@ -34,7 +34,7 @@ from hsm.display.rich_view import LiveView
 from hsm.display.stream import SafeStream
 from hsm.display.tail import last_lines
 from hsm.display.text import clean, clock, memory, shorten, span
-from support import PATIENCE, REPOSITORY, wait_until
+from support import PATIENCE, SOURCE, wait_until
 
 MODES = ("rich", "plain", "none")
 T0 = 1_700_000_000.0
@@ -75,7 +75,7 @@ def paths(tmp_path: Path) -> SweepPaths:
 def environment() -> dict[str, str]:
     """For scripts: with the streams that Python has by default, which are buffered."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    return {**env, "PYTHONPATH": str(REPOSITORY)}
+    return {**env, "PYTHONPATH": str(SOURCE)}
 
 
 class Screen:

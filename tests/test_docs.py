@@ -31,7 +31,7 @@ from hsm.core.job import Ending, Job, JobState
 from hsm.core.journal import Journal
 from hsm.core.parameters import parse_overrides, read_sweep_file
 from hsm.core.paths import SweepPaths
-from support import REPOSITORY
+from support import REPOSITORY, SOURCE
 
 #: Seconds; far above what any block takes.
 DEADLINE = 60.0
@@ -62,7 +62,7 @@ class Reader:
         )
         steering = ("HSM_", "HYDRA_", "XDG_", "TMPDIR", "TERM", "COLUMNS")
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(steering)}
-        path = [str(REPOSITORY), self.env.get("PYTHONPATH", "")]
+        path = [str(SOURCE), self.env.get("PYTHONPATH", "")]
         self.env |= {
             "HOME": str(folder),
             "PATH": f"{programs}:{self.env['PATH']}",

@@ -103,7 +103,8 @@ def test_a_journal_without_a_first_line_is_refused(tmp_path: Path, content: byte
     paths = SweepPaths(tmp_path)
     paths.create()
     paths.journal.write_bytes(content)
-    with pytest.raises(JournalError, match="does not describe a sweep"):
+    expected = "does not describe a sweep" if b"\n" in content else "its record has not begun"
+    with pytest.raises(JournalError, match=expected):
         read_sweep(tmp_path)
 
 

@@ -19,7 +19,7 @@ import pytest
 from hsm import HsmError, Job, LocalManager, SettingsError, SweepObserver, read_sweep
 from hsm.core import control
 from hsm.core.paths import SweepPaths
-from support import PATIENCE, REPOSITORY, wait_until
+from support import PATIENCE, SOURCE, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -327,7 +327,7 @@ def running(program: str) -> Iterator[subprocess.Popen[bytes]]:
     with open("screen", "wb") as screen:
         process = subprocess.Popen(
             [sys.executable, "run.py"],
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            env={**os.environ, "PYTHONPATH": str(SOURCE)},
             stdout=screen,
             stderr=subprocess.STDOUT,
         )
@@ -452,7 +452,7 @@ def test_as_in_a_notebook() -> None:
     """
     done = subprocess.run(
         [sys.executable, "-c", dedent(kernel)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -478,7 +478,7 @@ def test_in_pythons_development_mode_nothing_is_left_to_warn_of(start_method: st
     Path("run.py").write_text(dedent(program))
     done = subprocess.run(
         [sys.executable, "-X", "dev", "run.py"],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
         capture_output=True,
         text=True,
         timeout=PATIENCE,

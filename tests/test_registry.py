@@ -22,7 +22,7 @@ from hsm.core.registry import (
     register,
     registry_file,
 )
-from support import REPOSITORY
+from support import SOURCE
 
 
 @pytest.fixture(autouse=True)
@@ -166,7 +166,7 @@ def test_a_full_disk_is_nobodys_failure(state_dir: Path) -> None:
 
 
 def test_many_writers_lose_nothing(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("PYTHONPATH", str(SOURCE))
     program = (
         "import sys; from hsm.core.registry import register\n"
         "for n in range(100): register(f'{sys.argv[1]}-{n}', f'/nowhere/{sys.argv[1]}/{n}')"

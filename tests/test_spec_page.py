@@ -21,7 +21,7 @@ from hsm.core.config import LocalConf, resolve_local
 from hsm.core.job_manager import JobManager
 from hsm.core.local import LocalComputeSource, LocalManager
 from hsm.core.results import collect_results
-from support import PATIENCE, REPOSITORY
+from support import PATIENCE, SOURCE
 
 TRAIN = """\
 import json, os, pathlib, sys
@@ -118,7 +118,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("HSM_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("PYTHONPATH", str(SOURCE))
     project = tmp_path / "project"
     project.mkdir()
     monkeypatch.chdir(project)

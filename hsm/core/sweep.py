@@ -156,7 +156,9 @@ def read_sweep(sweep_dir: str | Path, *, alive: bool | None = None) -> Sweep:
     except OSError as error:
         raise JournalError(f"no sweep in {paths.sweep_dir}: {error.strerror}") from error
     lines.pop()  # What follows the last newline: nothing, or a torn line.
-    header = read_header(paths.journal, lines[0] if lines else b"")
+    if not lines:
+        raise JournalError(f"no sweep in {paths.sweep_dir}: its record has not begun")
+    header = read_header(paths.journal, lines[0])
     sweep = Sweep(header["sweep_id"], paths, header, alive=alive)
     for number, line in enumerate(lines[1:], start=2):
         try:

@@ -15,7 +15,7 @@ from cli_support import STAY, Project
 from hsm.core import control
 from hsm.core.lock import holder
 from hsm.core.paths import SweepPaths
-from support import PATIENCE, REPOSITORY, wait_until
+from support import PATIENCE, SOURCE, wait_until
 
 BUSY = ("--kill-grace", "1", "--", "sh", "-c", STAY)
 
@@ -108,7 +108,7 @@ def test_cancel_does_not_end_the_program_that_runs_a_sweep(project: Project) -> 
     with subprocess.Popen(
         [sys.executable, program.name],
         cwd=project.folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
         stdout=subprocess.PIPE,
         text=True,
     ) as notebook:
@@ -165,7 +165,7 @@ def test_detach_survives_the_end_of_its_session(project: Project) -> None:
     with subprocess.Popen(
         ["sh", "-c", f"({line}); exec sleep 60"],
         cwd=project.folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     ) as shell:
@@ -195,7 +195,7 @@ def test_detach_keeps_nothing_that_it_was_given_open(project: Project) -> None:
         subprocess.run(
             [sys.executable, "-m", "hsm.cli.main", *line],
             cwd=project.folder,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            env={**os.environ, "PYTHONPATH": str(SOURCE)},
             stdout=subprocess.DEVNULL,
             pass_fds=[theirs],
             timeout=PATIENCE,
@@ -215,7 +215,7 @@ def test_detach_leaves_nobody_waiting(project: Project) -> None:
     done = subprocess.run(
         ["sh", "-c", shell],
         cwd=project.folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
         capture_output=True,
         text=True,
         timeout=PATIENCE,

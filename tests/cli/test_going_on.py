@@ -122,7 +122,7 @@ def test_a_script_that_has_changed_needs_an_option(project: Project, more: tuple
     project.write("fit.py", "pass")
     ran = project.hsm("sweep", "--resume", "s", *more, code=2)
     assert ran.err.splitlines() == [
-        "hsm: s cannot be resumed as it is, since what it runs has changed "
+        "hsm: the sweep cannot be resumed as it is, since what it runs has changed "
         "(--accept-changes resumes it all the same):",
         "  fit.py has changed:",
         "    -raise SystemExit(1)",

@@ -16,7 +16,7 @@ from hsm.core.config import SETTINGS
 from hsm.core.journal import Journal
 from hsm.core.paths import SweepPaths
 from hsm.core.registry import register
-from support import REPOSITORY
+from support import SOURCE
 
 #: What is not needed to show help, or to start: each takes 20 ms and more.
 _HEAVY = (
@@ -40,7 +40,7 @@ print(*sorted(sys.modules), file=sys.stderr)
 
 def _loaded(*arguments: str) -> set[str]:
     """The modules that a command line loads, those that typer needs by itself left out."""
-    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
 
     def modules(code: str) -> set[str]:
         command = [sys.executable, "-c", code, *arguments]
@@ -187,7 +187,7 @@ def test_completion_in_a_real_bash(project: Project) -> None:
         f"{script}\nCOMP_WORDS=(hsm logs mi); COMP_CWORD=2\n"
         "_hsm_completion hsm mi logs; echo ${COMPREPLY[@]}"
     )
-    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
     env["PATH"] = f"{program.parent}{os.pathsep}{env['PATH']}"
     done = subprocess.run(
         ["bash", "-c", ask], env=env, capture_output=True, text=True, check=True, timeout=60

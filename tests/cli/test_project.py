@@ -12,7 +12,7 @@ import pytest
 from cli_support import Project
 from hsm.core.config import SETTINGS, resolve_local
 from hsm.core.parameters import read_sweep_file
-from support import PATIENCE, REPOSITORY
+from support import PATIENCE, REPOSITORY, SOURCE
 
 _APP = """\
 import hydra
@@ -80,7 +80,7 @@ def test_init_leaves_no_half_of_a_file_on_a_full_disk(project: Project) -> None:
     done = subprocess.run(
         ["sh", "-c", f"ulimit -f 1; exec {sys.executable} -m hsm.cli.main init"],
         cwd=project.folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
         capture_output=True,
         text=True,
         check=False,

@@ -14,7 +14,7 @@ import pytest
 
 from cli_support import Project
 from hsm.cli import list_sweeps
-from support import PATIENCE, REPOSITORY
+from support import PATIENCE, SOURCE
 
 TRUE = ("--", "true")
 _APP = """\
@@ -285,7 +285,7 @@ def test_a_full_disk(project: Project, more: str) -> None:
     done = subprocess.run(
         ["sh", "-c", f"ulimit -f 1; exec {line}"],
         cwd=project.folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
         capture_output=True,
         text=True,
         check=False,
@@ -314,7 +314,7 @@ def _into(project: Project, where: str, *arguments: str) -> tuple[int, str]:
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", f"{shlex.join(words)} {where}"],
         cwd=project.folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
         stderr=subprocess.PIPE,
         text=True,
         check=False,

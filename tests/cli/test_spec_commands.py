@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import pytest
 
 from cli_support import Project
-from support import PATIENCE, REPOSITORY, wait_until
+from support import PATIENCE, SOURCE, wait_until
 
 SWEEP = "hsm sweep --mode local --parallel-jobs 4 --show-output"
 MONITOR = "hsm monitor --mode local --sweep-id local_test"
@@ -118,7 +118,7 @@ def test_environment_variables(project: Project) -> None:
     done = subprocess.run(
         ["sh", "-ec", f"{EXPORTS}exec {program}"],
         cwd=project.folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
         capture_output=True,
         text=True,
         check=True,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cli_support import Project
-from support import REPOSITORY
+from support import SOURCE
 
 #: Writes what a job sees.
 _TELL = """\
@@ -167,7 +167,7 @@ def test_a_long_dry_run_can_be_cut_by_its_reader(project: Project) -> None:
     done = subprocess.run(
         ["sh", "-c", f"{line} -- echo | head -n 2"],
         cwd=project.folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
         capture_output=True,
         text=True,
         timeout=60,

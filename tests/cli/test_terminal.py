@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from cli_support import STAY, Project
-from support import PATIENCE, REPOSITORY
+from support import PATIENCE, SOURCE
 
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[()][A-Z0-9]")
 
@@ -65,7 +65,7 @@ class Terminal:
 def _terminal(project: Project, *arguments: str, columns: int = 100) -> Iterator[Terminal]:
     env = {
         **os.environ,
-        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONPATH": str(SOURCE),
         "TERM": "xterm",
         "COLUMNS": str(columns),
         "LINES": "30",

@@ -14,7 +14,7 @@ import pytest
 
 from cli_support import STAY, Project
 from hsm.core.journal import read_sweep
-from support import PATIENCE, REPOSITORY, wait_until
+from support import PATIENCE, SOURCE, wait_until
 
 FAIL_1 = ("--", "sh", "-c", "echo out {x}; echo err {x} >&2; exit {x}")
 
@@ -224,7 +224,7 @@ def test_logs_prints_bytes_as_they_are(project: Project) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "hsm.cli.main", "logs", "s", "0"],
         cwd=project.folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
         capture_output=True,
         check=True,
         timeout=PATIENCE,

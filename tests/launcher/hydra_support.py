@@ -12,7 +12,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from support import REPOSITORY
+from support import SOURCE
 
 DEADLINE = 120.0  # seconds; far above what any app here takes: it turns a hang into a failure
 
@@ -34,7 +34,7 @@ def clean_environment(**extra: str) -> dict[str, str]:
     """This process's environment without what steers hsm or Hydra, plus `extra`."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("HSM_", "HYDRA_"))}
     env.pop("TMPDIR", None)
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), env.get("PYTHONPATH")]))
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SOURCE), env.get("PYTHONPATH")]))
     return {**env, **extra}
 
 

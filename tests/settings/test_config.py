@@ -25,8 +25,7 @@ from hsm.core.config import (
     resolve_local,
 )
 from settings_support import refusal, write
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from support import SOURCE
 
 
 def test_the_built_in_values() -> None:
@@ -188,7 +187,7 @@ def test_two_settings_never_share_anything() -> None:
 def test_importing_it_loads_nothing_heavy() -> None:
     heavy = "yaml omegaconf hydra psutil rich typer cloudpickle numpy"
     program = f"import sys, hsm.core.config; print(*(set({heavy.split()}) & set(sys.modules)))"
-    environ = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    environ = {**os.environ, "PYTHONPATH": str(SOURCE)}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True
     )

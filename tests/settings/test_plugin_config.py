@@ -7,7 +7,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -25,8 +24,8 @@ from hsm.core.errors import SettingsError, UnknownSetting
 from hydra_plugins.hsm_local_launcher import _registration
 from hydra_plugins.hsm_local_launcher.config import validated
 from settings_support import write
+from support import SOURCE
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 TARGET = "hydra_plugins.hsm_local_launcher.launcher.HsmLocalLauncher"
 
 _APP = """\
@@ -279,7 +278,7 @@ def run_app(*args: str, **env: str) -> str:
     write("app.py", _APP.format(arguments=arguments))
     done = subprocess.run(
         [sys.executable, "app.py", *args],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **env},
+        env={**os.environ, "PYTHONPATH": str(SOURCE), **env},
         capture_output=True,
         text=True,
         timeout=60,
@@ -364,7 +363,7 @@ def test_discovery_loads_nothing_heavy() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
         capture_output=True,
         text=True,
         timeout=60,

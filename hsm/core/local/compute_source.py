@@ -10,9 +10,7 @@ It is the part that callers see; each of the others has a module of its own:
 from __future__ import annotations
 
 import os
-import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -25,6 +23,7 @@ from hsm.core.control import Listener, drop_requests
 from hsm.core.errors import HsmError, JobFailed, SettingsError
 from hsm.core.job import Job, JobState
 from hsm.core.journal import Journal
+from hsm.core.local import at_exit
 from hsm.core.local import report as reports
 from hsm.core.local.audience import Audience
 from hsm.core.local.engine import Engine
@@ -116,7 +115,7 @@ class LocalComputeSource(ComputeSource):
         self.on_cancel: Callable[[], None] = lambda: self.stop("cancelled")
         #: The descriptor that on_sweep_end writes its stdout to; None for this process's own.
         self.hook_stdout: int | None = None
-        _open_sources.add(self)
+        at_exit.add(self)
 
     # --- submitting ---
 
@@ -382,7 +381,7 @@ class LocalComputeSource(ComputeSource):
 
     def _free(self) -> None:
         stopped = self._ledger.stopped
-        _open_sources.discard(self)
+        at_exit.discard(self)
         self._listener.stop()
         try:
             self._engine.close()
@@ -410,23 +409,3 @@ class LocalComputeSource(ComputeSource):
         sweep_id = self._sweeps[paths.sweep_dir].journal.sweep_id
         with suppress(KeyError):  # it has no such job
             self.cancel_job(f"{sweep_id}_{num}")
-
-
-# Sources that nobody has closed. A forked child has no business with its parent's.
-_open_sources: weakref.WeakSet[LocalComputeSource] = weakref.WeakSet()
-os.register_at_fork(after_in_child=_open_sources.clear)
-
-
-def _close_sources() -> None:
-    # Set by the interpreter when nobody has caught an exception.
-    was_interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
-    for source in list(_open_sources):
-        if was_interrupted:
-            source.stop("interrupted by SIGINT")
-        source.close()
-
-
-# At a normal exit, submitted jobs are waited for, as concurrent.futures does; and by the same
-# means, since an ordinary exit hook runs only after its pools have been told to take nothing more,
-# not even a job's next attempt. A program that a Ctrl-C has ended does not wait for them.
-threading._register_atexit(_close_sources)  # type: ignore[attr-defined]

@@ -47,7 +47,7 @@ class JobHandle:
         argument: what its function is called with.
         journal: the record that it goes to.
         cwd: its working directory.
-        began: when its latest attempt was given to a slot, by `time.monotonic()`.
+        began: when its latest attempt got a process, by `time.monotonic()`.
         seconds: what its latest attempt took by that clock, which nobody sets.
         slot: where it runs; from just before its process is asked for until it has ended.
         stop: why hsm wants it to end; the first reason that there was.
@@ -151,7 +151,6 @@ class Ledger:
         """
         with self._lock:
             self._check_wanted(handle)
-            handle.began = time.monotonic()
             slot.start(start)
             handle.slot = slot
 
@@ -159,6 +158,7 @@ class Ledger:
         """The job has a process (None: hsm failed to give it one)."""
         with self._lock:
             handle.job.start(time.time(), pid)
+            handle.began = time.monotonic()
             if pid is not None:
                 self._running[handle.job.job_id] = handle
 

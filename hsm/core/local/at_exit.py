@@ -1,0 +1,45 @@
+"""Sources that nobody has closed when the interpreter exits.
+
+Their jobs are waited for, as concurrent.futures does; if a Ctrl-C has ended the program, they are
+ended. It is done by the same means as there, since an ordinary exit hook runs only after the pools
+have been told to take nothing more, not even a job's next attempt.
+"""
+
+from __future__ import annotations
+
+# It registers a hook of its own when it is imported; the last one to be registered is called first.
+import concurrent.futures.thread  # noqa: F401
+import os
+import sys
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hsm.core.local.compute_source import LocalComputeSource
+
+_open: weakref.WeakSet[LocalComputeSource] = weakref.WeakSet()
+# A forked child has no business with its parent's.
+os.register_at_fork(after_in_child=_open.clear)
+
+
+def add(source: LocalComputeSource) -> None:
+    """Close `source` at the interpreter's exit, unless it is discarded before."""
+    _open.add(source)
+
+
+def discard(source: LocalComputeSource) -> None:
+    """`source` is closed."""
+    _open.discard(source)
+
+
+def _close_all() -> None:
+    # Set by the interpreter when nobody has caught an exception.
+    was_interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
+    for source in list(_open):
+        if was_interrupted:
+            source.stop("interrupted by SIGINT")
+        source.close()
+
+
+threading._register_atexit(_close_all)  # type: ignore[attr-defined]
