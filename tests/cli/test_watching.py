@@ -7,9 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cli_support import STAY, Project
@@ -64,10 +64,15 @@ def test_monitor_of_a_running_sweep(project: Project) -> None:
         assert all(job["memory"] > 0 for job in told["running"])
 
 
+def _reads_a_journal(process: psutil.Process) -> bool:
+    return any(file.path.endswith("journal.jsonl") for file in process.open_files())
+
+
 def test_monitor_follows_a_sweep_to_its_end(project: Project) -> None:
     with project.detached("x=range(2)", "--", "sh", "-c", f"{STAY}; echo last words"):
         with project.start("monitor", "bg", "--show-output") as monitor:
-            time.sleep(0.5)  # It should be watching by now; if it is not, it sees the end alone.
+            follower = psutil.Process(monitor.pid)
+            wait_until(lambda: _reads_a_journal(follower), PATIENCE, "a monitor that watches")
             for num in (0, 1):
                 (project.folder / f"outputs/bg/{num}/go").touch()
             out, err = monitor.communicate(timeout=PATIENCE)

@@ -443,11 +443,11 @@ def test_a_job_has_kill_grace_to_save_its_work(tmp_path: Path) -> None:
         "echo ready; while :; do sleep 0.05; done",
     ]
     jobs: list[Job] = []
-    with source(timeout=1.0, kill_grace=10) as made:
+    with source(timeout=1.0, kill_grace=60) as made:
         (job_id,) = made.submit_jobs(points(0), "s", tmp_path, command=saves)
         began = time.monotonic()
         made.wait()
-        assert time.monotonic() - began < 8  # it is not kept waiting for the whole grace
+        assert time.monotonic() - began < 40  # it is not kept waiting for the whole grace
         jobs.append(made.job(job_id))
     assert (tmp_path / "0" / "checkpoint").read_text() == "step 7\n"
     assert str(jobs[0].state) == "TIMEOUT"

@@ -285,10 +285,9 @@ def test_many_jobs_wait_for_their_attempts_with_two_threads_and_no_slot(tmp_path
         made.submit_jobs(points(*range(90, 130)), "s", tmp_path, command=FLAKY)
         wait_until(lambda: len(recorder.delays) == 40, 60, "40 back-offs")
         assert sum(thread.name == "hsm-timer" for thread in threading.enumerate()) == 1
-        began = time.monotonic()
         made.stop("enough")
-        assert set(made.wait(timeout=20).values()) == {JobState.CANCELLED}
-        assert time.monotonic() - began < 5
+        # Long before the 600 seconds of their back-offs are over.
+        assert set(made.wait(timeout=60).values()) == {JobState.CANCELLED}
 
 
 # --- under Hydra ------------------------------------------------------------------------------
