@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -32,6 +33,13 @@ def pytest_configure(config: pytest.Config) -> None:
     # Hydra 1.4 registers its own configs when its plugins are first looked for. If that is inside a
     # test whose singletons are restored afterwards, no later test finds them.
     Plugins.instance()
+    # Whoever runs the tests in the background, or under nohup, has some of these ignored. What is
+    # started here would find them so, and rightly leave it at that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     if sys.platform.startswith("linux"):
         # Orphans, daemons among them, become children of this process and not of init: so all that
         # a test has started, however often it forked, stays below this process and can be found.
