@@ -147,6 +147,7 @@ def test_twenty_trials_of_which_one_crashes_and_one_times_out(
     assert sorted(line["num"] for line in side_lines(undisturbed[0])) == [*{*range(20)} - {3, 6}]
 
 
+@pytest.mark.slow
 def test_after_a_sigkill_the_resumed_study_is_the_undisturbed_one(
     app: Path, undisturbed: tuple[Path, Finished]
 ) -> None:
