@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import gc
 import io
+import itertools
 import logging
 import os
 import signal
@@ -34,7 +35,7 @@ _HELPERS = (
         ("_forkserver_address", "_forkserver_alive_fd", "_forkserver_pid"),
     ),
 )
-_BUFFERED = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
+_BUFFERED = frozenset((io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom))
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,9 @@ def leave_job(state: LaunchState, exit_code: int) -> NoReturn:
 
 
 def _open_files() -> list[Any]:
-    return [thing for thing in gc.get_objects() if type(thing) in _BUFFERED]
+    # An app with torch has half a million objects: this way they take a third of a loop's time.
+    objects = gc.get_objects()
+    return list(itertools.compress(objects, map(_BUFFERED.__contains__, map(type, objects))))
 
 
 def _flush(files: list[Any]) -> None:
