@@ -6,6 +6,7 @@ import ast
 import os
 import re
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,8 @@ _MOST_FILES = 500
 _MOST_TEXT = 1 << 20
 #: What a sweep file has, and an app's config has not.
 _SWEEP_FILE = re.compile(r"^sweep:", re.MULTILINE)
-#: What a directory has in it that is the output of a run.
-_OUTPUTS = (".hydra", ".hsm", "multirun.yaml")
+#: What a directory has in it that is the output of a run or a sweep.
+_OUTPUTS = frozenset((".hydra", ".hsm", "multirun.yaml"))
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,11 @@ def config_place(script: str | os.PathLike[str]) -> ConfigPlace | None:
     return None
 
 
+def is_output(names: Iterable[str]) -> bool:
+    """Whether a directory with entries of these names is what a run or a sweep has left."""
+    return not _OUTPUTS.isdisjoint(names)
+
+
 def config_texts(script: str | os.PathLike[str]) -> dict[str, str]:
     """The texts of the YAML files in the app's config directory, by their paths from the script's.
 
@@ -100,7 +106,7 @@ def config_texts(script: str | os.PathLike[str]) -> dict[str, str]:
     while pending:
         directory = pending.popleft()
         entries = sorted(directory.iterdir())
-        if directory != place.directory and any(entry.name in _OUTPUTS for entry in entries):
+        if directory != place.directory and is_output(entry.name for entry in entries):
             continue
         for entry in entries:
             if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith("."):

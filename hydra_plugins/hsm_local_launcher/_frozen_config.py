@@ -29,6 +29,8 @@ from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
+from hsm.core._hydra_script import is_output
+
 log = logging.getLogger(__name__)
 
 #: A config_path of "." can have a whole disk below it. What is more is read when it is needed.
@@ -255,7 +257,7 @@ class _Snapshot:
         if identity in above:  # A link to a directory above would go on for ever.
             return []
         self.directories.add(name)
-        if name and _is_output(entries):
+        if name and is_output(entry.name for entry in entries):
             self._left_out.add(name)
             return []
         self._entries += len(entries)
@@ -278,11 +280,6 @@ class _Snapshot:
             return
         self._bytes += len(text)
         self.files[name] = text
-
-
-def _is_output(entries: list[os.DirEntry[str]]) -> bool:
-    """Whether a directory is what a run or a sweep has left."""
-    return any(entry.name in (".hydra", ".hsm", "multirun.yaml") for entry in entries)
 
 
 def _normal(name: str) -> str:

@@ -124,13 +124,18 @@ def test_a_hydra_sweep_whose_files_have_changed_is_refused(tmp_path: Path, chang
     assert ran(tmp_path) == [0, 1, 2]
 
 
-def test_a_config_that_no_point_uses_any_more_is_no_change(tmp_path: Path) -> None:
-    app = App(tmp_path, _APP)
-    (tmp_path / "go").touch()
-    group = tmp_path / "conf" / "model"
-    group.mkdir()
+def app_with_models(folder: Path) -> App:
+    """An app with a config group `model` of two, whose jobs do not wait."""
+    app = App(folder, _APP)
+    (folder / "go").touch()
+    (folder / "conf" / "model").mkdir()
     for name in ("svm", "tree"):
-        (group / f"{name}.yaml").write_text(f"name: {name}\n")
+        (folder / "conf" / "model" / f"{name}.yaml").write_text(f"name: {name}\n")
+    return app
+
+
+def test_a_config_that_no_point_uses_any_more_is_no_change(tmp_path: Path) -> None:
+    app = app_with_models(tmp_path)
     assert app.run("job=0", "+model=svm,tree").code == 0
     done = app.run("job=0,1", "+model=tree", resume="true")
     assert (done.code, done.states) == (0, ["COMPLETED"] * 3)
@@ -138,15 +143,10 @@ def test_a_config_that_no_point_uses_any_more_is_no_change(tmp_path: Path) -> No
 
 
 def test_a_config_that_only_a_later_batch_uses_is_compared_too(tmp_path: Path) -> None:
-    app = App(tmp_path, _APP)
-    (tmp_path / "go").touch()
-    group = tmp_path / "conf" / "model"
-    group.mkdir()
-    for name in ("svm", "tree"):
-        (group / f"{name}.yaml").write_text(f"name: {name}\n")
+    app = app_with_models(tmp_path)
     batches = ("job=0", "+model=svm,tree", "hydra.sweeper.max_batch_size=1")
     assert app.run(*batches).code == 0
-    (group / "tree.yaml").write_text("name: oak\n")
+    (tmp_path / "conf" / "model" / "tree.yaml").write_text("name: oak\n")
     refused = app.run(*batches, resume="true")
     assert refused.code == 1
     assert "tree.yaml has changed" in refused.screen
