@@ -45,7 +45,7 @@ from _chaos_life import MODES, PATIENCE, VICTIMS, Life, Violation, make_reposito
 from apps.chaos_job import fails, value_of
 from hsm import read_sweep
 from hsm.core.job import Job, JobState
-from hsm.core.journal import JournalError, Sweep
+from hsm.core.sweep import JournalError, Sweep
 
 #: Of these the launcher survives, and the sweep goes on.
 _SURVIVED = ("fork server", "keeper", "job")

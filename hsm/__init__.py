@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from hsm.core.errors import HsmError, JobFailed, SettingsError
     from hsm.core.job import Attempt, Job, JobState
     from hsm.core.job_manager import JobManager
-    from hsm.core.journal import Sweep, read_sweep
     from hsm.core.local import LocalComputeSource, LocalManager
     from hsm.core.results import Results, collect_results
+    from hsm.core.sweep import Sweep, read_sweep
 
 _HOMES = {
     "Attempt": "hsm.core.job",
@@ -37,10 +37,10 @@ _HOMES = {
     "LocalManager": "hsm.core.local",
     "Results": "hsm.core.results",
     "SettingsError": "hsm.core.errors",
-    "Sweep": "hsm.core.journal",
+    "Sweep": "hsm.core.sweep",
     "SweepObserver": "hsm.core.compute_source",
     "collect_results": "hsm.core.results",
-    "read_sweep": "hsm.core.journal",
+    "read_sweep": "hsm.core.sweep",
 }
 
 __all__ = [

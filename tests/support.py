@@ -22,7 +22,7 @@ import psutil
 
 import hsm
 from hsm.core.job import Job
-from hsm.core.journal import Sweep, read_sweep
+from hsm.core.sweep import Sweep, read_sweep
 
 T = TypeVar("T")
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from hsm.core.job import Ending, Job, JobState
-from hsm.core.journal import Journal, JournalError, SweepInUse, json_value, read_sweep
+from hsm.core.journal import Journal, SweepInUse, json_value
 from hsm.core.paths import SweepPaths
+from hsm.core.sweep import JournalError, read_sweep
 
 
 def write(directory: Path, *, close: str | None = "finished") -> tuple[SweepPaths, list[Job]]:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from hsm.core.job import Ending, Job, JobState
-from hsm.core.journal import Journal, JournalError, read_sweep
+from hsm.core.journal import Journal
 from hsm.core.paths import SweepPaths
 from hsm.core.replay import Replay
+from hsm.core.sweep import JournalError, read_sweep
 
 
 @pytest.fixture

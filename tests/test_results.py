@@ -16,9 +16,10 @@ import pytest
 
 from hsm.core.errors import HsmError, SettingsError
 from hsm.core.job import Ending, Job, JobState
-from hsm.core.journal import Journal, JournalError
+from hsm.core.journal import Journal
 from hsm.core.paths import SweepPaths
 from hsm.core.results import Results, collect_results
+from hsm.core.sweep import JournalError
 from support import App
 
 

@@ -17,9 +17,9 @@ from collections import Counter
 from pathlib import Path
 
 from hsm.core.job import JobState
-from hsm.core.journal import read_sweep
 from hsm.core.local import LocalComputeSource
 from hsm.core.paths import SweepPaths
+from hsm.core.sweep import read_sweep
 
 
 def held() -> dict[str, set[str]]:

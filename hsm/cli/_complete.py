@@ -33,8 +33,8 @@ def one_of(*values: str) -> Callable[[str], list[str]]:
 def job_numbers(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """The numbers of the sweep's jobs that begin so, with their labels."""
     from hsm.core.errors import HsmError
-    from hsm.core.journal import read_sweep
     from hsm.core.registry import find_sweep
+    from hsm.core.sweep import read_sweep
 
     try:
         sweep = read_sweep(find_sweep(ctx.params.get("sweep") or "").sweep_dir)

@@ -7,9 +7,9 @@ import sys
 from hsm.core.config import load_hsm_config
 from hsm.core.errors import SettingsError
 from hsm.core.job import Job
-from hsm.core.journal import Sweep
 from hsm.core.paths import SweepPaths
 from hsm.core.registry import find_sweep
+from hsm.core.sweep import Sweep
 from hsm.core.sweep_id import LAST, OUTPUT_DIR
 
 _MOST_NAMED = 10

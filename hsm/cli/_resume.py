@@ -10,10 +10,10 @@ from typing import Any
 from hsm.cli._find import named_sweep, warn_of_problems
 from hsm.core.config import CONFIG_VARIABLE, SETTINGS
 from hsm.core.errors import HsmError, SettingsError
-from hsm.core.journal import Sweep, read_sweep
 from hsm.core.lock import owner
 from hsm.core.registry import STATE_DIR_VARIABLE
 from hsm.core.scripts import Program, find_program
+from hsm.core.sweep import Sweep, read_sweep
 
 _RESUME = "--resume"
 

@@ -15,11 +15,11 @@ from typing import Any
 
 from hsm.core.compute_source import RunningJob, SweepObserver
 from hsm.core.job import Job, JobState
-from hsm.core.journal import Sweep
 from hsm.core.local.output import OutputFollower
 from hsm.core.local.usage import UsageSampler
 from hsm.core.paths import SweepPaths
 from hsm.core.replay import Replay
+from hsm.core.sweep import Sweep
 
 
 class Watched:

@@ -13,9 +13,9 @@ from hsm.cli._options import HsmConfigFile, JobNumber, Json, Sweep, new_app
 from hsm.cli._output import end_with_the_reader, from_here, print_json
 from hsm.core.errors import HsmError
 from hsm.core.job import Attempt, Job
-from hsm.core.journal import Sweep as SweepRecord
-from hsm.core.journal import read_sweep
 from hsm.core.scripts import Program
+from hsm.core.sweep import Sweep as SweepRecord
+from hsm.core.sweep import read_sweep
 from hsm.display.text import clean, memory, span
 
 app = new_app()

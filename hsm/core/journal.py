@@ -38,17 +38,7 @@ from hsm.core import provenance
 from hsm.core.job import Ending, Job
 from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
-from hsm.core.sweep import ENDING_FIELDS, VERSION, JournalError, Sweep, read_header, read_sweep
-
-__all__ = [
-    "Journal",
-    "JournalError",
-    "Sweep",
-    "SweepInUse",
-    "json_value",
-    "read_header",
-    "read_sweep",
-]
+from hsm.core.sweep import ENDING_FIELDS, VERSION, JournalError
 
 #: Seconds between two times that the journal is put onto the disk. Where thousands of short jobs
 #: have made their directories, the file system takes a while for it.

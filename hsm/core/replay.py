@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hsm.core.job import IllegalTransition
-from hsm.core.journal import JournalError, Sweep, read_header
 from hsm.core.lock import is_locked
 from hsm.core.paths import SweepPaths
+from hsm.core.sweep import JournalError, Sweep, read_header
 
 
 class Replay:

@@ -33,8 +33,8 @@ from typing import Any, overload
 from hsm.core import _result_files as files
 from hsm.core.errors import SettingsError
 from hsm.core.job import Job, JobState
-from hsm.core.journal import Sweep, read_sweep
 from hsm.core.paths import SweepPaths
+from hsm.core.sweep import Sweep, read_sweep
 
 _FIRST = ("job", "state")
 _LAST = ("attempts", "duration", "cpu_seconds", "max_memory", "exit_code", "signal", "reason")

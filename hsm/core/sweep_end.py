@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hsm.core.job import JobState, signal_name
-from hsm.core.journal import JournalError, Sweep, read_sweep
 from hsm.core.paths import SweepPaths
+from hsm.core.sweep import JournalError, Sweep, read_sweep
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from reliability_support import (
 
 from hsm.core.errors import SettingsError
 from hsm.core.job import JobState
-from hsm.core.journal import read_sweep
 from hsm.core.lock import LockFile
 from hsm.core.paths import SweepPaths
+from hsm.core.sweep import read_sweep
 from support import App
 
 KB = 1024

@@ -19,9 +19,9 @@ from reliability_support import Recorder, points, source, start_driver, write_dr
 
 from hsm.core.errors import SettingsError
 from hsm.core.job import Job, JobState
-from hsm.core.journal import read_sweep
 from hsm.core.local import oom
 from hsm.core.local.oom import OomKill, OomKills
+from hsm.core.sweep import read_sweep
 from support import App, wait_until
 
 MB = 1_000_000

@@ -19,8 +19,8 @@ from reliability_support import points, source
 
 from hsm.core.compute_source import SweepObserver
 from hsm.core.job import Job, JobState
-from hsm.core.journal import read_sweep
 from hsm.core.paths import SweepPaths
+from hsm.core.sweep import read_sweep
 from support import wait_until
 
 MB = 1_000_000

@@ -16,7 +16,7 @@ import pytest
 from reliability_support import side_lines, start_program
 
 from hsm.core.job import JobState
-from hsm.core.journal import read_sweep
+from hsm.core.sweep import read_sweep
 from support import Finished, RunningSweep, wait_until
 
 HYDRA_14 = hasattr(hydra.utils, "execution_whitelist")

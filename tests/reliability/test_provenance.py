@@ -16,8 +16,8 @@ from reliability_support import journal_events, points, source
 
 import hsm
 from hsm.core import provenance
-from hsm.core.journal import read_sweep
 from hsm.core.paths import SweepPaths
+from hsm.core.sweep import read_sweep
 from support import App
 
 SECRET = "correct horse battery staple"

@@ -14,10 +14,11 @@ from reliability_support import Recorder, points, side_lines, source, start_driv
 
 from hsm.core.errors import JobFailed, SettingsError
 from hsm.core.job import JobState
-from hsm.core.journal import JournalError, SweepInUse, read_sweep
+from hsm.core.journal import SweepInUse
 from hsm.core.lock import LockFile
 from hsm.core.paths import SweepPaths
 from hsm.core.resume import SweepChanged, open_sweep
+from hsm.core.sweep import JournalError, read_sweep
 from support import wait_until
 
 # --- through the API --------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 from reliability_support import side_lines, start_program
 
 from docs_support import Page
-from hsm.core.journal import read_sweep
+from hsm.core.sweep import read_sweep
 from support import REPOSITORY, App, wait_until
 
 _APP = """

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from reliability_support import points
 
 from hsm.core.job import Ending, Job, JobState
-from hsm.core.journal import Sweep
 from hsm.core.paths import SweepPaths
 from hsm.core.resume import RERUN, Resumption, describe_changes, identity, runs_again, save_files
+from hsm.core.sweep import Sweep
 from sweep_support import PROFILE
 
 FINAL = [state for state in JobState if state.is_final]

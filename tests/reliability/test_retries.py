@@ -25,11 +25,11 @@ from reliability_support import (
 
 from hsm.core.errors import JobFailed
 from hsm.core.job import Job, JobState
-from hsm.core.journal import read_sweep
 from hsm.core.local import LocalComputeSource
 from hsm.core.local.output import OutputFollower
 from hsm.core.local.timer import Timer
 from hsm.core.paths import SweepPaths
+from hsm.core.sweep import read_sweep
 from support import START_METHODS, App, is_running, wait_until
 
 #: Fails until the attempt whose number is the parameter x.
