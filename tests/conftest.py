@@ -48,7 +48,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 #: What does not depend on the version of Python or Hydra, or takes too long to be run for each.
 #: Beside these: tests that are marked so themselves, and those that hypothesis makes examples for.
-_THOROUGH = ("test_docs.py", "test_interrupts.py", "test_timeouts.py", "/cli/", "/reliability/")
+_THOROUGH = (
+    "test_docs.py",
+    "test_interrupts.py",
+    "test_timeouts.py",
+    "/cli/",
+    "/reliability/",
+    "/harm/",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,111 @@
+"""Files of a sweep's directory, opened so that whatever lies there under their names does no harm.
+
+Anybody may have written such a directory, the sweep's own jobs among them. A name in it may be a
+link that leads elsewhere, or a pipe or device for which an `open` waits. So below the directory no
+link is followed, nothing is waited for, and only regular files are read or written.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+#: What is made here belongs to its owner alone: results and logs may be confidential.
+FILE_MODE, DIRECTORY_MODE = 0o600, 0o700
+_ONLY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class NotRegular(OSError):
+    """There is something under the name of a file that is none: a link, pipe, device or folder."""
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(errno.EINVAL, "not a regular file", str(path))
+
+
+def open_below(root: Path, path: Path, flags: int = os.O_RDONLY, mode: int = FILE_MODE) -> int:
+    """Open the regular file `path`, which lies below the directory `root`; returns a descriptor.
+
+    `root` itself may be reached through links, as the user's own words lead to it; nothing below it
+    may be one. Never waits, whatever is there, and empties nothing that is not a regular file.
+
+    Args:
+        flags: as for `os.open`.
+        mode: of a file that is made.
+
+    Raises:
+        NotRegular: `path`, or a directory on the way to it, is something else.
+        OSError: as `os.open` does.
+        ValueError: `path` is not below `root`, or has a ``..`` in it.
+    """
+    *directories, name = path.relative_to(root).parts
+    if os.pardir in path.parts:
+        raise ValueError(f"{path} may lead out of {root}")
+    truncates = flags & os.O_TRUNC
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for directory in directories:
+            below = os.open(directory, _DIRECTORY, dir_fd=folder)
+            os.close(folder)
+            folder = below
+        fd = os.open(name, (flags & ~os.O_TRUNC) | _ONLY, mode, dir_fd=folder)
+    except OSError as error:
+        # A link (ELOOP), or one in a directory's place (ENOTDIR); a pipe without a reader or a
+        # socket (ENXIO); a directory that is to be written (EISDIR).
+        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EISDIR):
+            raise NotRegular(path) from error
+        raise
+    finally:
+        os.close(folder)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise NotRegular(path)
+        os.set_blocking(fd, True)
+        if truncates:
+            os.ftruncate(fd, 0)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read_below(root: Path, path: Path, most: int | None = None) -> bytes:
+    """What the regular file `path` below `root` holds; see `open_below`.
+
+    Args:
+        most: bytes; what a larger file has beyond them is not read.
+
+    Raises:
+        OSError: it is not there, cannot be read, or is no regular file (`NotRegular`).
+    """
+    with open(open_below(root, path), "rb") as file:
+        return file.read() if most is None else file.read(most)
+
+
+def replace_below(root: Path, path: Path, data: bytes, *, sync: bool = False) -> None:
+    """Have `path` below `root` hold `data`: it is there whole, or as it was.
+
+    Args:
+        sync: put it onto the disk before it takes the place of what was there.
+
+    Raises:
+        OSError: it cannot be written, or the way to it leads through something else.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with suppress(FileNotFoundError):
+        temporary.unlink()
+    fd = open_below(root, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
