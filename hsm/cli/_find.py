@@ -48,8 +48,8 @@ def warn_of_problems(sweep: Sweep) -> None:
 def few_problems(sweep: Sweep) -> list[str]:
     """What of the sweep's journal could not be used, in some lines."""
     lines = [f"{sweep.paths.journal}, {problem}" for problem in sweep.problems[:_MOST_PROBLEMS]]
-    if len(sweep.problems) > _MOST_PROBLEMS:
-        lines.append(f"{sweep.paths.journal}: {len(sweep.problems)} lines cannot be used in all")
+    if sweep.problem_count > _MOST_PROBLEMS:
+        lines.append(f"{sweep.paths.journal}: {sweep.problem_count} lines cannot be used in all")
     return lines
 
 

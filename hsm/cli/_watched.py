@@ -40,7 +40,7 @@ class Watched:
         self._show_output = show_output
         self._output = OutputFollower(self._tell_output, every_line=show_output)
         self._followed: dict[int, Job] = {}
-        self._observer = SweepObserver()
+        self._observer: SweepObserver | None = None
         self._is_here = self._replay.sweep.latest.get("host") == socket.gethostname()
         self.advance()
 
@@ -56,11 +56,15 @@ class Watched:
 
     def advance(self) -> None:
         """Take in what has happened since the last call."""
+        records: list[Mapping[str, Any]] = []
         with self._mutex:
-            records = self._replay.advance()
+            if self._observer is None:
+                self._replay.catch_up()
+            else:
+                records = self._replay.advance()
             self._follow_output()
-        for record in records:
-            self._tell(record)
+        if self._observer is not None:
+            self._tell(self._observer, records)
 
     @property
     def is_over(self) -> bool:
@@ -94,14 +98,15 @@ class Watched:
         self._output.stop()
         self._replay.close()
 
-    def _tell(self, record: Mapping[str, Any]) -> None:
-        event = record["event"]
-        if event in ("submit", "resume"):
-            self._observer.jobs_submitted(list(self.sweep.jobs.values()))
-        elif event in ("start", "end"):
-            # One that ended and started again meanwhile is told of as it is now.
-            job = self.sweep.jobs[record["job"]]
-            (self._observer.job_started if event == "start" else self._observer.job_ended)(job)
+    def _tell(self, observer: SweepObserver, records: Sequence[Mapping[str, Any]]) -> None:
+        if any(record["event"] in ("submit", "resume", "requeue") for record in records):
+            observer.jobs_submitted(list(self.sweep.jobs.values()))
+        for record in records:
+            if record["event"] in ("start", "end"):
+                # One that ended and started again meanwhile is told of as it is now.
+                job = self.sweep.jobs[record["job"]]
+                tell = observer.job_started if record["event"] == "start" else observer.job_ended
+                tell(job)
 
     def _follow_output(self) -> None:
         running = {n: job for n, job in self.sweep.jobs.items() if job.state is JobState.RUNNING}
@@ -119,7 +124,8 @@ class Watched:
         return {"stdout_start": _size(paths.stdout(num)), "stderr_start": _size(paths.stderr(num))}
 
     def _tell_output(self, job: Job, stream: str, line: str) -> None:
-        self._observer.job_output(job, stream, line)
+        if self._observer is not None:
+            self._observer.job_output(job, stream, line)
 
 
 def _size(path: Path) -> int:

@@ -46,7 +46,7 @@ def cancel(sweep: Sweep, jobs: Jobs = None, hsm_config: HsmConfigFile = "") -> N
     """
     paths = named_sweep(sweep, hsm_config=hsm_config)
     with Replay(paths) as replay:
-        replay.advance()
+        replay.catch_up()
         chosen = [named_job(replay.sweep, num) for num in dict.fromkeys(jobs or ())]
         if replay.is_over:
             reason = replay.sweep.closed or "launcher died"

@@ -47,7 +47,7 @@ def logs(
     paths = named_sweep(sweep, hsm_config=hsm_config)
     path = paths.stderr(job) if stderr else paths.stdout(job)
     with Replay(paths) as replay:
-        replay.advance()
+        replay.catch_up()
         warn_of_problems(replay.sweep)
         state = named_job(replay.sweep, job).state
         if follow:

@@ -20,10 +20,13 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NotRegular(OSError):
-    """There is something under the name of a file that is none: a link, pipe, device or folder."""
+    """Something else than a file (or than a folder, on the way to one) has its name.
 
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(errno.EINVAL, "not a regular file", str(path))
+    `filename` is what that is, `strerror` says in words what stands there.
+    """
+
+    def __init__(self, path: str | Path, found: str, wanted: str = "a regular file") -> None:
+        super().__init__(errno.EINVAL, f"it is {found}, not {wanted}", str(path))
 
 
 def open_below(root: Path, path: Path, flags: int = os.O_RDONLY, mode: int = FILE_MODE) -> int:
@@ -41,28 +44,21 @@ def open_below(root: Path, path: Path, flags: int = os.O_RDONLY, mode: int = FIL
         OSError: as `os.open` does.
         ValueError: `path` is not below `root`, or has a ``..`` in it.
     """
-    *directories, name = path.relative_to(root).parts
-    if os.pardir in path.parts:
-        raise ValueError(f"{path} may lead out of {root}")
     truncates = flags & os.O_TRUNC
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder, name = _open_folder_of(root, path)
     try:
-        for directory in directories:
-            below = os.open(directory, _DIRECTORY, dir_fd=folder)
-            os.close(folder)
-            folder = below
         fd = os.open(name, (flags & ~os.O_TRUNC) | _ONLY, mode, dir_fd=folder)
     except OSError as error:
-        # A link (ELOOP), or one in a directory's place (ENOTDIR); a pipe without a reader or a
-        # socket (ENXIO); a directory that is to be written (EISDIR).
-        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EISDIR):
-            raise NotRegular(path) from error
+        # A link (ELOOP); a pipe without a reader or a socket (ENXIO); a directory that is to be
+        # written (EISDIR).
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise NotRegular(path, _what_is(name, folder)) from error
         raise
     finally:
         os.close(folder)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise NotRegular(path)
+            raise NotRegular(path, _KINDS.get(stat.S_IFMT(os.fstat(fd).st_mode), "something else"))
         os.set_blocking(fd, True)
         if truncates:
             os.ftruncate(fd, 0)
@@ -70,6 +66,57 @@ def open_below(root: Path, path: Path, flags: int = os.O_RDONLY, mode: int = FIL
         os.close(fd)
         raise
     return fd
+
+
+def open_folder_below(root: Path, path: Path) -> int:
+    """Open the directory `path`, which is `root` or lies below it; returns a descriptor.
+
+    Raises:
+        NotRegular: it, or a directory on the way to it, is something else.
+        OSError, ValueError: as `open_below` does.
+    """
+    directories = path.relative_to(root).parts
+    if os.pardir in path.parts:
+        raise ValueError(f"{path} may lead out of {root}")
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for number, directory in enumerate(directories, start=1):
+        try:
+            below = os.open(directory, _DIRECTORY, dir_fd=folder)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                at = root.joinpath(*directories[:number])
+                raise NotRegular(at, _what_is(directory, folder), "a folder") from error
+            raise
+        finally:
+            os.close(folder)
+        folder = below
+    return folder
+
+
+def _open_folder_of(root: Path, path: Path) -> tuple[int, str]:
+    """The folder that `path` is in, and its name there."""
+    if path == root:
+        raise ValueError(f"{path} is not below {root}")
+    return open_folder_below(root, path.parent), path.name
+
+
+_KINDS = {
+    stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFREG: "a file",
+}
+
+
+def _what_is(name: str, folder: int) -> str:
+    try:
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except OSError:
+        return "something else"
+    return _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
 def read_below(root: Path, path: Path, most: int | None = None) -> bytes:
@@ -94,18 +141,23 @@ def replace_below(root: Path, path: Path, data: bytes, *, sync: bool = False) ->
     Raises:
         OSError: it cannot be written, or the way to it leads through something else.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with suppress(FileNotFoundError):
-        temporary.unlink()
-    fd = open_below(root, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    folder, name = _open_folder_of(root, path)
     try:
-        with open(fd, "wb") as file:
-            file.write(data)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+        temporary = f".{name}.{os.getpid()}"
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _ONLY
+        fd = os.open(temporary, flags, FILE_MODE, dir_fd=folder)
+        try:
+            with open(fd, "wb") as file:
+                file.write(data)
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary, dir_fd=folder)
+            raise
+    finally:
+        os.close(folder)

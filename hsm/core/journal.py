@@ -38,7 +38,8 @@ from hsm.core import provenance
 from hsm.core.job import Ending, Job
 from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
-from hsm.core.sweep import ENDING_FIELDS, VERSION, JournalError
+from hsm.core.records import ENDING_FIELDS
+from hsm.core.sweep import VERSION, JournalError
 
 #: Seconds between two times that the journal is put onto the disk. Where thousands of short jobs
 #: have made their directories, the file system takes a while for it.

@@ -5,6 +5,9 @@ not lost, as a POSIX lock is, when that process reads and closes the file, in a 
 sweep's directory, say. Children that are forked from the holder close their copy at once. Such a
 lock does not tell who holds it. A POSIX lock on the byte beside it does, as long as it is there.
 Elsewhere `flock` does the same, and nobody can tell who holds it.
+
+A lock file lies in a folder of its sweep's directory, ``.hsm``. Whoever looks at one, or takes it,
+follows no link there.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from hsm.core.files import open_below, read_below
+
 LINUX = sys.platform.startswith("linux")
 #: Seconds.
 _READERS_PATIENCE = 0.1
@@ -29,6 +34,8 @@ _FLOCK = struct.Struct("hhqqi4x")
 _OFD_GETLK, _OFD_SETLK = 36, 37
 #: The byte that is locked, and the one whose POSIX lock names the holder.
 _LOCKED_BYTE, _HOLDERS_BYTE = 0, 1
+#: Bytes that tell who holds a lock.
+_LONGEST_NOTE = 200
 
 
 class _Held:
@@ -88,7 +95,7 @@ class LockFile:
     def _take(self) -> None:
         """Lock the file, and note in it who did. Raises Locked, OSError."""
         if not _lock_patiently(self._fd):
-            owner = os.pread(self._fd, 200, 0).decode(errors="replace")
+            owner = os.pread(self._fd, _LONGEST_NOTE, 0).decode(errors="replace")
             raise Locked(owner or "another process")
         with suppress(OSError):
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _HOLDERS_BYTE)
@@ -107,7 +114,7 @@ class LockFile:
 def owner(path: Path) -> str:
     """Who took the lock on `path` last, as they noted it: ``process 17 on box``; else ""."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_below(path.parent.parent, path, _LONGEST_NOTE).decode(errors="replace")
     except OSError:
         return ""
 
@@ -142,9 +149,9 @@ def is_locked(path: Path) -> bool:
     """Whether a live process holds the lock on `path`."""
     with _held.mutex:
         try:
-            if _key(os.stat(path)) in _held.fds:
+            if _key(os.lstat(path)) in _held.fds:
                 return True
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_below(path.parent.parent, path)
         except OSError:
             return False
         try:
@@ -175,9 +182,9 @@ def holder(path: Path) -> int | None:
     """The process that holds the lock on `path`; None if none does, or not on this machine."""
     with _held.mutex:
         try:
-            if _key(os.stat(path)) in _held.fds:
+            if _key(os.lstat(path)) in _held.fds:
                 return os.getpid()
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_below(path.parent.parent, path)
         except OSError:
             return None
         try:

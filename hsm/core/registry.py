@@ -86,7 +86,7 @@ def claim_for_new_sweep(paths: SweepPaths) -> LockFile:
         reason = error.strerror or str(error)
         allowed = "a directory that can be written"
         raise SettingsError("sweep_dir", str(paths.sweep_dir), "sweep", allowed, reason) from error
-    if has_begun(paths.journal):
+    if has_begun(paths):
         lock.release()
         allowed = "a directory without a sweep"
         hint = "it holds an earlier one: choose another sweep_dir, or another sweep id"

@@ -8,14 +8,12 @@ once; the launcher does not know of it.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from hsm.core.job import IllegalTransition
 from hsm.core.lock import is_locked
 from hsm.core.paths import SweepPaths
-from hsm.core.sweep import JournalError, Sweep, read_header
+from hsm.core.sweep import JournalError, begin, open_journal
 
 
 class Replay:
@@ -29,38 +27,33 @@ class Replay:
     """
 
     def __init__(self, paths: SweepPaths) -> None:
+        self._lines = open_journal(paths)
         try:
-            self._file = paths.journal.open("rb")
-        except OSError as error:
-            raise JournalError(f"no sweep in {paths.sweep_dir}: {error.strerror}") from error
-        self._rest = b""
-        self._line = 1
-        try:
-            header = read_header(paths.journal, self._file.readline())
+            self.sweep = begin(paths, self._lines)
         except JournalError:
-            self._file.close()
+            self._lines.close()
             raise
-        self.sweep = Sweep(header["sweep_id"], paths, header)
 
     def advance(self) -> list[Mapping[str, Any]]:
         """Replay what was written since the last call; returns the records that had an effect."""
+        records: list[Mapping[str, Any]] = []
+        self._replay(records.append)
+        return records
+
+    def catch_up(self) -> None:
+        """As `advance`, for whoever wants to know how things stand: there may be a lot to tell."""
+        self._replay(lambda record: None)
+
+    def _replay(self, tell: Callable[[Mapping[str, Any]], None]) -> None:
         sweep = self.sweep
         # The launcher first: one that ends between the two looks has written its last line by then.
         alive = is_locked(sweep.paths.lock)
-        *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
-        records: list[Mapping[str, Any]] = []
-        for line in lines:
-            self._line += 1
-            try:
-                record = json.loads(line)
-                sweep.apply(record)
-            except (ValueError, KeyError, TypeError, AttributeError, IllegalTransition) as error:
-                sweep.problems.append(f"line {self._line}: {error}")
-            else:
-                records.append(record)
+        for number, line in self._lines.read():
+            record = sweep.take(number, line)
+            if record is not None:
+                tell(record)
         sweep.alive = alive
         sweep.settle()
-        return records
 
     @property
     def is_over(self) -> bool:
@@ -69,7 +62,7 @@ class Replay:
 
     def close(self) -> None:
         """Free the file."""
-        self._file.close()
+        self._lines.close()
 
     def __enter__(self) -> Replay:
         return self

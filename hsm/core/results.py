@@ -197,6 +197,8 @@ class _Collector:
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
         self._problems = list(sweep.problems)
+        if sweep.problem_count > len(sweep.problems):
+            self._problems.append(f"{sweep.problem_count} lines cannot be used in all")
         self._keys: dict[str, dict[str, None]] = {group: {} for group in _GROUPS}
         self._notes: dict[int, str] = {}
 

@@ -149,7 +149,7 @@ def open_sweep(
         SweepChanged: `files` or `program` are not what they were.
         JournalError: there is no sweep, or its record cannot be read.
     """
-    if not has_begun(paths.journal):
+    if not has_begun(paths):
         raise JournalError(f"no sweep in {paths.sweep_dir}")
     try:
         lock = LockFile(paths.lock)

@@ -9,41 +9,36 @@ tells it too.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hsm.core.errors import HsmError
+from hsm.core.files import NotRegular
 from hsm.core.job import Ending, IllegalTransition, Job, JobState
+from hsm.core.journal_lines import JournalLines
 from hsm.core.lock import is_locked
 from hsm.core.paths import SweepPaths
+from hsm.core.records import (
+    ENDING_FIELDS,
+    FINAL_STATE,
+    JOB_FIELDS,
+    LAUNCH_FIELDS,
+    RECORD_FIELDS,
+    TEXT,
+    BadRecord,
+    check,
+    is_count,
+    parse,
+    shown,
+)
 
 #: Of the format: what this hsm writes, and the latest that it reads.
 VERSION = 1
 
-_NUMBER = (int, float)
-#: What an ending may have, and of what type it is.
-ENDING_FIELDS: Mapping[str, type | tuple[type, ...]] = {
-    "exit_code": int,
-    "signal": str,
-    "reason": str,
-    "error_type": str,
-    "error_message": str,
-    "cpu_seconds": _NUMBER,
-    "max_memory": int,
-    "value": object,
-    "job_dir": str,
-}
-#: What else a record may have that is looked at.
-_RECORD_FIELDS: Mapping[str, type | tuple[type, ...]] = {
-    "time": _NUMBER,
-    "pid": int,
-    "job": int,
-    "attempt": int,
-    "jobs": list,
-}
+#: Problems of a journal that are kept in words; of more there is a number.
+_MOST_PROBLEMS = 100
 
 
 class JournalError(HsmError):
@@ -63,7 +58,8 @@ class Sweep:
             runs, or if it died.
         alive: whether a launcher works on it now.
         last_time: when the last record was written, in Unix seconds.
-        problems: lines of the journal that could not be used, as ``"line 7: …"``.
+        problems: lines of the journal that could not be used, as ``"line 7: …"``: the first 100.
+        problem_count: how many there are.
         latest: what the latest launcher recorded of itself, as `header` of the first: command line,
             versions, settings, program.
     """
@@ -76,44 +72,112 @@ class Sweep:
     alive: bool = False
     last_time: float = 0.0
     problems: list[str] = field(default_factory=list)
+    problem_count: int = 0
     latest: Mapping[str, Any] = field(init=False)
+    _unfinished: dict[int, Job] = field(default_factory=dict, repr=False)
+    _ids: set[str] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
         self.latest = self.header
 
-    def apply(self, record: Mapping[str, Any]) -> None:
-        """Replay one record.
+    def take(self, number: int, line: bytes | None) -> Mapping[str, Any] | None:
+        """Replay line `number` of the journal, or name it in `problems`.
+
+        Returns the record if it had an effect.
+        """
+        try:
+            record = parse(line)
+            for problem in self.apply(record):
+                self._note(number, problem)
+        except (BadRecord, IllegalTransition) as error:
+            self._note(number, str(error))
+            return None
+        return record
+
+    def _note(self, number: int, problem: str) -> None:
+        self.problem_count += 1
+        if len(self.problems) < _MOST_PROBLEMS:
+            self.problems.append(f"line {number}: {problem}")
+
+    def apply(self, record: Mapping[str, Any]) -> list[str]:
+        """Replay one record; returns what of it could not be used, though the rest was.
 
         Raises:
-            KeyError, ValueError, IllegalTransition: it does not fit.
+            BadRecord, IllegalTransition: it does not fit.
         """
-        _check_types(record, _RECORD_FIELDS)
+        check(record, RECORD_FIELDS, "event")
         event = record["event"]
+        problems: list[str] = []
         if event == "submit":
+            check(record, {}, "jobs")
             self._continue()
-            for entry in record["jobs"]:
-                num = int(entry["job"])
-                job_id, label = str(entry["id"]), str(entry["label"])
-                self.jobs[num] = Job(num, job_id, label, dict(entry["params"]))
+            problems = _each(record["jobs"], self._submit)
         elif event == "start":
-            job = self.jobs[record["job"]]
+            check(record, {}, "attempt", "time")
+            job = self._job(record)
             _make_up_for_lost_end(job, record)
-            job.start(record["time"], record["pid"])
+            job.start(record["time"], record.get("pid"))
         elif event in ("end", "retry"):
-            job = self.jobs[record["job"]]
-            _make_up_for_lost_start(job, record)
-            (job.end if event == "end" else job.retry)(record["time"], _ending(record))
+            self._end(record)
         elif event in ("resume", "requeue"):
-            self._continue(is_new_launcher=event == "resume")
-            if event == "resume":
-                self.latest = {**self.latest, **record}
-            for num in record["jobs"]:
-                self.jobs[num].requeue()
+            problems = self._resume(record)
         elif event == "close":
-            self.closed = str(record["reason"])
+            check(record, {"reason": TEXT}, "reason")
+            self.closed = record["reason"]
         elif event != "sweep":
-            raise ValueError(f"unknown event {event!r}")
-        self.last_time = record.get("time", self.last_time)
+            raise BadRecord(f"unknown event {shown(event)}")
+        self.last_time = record.get("time") or self.last_time
+        return problems
+
+    def _job(self, record: Mapping[str, Any]) -> Job:
+        """The job of which a record tells, and which is not over by then."""
+        check(record, {}, "job")
+        job = self._numbered(record["job"])
+        self._unfinished[job.num] = job
+        return job
+
+    def _numbered(self, num: Any) -> Job:
+        job = self.jobs.get(num) if is_count(num) else None
+        if job is None:
+            raise BadRecord(f"there is no job {shown(num)}")
+        return job
+
+    def _submit(self, entry: Any) -> None:
+        if not isinstance(entry, dict):
+            raise BadRecord(f"{shown(entry)} is no job")
+        check(entry, JOB_FIELDS, *JOB_FIELDS)
+        num, job_id = entry["job"], entry["id"]
+        if num in self.jobs or job_id in self._ids:
+            raise BadRecord(f"job {num} is there already")
+        self._ids.add(job_id)
+        self.jobs[num] = self._unfinished[num] = Job(num, job_id, entry["label"], entry["params"])
+
+    def _end(self, record: Mapping[str, Any]) -> None:
+        check(record, _FIELDS_OF_AN_END, "attempt", "time", "state")
+        job = self._job(record)
+        ending = Ending(
+            JobState(record["state"]), **{name: record.get(name) for name in ENDING_FIELDS}
+        )
+        _make_up_for_lost_start(job, record)
+        (job.end if record["event"] == "end" else job.retry)(record["time"], ending)
+        if job.state.is_final:
+            self._unfinished.pop(job.num, None)
+
+    def _resume(self, record: Mapping[str, Any]) -> list[str]:
+        check(record, {}, "jobs")
+        is_new_launcher = record["event"] == "resume"
+        if is_new_launcher:
+            check(record, LAUNCH_FIELDS)
+        self._continue(is_new_launcher=is_new_launcher)
+        if is_new_launcher:
+            known = {name: value for name, value in record.items() if value is not None}
+            self.latest = {**self.latest, **known}
+        return _each(record["jobs"], self._requeue)
+
+    def _requeue(self, num: Any) -> None:
+        job = self._numbered(num)
+        job.requeue()
+        self._unfinished[job.num] = job
 
     def _continue(self, *, is_new_launcher: bool = False) -> None:
         """More is to come after what looked like the end."""
@@ -127,7 +191,7 @@ class Sweep:
             self._settle()
 
     def _settle(self) -> None:
-        for job in self.jobs.values():
+        for job in self._unfinished.values():
             if job.state.is_final:
                 continue
             if self.closed is None:
@@ -137,6 +201,7 @@ class Sweep:
             else:
                 reason = self.closed
             job.end(self.last_time, Ending(JobState.CANCELLED, reason=reason))
+        self._unfinished.clear()
 
 
 def read_sweep(sweep_dir: str | Path, *, alive: bool | None = None) -> Sweep:
@@ -151,22 +216,33 @@ def read_sweep(sweep_dir: str | Path, *, alive: bool | None = None) -> Sweep:
     paths = SweepPaths(sweep_dir)
     # The launcher first: one that ends between the two looks has written its last line by then.
     alive = is_locked(paths.lock) if alive is None else alive
-    try:
-        lines = paths.journal.read_bytes().split(b"\n")
-    except OSError as error:
-        raise JournalError(f"no sweep in {paths.sweep_dir}: {error.strerror}") from error
-    lines.pop()  # What follows the last newline: nothing, or a torn line.
-    if not lines:
-        raise JournalError(f"no sweep in {paths.sweep_dir}: its record has not begun")
-    header = read_header(paths.journal, lines[0])
-    sweep = Sweep(header["sweep_id"], paths, header, alive=alive)
-    for number, line in enumerate(lines[1:], start=2):
-        try:
-            sweep.apply(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError, IllegalTransition) as error:
-            sweep.problems.append(f"line {number}: {error}")
+    with open_journal(paths) as lines:
+        sweep = begin(paths, lines)
+        sweep.alive = alive
+        for number, line in lines.read():
+            sweep.take(number, line)
     sweep.settle()
     return sweep
+
+
+def open_journal(paths: SweepPaths) -> JournalLines:
+    """The lines of the journal at `paths`. Raises JournalError if there is none to be read."""
+    try:
+        return JournalLines(paths.sweep_dir, paths.journal)
+    except NotRegular as error:
+        raise JournalError(f"cannot read {error.filename}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise JournalError(f"no sweep in {paths.sweep_dir}: {reason}") from error
+
+
+def begin(paths: SweepPaths, lines: JournalLines) -> Sweep:
+    """The sweep whose first line comes next. Raises JournalError."""
+    _, line = next(lines.read(), (0, b""))
+    if line == b"" and lines.number == 0:
+        raise JournalError(f"no sweep in {paths.sweep_dir}: its record has not begun")
+    header = read_header(paths.journal, line)
+    return Sweep(header["sweep_id"], paths, header, last_time=header["time"])
 
 
 def _make_up_for_lost_start(job: Job, record: Mapping[str, Any]) -> None:
@@ -186,41 +262,51 @@ def _make_up_for_lost_end(job: Job, record: Mapping[str, Any]) -> None:
         job.requeue()
 
 
-def _ending(record: Mapping[str, Any]) -> Ending:
-    _check_types(record, ENDING_FIELDS)
-    details = {name: record.get(name) for name in ENDING_FIELDS}
-    return Ending(JobState(record["state"]), **details)
+#: What the record of an attempt's end must be.
+_FIELDS_OF_AN_END = {**ENDING_FIELDS, "state": FINAL_STATE}
 
 
-def _check_types(record: Mapping[str, Any], types: Mapping[str, type | tuple[type, ...]]) -> None:
-    for name, kind in types.items():
-        value = record.get(name)
-        if value is not None and not isinstance(value, kind):
-            raise ValueError(f"{name} is {value!r}")
+def _each(items: Iterable[Any], take: Callable[[Any], None]) -> list[str]:
+    """Take each of a record's items; returns why some could not be used."""
+    problems = []
+    for item in items:
+        try:
+            take(item)
+        except (BadRecord, IllegalTransition) as error:
+            problems.append(str(error))
+    return problems
 
 
-def has_begun(path: Path) -> bool:
-    """Whether the journal at `path` has a first line.
+def has_begun(paths: SweepPaths) -> bool:
+    """Whether the journal at `paths` has a first line.
 
     One without, whose launcher was killed as it began, records nothing: there is no sweep yet.
     """
     try:
-        with path.open("rb") as file:
-            return file.readline().endswith(b"\n")
-    except OSError:
+        with open_journal(paths) as lines:
+            return next(lines.read(), None) is not None
+    except JournalError:
         return False
 
 
-def read_header(path: Path, line: bytes) -> dict[str, Any]:
+def read_header(path: Path, line: bytes | None) -> dict[str, Any]:
     """What the first line of the journal at `path` says. Raises JournalError."""
     try:
-        header = json.loads(line)
-        version, _ = header["v"], header["sweep_id"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise JournalError(f"{path}: the first line does not describe a sweep") from error
-    if not isinstance(version, int) or version > VERSION:
-        raise JournalError(
-            f"{path}: written in format {version} by hsm {header.get('hsm', '?')}; "
-            f"this hsm reads up to {VERSION}"
-        )
-    return dict(header)
+        header = parse(line)
+        version = header.get("v")
+        if type(version) is not int:
+            raise BadRecord("it has no version")
+        if version > VERSION:
+            raise JournalError(
+                f"{path}: written in format {version} by hsm {_version_text(header)}; "
+                f"this hsm reads up to {VERSION}"
+            )
+        check(header, LAUNCH_FIELDS, "sweep_id", "time")
+    except BadRecord as error:
+        raise JournalError(f"{path}: the first line does not describe a sweep: {error}") from error
+    return header
+
+
+def _version_text(header: Mapping[str, Any]) -> str:
+    version = header.get("hsm", "?")
+    return version if isinstance(version, str) and version.isprintable() else shown(version)

@@ -76,7 +76,7 @@ def set_up(launcher: HsmLocalLauncher) -> None:
         launcher.lock = _claim_sweep_dir(launcher.config)
         return
     paths = SweepPaths(str(launcher.config.hydra.sweep.dir))
-    if not has_begun(paths.journal):
+    if not has_begun(paths):
         log.warning("no sweep in %s to go on with: a new one begins", paths.sweep_dir)
         launcher.lock = _claim_for_resume(paths)
 

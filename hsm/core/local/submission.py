@@ -134,7 +134,7 @@ def claim(
         SweepInUse: another launcher works there.
         SweepChanged, JournalError: the sweep cannot be resumed.
     """
-    if resumes and has_begun(paths.journal):
+    if resumes and has_begun(paths):
         return open_sweep(
             paths,
             conf.rerun.value,

@@ -1,0 +1,99 @@
+"""The lines of a journal, a chunk at a time: bounded in memory and time, whatever the file holds.
+
+journal.jsonl --chunks--> JournalLines.read --(number, line)--> hsm.core.records.parse
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from hsm.core.files import open_below
+
+#: Bytes; a longer line is passed over. Those of version 1 held whatever jobs returned, and 100,000
+#: jobs in one: its longest were some 30 MiB.
+LONGEST_LINE = 64 << 20
+_CHUNK = 1 << 20
+
+
+class JournalLines:
+    """A journal that is read as it grows, each byte once.
+
+    Args:
+        sweep_dir, path: the sweep's directory, and the journal below it.
+
+    Attributes:
+        number: of the line that was given last.
+
+    Raises:
+        OSError: the journal is not there, cannot be read or is no regular file (`NotRegular`).
+    """
+
+    def __init__(self, sweep_dir: Path, path: Path) -> None:
+        self._fd = open_below(sweep_dir, path)
+        self._offset = 0
+        self.number = 0
+        self._pieces: list[bytes] = []  # of the line that has not ended
+        self._size = 0  # bytes that it has so far
+        self._waiting: list[bytes] = []  # what follows in a chunk that was not given out to its end
+
+    def read(self) -> Iterator[tuple[int, bytes | None]]:
+        """The lines that are complete now and were not given before, with their numbers from 1.
+
+        A line longer than `LONGEST_LINE` is None. What follows the last newline waits for its own.
+        """
+        end = os.fstat(self._fd).st_size  # Not further: a fast writer would never let us go.
+        while self._waiting or self._offset < end:
+            if not self._waiting:
+                first, *self._waiting = self._next_chunk(end).split(b"\n")
+                self._waiting.reverse()
+                self._extend(first)
+            while self._waiting:
+                self.number += 1
+                line = None if self._is_too_long else b"".join(self._pieces)
+                self._pieces, self._size = [], 0
+                self._extend(self._waiting.pop())
+                yield self.number, line
+
+    @property
+    def _is_too_long(self) -> bool:
+        return self._size > LONGEST_LINE
+
+    def _next_chunk(self, end: int) -> bytes:
+        if self._is_too_long:
+            self._skip_hole(end)
+        chunk = os.pread(self._fd, min(_CHUNK, max(0, end - self._offset)), self._offset)
+        # At the end of a file that has been cut meanwhile there is nothing more to come.
+        self._offset = self._offset + len(chunk) if chunk else end
+        return chunk
+
+    def _skip_hole(self, end: int) -> None:
+        """Go to where the file has data again: a hole reads as zeros, none of them a newline."""
+        if not hasattr(os, "SEEK_DATA"):
+            return
+        try:
+            self._offset = min(end, os.lseek(self._fd, self._offset, os.SEEK_DATA))
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # no data up to the end
+                self._offset = end
+
+    def _extend(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._is_too_long:
+            self._pieces.clear()
+        elif piece:
+            self._pieces.append(piece)
+
+    def close(self) -> None:
+        """Free the file. Idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> JournalLines:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
