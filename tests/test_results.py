@@ -297,9 +297,9 @@ def a_large_file(path: Path) -> None:
         ("", "Expecting value"),
         ("[1, 2]", "holds a list, not an object"),
         ('{"a": {"b": 1}, "a.b": 2, "acc": 1}', "holds a.b twice; the first is shown"),
-        ('{"a":' * 100_000, "recursion"),
-        (a_directory, "is not a regular file"),
-        (a_pipe, "is not a regular file"),
+        ('{"a":' * 100_000, "is nested too deeply"),
+        (a_directory, "it is a folder, not a regular file"),
+        (a_pipe, "it is a pipe, not a regular file"),
         (a_large_file, "is larger than 16 MiB"),
     ],
 )

@@ -15,6 +15,7 @@ from hsm.cli._options import HsmConfigFile, JobNumber, Sweep, new_app
 from hsm.cli._output import end_with_the_reader
 from hsm.cli._stdout import write_bytes
 from hsm.core.errors import HsmError
+from hsm.core.files import open_log
 from hsm.core.replay import Replay
 
 app = new_app()
@@ -52,11 +53,12 @@ def logs(
         state = named_job(replay.sweep, job).state
         if follow:
             _follow(replay, job, path, lines)
-        elif path.exists():
-            with _open(path) as file:
-                _copy(file, lines)
-        else:
+            return
+        file = _open(path)
+        if file is None:
             raise HsmError(f"job {job} of {replay.sweep.sweep_id} is {state}: it wrote nothing")
+        with file:
+            _copy(file, lines)
 
 
 def _follow(replay: Replay, num: int, path: Path, lines: int | None) -> None:
@@ -71,17 +73,20 @@ def _follow(replay: Replay, num: int, path: Path, lines: int | None) -> None:
                 replay.advance()
                 look_again = time.monotonic() + _JOURNAL_INTERVAL
                 is_over = replay.sweep.jobs[num].state.is_final
-            if file is None and path.exists():
-                file = stack.enter_context(_open(path))
+            if file is None and (opened := _open(path)) is not None:
+                file = stack.enter_context(opened)
                 _copy(file, lines)
             if file is not None:
                 _copy(file)
             time.sleep(0 if is_over else _INTERVAL)
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> BinaryIO | None:
+    """The log at `path`; None if there is none yet. Raises HsmError if it cannot be read."""
     try:
-        return path.open("rb")
+        return open(open_log(path), "rb")
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise HsmError(f"cannot read {path}: {error.strerror}") from error
 

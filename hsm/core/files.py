@@ -29,6 +29,13 @@ class NotRegular(OSError):
         super().__init__(errno.EINVAL, f"it is {found}, not {wanted}", str(path))
 
 
+class NotOwn(OSError):
+    """A file that another user has written, or may have."""
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(errno.EPERM, "another user may have written it", str(path))
+
+
 def open_below(root: Path, path: Path, flags: int = os.O_RDONLY, mode: int = FILE_MODE) -> int:
     """Open the regular file `path`, which lies below the directory `root`; returns a descriptor.
 
@@ -65,6 +72,51 @@ def open_below(root: Path, path: Path, flags: int = os.O_RDONLY, mode: int = FIL
     except BaseException:
         os.close(fd)
         raise
+    return fd
+
+
+def open_log(path: Path) -> int:
+    """Open a job's log, ``<sweep_dir>/.hsm/logs/<n>.out``; as `open_below`."""
+    return open_below(path.parents[2], path)
+
+
+def open_linked(path: str | Path, *within: Path) -> int:
+    """Open the regular file to which `path` leads, through links too; returns a descriptor.
+
+    Args:
+        within: directories, in one of which it must lie in the end; none: it may lie anywhere.
+
+    Raises:
+        NotRegular: it is something else, or lies outside.
+        OSError, ValueError: as `open_below` does.
+    """
+    target = Path(os.path.realpath(path))
+    if within and not any(Path(os.path.realpath(root)) in target.parents for root in within):
+        raise NotRegular(path, "a link that leads elsewhere")
+    try:
+        return open_below(target.parent, target)
+    except NotRegular as error:
+        error.filename = str(path)
+        raise
+
+
+def open_own_below(root: Path, path: Path) -> int:
+    """As `open_below`, for what is to be believed: a file that nobody else can have written.
+
+    It is this user's, and writable for others at most through the user's own group.
+
+    Raises:
+        NotOwn: somebody else may have written it.
+        OSError, ValueError: as `open_below` does.
+    """
+    fd = open_below(root, path)
+    status = os.fstat(fd)
+    is_shared = bool(status.st_mode & stat.S_IWOTH) or (
+        bool(status.st_mode & stat.S_IWGRP) and status.st_gid != os.getegid()
+    )
+    if status.st_uid != os.geteuid() or is_shared:
+        os.close(fd)
+        raise NotOwn(path)
     return fd
 
 

@@ -138,7 +138,7 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _is_flat(value: Any) -> bool:
+def is_flat(value: Any) -> bool:
     """Anything that is not nested too deeply to be shown."""
     if not isinstance(value, (list, dict)):
         return True
@@ -156,7 +156,7 @@ def _is_flat(value: Any) -> bool:
 
 
 def _is_object(value: Any) -> bool:
-    return isinstance(value, dict) and _is_flat(value)
+    return isinstance(value, dict) and is_flat(value)
 
 
 def _is_final_state(value: Any) -> bool:
@@ -166,6 +166,7 @@ def _is_final_state(value: Any) -> bool:
 TIME = (_is_time, "a time")
 COUNT = (is_count, "an integer from 0 to 2147483647")
 TEXT = (_is_text, "a text")
+PATH = (_is_path, "a path")
 FINAL_STATE = (_is_final_state, "a state in which jobs end")
 
 #: Fields that any record may have.
@@ -184,7 +185,7 @@ LAUNCH_FIELDS: Mapping[str, tuple[Check, str]] = {
     "pid": COUNT,
     "host": TEXT,
     "hsm": TEXT,
-    "cwd": (_is_path, "a path"),
+    "cwd": PATH,
     "argv": (_is_texts, "a list of texts"),
     "settings": (_is_object, "an object"),
     "program": (_is_object, "an object"),
@@ -206,6 +207,6 @@ ENDING_FIELDS: Mapping[str, tuple[Check, str]] = {
     "error_message": TEXT,
     "cpu_seconds": (_is_seconds, "a number of seconds"),
     "max_memory": (_is_size, "a number of bytes"),
-    "value": (_is_flat, "a value that is shown: it is nested too deeply"),
-    "job_dir": (_is_path, "a path"),
+    "value": (is_flat, "a value that is shown: it is nested too deeply"),
+    "job_dir": PATH,
 }

@@ -30,15 +30,19 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.errors import SettingsError
+from hsm.core.files import open_linked
 from hsm.core.journal import SweepInUse
 from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
+from hsm.core.records import PATH, TEXT, TIME, BadRecord, check, parse
 from hsm.core.sweep import has_begun
 from hsm.core.sweep_id import LAST
 
 STATE_DIR_VARIABLE = "HSM_STATE_DIR"
 #: Bytes; a longer list is compacted. A line has about 150.
 _LARGEST = 1 << 20
+#: Bytes; what a longer one has beyond them, which hsm has not written, is not read.
+_MOST_READ = 16 << 20
 #: Seconds that a writer waits for another before it writes without the lock.
 _PATIENCE = 0.5
 _ALLOWED = f"the id of a sweep, an unambiguous beginning of one, a sweep's directory, or {LAST!r}"
@@ -206,7 +210,8 @@ def _nearest(name: str, entries: Sequence[KnownSweep]) -> str:
 def _entries() -> Iterator[KnownSweep]:
     """The list, newest first; of each directory only what happened there last."""
     try:
-        lines = registry_file().read_bytes().split(b"\n")
+        with open(open_linked(registry_file()), "rb") as file:
+            lines = file.read(_MOST_READ).split(b"\n")
     except (OSError, RuntimeError, ValueError):
         return
     seen = set()
@@ -220,15 +225,16 @@ def _entries() -> Iterator[KnownSweep]:
 def _read(line: bytes) -> KnownSweep | None:
     """What a line says; None for one that was torn, or is something else."""
     try:
-        entry = json.loads(line)
-        sweep_id, directory, when = entry["sweep_id"], entry["dir"], float(entry["time"])
-        if isinstance(sweep_id, str) and isinstance(directory, str) and "\0" not in directory:
-            cwd = entry.get("cwd")
-            started_in = Path(cwd) if isinstance(cwd, str) else None
-            return KnownSweep(sweep_id, SweepPaths(directory), when, started_in)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
-    return None
+        entry = parse(line)
+        check(entry, _FIELDS, "sweep_id", "dir", "time")
+    except BadRecord:
+        return None
+    cwd = entry.get("cwd")
+    started_in = None if cwd is None else Path(cwd)
+    return KnownSweep(entry["sweep_id"], SweepPaths(entry["dir"]), entry["time"], started_in)
+
+
+_FIELDS = {"sweep_id": TEXT, "dir": PATH, "time": TIME, "cwd": PATH}
 
 
 def _line(sweep_id: str, directory: str, when: float, cwd: str | None) -> bytes:

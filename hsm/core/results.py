@@ -25,15 +25,16 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
 from hsm.core import _result_files as files
 from hsm.core.errors import SettingsError
+from hsm.core.files import open_below, open_linked
 from hsm.core.job import Job, JobState
 from hsm.core.paths import SweepPaths
+from hsm.core.records import is_flat
 from hsm.core.sweep import Sweep, read_sweep
 
 _FIRST = ("job", "state")
@@ -235,8 +236,8 @@ class _Collector:
             directory = self._job_dir(job)
             for group, name in _FILES.items():
                 try:
-                    content = _read_object(f"{directory}{os.sep}{name}")
-                except (OSError, ValueError, RecursionError) as error:
+                    content = _read_object(directory, name, self._sweep.paths.sweep_dir)
+                except (OSError, ValueError) as error:
                     self._note(job, name, getattr(error, "strerror", None) or str(error))
                     continue
                 if content:
@@ -306,24 +307,29 @@ def _reason(job: Job) -> str | None:
     return " ".join(reason.splitlines()) if reason else None
 
 
-def _read_object(path: str) -> dict[str, Any] | None:
-    """The JSON object in a file; None if there is no file. Raises OSError or ValueError."""
+def _read_object(directory: str, name: str, sweep_dir: Path) -> dict[str, Any] | None:
+    """The JSON object in a job's file; None if there is no file. Raises OSError or ValueError.
+
+    The file may be a link to one that lies in the job's directory, or else in the sweep's.
+    """
+    folder = Path(directory)
+    path = folder / name
     try:
-        # Non-blocking: a job may have left a pipe under that name.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = open_linked(path, folder, sweep_dir) if path.is_symlink() else open_below(folder, path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("is not a regular file")
-        if status.st_size > _LARGEST_FILE:
+    with open(fd, "rb") as file:
+        size = os.fstat(fd).st_size
+        if size > _LARGEST_FILE:
             raise ValueError(f"is larger than {_LARGEST_FILE >> 20} MiB")
-        content = json.loads(os.read(fd, status.st_size))
-    finally:
-        os.close(fd)
+        try:
+            content = json.loads(file.read(size))
+        except (RecursionError, MemoryError):
+            raise ValueError("is nested too deeply") from None
     if not isinstance(content, dict):
         raise ValueError(f"holds a {type(content).__name__}, not an object")  # noqa: TRY004
+    if not is_flat(content):
+        raise ValueError("is nested too deeply")
     return content
 
 

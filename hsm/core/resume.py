@@ -18,10 +18,10 @@ import os
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hsm.core.errors import HsmError
+from hsm.core.files import open_linked, read_below, replace_below
 from hsm.core.job import Job, JobState
 from hsm.core.journal import SweepInUse
 from hsm.core.lock import Locked, LockFile
@@ -42,6 +42,8 @@ RERUN: Mapping[str, frozenset[JobState]] = {
 _MOST_DIFFERENCES = 20
 #: Characters of script and configs that are kept; of what does not fit, changes go unnoticed.
 _MOST_KEPT = 1 << 20
+#: Bytes that they take at most, as JSON writes them: each character as ``\\udead\\ubeef``.
+_LARGEST_LAUNCHED = 16 << 20
 
 
 class SweepChanged(HsmError):
@@ -192,15 +194,16 @@ def save_files(paths: SweepPaths, files: Mapping[str, str]) -> None:
             room -= len(text)
             kept[name] = text
     if kept != before:
-        temporary = paths.launched.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"files": kept}))
-        temporary.replace(paths.launched)
+        data = json.dumps({"files": kept}).encode()
+        replace_below(paths.sweep_dir, paths.launched, data)
 
 
 def _read_files(paths: SweepPaths) -> dict[str, str]:
     try:
-        return dict(json.loads(paths.launched.read_text())["files"])
-    except (OSError, ValueError, KeyError, TypeError):
+        data = read_below(paths.sweep_dir, paths.launched, _LARGEST_LAUNCHED)
+        files = json.loads(data)["files"]
+        return {str(name): text for name, text in files.items() if isinstance(text, str)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}  # An older sweep, or one of functions: there is nothing to compare.
 
 
@@ -233,6 +236,7 @@ def _text_of_unused(name: str) -> str | None:
     if not os.path.isabs(name):
         return None
     try:
-        return Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        with open(open_linked(name), "rb") as file:
+            return file.read(_LARGEST_LAUNCHED).decode()
+    except (OSError, ValueError):
         return None

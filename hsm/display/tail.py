@@ -1,10 +1,11 @@
-"""The last lines of a file that may be of any size and hold anything."""
+"""The last lines of a job's log, which may be of any size and hold anything."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from hsm.core.files import open_log
 from hsm.display.text import clean, shorten
 
 _LONGEST_LINE = 500
@@ -12,13 +13,13 @@ _LONGEST_LINE = 500
 
 
 def last_lines(path: Path, count: int = 10, max_bytes: int = 65536) -> list[str]:
-    """The last `count` lines of the file at `path`, fit to be printed (see `clean`).
+    """The last `count` lines of the log at `path`, fit to be printed (see `clean`).
 
     At most the last `max_bytes` bytes are read. Empty lines at the end do not count. A file that
     cannot be read has no lines.
     """
     try:
-        with path.open("rb") as file:
+        with open(open_log(path), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             # One byte more than is shown tells whether the first line is whole.
             file.seek(max(0, size - max_bytes - 1))

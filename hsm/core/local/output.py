@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from hsm.core.files import open_log
 from hsm.core.job import Job
 from hsm.core.local.start_method import OWN_THREADS
 from hsm.core.paths import SweepPaths
@@ -138,7 +139,7 @@ class _Stream:
 
     def _read(self) -> tuple[bytes, bool]:
         if self._fd is None:
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = open_log(self.path)
         size = os.fstat(self._fd).st_size
         was_truncated = size < self._offset
         if was_truncated:
@@ -174,7 +175,7 @@ class _Stream:
         """What is written from now on need not be read."""
         if self._target is None:
             with suppress(OSError):
-                self._target = self.path.stat().st_size
+                self._target = self.path.lstat().st_size
 
     def is_at_target(self) -> bool:
         return self._target is not None and self._offset >= self._target
@@ -283,7 +284,7 @@ class OutputFollower:
         written: list[tuple[int, _Stream]] = []
         for stream in followed.streams:
             with suppress(OSError):
-                written.append((stream.path.stat().st_mtime_ns, stream))
+                written.append((stream.path.lstat().st_mtime_ns, stream))
         written.sort(key=lambda entry: entry[0], reverse=True)
         return next((line for _, stream in written if (line := _last_line(stream))), "")
 
@@ -363,7 +364,7 @@ class OutputFollower:
 def _last_line(stream: _Stream) -> str:
     """The last line in the file's last 4 KiB in which something is visible."""
     try:
-        with stream.path.open("rb", buffering=0) as file:
+        with open(open_log(stream.path), "rb", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             start = stream.start if stream.start <= size else 0
             file.seek(max(start, size - _TAIL))

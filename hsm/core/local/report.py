@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.errors import HsmError
+from hsm.core.files import open_own_below
 from hsm.core.journal import json_value
 
 _OFFSET = struct.Struct("!Q")
@@ -190,11 +191,12 @@ def qualified_name(kind: type) -> str:
 def read(path: Path) -> Report | None:
     """The report at `path` without its value.
 
-    None if the job did not get to write one, or if it is damaged: a power cut can leave a file that
-    is empty, or full of zeros.
+    None if the job did not get to write one, or if it is damaged (a power cut can leave a file that
+    is empty, or full of zeros), or not this user's own file.
     """
     try:
-        data = path.read_bytes()
+        with open(_open(path), "rb") as file:
+            data = file.read()
         (offset,) = _OFFSET.unpack(data[-_OFFSET.size :])
         return Report(**pickle.loads(data[offset : -_OFFSET.size]))
     except Exception:  # Damaged pickles raise whatever they like.
@@ -202,6 +204,16 @@ def read(path: Path) -> Report | None:
 
 
 def read_value(path: Path) -> Any:
-    """The return value in the report at `path`. Raises whatever unpickling it raises."""
-    with path.open("rb") as file:
+    """The return value in the report at `path`.
+
+    Raises:
+        NotRegular, NotOwn: it is no file of this user's own: whoever wrote it could run code here.
+        Exception: whatever unpickling it raises.
+    """
+    with open(_open(path), "rb") as file:
         return pickle.load(file)
+
+
+def _open(path: Path) -> int:
+    """Open ``<sweep_dir>/.hsm/results/<n>.pkl``."""
+    return open_own_below(path.parents[2], path)
