@@ -149,10 +149,10 @@ def test_the_launcher_is_who_holds_the_lock(paths: SweepPaths) -> None:
     assert holder(paths.lock) is None
     paths.lock.write_text("process 1 on elsewhere")  # what a crash has left
     assert holder(paths.lock) is None
-    assert not control.signal_launcher(paths, signal.SIGTERM)
+    assert not control.signal_launcher(paths, signal.SIGTERM, 1)
     with _holder(paths) as process:
         assert holder(paths.lock) == process.pid
-        assert control.signal_launcher(paths, signal.SIGTERM)
+        assert control.signal_launcher(paths, signal.SIGTERM, process.pid)
         assert process.wait(10) == -signal.SIGTERM
     assert holder(paths.lock) is None
 

@@ -25,6 +25,8 @@ _INTERVAL = 0.1
 _REACTION = 5.0
 #: Seconds beyond the jobs' own kill_grace in which everything should have ended.
 _PATIENCE = 30.0
+#: Seconds; what a journal says beyond that is not waited for.
+_LONGEST_GRACE = 7 * 86400.0
 
 Jobs = Annotated[
     list[int] | None,
@@ -82,12 +84,13 @@ def _cancel_sweep(replay: Replay) -> None:
     taken = _wait(replay, lambda: not control.is_asked(paths, None), _REACTION)
     if not taken and control.withdraw(paths, None):
         # Stopped, or one that has no jobs right now. It may be on another machine, too.
-        if not control.signal_launcher(paths, signal.SIGTERM):
+        pid = replay.sweep.latest.get("pid")
+        if not control.signal_launcher(paths, signal.SIGTERM, pid):
             raise HsmError(
-                f"the launcher of {replay.sweep.sweep_id}, on {replay.sweep.header.get('host')}, "
-                "does not react, and cannot be sent a signal from here"
+                f"the launcher of {replay.sweep.sweep_id}, on {replay.sweep.latest.get('host')}, "
+                "does not react, and no process here proves to be it: none is sent a signal"
             )
-        control.signal_launcher(paths, signal.SIGCONT)
+        control.signal_launcher(paths, signal.SIGCONT, pid)
     if not _wait(replay, lambda: replay.is_over, _patience(replay)):
         raise HsmError(f"{replay.sweep.sweep_id} was told to end, but it still runs")
     counts = states(list(replay.sweep.jobs.values()))
@@ -111,4 +114,5 @@ def _wait(replay: Replay, condition: Callable[[], bool], seconds: float) -> bool
 def _patience(replay: Replay) -> float:
     """Seconds in which jobs that were told to end have ended."""
     grace = replay.sweep.latest.get("settings", {}).get("kill_grace")
-    return _PATIENCE + (grace if isinstance(grace, (int, float)) else 0.0)
+    is_known = isinstance(grace, (int, float)) and 0 <= grace < _LONGEST_GRACE
+    return _PATIENCE + (grace if is_known else 0.0)

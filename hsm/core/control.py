@@ -7,21 +7,24 @@ signal, works wherever the sweep's directory can be written (from another contai
 asks a notebook to end a sweep without ending the notebook. Looking costs a stat of one directory.
 
 A launcher that does not react (it is stopped, or written before there were requests) can be sent a
-signal, see `signal_launcher`. The kernel says which process holds the sweep's lock, so neither a
-reused pid nor a stale record can lead to the wrong one.
+signal, see `signal_launcher`. A sweep's directory may be anybody's, so what it says is not enough:
+the kernel has to say that the process holds both locks of a launcher on the sweep's own lock file.
+Requests are written and removed through no link, and what is no plain file is none.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from hsm.core.errors import HsmError
+from hsm.core.files import DIRECTORY_MODE, open_below, open_folder_below
+from hsm.core.holder import is_launcher
 from hsm.core.lock import holder
 from hsm.core.paths import SweepPaths
 
@@ -29,6 +32,8 @@ from hsm.core.paths import SweepPaths
 ALL = "all"
 #: Seconds between two looks for requests.
 _INTERVAL = 0.5
+#: Requests that are taken at one look, and characters of a job's number.
+_MOST_TAKEN, _LONGEST_NUMBER = 1000, 20
 
 
 class Listener:
@@ -70,15 +75,14 @@ class Listener:
             with self._mutex:
                 sweeps = list(self._sweeps)
             for paths in sweeps:
-                for path in _requests(paths):
-                    if _remove(path):
-                        self._take(paths, None if path.name == ALL else int(path.name))
+                for name in _take_requests(paths):
+                    self._take(paths, None if name == ALL else int(name))
 
 
 def drop_requests(paths: SweepPaths) -> None:
     """Forget what was asked of an earlier launcher of the sweep."""
-    for path in _requests(paths):
-        _remove(path)
+    while _take_requests(paths):
+        pass
 
 
 def ask(paths: SweepPaths, num: int | None) -> None:
@@ -88,41 +92,57 @@ def ask(paths: SweepPaths, num: int | None) -> None:
         HsmError: the sweep's directory cannot be written.
     """
     try:
-        paths.requests.mkdir(exist_ok=True)
         try:
-            _path(paths, num).touch()
+            _make_request(paths, num)
         except FileNotFoundError:  # The launcher took others, and the directory with them.
-            paths.requests.mkdir(exist_ok=True)
-            _path(paths, num).touch()
+            _make_request(paths, num)
     except OSError as error:
-        reason = f"cannot write {paths.requests}: {error.strerror}"
+        reason = f"cannot write {error.filename or paths.requests}: {error.strerror}"
         raise HsmError(f"the launcher cannot be asked: {reason}") from error
+
+
+def _make_request(paths: SweepPaths, num: int | None) -> None:
+    with suppress(FileExistsError), _folder(paths.sweep_dir, paths.hsm_dir) as record:
+        os.mkdir(paths.requests.name, DIRECTORY_MODE, dir_fd=record)
+    path = paths.requests / _name(num)
+    os.close(open_below(paths.sweep_dir, path, os.O_WRONLY | os.O_CREAT))
 
 
 def is_asked(paths: SweepPaths, num: int | None) -> bool:
     """Whether such a request still waits to be taken."""
-    return _path(paths, num).exists()
+    try:
+        os.close(open_below(paths.sweep_dir, paths.requests / _name(num)))
+    except OSError:
+        return False
+    return True
 
 
 def withdraw(paths: SweepPaths, num: int | None) -> bool:
     """Take a request back; False if the launcher has taken it."""
-    return _remove(_path(paths, num))
+    if not is_asked(paths, num):
+        return False
+    with suppress(OSError), _folder(paths.sweep_dir, paths.requests) as folder:
+        return _remove(_name(num), folder)
+    return False
 
 
-def signal_launcher(paths: SweepPaths, signum: signal.Signals) -> bool:
-    """Send a signal to the process that holds the sweep's lock; False if none does any more.
+def signal_launcher(paths: SweepPaths, signum: signal.Signals, pid: object) -> bool:
+    """Send a signal to the sweep's launcher; False if nothing proves to be it any more.
+
+    Args:
+        pid: of the launcher, as the journal has it.
 
     Raises:
         HsmError: it is somebody else's.
     """
-    pid = holder(paths.lock)
-    if pid is None:
+    found = holder(paths.lock)
+    if found is None:
         return False
     try:
-        process = os.pidfd_open(pid)
+        process = os.pidfd_open(found)
         try:
             # If it still holds the lock, the descriptor is its own, and stays so.
-            if holder(paths.lock) != pid:
+            if not is_launcher(found, pid, paths.lock):
                 return False
             signal.pidfd_send_signal(process, signum)
         finally:
@@ -130,30 +150,47 @@ def signal_launcher(paths: SweepPaths, signum: signal.Signals) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError as error:
-        raise HsmError(f"process {pid}, the sweep's launcher, is not yours to signal") from error
+        raise HsmError(f"process {found}, the sweep's launcher, is not yours to signal") from error
     return True
 
 
-def _path(paths: SweepPaths, num: int | None) -> Path:
-    return paths.requests / (ALL if num is None else str(num))
+def _name(num: int | None) -> str:
+    return ALL if num is None else str(num)
 
 
-def _requests(paths: SweepPaths) -> list[Path]:
-    """The requests that wait, the one for all first."""
+@contextmanager
+def _folder(sweep_dir: Path, path: Path) -> Iterator[int]:
+    """A descriptor of a folder below the sweep's directory. Raises OSError."""
+    folder = open_folder_below(sweep_dir, path)
     try:
-        names = os.listdir(paths.requests)
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _take_requests(paths: SweepPaths) -> list[str]:
+    """The names of requests that are taken with this, the one for all first; a thousand at most."""
+    with suppress(OSError), _folder(paths.sweep_dir, paths.requests) as folder:
+        with os.scandir(folder) as entries:
+            names = list(islice((each.name for each in entries if _is_request(each)), _MOST_TAKEN))
+        taken = [name for name in sorted(names, reverse=True) if _remove(name, folder)]
+        if taken:
+            with suppress(OSError), _folder(paths.sweep_dir, paths.hsm_dir) as record:
+                os.rmdir(paths.requests.name, dir_fd=record)
+        return taken
+    return []
+
+
+def _is_request(entry: os.DirEntry[str]) -> bool:
+    name = entry.name
+    is_named = name == ALL or (name.isascii() and name.isdigit() and len(name) < _LONGEST_NUMBER)
+    return is_named and entry.is_file(follow_symlinks=False)
+
+
+def _remove(name: str, folder: int) -> bool:
+    """Remove a request; False where that cannot be: else it would be taken again and again."""
+    try:
+        os.unlink(name, dir_fd=folder)
     except OSError:
-        return []
-    named = [name for name in names if name == ALL or (name.isascii() and name.isdigit())]
-    return [paths.requests / name for name in sorted(named, reverse=True)]
-
-
-def _remove(path: Path) -> bool:
-    try:
-        path.unlink()
-    except OSError as error:
-        # Where it cannot be removed, it cannot be taken: else it would be taken again and again.
-        return error.errno not in (errno.ENOENT, errno.EROFS, errno.EACCES, errno.EPERM)
-    with suppress(OSError):
-        path.parent.rmdir()
+        return False
     return True
