@@ -21,6 +21,7 @@ from hsm.cli._plan import Plan
 from hsm.cli._stdout import best_effort
 from hsm.core.config import LocalConf
 from hsm.core.errors import HsmError
+from hsm.core.files import open_below
 
 _STARTED = b"+"
 
@@ -112,10 +113,11 @@ def _redirect(plan: Plan) -> None:
     """Read from nowhere, write to the launcher's log. Raises HsmError."""
     log = plan.paths.launcher_log
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        written = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        plan.paths.create()
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        written = open_below(plan.paths.sweep_dir, log, flags)
     except OSError as error:
-        raise HsmError(f"cannot write {log}: {error.strerror}") from error
+        raise HsmError(f"cannot write {error.filename or log}: {error.strerror}") from error
     nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     for fd, target in ((nothing, 0), (written, 1), (written, 2)):
         os.dup2(fd, target)

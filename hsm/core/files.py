@@ -65,7 +65,7 @@ def open_below(root: Path, path: Path, flags: int = os.O_RDONLY, mode: int = FIL
         os.close(folder)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise NotRegular(path, _KINDS.get(stat.S_IFMT(os.fstat(fd).st_mode), "something else"))
+            raise NotRegular(path, _kind(os.fstat(fd).st_mode))
         os.set_blocking(fd, True)
         if truncates:
             os.ftruncate(fd, 0)
@@ -73,6 +73,24 @@ def open_below(root: Path, path: Path, flags: int = os.O_RDONLY, mode: int = FIL
         os.close(fd)
         raise
     return fd
+
+
+def check_place(path: Path, *, is_folder: bool = False) -> None:
+    """See that `path`, if it is there, is a file that can be written in place, or a folder.
+
+    Raises:
+        NotRegular: it is something else, or a file that has another name as well.
+        OSError: that cannot be seen.
+    """
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    kind = stat.S_IFMT(status.st_mode)
+    if kind != (stat.S_IFDIR if is_folder else stat.S_IFREG):
+        raise NotRegular(path, _kind(status.st_mode), "a folder" if is_folder else "a regular file")
+    if not is_folder and status.st_nlink > 1:
+        raise NotRegular(path, "a hard link", "a file of its own (cp makes it one)")
 
 
 def open_log(path: Path) -> int:
@@ -165,9 +183,12 @@ _KINDS = {
 
 def _what_is(name: str, folder: int) -> str:
     try:
-        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+        return _kind(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     except OSError:
         return "something else"
+
+
+def _kind(mode: int) -> str:
     return _KINDS.get(stat.S_IFMT(mode), "something else")
 
 

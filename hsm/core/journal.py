@@ -35,6 +35,7 @@ from contextlib import suppress
 from typing import Any
 
 from hsm.core import provenance
+from hsm.core.files import open_below
 from hsm.core.job import Ending, Job
 from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
@@ -50,6 +51,11 @@ class SweepInUse(JournalError):
     """Another launcher works in this sweep directory."""
 
 
+def cannot_write(error: OSError) -> JournalError:
+    """What to raise where the record of a sweep cannot be written."""
+    return JournalError(f"cannot write {error.filename}: {error.strerror}")
+
+
 class Journal:
     """The writing end of a sweep's journal; a sweep directory has one at most. Thread-safe.
 
@@ -62,6 +68,7 @@ class Journal:
 
     Raises:
         SweepInUse: another live launcher writes this journal.
+        JournalError: the record cannot be written there.
     """
 
     def __init__(
@@ -78,7 +85,11 @@ class Journal:
         self._mutex = threading.Lock()
         # Before there is a file, as it takes a while: a journal without its first line is none.
         self._launch = provenance.describe(program)
-        paths.create()
+        try:
+            paths.create()
+            paths.check_logs()
+        except OSError as error:
+            raise cannot_write(error) from error
         try:
             self._lock = LockFile(paths.lock) if lock is None else lock
         except Locked as error:
@@ -109,7 +120,10 @@ class Journal:
         if self._launch.get("git", {}).get("dirty"):
             diff = provenance.uncommitted_changes(self._program)
             if diff is not None:
-                self.paths.new_git_diff().write_bytes(diff)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+                path = self.paths.new_git_diff()
+                with open(open_below(self.paths.sweep_dir, path, flags), "wb") as file:
+                    file.write(diff)
         facts = {**self._launch, "settings": self._settings, "program": self._program}
         self.append(event, **details, **facts)
 

@@ -15,7 +15,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+from hsm.core.files import check_place
 
 
 class SweepPaths:
@@ -34,9 +37,39 @@ class SweepPaths:
         self.requests = self.hsm_dir / "requests"
 
     def create(self) -> None:
-        """Make the directories that hold the sweep's record."""
+        """Make the directories that hold the sweep's record.
+
+        Raises:
+            NotRegular: as `check` does.
+            OSError: they cannot be made.
+        """
+        self.check()
         for directory in (self.hsm_dir, self.logs, self.results):
             directory.mkdir(parents=True, exist_ok=True)
+
+    def check(self) -> None:
+        """See that what a launcher writes here stays here: that no name leads elsewhere.
+
+        Raises:
+            NotRegular: something else, such as a link or a pipe, has the place of a file or folder.
+            OSError: that cannot be seen.
+        """
+        for folder in (self.hsm_dir, self.logs, self.results, self.requests):
+            check_place(folder, is_folder=True)
+        for file in (self.journal, self.lock, self.launched, self.launcher_log):
+            check_place(file)
+
+    def check_logs(self) -> None:
+        """The same of the jobs' logs, which are appended to. Raises as `check` does."""
+        for name in os.listdir(self.logs):
+            check_place(self.logs / name)
+
+    def check_job_dirs(self) -> None:
+        """See that no job of a new sweep gets a link for its directory. Raises as `check` does."""
+        with os.scandir(self.sweep_dir) as entries:
+            for entry in entries:
+                if entry.name.isdigit() and entry.is_symlink():
+                    check_place(Path(entry.path), is_folder=True)
 
     def stdout(self, num: int) -> Path:
         return self.logs / f"{num}.out"
@@ -53,7 +86,7 @@ class SweepPaths:
     def new_git_diff(self) -> Path:
         """Where the next difference from a commit goes: each launcher of a sweep may have one."""
         number, path = 0, self.git_diff
-        while path.exists():
+        while os.path.lexists(path):
             number += 1
             path = self.hsm_dir / f"git.{number}.diff"
         return path
@@ -67,7 +100,7 @@ class SweepPaths:
         if not self.journal.exists():
             return None
         number = 1
-        while (target := self.sweep_dir / f".hsm.{number}").exists():
+        while os.path.lexists(target := self.sweep_dir / f".hsm.{number}"):
             number += 1
         target.mkdir()
         kept = (self.logs, self.results, self.launched, *self.hsm_dir.glob("git*.diff"))

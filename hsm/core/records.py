@@ -24,6 +24,8 @@ _LATEST = 253370764800.0
 _LARGEST = 1 << 31
 _LARGEST_SIZE = 1 << 63
 
+_LONGEST_NAME = 255
+
 Check = Callable[[Any], bool]
 
 
@@ -118,6 +120,16 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_name(value: Any) -> bool:
+    """What a sweep or a job can be called: see `hsm.core.sweep_id`."""
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= _LONGEST_NAME
+        and value.isprintable()
+        and "/" not in value
+    )
+
+
 def _is_path(value: Any) -> bool:
     return isinstance(value, str) and "\0" not in value and not _has_surrogates(value)
 
@@ -167,6 +179,7 @@ TIME = (_is_time, "a time")
 COUNT = (is_count, "an integer from 0 to 2147483647")
 TEXT = (_is_text, "a text")
 PATH = (_is_path, "a path")
+NAME = (_is_name, "a name")
 FINAL_STATE = (_is_final_state, "a state in which jobs end")
 
 #: Fields that any record may have.
@@ -180,7 +193,7 @@ RECORD_FIELDS: Mapping[str, tuple[Check, str]] = {
 }
 #: What a launcher says of itself, in the first line and in those of resumes.
 LAUNCH_FIELDS: Mapping[str, tuple[Check, str]] = {
-    "sweep_id": TEXT,
+    "sweep_id": NAME,
     "time": TIME,
     "pid": COUNT,
     "host": TEXT,
@@ -194,7 +207,7 @@ LAUNCH_FIELDS: Mapping[str, tuple[Check, str]] = {
 #: What an entry of `submit` has.
 JOB_FIELDS: Mapping[str, tuple[Check, str]] = {
     "job": COUNT,
-    "id": TEXT,
+    "id": NAME,
     "label": TEXT,
     "params": (_is_object, "an object of parameters"),
 }

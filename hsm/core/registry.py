@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.errors import SettingsError
-from hsm.core.files import open_linked
+from hsm.core.files import NotRegular, open_linked
 from hsm.core.journal import SweepInUse
 from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
@@ -82,12 +82,14 @@ def claim_for_new_sweep(paths: SweepPaths) -> LockFile:
         SweepInUse: another launcher works there.
     """
     try:
-        paths.hsm_dir.mkdir(parents=True, exist_ok=True)
+        paths.create()
+        paths.check_job_dirs()
         lock = LockFile(paths.lock)
     except Locked as error:
         raise SweepInUse(f"{paths.sweep_dir} is in use by {error.owner}") from error
     except OSError as error:
-        reason = error.strerror or str(error)
+        where = f"{error.filename}: " if isinstance(error, NotRegular) else ""
+        reason = f"{where}{error.strerror or error}"
         allowed = "a directory that can be written"
         raise SettingsError("sweep_dir", str(paths.sweep_dir), "sweep", allowed, reason) from error
     if has_begun(paths):

@@ -23,7 +23,7 @@ from typing import Any
 from hsm.core.errors import HsmError
 from hsm.core.files import open_linked, read_below, replace_below
 from hsm.core.job import Job, JobState
-from hsm.core.journal import SweepInUse
+from hsm.core.journal import SweepInUse, cannot_write
 from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
 from hsm.core.scripts import describe_program
@@ -154,9 +154,12 @@ def open_sweep(
     if not has_begun(paths):
         raise JournalError(f"no sweep in {paths.sweep_dir}")
     try:
+        paths.check()
         lock = LockFile(paths.lock)
     except Locked as error:
         raise SweepInUse(f"{paths.sweep_dir} is in use by {error.owner}") from error
+    except OSError as error:
+        raise cannot_write(error) from error
     try:
         previous = read_sweep(paths.sweep_dir, alive=False)
         for problem in previous.problems[:_MOST_DIFFERENCES]:

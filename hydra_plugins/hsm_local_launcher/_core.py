@@ -244,6 +244,7 @@ def _claim_sweep_dir(config: DictConfig) -> LockFile:
             if number > 1:
                 paths.sweep_dir.mkdir()  # A new one: what lies beside it is somebody's.
             paths.create()
+            paths.check_job_dirs()
             lock = LockFile(paths.lock)
         except FileExistsError:
             continue
@@ -260,7 +261,8 @@ def _claim_sweep_dir(config: DictConfig) -> LockFile:
 
 
 def _cannot_write(paths: SweepPaths, error: OSError) -> LauncherError:
-    return LauncherError(f"hydra.sweep.dir: cannot write {paths.hsm_dir}: {error.strerror}")
+    where = error.filename or paths.hsm_dir
+    return LauncherError(f"hydra.sweep.dir: cannot write {where}: {error.strerror}")
 
 
 def _set_aside_earlier_sweep(paths: SweepPaths) -> None:

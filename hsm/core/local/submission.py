@@ -114,8 +114,7 @@ class OpenSweep:
             job = Job(spec.num, job_id, spec.label, dict(spec.params))
         elif runs:
             job.requeue()
-            if spec.makes_own_dir:
-                job.job_dir = None  # The sweep's directory may have been moved since.
+            job.job_dir = None  # The sweep's directory may have been moved since.
         if not spec.makes_own_dir and job.job_dir is None:
             job.job_dir = self.journal.paths.job_dir(spec.num)
         return JobHandle(job, work, spec.argument, self.journal, os.getcwd(), is_over=not runs)
