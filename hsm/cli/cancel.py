@@ -72,10 +72,15 @@ def _cancel_jobs(replay: Replay, jobs: Sequence[Job]) -> None:
             f"{', '.join(map(str, untaken))} are not cancelled; without a job's number, "
             "`hsm cancel` sends it a signal"
         )
-    _wait(replay, lambda: all(job.state.is_final for job in asked), _patience(replay))
+    _wait(replay, lambda: all(_now(replay, job).state.is_final for job in asked), _patience(replay))
     for job in jobs:
         had = "" if job in asked else "had ended before: "
-        print(f"job {job.num}: {had}{job.state}")
+        print(f"job {job.num}: {had}{_now(replay, job).state}")
+
+
+def _now(replay: Replay, job: Job) -> Job:
+    """The job as the journal tells it now; that may be another file than before."""
+    return replay.sweep.jobs.get(job.num, job)
 
 
 def _cancel_sweep(replay: Replay) -> None:

@@ -93,6 +93,7 @@ def _watch(watched: Watched, progress: str, show_output: bool) -> None:
             while not watched.is_over:
                 time.sleep(_INTERVAL)
                 watched.advance()
+    sweep = watched.sweep  # Another one, if its journal was replaced.
     # What a launcher that died has left behind has ended without a record.
     display.jobs_submitted(list(sweep.jobs.values()))
     for problem in few_problems(sweep):

@@ -43,10 +43,17 @@ class Listener:
         take: called with a sweep's paths and what is to be cancelled: a job's number, or None for
             all. It must not block.
         thread_name: of the thread, which starts with the first sweep.
+        look: called with a sweep's paths each time that requests are looked for.
     """
 
-    def __init__(self, take: Callable[[SweepPaths, int | None], None], thread_name: str) -> None:
+    def __init__(
+        self,
+        take: Callable[[SweepPaths, int | None], None],
+        thread_name: str,
+        look: Callable[[SweepPaths], None] = lambda paths: None,
+    ) -> None:
         self._take = take
+        self._look = look
         self._thread_name = thread_name
         self._mutex = threading.Lock()
         self._sweeps: list[SweepPaths] = []
@@ -75,6 +82,7 @@ class Listener:
             with self._mutex:
                 sweeps = list(self._sweeps)
             for paths in sweeps:
+                self._look(paths)
                 for name in _take_requests(paths):
                     self._take(paths, None if name == ALL else int(name))
 

@@ -23,20 +23,21 @@ the last records, whose jobs then run again in a resume.
 
 from __future__ import annotations
 
-import errno
 import json
+import logging
 import math
 import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from hsm.core import provenance
 from hsm.core.files import open_below
 from hsm.core.job import Ending, Job
+from hsm.core.journal_file import JournalFile, Overtaken
 from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
 from hsm.core.records import ENDING_FIELDS
@@ -46,6 +47,8 @@ from hsm.core.sweep import VERSION, JournalError
 #: have made their directories, the file system takes a while for it.
 _SYNC_INTERVAL = 10.0
 
+log = logging.getLogger(__name__)
+
 
 class SweepInUse(JournalError):
     """Another launcher works in this sweep directory."""
@@ -54,6 +57,10 @@ class SweepInUse(JournalError):
 def cannot_write(error: OSError) -> JournalError:
     """What to raise where the record of a sweep cannot be written."""
     return JournalError(f"cannot write {error.filename}: {error.strerror}")
+
+
+class JournalLost(JournalError):
+    """The launcher cannot write this journal any more: another one does, or it cannot be mended."""
 
 
 class Journal:
@@ -95,11 +102,13 @@ class Journal:
         except Locked as error:
             raise SweepInUse(f"{paths.sweep_dir} is in use by {error.owner}") from error
         try:
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            self._fd = os.open(paths.journal, flags, 0o666)
+            self._file = JournalFile(paths, self._lock)
         except BaseException:
             self._lock.release()
             raise
+        self.tell_to()
+        self._lost = ""  # why it cannot be written any more
+        self._said_lost = False
         self._closed = False
         self._said_closed = False
         self._has_resumed = False
@@ -108,8 +117,7 @@ class Journal:
         self._settings, self._program = settings, program
         _open_journals.add(self)
         try:
-            _cut_torn_line(self._fd)
-            if os.fstat(self._fd).st_size == 0:
+            if self._file.size == 0:
                 self._append_launch("sweep", v=VERSION, sweep_id=sweep_id)
         except BaseException:
             self._free()
@@ -127,6 +135,19 @@ class Journal:
         facts = {**self._launch, "settings": self._settings, "program": self._program}
         self.append(event, **details, **facts)
 
+    def tell_to(
+        self,
+        notice: Callable[[str], None] = log.warning,
+        on_lost: Callable[[str], None] = log.error,
+    ) -> None:
+        """Who is told what happens to the journal; by default the log.
+
+        Args:
+            notice: is told a line of what somebody has done to it or its lock.
+            on_lost: is told once why it cannot be written any more. The sweep should end then.
+        """
+        self._notice, self._on_lost = notice, on_lost
+
     @property
     def is_behind(self) -> bool:
         """Whether records wait for room on the disk."""
@@ -140,37 +161,68 @@ class Journal:
 
         Raises:
             OSError: the disk does not take it; what was written of it is cut off again.
+            JournalLost: it cannot be written any more.
         """
         first = {"v": details.pop("v")} if "v" in details else {}
         record = {**first, "event": event, **details}
         record.setdefault("time", time.time())
         line = json.dumps(record, separators=(",", ":"), default=str).encode() + b"\n"
-        with self._mutex:
-            if self._closed:
-                return
-            self._said_closed = event == "close"
-            self._unwritten.append(line)
+        try:
+            with self._mutex:
+                if self._closed:
+                    return
+                self._said_closed = event == "close"
+                self._unwritten.append(line)
+                try:
+                    self._check_file(self._write_all)
+                except OSError:
+                    if not keep:
+                        self._unwritten.pop()
+                    raise
+                if time.monotonic() >= self._synced + _SYNC_INTERVAL:
+                    self._file.sync()
+                    self._synced = time.monotonic()
+        finally:
+            self._tell()
+
+    def _write_all(self) -> None:
+        while self._unwritten:
+            self._file.append(self._unwritten[0])
+            del self._unwritten[0]
+
+    def look(self) -> None:
+        """See to it that journal and lock on disk are this launcher's.
+
+        Raises:
+            JournalLost: it cannot be written any more.
+        """
+        try:
+            with self._mutex:
+                if not self._closed:
+                    with suppress(OSError):  # The next record tells.
+                        self._check_file(self._file.look)
+        finally:
+            self._tell()
+
+    def _check_file(self, use: Callable[[], None]) -> None:
+        """Call `use`, which finds out whether the file is still this launcher's."""
+        if not self._lost:
             try:
-                while self._unwritten:
-                    self._write(self._unwritten[0])
-                    del self._unwritten[0]
-            except OSError:
-                if not keep:
-                    self._unwritten.pop()
-                raise
-            if time.monotonic() >= self._synced + _SYNC_INTERVAL:
-                self._sync()
+                use()
+            except Overtaken as error:
+                self._lost = str(error)
+        if self._lost:
+            self._unwritten.clear()
+            raise JournalLost(self._lost)
 
-    def _sync(self) -> None:
-        """Put onto the disk what the system has taken."""
-        with suppress(OSError):  # Not every file system can; it has been taken all the same.
-            os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
-        self._synced = time.monotonic()
-
-    def _write(self, line: bytes) -> None:
-        if os.write(self._fd, line) < len(line):
-            _cut_torn_line(self._fd)
-            raise OSError(errno.ENOSPC, f"no room for a record in {self.paths.journal}")
+    def _tell(self) -> None:
+        """Tell what has happened to the journal; without the mutex, as who is told may ask it."""
+        notices, self._file.notices = self._file.notices, []
+        for text in notices:
+            self._notice(text)
+        if self._lost and not self._said_lost:
+            self._said_lost = True
+            self._on_lost(self._lost)
 
     def submit(self, jobs: Iterable[Job]) -> None:
         """`jobs` were queued."""
@@ -233,7 +285,8 @@ class Journal:
         More may follow nevertheless, if somebody submits more jobs.
         """
         if not self._said_closed:
-            with suppress(OSError):  # A missing last line reads as a launcher that died.
+            # A missing last line reads as a launcher that died.
+            with suppress(OSError, JournalLost):
                 self.append("close", reason=reason)
 
     def close(self, reason: str) -> None:
@@ -245,7 +298,7 @@ class Journal:
 
     def _free(self) -> None:
         self._closed = True
-        os.close(self._fd)
+        self._file.close()
         self._lock.release()
 
 
@@ -257,7 +310,7 @@ def _after_fork() -> None:
     for journal in list(_open_journals):
         if not journal._closed:
             journal._closed = True
-            os.close(journal._fd)
+            journal._file.close()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -285,18 +338,3 @@ def _same(first: Any, second: Any) -> bool:
     if isinstance(first, float) and isinstance(second, float) and math.isnan(first):
         return math.isnan(second)
     return type(first) is type(second) and bool(first == second)
-
-
-def _cut_torn_line(fd: int) -> None:
-    """Truncate the file after its last newline."""
-    end = os.fstat(fd).st_size
-    position = end
-    while position > 0:
-        start = max(0, position - 65536)
-        newline = os.pread(fd, position - start, start).rfind(b"\n")
-        if newline >= 0:
-            position = start + newline + 1
-            break
-        position = start
-    if position < end:
-        os.ftruncate(fd, position)

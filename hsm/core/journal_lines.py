@@ -32,12 +32,23 @@ class JournalLines:
     """
 
     def __init__(self, sweep_dir: Path, path: Path) -> None:
+        self._path = path
         self._fd = open_below(sweep_dir, path)
         self._offset = 0
         self.number = 0
         self._pieces: list[bytes] = []  # of the line that has not ended
         self._size = 0  # bytes that it has so far
         self._waiting: list[bytes] = []  # what follows in a chunk that was not given out to its end
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another file is at the path by now, or less in this one than was read."""
+        own = os.fstat(self._fd)
+        try:
+            there = os.lstat(self._path)
+        except OSError:
+            return False  # There is nothing else to read.
+        return not os.path.samestat(there, own) or own.st_size < self._offset
 
     def read(self) -> Iterator[tuple[int, bytes | None]]:
         """The lines that are complete now and were not given before, with their numbers from 1.

@@ -23,7 +23,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from hsm.core.files import open_below, read_below
+from hsm.core.files import open_below, open_folder_below, read_below, replace_below
 
 LINUX = sys.platform.startswith("linux")
 #: Seconds.
@@ -73,34 +73,72 @@ class Locked(Exception):
 class LockFile:
     """Holds the lock on `path` (made if missing) from creation to `release`.
 
+    A shared lock, which anybody can take who may read the file, keeps nobody out: the file is then
+    replaced by a new one.
+
     Raises:
         Locked: somebody else holds it.
         OSError: the file cannot be written, or its file system has no locks.
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         with _held.mutex:
-            path.touch()
-            if _key(os.stat(path)) in _held.fds:
-                raise Locked("this process")
-            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                self._take()
-            except BaseException:
-                os.close(self._fd)
-                raise
-            self._key = _key(os.fstat(self._fd))
+            self._fd, self._key = self._take()
             _held.fds[self._key] = self._fd
 
-    def _take(self) -> None:
-        """Lock the file, and note in it who did. Raises Locked, OSError."""
-        if not _lock_patiently(self._fd):
-            owner = os.pread(self._fd, _LONGEST_NOTE, 0).decode(errors="replace")
-            raise Locked(owner or "another process")
-        with suppress(OSError):
-            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _HOLDERS_BYTE)
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+    def is_current(self) -> bool:
+        """Whether the file that is locked is still the one that others look at."""
+        return self._leads_to(self._key)
+
+    def retake(self) -> None:
+        """Hold the lock on the file that is at `path` now. Raises as the constructor does."""
+        with _held.mutex:
+            fd, key = self._take()
+            _held.fds.pop(self._key, None)
+            os.close(self._fd)
+            self._fd, self._key = fd, key
+            _held.fds[key] = fd
+
+    def _take(self) -> tuple[int, tuple[int, int]]:
+        """Open and lock the file, and note in it who did. Raises Locked, OSError."""
+        while True:
+            with suppress(FileNotFoundError):
+                if _key(os.lstat(self._path)) in _held.fds:
+                    raise Locked("this process")
+            fd = open_below(self._path.parent.parent, self._path, os.O_RDWR | os.O_CREAT)
+            try:
+                if not _lock_patiently(fd):
+                    if _is_locked(fd):
+                        owner = os.pread(fd, _LONGEST_NOTE, 0).decode(errors="replace")
+                        raise Locked(owner or "another process")
+                    self._replace(_key(os.fstat(fd)))
+                elif self._leads_to(_key(os.fstat(fd))):
+                    _note_holder(fd)
+                    return fd, _key(os.fstat(fd))
+                # Else somebody has replaced it between the two.
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+
+    def _leads_to(self, key: tuple[int, int]) -> bool:
+        try:
+            return _key(os.lstat(self._path)) == key
+        except OSError:
+            return False
+
+    def _replace(self, key: tuple[int, int]) -> None:
+        """Put a new file in the place of the one with `key`, unless that was done."""
+        root = self._path.parent.parent
+        folder = open_folder_below(root, self._path.parent)
+        try:
+            with suppress(OSError):  # Of two that replace it at once, the second would undo it.
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._leads_to(key):
+                replace_below(root, self._path, b"")
+        finally:
+            os.close(folder)
 
     def release(self) -> None:
         """Open the lock. Idempotent."""
@@ -109,6 +147,14 @@ class LockFile:
                 _held.fds.pop(self._key, None)
                 os.close(self._fd)
                 self._fd = -1
+
+
+def _note_holder(fd: int) -> None:
+    """Tell in the lock file, which is locked, who did that."""
+    with suppress(OSError):
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _HOLDERS_BYTE)
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
 
 
 def owner(path: Path) -> str:

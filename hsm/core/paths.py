@@ -44,6 +44,10 @@ class SweepPaths:
             OSError: they cannot be made.
         """
         self.check()
+        self.create_folders()
+
+    def create_folders(self) -> None:
+        """Make them whatever lies where their files should be. Raises OSError."""
         for directory in (self.hsm_dir, self.logs, self.results):
             directory.mkdir(parents=True, exist_ok=True)
 

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import json
 import math
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -79,7 +78,7 @@ class SweepLives(RuleBasedStateMachine):
     def _drop(self) -> None:
         """As the kernel does it for a process that is killed."""
         if self.journal is not None:
-            os.close(self.journal._fd)
+            self.journal._file.close()
             self.journal._lock.release()
             self.journal._closed = True
             self.journal = None

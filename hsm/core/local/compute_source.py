@@ -22,7 +22,7 @@ from hsm.core.config import UNSET, LocalConf, resolve_local
 from hsm.core.control import Listener, drop_requests
 from hsm.core.errors import HsmError, JobFailed, SettingsError
 from hsm.core.job import Job, JobState
-from hsm.core.journal import Journal
+from hsm.core.journal import Journal, JournalLost
 from hsm.core.local import at_exit
 from hsm.core.local import report as reports
 from hsm.core.local.audience import Audience
@@ -110,9 +110,13 @@ class LocalComputeSource(ComputeSource):
         self._closed = False
         self._engine = Engine(conf, self._audience, history)
         self._ledger = self._engine.ledger
-        self._listener = Listener(self._cancel_as_asked, f"{OWN_THREADS}control")
+        self._listener = Listener(
+            self._cancel_as_asked, f"{OWN_THREADS}control", self._look_at_record
+        )
         #: Ends everything when another process asks for it.
         self.on_cancel: Callable[[], None] = lambda: self.stop("cancelled")
+        #: Ends everything when a sweep's record cannot be written any more; is told why.
+        self.on_lost: Callable[[str], None] = self.stop
         #: The descriptor that on_sweep_end writes its stdout to; None for this process's own.
         self.hook_stdout: int | None = None
         at_exit.add(self)
@@ -266,6 +270,7 @@ class LocalComputeSource(ComputeSource):
                 drop_requests(paths)
                 sweep = OpenSweep.at(paths, sweep_id, self.conf, program, lock)
             self._sweeps[paths.sweep_dir] = sweep
+            sweep.journal.tell_to(self._audience.warn, self._lose)
             self._listener.add(paths)
         elif sweep.journal.sweep_id != sweep_id:
             raise HsmError(
@@ -409,3 +414,13 @@ class LocalComputeSource(ComputeSource):
         sweep_id = self._sweeps[paths.sweep_dir].journal.sweep_id
         with suppress(KeyError):  # it has no such job
             self.cancel_job(f"{sweep_id}_{num}")
+
+    def _look_at_record(self, paths: SweepPaths) -> None:
+        """See whether a record is still this source's: nothing may be written for hours."""
+        with suppress(JournalLost):  # `_lose` was told.
+            self._sweeps[paths.sweep_dir].journal.look()
+
+    def _lose(self, reason: str) -> None:
+        """The record of a sweep cannot be written any more."""
+        self._audience.warn(reason)
+        self.on_lost(reason)

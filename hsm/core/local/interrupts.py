@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP while the main thread waits for jobs, and `hsm cancel`.
+"""Ctrl-C, SIGTERM and SIGHUP while the main thread waits for jobs, `hsm cancel`, a lost record.
 
 The first ends the jobs in good order, the second at once. The handlers only put the signal's number
 into a queue, which is all that is safe to do between any two instructions of the main thread.
@@ -40,29 +40,40 @@ class Interruption:
     """What ended a sweep before its jobs had.
 
     Attributes:
-        signum: the signal; None if another process has cancelled the sweep.
+        signum: the signal; None if there was none.
+        lost: why the sweep's record could not be written any more; "" if it could. If it was
+            neither, another process has cancelled the sweep.
     """
 
     signum: int | None = None
+    lost: str = ""
 
     @property
     def cause(self) -> str:
-        """``"SIGINT"``, or ``"cancel"``."""
+        """``"SIGINT"``, ``"cancel"`` or ``"lost"``."""
+        if self.lost:
+            return "lost"
         return "cancel" if self.signum is None else signal_name(self.signum)
 
     @property
     def reason(self) -> str:
-        """For the record: ``"interrupted by SIGINT"``, or ``"cancelled"``."""
+        """In a line: ``"interrupted by SIGINT"``, ``"cancelled"``, or why the record was lost."""
+        if self.lost:
+            return self.lost
         return "cancelled" if self.signum is None else f"interrupted by {self.cause}"
 
     @property
     def headline(self) -> str:
-        """For a person: ``"Interrupted by SIGINT"``, or ``"Cancelled"``."""
+        """For a person: ``"Interrupted by SIGINT"``, ``"Cancelled"``, or ``"Stopped"``."""
+        if self.lost:
+            return f"Stopped, as {self.lost}"
         return self.reason[0].upper() + self.reason[1:]
 
     @property
     def exit_code(self) -> int:
         """Of a program that is nothing but the sweep; a cancel means what a SIGTERM means."""
+        if self.lost:
+            return 1
         return 128 + (signal.SIGTERM if self.signum is None else self.signum)
 
 
@@ -168,6 +179,7 @@ class Interrupts:
             waker.wake()
 
         source.on_cancel = lambda: put(Interruption())
+        source.on_lost = lambda reason: put(Interruption(lost=reason))
         source.when_ended(job_ids, lambda: put(None))
         first = self._next(waker)
         if first is None:
@@ -180,11 +192,11 @@ class Interrupts:
         return first
 
     def late(self) -> Interruption | None:
-        """A signal that has come since `wait` returned; None if none has."""
+        """A signal that has come since `wait` returned, or a loss; None if there was neither."""
         with suppress(Empty):
             while True:
                 event = self._events.get_nowait()
-                if event is not None and event.signum is not None:
+                if event is not None and (event.signum is not None or event.lost):
                     return event
         return None
 

@@ -20,6 +20,7 @@ from hsm.core.compute_source import SweepObserver
 from hsm.core.config import UNSET, HsmConfig, resolve_local
 from hsm.core.display_hook import DisplayFactory, display_factory
 from hsm.core.errors import HsmError
+from hsm.core.journal import JournalLost
 from hsm.core.local.compute_source import LocalComputeSource
 from hsm.core.local.interrupts import Interruption, deliver
 from hsm.core.local.run import run_to_end
@@ -113,6 +114,7 @@ class LocalManager:
         Raises:
             SettingsError: nothing says what jobs run, or something that was given is not possible.
             HsmError: the manager is closed, or another launcher works in `sweep_dir`.
+            JournalLost: another launcher has taken the sweep over, or its record cannot be written.
             KeyboardInterrupt: there was a Ctrl-C.
             SystemExit: there was a SIGTERM or SIGHUP, and nobody else handles it.
         """
@@ -135,6 +137,8 @@ class LocalManager:
                 self._sources.discard(source)
                 self._changed.notify_all()
         results = self.results = collect_results(paths.sweep_dir)
+        if interruption is not None and interruption.lost:
+            raise JournalLost(interruption.lost)
         if interruption is not None and interruption.signum is not None:
             deliver(interruption.signum)
         return results

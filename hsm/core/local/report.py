@@ -138,6 +138,7 @@ def write(path: str, outcome: Outcome) -> None:
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.{os.getpid()}")
     try:
+        os.makedirs(directory, exist_ok=True)  # Somebody may have removed it since.
         with open(temporary, "wb") as file:
             file.write(data)
             if facts["json"] is None and outcome.value is not None:

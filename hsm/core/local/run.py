@@ -38,6 +38,7 @@ def run_to_end(
         with display:
             interruption = interrupts.wait(source, job_ids)
     if interruption is None or interruption.signum is None:
-        # Closing the source may have taken a while: it runs on_sweep_end.
+        # Closing the source may have taken a while: it runs on_sweep_end. It also writes the last
+        # record, and may find that it cannot.
         interruption = interrupts.late() or interruption
     return job_ids, interruption

@@ -73,8 +73,10 @@ class OpenSweep:
         """The source is done with it; `reason` tells why it was stopped, if it was."""
         if not self.is_lent:
             self.journal.close(reason or "finished")
-        elif reason is not None:
+            return
+        if reason is not None:
             self.journal.say_closed(reason)
+        self.journal.tell_to()
 
     @classmethod
     def at(

@@ -13,6 +13,7 @@ from pathlib import Path
 from hsm.core.config import LocalConf
 from hsm.core.errors import HsmError
 from hsm.core.job import Ending, JobState
+from hsm.core.journal import JournalLost
 from hsm.core.local import report as reports
 from hsm.core.local.forkserver import ForkServer, Slot, SlotLost
 from hsm.core.local.judgement import Stop, judge
@@ -98,6 +99,7 @@ class Supervisor:
     def _run(self, handle: JobHandle) -> Ending:
         self.limits.wait_for_memory(lambda: self.ledger.is_wanted(handle))
         self.ledger.check_wanted(handle)
+        self._check_record(handle)
         start = self._prepare(handle)
         kills_before = OomKills.now()
         if start.header is not None:
@@ -125,6 +127,13 @@ class Supervisor:
         report = reports.read(Path(start.result)) if is_function else None
         kill = kills_before.since() if ended.status else OomKill.NONE
         return judge(ended, report, handle.stop, is_function=is_function, oom_kill=kill)
+
+    def _check_record(self, handle: JobHandle) -> None:
+        """Start nothing in a sweep that another launcher may work on. Raises NotWanted."""
+        try:
+            handle.journal.look()
+        except JournalLost as error:
+            raise NotWanted(Stop(JobState.CANCELLED, str(error))) from error
 
     def _prepare(self, handle: JobHandle) -> Start:
         """Make the job's directories, and say how to start it."""
@@ -270,6 +279,8 @@ class Supervisor:
         was_behind = journal.is_behind
         try:
             getattr(journal, event)(handle.job)
+        except JournalLost:
+            pass  # The source was told, and stops.
         except OSError as error:
             if not was_behind:  # Told once: it may last, and each job has several records.
                 self.warn(f"cannot write {journal.paths.journal}: {error.strerror}")
