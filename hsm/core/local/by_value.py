@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import pickle
+import sys
 from collections import ChainMap
-from collections.abc import Callable
-from types import CodeType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, ClassVar
 
 import cloudpickle
 
+from hsm.core.local.importable import Importable
+
 _Maker = Callable[..., CodeType]
+
+_importable: ContextVar[Importable | None] = ContextVar("_importable", default=None)
 
 
 def dumps(value: Any) -> bytes:
@@ -19,6 +27,25 @@ def dumps(value: Any) -> bytes:
     with io.BytesIO() as file:
         _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(value)
         return file.getvalue()
+
+
+@contextmanager
+def for_fresh_interpreter() -> Iterator[Importable]:
+    """Have `dumps` also pickle by value what a fresh interpreter could not import.
+
+    Yields:
+        What has been found; `missing` names the modules whose content travels by value, and which
+        have to be in `sys.modules` when it is unpickled.
+    """
+    importable = Importable()
+    token = _importable.set(importable)
+    already = cloudpickle.list_registry_pickle_by_value()
+    try:
+        yield importable
+    finally:
+        _importable.reset(token)
+        for name in importable.missing - already:
+            cloudpickle.unregister_pickle_by_value(sys.modules[name])
 
 
 def _reduce_code(code: CodeType) -> tuple[Callable[..., CodeType], tuple[Any, ...]]:
@@ -40,3 +67,16 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     dispatch_table: ClassVar[Any] = ChainMap(
         {CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
     )
+
+    def reducer_override(self, value: Any) -> Any:
+        """See `pickle.Pickler.reducer_override`: modules that cannot be imported are registered."""
+        importable = _importable.get()
+        if importable is not None:
+            is_module = isinstance(value, ModuleType)
+            if is_module or isinstance(value, (FunctionType, type)):
+                name = value.__name__ if is_module else value.__module__
+                if not importable.check(name):
+                    cloudpickle.register_pickle_by_value(sys.modules[name])
+                    if is_module:  # cloudpickle would send all that is in it
+                        return importlib.import_module, (name,)
+        return super().reducer_override(value)

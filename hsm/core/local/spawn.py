@@ -5,7 +5,8 @@
 
 Slower than a fork (an interpreter's start, and all imports anew), but safe whatever threads or
 drivers the launcher has. The script's own functions travel as they were at launch; the modules that
-it imports are imported again by each job.
+it imports are imported again by each job. Of a module that could not be imported the same travels
+as of the script.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hsm.core.errors import HsmError
+from hsm.core.local import mp_method
 from hsm.core.local.rng import capture
+
+if TYPE_CHECKING:
+    from hsm.core.local.importable import Importable
 
 _PROGRAM = """\
 import sys
@@ -59,24 +64,15 @@ class Payload:
         self._path = path
         from hsm.core.local import by_value
 
-        content = {
-            "argv": sys.argv,
-            "main": _Main.of(sys.modules["__main__"]),
-            "multiprocessing": _multiprocessing_method(),
-            "random": capture(),
-            "function": function,
-        }
-        script_function = _find_script_function(function)
-        if script_function is not None and script_function.__module__ == "__main__":
-            content["definitions"] = _definitions(script_function.__globals__)
-        try:
-            data = by_value.dumps(content)
-        except Exception as error:
-            raise CannotPickle(
-                "start_method=spawn sends the job's function to a fresh interpreter, "
-                f"but {_culprit(function, error)}. "
-                "Use start_method=fork, or create it inside the function."
-            ) from error
+        with by_value.for_fresh_interpreter() as importable:
+            try:
+                data = _dump(function, importable)
+            except Exception as error:
+                raise CannotPickle(
+                    "start_method=spawn sends the job's function to a fresh interpreter, "
+                    f"but {_culprit(function, error)}. "
+                    "Use start_method=fork, or create it inside the function."
+                ) from error
         path.write_bytes(data)
         path.with_name(path.name + ".path").write_bytes(pickle.dumps(sys.path))
 
@@ -91,6 +87,29 @@ class Payload:
         options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         words = (sys.executable, *options, "-c", _PROGRAM)
         return (*words, str(self._path), str(argument), str(result))
+
+
+def _dump(function: Callable[[Any], Any], importable: Importable) -> bytes:
+    """Two pickles: what has to be there before the app is loaded, and what loads it."""
+    from hsm.core.local import by_value
+
+    modules: dict[str, dict[str, Any]] = {}
+    content = {"random": capture(), "function": function, "modules": modules}
+    script_function = _find_script_function(function)
+    if script_function is not None and script_function.__module__ == "__main__":
+        modules["__main__"] = _definitions(script_function.__globals__)
+    data = by_value.dumps(content)
+    # What travels with a module may be of yet another one.
+    while not importable.missing <= modules.keys():
+        for name in importable.missing - modules.keys():
+            modules[name] = _picklable(vars(sys.modules[name]))
+        data = by_value.dumps(content)
+    header = {
+        "argv": sys.argv,
+        "multiprocessing": mp_method.chosen(),
+        "modules": [_Identity.of(name) for name in ("__main__", *sorted(importable.missing))],
+    }
+    return pickle.dumps(header) + data
 
 
 def _culprit(function: Callable[[Any], Any], error: Exception) -> str:
@@ -140,58 +159,95 @@ def _find_script_function(function: Any) -> FunctionType | None:
 
 
 @dataclass(frozen=True)
-class _Main:
-    """What `__main__` is called, for multiprocessing and for imports that are relative to it.
+class _Identity:
+    """What a module is called, for multiprocessing and for imports that are relative to it.
 
     Attributes:
-        file: the script.
-        name: the module, if it was started with ``python -m``.
+        name: under which it is in `sys.modules`.
+        file: its source.
+        spec: its name as a module; for `__main__`, if it was started with ``python -m``.
         package: that it belongs to.
+        path: where its own modules are, if it is a package.
     """
 
+    name: str
     file: str | None
-    name: str | None
+    spec: str | None
     package: str | None
+    path: list[str] | None
 
     @classmethod
-    def of(cls, main: ModuleType) -> _Main:
-        spec = getattr(main, "__spec__", None)
-        file, package = getattr(main, "__file__", None), getattr(main, "__package__", None)
-        return cls(file, None if spec is None else spec.name, package)
+    def of(cls, name: str) -> _Identity:
+        module = sys.modules[name]
+        spec, path = getattr(module, "__spec__", None), getattr(module, "__path__", None)
+        return cls(
+            name,
+            getattr(module, "__file__", None),
+            None if spec is None else spec.name,
+            getattr(module, "__package__", None),
+            None if path is None else list(path),
+        )
 
 
-class _Script(ModuleType):
-    """Stands for the script as `__main__`: has the globals that came with its pickled functions."""
+class _StandIn(ModuleType):
+    """Stands for the script, or a module that cannot be imported.
 
-    def __init__(self, names: dict[str, Any], main: _Main) -> None:
-        super().__init__("__main__")
+    It has the globals that came with its pickled functions.
+    """
+
+    def __init__(self, identity: _Identity) -> None:
+        super().__init__(identity.name)
+        self.__dict__["_names"] = {}
+        self.__package__ = identity.package
+        if identity.file is not None:
+            self.__file__ = identity.file
+        if identity.spec is not None:
+            self.__spec__ = ModuleSpec(identity.spec, None, origin=identity.file)
+        if identity.path is not None:
+            self.__path__ = identity.path
+        sys.modules[identity.name] = self
+        parent, _, own_name = identity.name.rpartition(".")
+        if parent in sys.modules:
+            setattr(sys.modules[parent], own_name, self)
+
+    def fill(self, names: dict[str, Any], function: FunctionType | None) -> None:
+        """Have it share the globals of its functions, of which `function` may be one."""
+        for one in (function, *names.values()):
+            if isinstance(one, FunctionType) and one.__module__ == self.__name__:
+                for name, value in names.items():
+                    one.__globals__.setdefault(name, value)
+                names = one.__globals__
+                break
         self.__dict__["_names"] = names
-        self.__package__ = main.package
-        if main.file is not None:
-            self.__file__ = main.file
-        if main.name is not None:
-            self.__spec__ = ModuleSpec(main.name, None, origin=main.file)
 
     def __getattr__(self, name: str) -> Any:
         try:
             return self.__dict__["_names"][name]
         except KeyError:
             raise AttributeError(
-                f"module '__main__' has no attribute {name!r} here: start_method=spawn sends the "
-                "functions and classes of the script that can be pickled, and what they use"
+                f"module {self.__name__!r} has no attribute {name!r} here: start_method=spawn "
+                "sends those of its functions and classes that can be pickled, and what they use"
             ) from None
 
 
 def _definitions(names: dict[str, Any]) -> dict[str, Any]:
-    """The script's functions and classes, which a config may name: ``_target_: __main__.Model``.
+    """The script's functions and classes, which a config may name: ``_target_: __main__.Model``."""
+    return _picklable(
+        {
+            name: value
+            for name, value in names.items()
+            if isinstance(value, (FunctionType, type)) and value.__module__ == "__main__"
+        }
+    )
 
-    Those alone that can be pickled by themselves, and do not take masses of data along.
-    """
+
+def _picklable(names: dict[str, Any]) -> dict[str, Any]:
+    """Those that can be pickled by themselves, and do not take masses of data along."""
     from hsm.core.local import by_value
 
     found: dict[str, Any] = {}
     for name, value in names.items():
-        if isinstance(value, (FunctionType, type)) and value.__module__ == "__main__":
+        if not (name.startswith("__") and name.endswith("__")):
             try:
                 size = len(by_value.dumps(value))
             except Exception:
@@ -199,15 +255,6 @@ def _definitions(names: dict[str, Any]) -> dict[str, Any]:
             if size <= _LARGEST_DEFINITION:
                 found[name] = value
     return found
-
-
-def _multiprocessing_method() -> str | None:
-    """The start method that the script has chosen for its own processes, if it has."""
-    context = sys.modules.get("multiprocessing.context")
-    if context is None:
-        return None
-    method: str | None = context._default_context.get_start_method(allow_none=True)
-    return method
 
 
 def run(path: str, argument: str, result: str) -> None:
@@ -219,19 +266,14 @@ def run(path: str, argument: str, result: str) -> None:
         pickled_argument = file.read()
     os.unlink(argument)
     with open(path, "rb") as file:
-        content = pickle.load(file)
-    names: dict[str, Any] = content.get("definitions", {})
+        header = pickle.load(file)
+        sys.argv = header["argv"]
+        # Parents first, as they are sorted; what is loaded finds them.
+        stand_ins = [_StandIn(identity) for identity in header["modules"]]
+        with mp_method.held(header["multiprocessing"]):
+            content = pickle.load(file)
     script_function = _find_script_function(content["function"])
-    if script_function is not None and script_function.__module__ == "__main__":
-        for name, value in names.items():
-            script_function.__globals__.setdefault(name, value)
-        names = script_function.__globals__
-    sys.argv = content["argv"]
-    sys.modules["__main__"] = _Script(names, content["main"])
-    if content["multiprocessing"] is not None:
-        import multiprocessing
-
-        multiprocessing.set_start_method(content["multiprocessing"])
-    here = LaunchState.take()
-    state = LaunchState(here.signals, content["random"], here.files, here.name)
+    for stand_in in stand_ins:
+        stand_in.fill(content["modules"].get(stand_in.__name__, {}), script_function)
+    state = replace(LaunchState.take(), random=content["random"])
     call_function(content["function"], pickled_argument, result, state)

@@ -1,0 +1,106 @@
+"""Whether a fresh interpreter would import a module that this one has.
+
+Some modules are in `sys.modules` although no finder finds them: those that were loaded from a path
+(plug-ins, pages, `pytest --import-mode=importlib`), made in memory, or whose file is gone. And of
+some names a finder finds another file: another module of that name came first to `sys.path`, say.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
+from types import ModuleType
+from typing import Any
+
+#: Seconds that a fresh interpreter gets for one import.
+_PATIENCE = 60.0
+
+#: Prints the file of the module that it imports; what modules print goes elsewhere.
+_PROBE = """\
+import os, sys
+del sys.path[0]
+import pickle
+sys.path[:] = pickle.load(sys.stdin.buffer)
+answers = os.dup(1)
+os.dup2(2, 1)
+__import__(sys.argv[1])
+file = getattr(sys.modules[sys.argv[1]], "__file__", None) or ""
+os.write(answers, os.fsencode(file))
+os._exit(0)
+"""
+
+
+class Importable:
+    """Remembers which modules are. Of the others, `missing` has the names."""
+
+    def __init__(self) -> None:
+        self.missing: set[str] = set()
+        self._known: dict[str, bool] = {"__main__": True}
+
+    def check(self, name: str | None) -> bool:
+        """Whether the loaded module `name` would be imported, from the same file."""
+        module = None if name is None else sys.modules.get(name)
+        if name is None or module is None:
+            return True  # Not loaded: pickling has its own ways.
+        if name not in self._known:
+            self._known[name] = True  # should its parent lead back to it
+            self._known[name] = self._check(name, module)
+            if not self._known[name]:
+                self.missing.add(name)
+        return self._known[name]
+
+    def _check(self, name: str, module: ModuleType) -> bool:
+        parent, _, _ = name.rpartition(".")
+        if parent and not self.check(parent):
+            return False
+        file = getattr(module, "__file__", None)
+        spec = _find(name, parent)
+        if spec is None:
+            return _fresh_interpreter_has(name, file)
+        return spec.origin == getattr(module.__spec__, "origin", None) or _is_same(
+            spec.origin, file
+        )
+
+
+def _find(name: str, parent: str) -> Any:
+    path = getattr(sys.modules.get(parent), "__path__", None) if parent else None
+    for finder in (BuiltinImporter, FrozenImporter, PathFinder):
+        try:
+            spec = finder.find_spec(name, path)
+        except Exception:  # a path hook of the app's
+            continue
+        if spec is not None:
+            return spec
+    return None
+
+
+def _fresh_interpreter_has(name: str, file: str | None) -> bool:
+    """Ask one: it may have finders from its site-packages, or a parent that makes the module."""
+    options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    try:
+        answer = subprocess.run(
+            [sys.executable, *options, "-c", _PROBE, name],
+            input=pickle.dumps(sys.path),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return True  # The jobs will tell.
+    if answer.returncode != 0:
+        return False
+    found = os.fsdecode(answer.stdout)
+    return found == (file or "") or _is_same(found, file)
+
+
+def _is_same(file: str | None, other: str | None) -> bool:
+    if not file or not other:
+        return not file and not other
+    try:
+        return os.path.samefile(file, other)
+    except OSError:  # inside an archive
+        return os.path.abspath(file) == os.path.abspath(other)
