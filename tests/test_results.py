@@ -338,11 +338,12 @@ def test_two_bad_files_are_two_problems_and_one_note(sweep: Sweeps) -> None:
 def test_a_damaged_line_of_the_journal_is_a_problem(sweep: Sweeps) -> None:
     sweep.submit({"x": 1})
     sweep.end(0, exit_code=0)
+    sweep.journal.close("finished")
     with sweep.paths.journal.open("a") as file:
         file.write("garbage\n")
     results = sweep.results()
     assert len(results) == 1
-    assert [problem.split(":")[0] for problem in results.problems] == ["line 5"]
+    assert [problem.split(":")[0] for problem in results.problems] == ["line 6"]
 
 
 # --- choosing

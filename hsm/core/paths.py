@@ -7,7 +7,8 @@
     <sweep_dir>/.hsm/launcher.log        what a detached launcher printed
     <sweep_dir>/.hsm/requests/<n>|all    jobs that somebody wants cancelled, see `hsm.core.control`
     <sweep_dir>/.hsm/logs/<n>.out|err    stdout and stderr of job n
-    <sweep_dir>/.hsm/results/<n>.pkl     what job n reported at its end
+    <sweep_dir>/.hsm/results/<n>.pkl     what job n reported at its end; of an attempt whose end is
+                                         not on record yet: <n>.<attempt>.pkl
     <sweep_dir>/<n>/                     job n's own directory (Hydra: hydra.sweep.subdir)
 
 ``.hsm.1`` and so on are the records of earlier sweeps, see `SweepPaths.set_aside`.
@@ -83,6 +84,9 @@ class SweepPaths:
 
     def result(self, num: int) -> Path:
         return self.results / f"{num}.pkl"
+
+    def attempt_result(self, num: int, attempt: int) -> Path:
+        return self.results / f"{num}.{attempt}.pkl"
 
     def job_dir(self, num: int) -> Path:
         return self.sweep_dir / str(num)

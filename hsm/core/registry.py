@@ -304,10 +304,14 @@ def _compact(path: Path) -> None:
         if room < 0:
             break
         kept.append(line)
+    if not kept:
+        return  # The list cannot be read: the sweep that was added to it is there.
     fd, temporary = tempfile.mkstemp(prefix=".sweeps-", dir=path.parent)
     try:
         with open(fd, "wb") as file:
             file.writelines(reversed(kept))
+            file.flush()
+            os.fsync(fd)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -36,6 +36,7 @@ from hsm.core.job import Job, JobState
 from hsm.core.paths import SweepPaths
 from hsm.core.records import is_flat
 from hsm.core.sweep import Sweep, read_sweep
+from hsm.core.user_files import replacing
 
 _FIRST = ("job", "state")
 _LAST = ("attempts", "duration", "cpu_seconds", "max_memory", "exit_code", "signal", "reason")
@@ -160,7 +161,11 @@ class Results:
 
     def to_parquet(self, target: Target | Any) -> None:
         """Write a Parquet file. Raises HsmError if pyarrow is not installed."""
-        files.to_parquet(self._rows, self.columns, target)
+        if hasattr(target, "write"):
+            files.to_parquet(self._rows, self.columns, target)
+            return
+        with replacing(target) as file:
+            files.to_parquet(self._rows, self.columns, file)
 
     def to_pandas(self) -> Any:
         """As a pandas DataFrame. Raises HsmError if pandas is not installed."""
@@ -174,8 +179,8 @@ class Results:
         if hasattr(target, "write"):
             target.write(text)
         else:
-            with open(target, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
+            with replacing(target) as file:
+                file.write(text.encode())
         return text
 
 

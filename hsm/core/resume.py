@@ -169,7 +169,10 @@ def open_sweep(
         if changes and not accept_changes:
             raise SweepChanged(changes)
         if changes:
-            paths.launched.unlink(missing_ok=True)
+            _write_files(paths, _added({}, files))
+    except OSError as error:
+        lock.release()
+        raise cannot_write(error) from error
     except BaseException:
         lock.release()
         raise
@@ -190,15 +193,25 @@ def save_files(paths: SweepPaths, files: Mapping[str, str]) -> None:
     what the results come from.
     """
     before = _read_files(paths)
+    kept = _added(before, files)
+    if kept != before:
+        _write_files(paths, kept)
+
+
+def _added(before: Mapping[str, str], files: Mapping[str, str]) -> dict[str, str]:
+    """What is kept, with those of `files` that are new and for which there is room."""
     kept = dict(before)
     room = _MOST_KEPT - sum(map(len, kept.values()))
     for name, text in files.items():
         if name not in kept and len(text) <= room:
             room -= len(text)
             kept[name] = text
-    if kept != before:
-        data = json.dumps({"files": kept}).encode()
-        replace_below(paths.sweep_dir, paths.launched, data)
+    return kept
+
+
+def _write_files(paths: SweepPaths, files: Mapping[str, str]) -> None:
+    data = json.dumps({"files": files}).encode()
+    replace_below(paths.sweep_dir, paths.launched, data)
 
 
 def _read_files(paths: SweepPaths) -> dict[str, str]:

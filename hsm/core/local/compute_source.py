@@ -23,14 +23,14 @@ from hsm.core.control import Listener, drop_requests
 from hsm.core.errors import HsmError, JobFailed, SettingsError
 from hsm.core.job import Job, JobState
 from hsm.core.journal import Journal, JournalLost
-from hsm.core.local import at_exit
-from hsm.core.local import report as reports
+from hsm.core.local import at_exit, kept_reports
 from hsm.core.local.audience import Audience
 from hsm.core.local.engine import Engine
 from hsm.core.local.interrupts import deliver, wait_for_program
 from hsm.core.local.limits import check_machine
 from hsm.core.local.points import plain_points
 from hsm.core.local.policy import History
+from hsm.core.local.report import Report
 from hsm.core.local.start_method import OWN_THREADS
 from hsm.core.local.submission import JobSpec, OpenSweep, claim, make_specs, record
 from hsm.core.lock import LockFile
@@ -295,7 +295,7 @@ class LocalComputeSource(ComputeSource):
         """Where the sweep of the job with this id lies. Raises KeyError."""
         return self._ledger[job_id].journal.paths
 
-    def report(self, job_id: str) -> reports.Report | None:
+    def report(self, job_id: str) -> Report | None:
         """What a function's process reported; None for a command, or if it did not get to that.
 
         Raises KeyError.
@@ -303,7 +303,7 @@ class LocalComputeSource(ComputeSource):
         handle = self._ledger[job_id]
         if handle.work.function is None:
             return None
-        return reports.read(handle.journal.paths.result(handle.job.num))
+        return kept_reports.read(handle.journal.paths, handle.job)
 
     def result(self, job_id: str) -> Any:
         """Wait for a job and return what its function returned (None for a command).
@@ -321,7 +321,7 @@ class LocalComputeSource(ComputeSource):
         if handle.work.function is None:
             return None
         try:
-            return reports.read_value(handle.journal.paths.result(handle.job.num))
+            return kept_reports.read_value(handle.journal.paths, handle.job)
         except Exception:
             if handle.job.value is None:
                 raise

@@ -80,11 +80,12 @@ def call_function(
 ) -> NoReturn:
     """Call `function`, report how it went and exit accordingly."""
     exit_code = 1
+    attempt = int(os.environ["HSM_ATTEMPT"])  # While it is as hsm has set it.
     try:
         enter_job(state)
         outcome = _outcome(function, argument)
         exit_code = _exit_code(outcome)
-        report.write(result, outcome)
+        report.write(result, outcome, attempt)
     except BaseException:
         traceback.print_exc()
         exit_code = exit_code or 1

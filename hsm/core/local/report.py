@@ -78,6 +78,7 @@ class Report:
         json: the return value where JSON can hold it.
         extra: pickle of `Outcome.extra`.
         job_dir: as in `Outcome`.
+        attempt: the number of the attempt that it is of; an older hsm did not say.
     """
 
     error_type: str | None = None
@@ -88,6 +89,7 @@ class Report:
     json: Any = None
     extra: bytes | None = None
     job_dir: str | None = None
+    attempt: int | None = None
 
     def load_error(self) -> BaseException | None:
         """The job's exception, whose cause shows its traceback; None if it raised none.
@@ -122,10 +124,11 @@ def dumps(value: Any) -> bytes | None:
             return None
 
 
-def write(path: str, outcome: Outcome) -> None:
-    """Write the report of a job that ended with `outcome` to `path`. Raises OSError."""
+def write(path: str, outcome: Outcome, attempt: int | None = None) -> None:
+    """Write the report of an attempt that ended with `outcome` to `path`. Raises OSError."""
     value = dumps(outcome.value)
     facts: dict[str, Any] = {"json": json_value(outcome.value), "job_dir": outcome.job_dir}
+    facts["attempt"] = attempt
     if value is None:
         facts["unpicklable"] = qualified_name(type(outcome.value))
         value = dumps(None)

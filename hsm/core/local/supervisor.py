@@ -14,6 +14,7 @@ from hsm.core.config import LocalConf
 from hsm.core.errors import HsmError
 from hsm.core.job import Ending, JobState
 from hsm.core.journal import JournalLost
+from hsm.core.local import kept_reports
 from hsm.core.local import report as reports
 from hsm.core.local.forkserver import ForkServer, Slot, SlotLost
 from hsm.core.local.judgement import Stop, judge
@@ -151,8 +152,7 @@ class Supervisor:
             env["HSM_JOB_DIR"] = str(job.job_dir)
             job.job_dir.mkdir(parents=True, exist_ok=True)
             link_logs(job.job_dir, paths.stdout(job.num), paths.stderr(job.num))
-        result = paths.result(job.num)
-        result.unlink(missing_ok=True)
+        result = kept_reports.make_room(paths, job.num, len(job.attempts) + 1)
         command, argument = self._what_to_do(handle, result)
         return Start(
             env=env,
@@ -246,7 +246,8 @@ class Supervisor:
         self.scratch.clean(job.num)
         if not self.ledger.retried(handle, ending):
             return False
-        self._record(handle, "retry")
+        if self._record(handle, "retry"):
+            kept_reports.drop(handle.journal.paths, job)
         self.tell("job_retried", job, delay)
         self.retry_later(handle, delay)
         return True
@@ -262,8 +263,8 @@ class Supervisor:
         self.output.remove(job)
         self.scratch.clean(job.num)
         self.ledger.ended(handle, ending)
-        if not recorded:
-            self._record(handle, "end")
+        if not recorded and self._record(handle, "end") and handle.work.function is not None:
+            kept_reports.keep(handle.journal.paths, job)
         if ending.state is JobState.COMPLETED and ending.reason is not None:
             self.warn(f"job {job.num}: {ending.reason}")  # Its value is lost.
         self.tell("job_ended", job)
@@ -273,8 +274,11 @@ class Supervisor:
         if reason is not None:
             self.stop(reason)
 
-    def _record(self, handle: JobHandle, event: str) -> None:
-        """Write to the journal; a disk that does not take it is reported, and the sweep goes on."""
+    def _record(self, handle: JobHandle, event: str) -> bool:
+        """Write to the journal; whether it is there.
+
+        A disk that does not take it is reported, and the sweep goes on.
+        """
         journal = handle.journal
         was_behind = journal.is_behind
         try:
@@ -284,6 +288,9 @@ class Supervisor:
         except OSError as error:
             if not was_behind:  # Told once: it may last, and each job has several records.
                 self.warn(f"cannot write {journal.paths.journal}: {error.strerror}")
+        else:
+            return True
+        return False
 
 
 def _end_at_once(slot: Slot) -> None:

@@ -1,0 +1,110 @@
+"""Writing a file that a person has named: what was there goes only when all that replaces it is.
+
+with replacing("table.csv") as file: …   a new file beside it, renamed over it at the end
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from typing import IO, Any
+
+#: Where the system shows what a process has open: a name there is no file's own.
+_OPEN_FILES = ("/dev/", "/proc/")
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A file to write to, whose content is at `path` if the block ends without an exception.
+
+    Links are followed, and a file keeps its mode and owner. What cannot be replaced is written in
+    place, but no sooner than there is room for all of it: a pipe or device, a file with several
+    names, one in a directory that cannot be written.
+
+    Raises:
+        OSError: it cannot be written; what was there still is.
+    """
+    place = os.fspath(path)
+    before = _status(place)
+    if not place.startswith(_OPEN_FILES) and _is_replaceable(before):
+        target = os.path.realpath(place)
+        if before is not None and not os.access(place, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place)
+        temporary = os.path.join(os.path.dirname(target), f".hsm-{secrets.token_hex(8)}")
+        fd = _create(temporary, must=before is None)
+        if fd is not None:
+            with _renamed(fd, temporary, target, before) as file:
+                yield file
+            return
+    buffer = BytesIO()
+    yield buffer
+    _write_in_place(place, buffer.getvalue())
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _is_replaceable(status: os.stat_result | None) -> bool:
+    return status is None or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1)
+
+
+def _create(path: str, *, must: bool) -> int | None:
+    """A new file; None if the directory takes none, unless it `must`."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if must or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        return None
+
+
+@contextmanager
+def _renamed(
+    fd: int, temporary: str, target: str, before: os.stat_result | None
+) -> Iterator[IO[bytes]]:
+    try:
+        with open(fd, "wb") as file:
+            yield file
+            file.flush()
+            if before is not None:
+                with suppress(OSError):
+                    os.fchown(fd, before.st_uid, before.st_gid)
+                with suppress(OSError):
+                    os.fchmod(fd, stat.S_IMODE(before.st_mode))
+            os.fsync(fd)
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _write_in_place(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    with open(fd, "wb") as file:
+        is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        if is_file and data:
+            _reserve(fd, len(data))
+        file.write(data)
+        if is_file:
+            file.truncate()
+
+
+def _reserve(fd: int, size: int) -> None:
+    """Have the file system find room for `size` bytes. Raises OSError if it has none."""
+    reserve: Any = getattr(os, "posix_fallocate", None)
+    try:
+        if reserve is not None:
+            reserve(fd, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):
+            raise
