@@ -29,6 +29,7 @@ from hsm.cli.main import COMMANDS
 from hsm.core.config import SETTINGS, resolve_local
 from hsm.core.job import Ending, Job, JobState
 from hsm.core.journal import Journal
+from hsm.core.large import Large
 from hsm.core.parameters import parse_overrides, read_sweep_file
 from hsm.core.paths import SweepPaths
 from support import REPOSITORY, SOURCE
@@ -296,19 +297,30 @@ def test_the_journals_fields(tmp_path: Path) -> None:
         event, names = (re.findall(r"`(\w+)`", cell) for cell in line.split("|")[1:3])
         told[event[0]] = set(names)
     written = _written_fields(tmp_path)
-    # These two are there only in a repository, and where Hydra is in use.
-    assert told["sweep"] - {"hydra", "git"} == written["sweep"] - {"hydra", "git"}
-    assert {**told, "sweep": set()} == {**written, "sweep": set()}
+    # There only in a repository, where Hydra is in use, where a sweep's size is known, and for what
+    # is large or much.
+    assert told.pop("sweep") - {"hydra", "git", "planned", "large"} == written.pop("sweep") - {
+        "hydra",
+        "git",
+    }
+    assert told.pop("resume") - {"hydra", "git", "planned", "large"} == written.pop("resume") - {
+        "hydra",
+        "git",
+    }
+    assert told.pop("submit") - {"more"} == written.pop("submit")
+    assert told == written
 
 
 def _written_fields(folder: Path) -> dict[str, set[str]]:
     journal = Journal(SweepPaths(folder), "sweep", {})
     job = Job(0, "sweep_0", job_dir=folder)
     details: dict[str, Any] = {field.name: "x" for field in fields(Ending)}
+    details["large"] = {"reason": Large(journal.paths, lost="no room")}
     failed = Ending(**{**details, "state": JobState.FAILED})
     journal.submit([job])
     for again in (True, False):
-        job.start(1.0, 1)
+        attempt = job.start(1.0, 1)
+        attempt.slot, attempt.gpus, attempt.waited = 0, [0], 0.0
         journal.start(job)
         if again:
             job.retry(2.0, failed)
@@ -317,6 +329,7 @@ def _written_fields(folder: Path) -> dict[str, set[str]]:
     journal.end(job)
     for _ in ("resume", "requeue"):
         journal.resume([job])
+    journal.append("control")
     journal.close("finished")
     lines = map(json.loads, journal.paths.journal.read_text().splitlines())
     return {line.pop("event"): set(line) for line in lines}

@@ -21,7 +21,7 @@ from hsm.core.compute_source import ComputeSource
 from hsm.core.job import Job
 from hsm.core.journal import SweepInUse
 from hsm.core.paths import SweepPaths
-from support import PATIENCE, SOURCE, START_METHODS, wait_until
+from support import PATIENCE, SOURCE, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -270,33 +270,6 @@ def test_parameters_that_hold_themselves_are_refused(source: LocalComputeSource)
     point["x"] = point
     with pytest.raises(SettingsError, match="combination 0"):
         JobManager().submit_sweep([point], source, "s", "out", function=double)
-
-
-def test_more_parameters_than_a_program_can_be_given_are_refused(
-    source: LocalComputeSource,
-) -> None:
-    most = 32 * os.sysconf("SC_PAGE_SIZE")
-    for text, fits in (("x" * (most - 21), True), ("x" * (most - 20), False)):
-        points = [{"x": text}]
-        command = ["sh", "-c", 'test "$HSM_PARAMS" != null']
-        if fits:
-            assert len(f"HSM_PARAMS={json.dumps(points[0])}\0") == most
-            ids = JobManager().submit_sweep(points, source, "s", "out", command=command)
-            assert source.wait(ids) == {ids[0]: JobState.COMPLETED}
-        else:
-            with pytest.raises(SettingsError, match=f"HSM_PARAMS; these are {most + 1} bytes"):
-                JobManager().submit_sweep(points, source, "t", "out2", command=command)
-
-
-@pytest.mark.parametrize("start_method", START_METHODS)
-def test_a_function_may_have_more_parameters_than_a_program(start_method: str) -> None:
-    def look(params: Mapping[str, Any]) -> list[Any]:
-        told = subprocess.run(["sh", "-c", "echo $HSM_PARAMS"], capture_output=True, check=True)
-        return [len(params["x"]), told.stdout.decode()]
-
-    with LocalComputeSource(1, start_method=start_method) as source:
-        (job_id,) = source.submit_jobs([{"x": "x" * 10**7}], "s", "out", function=look)
-        assert source.result(job_id) == [10**7, "null\n"]
 
 
 BAD_IDS = ["../../esc", "", "last", "a/b", "a\nb", 3, ".hidden", "~me", "-x", "x" * 201]

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from hsm.core.job import Ending, Job, JobState
-from hsm.core.journal import Journal, SweepInUse, json_value
+from hsm.core.journal import Journal, SweepInUse
 from hsm.core.paths import SweepPaths
+from hsm.core.plain_json import json_value
 from hsm.core.sweep import JournalError, read_sweep
 
 

@@ -196,6 +196,7 @@ def _draw(console: Console, columns: Sequence[_Column]) -> None:
 #: Words that stand out, wherever they are all that a cell holds.
 _STYLES = {
     "COMPLETED": "green",
+    "PRUNED": "green",
     "FAILED": "bold red",
     "TIMEOUT": "bold red",
     "OUT_OF_MEMORY": "bold red",

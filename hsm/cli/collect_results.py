@@ -24,10 +24,11 @@ _FORMATS = ("table", "csv", "json", "md", "parquet")
 #: Formats that a table has in a file: what a file's name may end in.
 _FILE_FORMATS = _FORMATS[1:]
 #: What `--only failed` means.
-_NOT_COMPLETED = ("FAILED", "TIMEOUT", "OUT_OF_MEMORY", "CANCELLED")
+_UNSUCCESSFUL = ("FAILED", "TIMEOUT", "OUT_OF_MEMORY", "CANCELLED")
 _STATES_ALLOWED = (
-    "completed; failed, which means all that ended without completing (failed, timeout, "
-    "out_of_memory, cancelled); or one of timeout, out_of_memory, cancelled, running, pending"
+    "completed; failed, which means all that went wrong or was cancelled (failed, timeout, "
+    "out_of_memory, cancelled); or one of pruned, timeout, out_of_memory, cancelled, running, "
+    "pending"
 )
 #: Columns that a narrow terminal does not get, unless --columns names them; first the first.
 _LESS = (
@@ -65,9 +66,11 @@ Only = Annotated[
     typer.Option(
         "--only",
         metavar="STATE",
-        help="Jobs in this state alone: completed; failed (all that ended without completing); or "
-        "timeout, out_of_memory, cancelled, running, pending.",
-        autocompletion=one_of("completed", *map(str.lower, _NOT_COMPLETED), "running", "pending"),
+        help="Jobs in this state alone: completed; failed (all that went wrong or was cancelled); "
+        "or pruned, timeout, out_of_memory, cancelled, running, pending.",
+        autocompletion=one_of(
+            "completed", "pruned", *map(str.lower, _UNSUCCESSFUL), "running", "pending"
+        ),
         show_default=False,
     ),
 ]
@@ -142,7 +145,7 @@ def _chosen(results: Results, only: str, sort_by: str, columns: str) -> Results:
 
 def _only(results: Results, state: str) -> Results:
     """The jobs in a state, as `--only` names it. Raises SettingsError."""
-    wanted = _NOT_COMPLETED if state.strip().lower() == "failed" else (state,)
+    wanted = _UNSUCCESSFUL if state.strip().lower() == "failed" else (state,)
     try:
         return results.only(*wanted)
     except SettingsError as error:

@@ -22,7 +22,7 @@ from hsm.cli._options import (
 from hsm.cli._output import end_with_the_reader, print_json, print_table
 from hsm.cli._watched import Watched, states
 from hsm.core.config import SETTINGS
-from hsm.core.job import Job, JobState
+from hsm.core.job import Job
 
 app = new_app()
 
@@ -73,7 +73,7 @@ def monitor(
     finally:
         watched.close()
     jobs = watched.sweep.jobs.values()
-    return 0 if all(job.state is JobState.COMPLETED for job in jobs) else 1
+    return 0 if all(job.state.has_succeeded for job in jobs) else 1
 
 
 def _watch(watched: Watched, progress: str, show_output: bool) -> None:
@@ -147,7 +147,7 @@ def _document(watched: Watched) -> dict[str, Any]:
         "eta_seconds": counts.eta([job.elapsed for job in running], now),
         "running": [asdict(job) for job in running],
         "not_completed": [
-            job.num for job in jobs if job.state.is_final and job.state is not JobState.COMPLETED
+            job.num for job in jobs if job.state.is_final and not job.state.has_succeeded
         ],
         "problems": sweep.problems,
     }

@@ -270,7 +270,7 @@ def run(
             print_json(_summary(plan, jobs, interruption))
     if interruption is not None:
         return interruption.exit_code
-    return 0 if all(job.state is JobState.COMPLETED for job in jobs) else 1
+    return 0 if all(job.state.has_succeeded for job in jobs) else 1
 
 
 def _say_interrupted(interruption: Interruption, plan: Plan, jobs: Sequence[Job]) -> None:
@@ -288,6 +288,6 @@ def _summary(plan: Plan, jobs: Sequence[Job], interruption: Interruption | None)
         "sweep_dir": plan.paths.sweep_dir,
         "jobs": len(jobs),
         "states": Counter(str(job.state) for job in jobs),
-        "not_completed": [job.num for job in jobs if job.state is not JobState.COMPLETED],
+        "not_completed": [job.num for job in jobs if not job.state.has_succeeded],
         "interrupted_by": None if interruption is None else interruption.cause,
     }

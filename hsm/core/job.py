@@ -1,12 +1,13 @@
 """A job, its attempts and the states in between.
 
-    PENDING --start--> RUNNING --end--> COMPLETED | FAILED | TIMEOUT | OUT_OF_MEMORY | CANCELLED
-     ^ ^ |                |                                     |
-     | | `--end--> CANCELLED (never started)                    |
-     | `------retry-------'                                     |
-     `---------------------------requeue (a resumed sweep)------'
+    PENDING --start--> RUNNING --end--> COMPLETED | PRUNED | FAILED | TIMEOUT | OUT_OF_MEMORY
+     ^ ^ |                |                 |                                 | CANCELLED
+     | | `--end--> CANCELLED (never started)
+     | `------retry-------'                 |
+     `---------requeue (a resumed sweep)----'
 
-The states are Slurm's. A retry is a new `Attempt` of the same job. *How* a process ended (exit
+The states are Slurm's, and PRUNED, an end with a value before all of the job's work was done, as it
+promised little. A retry is a new `Attempt` of the same job. *How* a process ended (exit
 code, signal, the limit it broke) is data on the attempt and not part of the state's name. Every
 change of state is a method here, and one that the drawing does not allow raises
 `IllegalTransition`.
@@ -15,12 +16,14 @@ change of state is a method here, and one that the drawing does not allow raises
 from __future__ import annotations
 
 import signal as signals
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from hsm.core.errors import HsmError
+from hsm.core.large import Large
 
 
 class JobState(str, Enum):
@@ -29,6 +32,7 @@ class JobState(str, Enum):
     PENDING = "PENDING"
     RUNNING = "RUNNING"
     COMPLETED = "COMPLETED"
+    PRUNED = "PRUNED"
     FAILED = "FAILED"
     TIMEOUT = "TIMEOUT"
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
@@ -42,6 +46,11 @@ class JobState(str, Enum):
     def is_final(self) -> bool:
         """Whether a job in this state has ended for good."""
         return self not in (JobState.PENDING, JobState.RUNNING)
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether a job in this state has ended with what was wanted: completed, or pruned."""
+        return self in (JobState.COMPLETED, JobState.PRUNED)
 
 
 class IllegalTransition(HsmError):
@@ -67,8 +76,11 @@ class Ending:
         cpu_seconds: user and system time of the whole process tree, in seconds.
         max_memory: bytes; the peak of the tree's largest process, or of the whole tree in a sample,
             whichever is larger.
-        value: the job's return value where JSON can hold it, else None.
+        value: the job's return value where JSON can hold it, else None; None if it is `large`.
         job_dir: the job's own directory, where only its process could tell.
+        objective: what the job's trial came to: a figure, or one for each objective.
+        large: by the names of those above, what lies beside the journal; of a text that does, the
+            field has the beginning.
     """
 
     state: JobState
@@ -81,6 +93,16 @@ class Ending:
     max_memory: int | None = None
     value: Any = None
     job_dir: str | None = None
+    objective: float | list[float] | None = None
+    large: Mapping[str, Large] = field(default_factory=dict)
+
+    def whole(self, name: str) -> Any:
+        """The field `name`, read from beside the journal if it lies there.
+
+        What cannot be had from there is the field itself: None, or the beginning of a text.
+        """
+        present = getattr(self, name)
+        return self.large[name].load_or(present) if name in self.large else present
 
     def describe(self) -> str:
         """The ending in one line: the most telling fact that is known."""
@@ -88,6 +110,8 @@ class Ending:
             return "completed"
         if self.reason:
             return self.reason
+        if self.state is JobState.PRUNED:
+            return "pruned"
         if self.error_type:
             first_line = (self.error_message or "").strip().split("\n", 1)[0]
             return f"{self.error_type}: {first_line}" if first_line else self.error_type
@@ -100,13 +124,26 @@ class Ending:
 
 @dataclass
 class Attempt:
-    """One run of a job's process. Times are Unix seconds; `number` counts from 1."""
+    """One run of a job's process.
+
+    Attributes:
+        number: from 1.
+        started, ended: Unix seconds.
+        pid: of its process.
+        ending: how it ended; None while it runs.
+        slot: which of the sweep's slots it ran in.
+        gpus: those that it had to itself: their numbers, or ids.
+        waited: seconds that the job had been ready to start.
+    """
 
     number: int
     started: float | None = None
     ended: float | None = None
     pid: int | None = None
     ending: Ending | None = None
+    slot: int | None = None
+    gpus: list[int | str] | None = None
+    waited: float | None = None
 
     @property
     def duration(self) -> float | None:
@@ -144,6 +181,25 @@ class Attempt:
         return self.ending.max_memory if self.ending else None
 
 
+class _Params:
+    """`Job.params`: a dict, or what lies beside the journal, which is read at each look."""
+
+    @overload
+    def __get__(self, job: None, owner: type[Job]) -> None: ...
+
+    @overload
+    def __get__(self, job: Job, owner: type[Job]) -> dict[str, Any]: ...
+
+    def __get__(self, job: Job | None, owner: type[Job]) -> dict[str, Any] | None:
+        if job is None:
+            return None  # the default, see `__set__`
+        held: dict[str, Any] | Large = job.__dict__["held_params"]
+        return held.load_or({}) if isinstance(held, Large) else held
+
+    def __set__(self, job: Job, value: dict[str, Any] | Large | None) -> None:
+        job.__dict__["held_params"] = {} if value is None else value
+
+
 @dataclass
 class Job:
     """One point of a sweep.
@@ -152,25 +208,37 @@ class Job:
         num: its number in the sweep, from 0; names its directory and its logs.
         job_id: unique over all sweeps: ``<sweep id>_<num>``.
         label: one line that tells it from the others, such as ``lr=0.1 model=svm``.
-        params: its parameters; JSON can hold them.
+        params: its parameters; JSON can hold them. Empty if they lie beside the journal, and are
+            lost.
         state: where it is in its life; changed by `start`, `end` and `retry` alone.
         attempts: its runs so far, oldest first.
         outcome: how it ended for good; None until then.
-        value: what it returned, where JSON can hold that.
         job_dir: its own directory, once known.
         before: what it had come to before it was queued again; None once that attempt has started.
+        large_label: all of a label of which `label` is the beginning.
     """
 
     num: int
     job_id: str
     label: str = ""
-    params: dict[str, Any] = field(default_factory=dict)
+    params: _Params = _Params()
     state: JobState = JobState.PENDING
     attempts: list[Attempt] = field(default_factory=list)
     outcome: Ending | None = None
-    value: Any = None
     job_dir: Path | None = None
     before: Ending | None = field(default=None, repr=False)
+    large_label: Large | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def value(self) -> Any:
+        """What it returned, where JSON can hold that; a large value is read at each look."""
+        return None if self.outcome is None else self.outcome.whole("value")
+
+    @property
+    def held_params(self) -> dict[str, Any] | Large:
+        """Its parameters, or where they lie, of a job that was read from a journal."""
+        held: dict[str, Any] | Large = self.__dict__["held_params"]
+        return held
 
     @property
     def attempt(self) -> Attempt | None:
@@ -210,7 +278,6 @@ class Job:
             self._end_attempt(time, ending)
         self.state = ending.state
         self.outcome = ending
-        self.value = ending.value
 
     def _may_end_as(self, state: JobState) -> bool:
         if self.state is JobState.PENDING:
@@ -219,7 +286,7 @@ class Job:
 
     def retry(self, time: float, ending: Ending) -> None:
         """The attempt has ended so, and there will be another one."""
-        if self.state is not JobState.RUNNING or ending.state is JobState.COMPLETED:
+        if self.state is not JobState.RUNNING or ending.state.has_succeeded:
             raise IllegalTransition(self, f"retry after {ending.state}")
         self._end_attempt(time, ending)
         self.state = JobState.PENDING
@@ -231,7 +298,7 @@ class Job:
         # A cancelled one has nothing that could be lost: how it is cancelled next time is news.
         self.before = None if self.state is JobState.CANCELLED else self.outcome
         self.state = JobState.PENDING
-        self.outcome = self.value = None
+        self.outcome = None
 
     def _end_attempt(self, time: float, ending: Ending) -> None:
         attempt = self.attempts[-1]

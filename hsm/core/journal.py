@@ -2,15 +2,26 @@
 
     LocalComputeSource --Journal.append--> journal.jsonl --hsm.core.sweep.read_sweep--> Sweep
 
-One JSON object a line. One process writes, each record with a single `write`; anybody may read at
-any time. The first line describes the sweep; then come `submit`, `start` and `end` of jobs and,
-when the launcher is done, `close`. A resumed sweep has `resume` and `requeue`, too.
+One JSON object a line. One process writes; anybody may read at any time. The first line describes
+the sweep; then come `submit`, `start` and `end` of jobs and, when the launcher is done, `close`. A
+resumed sweep has `resume` and `requeue`, too.
 
-    {"v": 1, "event": "sweep", "sweep_id": …, "time": …, "pid": …, "host": …, "settings": {…}}
+    {"v": 2, "event": "sweep", "sweep_id": …, "time": …, "pid": …, "host": …, "settings": {…}}
     {"event": "submit", "jobs": [{"job": 0, "id": …, "label": …, "params": {…}}, …], "time": …}
     {"event": "start", "job": 0, "attempt": 1, "pid": …, "time": …}
     {"event": "end", "job": 0, "attempt": 1, "state": "FAILED", "exit_code": 3, …, "time": …}
     {"event": "close", "reason": "finished", "time": …}
+
+This is version 2 of the format. Version 1 is read, too; who goes on with such a sweep writes 2, and
+says so in the `resume` record. What version 2 has more:
+
+- A line has 64 KiB at most. Submissions of many jobs are split into records (`more` counts the jobs
+  that are still to come in the next ones), resumes into a `resume` and `requeue`s. A field of more
+  than 16 KiB lies beside the journal, and is there before the record is. The record's `large`, or
+  the job's, names it by the hash and size of its JSON, see `hsm.core.large`:
+  ``"large": {"value": {"sha256": …, "size": …}}``, or ``{"lost": …}``: why it was not kept.
+- The state PRUNED, and `control` records: what was asked of the launcher.
+- `slot`, `gpus` and `waited` of a start, `planned` of a sweep, `objective` of an end.
 
 A crash or a full disk can tear the last line: readers ignore it and the next writer cuts it off, so
 that its own first record does not weld onto it. While a launcher lives it holds a lock on
@@ -23,21 +34,32 @@ the last records, whose jobs then run again in a resume.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
-import math
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hsm.core import provenance
 from hsm.core.files import open_below
+from hsm.core.fitting import (
+    MOST_NUMBERS,
+    line_of,
+    loss,
+    reason_of,
+    submit_lines,
+    without_values,
+)
 from hsm.core.job import Ending, Job
 from hsm.core.journal_file import JournalFile, Overtaken
+from hsm.core.large import Large, Shelf
 from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
 from hsm.core.records import ENDING_FIELDS
@@ -46,6 +68,10 @@ from hsm.core.sweep import VERSION, JournalError
 #: Seconds between two times that the journal is put onto the disk. Where thousands of short jobs
 #: have made their directories, the file system takes a while for it.
 _SYNC_INTERVAL = 10.0
+#: Records that wait for room on the disk with their values; what comes then waits without.
+_MOST_WAITING = 100
+#: The disk, a quota or a limit on the size of files has no room.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +87,14 @@ def cannot_write(error: OSError) -> JournalError:
 
 class JournalLost(JournalError):
     """The launcher cannot write this journal any more: another one does, or it cannot be mended."""
+
+
+@dataclass
+class _Waiting:
+    """Lines that are to be written: all of them or, if they may wait for it, at another time."""
+
+    lines: bytes
+    may_wait: bool = False
 
 
 class Journal:
@@ -112,7 +146,8 @@ class Journal:
         self._closed = False
         self._said_closed = False
         self._has_resumed = False
-        self._unwritten: list[bytes] = []  # records that there was no room for
+        self._waiting: list[_Waiting] = []  # records that there was no room for
+        self.shelf = Shelf(paths)
         self._synced = time.monotonic()  # when the journal was put onto the disk
         self._settings, self._program = settings, program
         _open_journals.add(self)
@@ -151,44 +186,94 @@ class Journal:
     @property
     def is_behind(self) -> bool:
         """Whether records wait for room on the disk."""
-        return bool(self._unwritten)
+        return bool(self._waiting)
 
-    def append(self, event: str, *, keep: bool = False, **details: Any) -> None:
+    def append(self, event: str, *, keep: bool = False, **details: Any) -> list[str]:
         """Write one record, after those that had to wait.
 
         Args:
-            keep: if the disk does not take it now, write it before the next one.
+            keep: if the disk does not take it now, write it before the next one; if it would take
+                it without the job's return value, write it so.
+
+        Returns:
+            What was lost so of this record, or of those that had to wait, in words.
 
         Raises:
             OSError: the disk does not take it; what was written of it is cut off again.
             JournalLost: it cannot be written any more.
         """
+        if self._closed:
+            return []
         first = {"v": details.pop("v")} if "v" in details else {}
         record = {**first, "event": event, **details}
         record.setdefault("time", time.time())
-        line = json.dumps(record, separators=(",", ":"), default=str).encode() + b"\n"
+        lost: list[str] = []
+        line = line_of(record, partial(self._put, record, lost if keep else None))
+        return lost + self._append(_Waiting(line, keep), is_close=event == "close")
+
+    def _put(
+        self, record: Mapping[str, Any], lost: list[str] | None, name: str, text: str
+    ) -> Large:
+        """Keep the field `name` of `record` beside the journal.
+
+        What there is no room for is told in `lost`, if that is given; else it raises OSError.
+        """
+        try:
+            return self.shelf.put(text)
+        except OSError as error:
+            if lost is None:
+                raise
+            lost.append(loss(record, name, error))
+            return Large(self.paths, lost=reason_of(error))
+
+    def _append(self, item: _Waiting, *, is_close: bool = False) -> list[str]:
+        """Write what waits, and then `item`.
+
+        Returns what was lost. Raises OSError, JournalLost.
+        """
+        lost: list[str] = []
         try:
             with self._mutex:
                 if self._closed:
-                    return
-                self._said_closed = event == "close"
-                self._unwritten.append(line)
+                    return []
+                self._said_closed = is_close
+                self._waiting.append(item)
                 try:
-                    self._check_file(self._write_all)
-                except OSError:
-                    if not keep:
-                        self._unwritten.pop()
+                    self._check_file(partial(self._write_all, lost))
+                except OSError as error:
+                    if not item.may_wait:
+                        self._waiting.pop()
+                    elif len(self._waiting) > _MOST_WAITING:
+                        item.lines = without_values(item.lines, reason_of(error)) or item.lines
                     raise
                 if time.monotonic() >= self._synced + _SYNC_INTERVAL:
+                    self.shelf.sync()
                     self._file.sync()
                     self._synced = time.monotonic()
         finally:
             self._tell()
+        return lost
 
-    def _write_all(self) -> None:
-        while self._unwritten:
-            self._file.append(self._unwritten[0])
-            del self._unwritten[0]
+    def _write_all(self, lost: list[str]) -> None:
+        """Write what waits; what was lost of it is told in `lost`."""
+        while self._waiting:
+            lost += self._write(self._waiting[0])
+            del self._waiting[0]
+
+    def _write(self, item: _Waiting) -> list[str]:
+        """Write a record, without its value if there is no room for that; returns what was lost."""
+        try:
+            self._file.append(item.lines)
+        except OSError as error:
+            has_less = item.may_wait and error.errno in _NO_ROOM
+            less = without_values(item.lines, reason_of(error)) if has_less else None
+            if less is None:
+                raise
+            self._file.append(less)
+            record = json.loads(less)
+            name = "value" if "value" in record.get("large", {}) else "error_message"
+            return [loss(record, name, error)]
+        return []
 
     def look(self) -> None:
         """See to it that journal and lock on disk are this launcher's.
@@ -212,7 +297,7 @@ class Journal:
             except Overtaken as error:
                 self._lost = str(error)
         if self._lost:
-            self._unwritten.clear()
+            self._waiting.clear()
             raise JournalLost(self._lost)
 
     def _tell(self) -> None:
@@ -225,52 +310,63 @@ class Journal:
             self._on_lost(self._lost)
 
     def submit(self, jobs: Iterable[Job]) -> None:
-        """`jobs` were queued."""
-        entries = [
-            {"job": job.num, "id": job.job_id, "label": job.label, "params": job.params}
-            for job in jobs
-        ]
-        self.append("submit", jobs=entries)
+        """`jobs` were queued: either all of them are recorded, or none. Raises OSError."""
+        if not self._closed:
+            self._append(_Waiting(submit_lines(list(jobs), time.time(), self.shelf)))
 
     def resume(self, jobs: Iterable[Job]) -> None:
         """This launcher goes on with the sweep; `jobs`, which had ended, were queued again."""
         nums = [job.num for job in jobs]
-        if self._has_resumed:
-            self.append("requeue", jobs=nums)
-        else:
-            self._append_launch("resume", jobs=nums)
+        if not self._has_resumed:
+            self._append_launch("resume", v=VERSION, jobs=nums[:MOST_NUMBERS])
             self._has_resumed = True
+            nums = nums[MOST_NUMBERS:]
+            if not nums:
+                return
+        for begin in range(0, max(1, len(nums)), MOST_NUMBERS):
+            self.append("requeue", jobs=nums[begin : begin + MOST_NUMBERS])
 
-    def start(self, job: Job) -> None:
-        """The latest attempt of `job` has started."""
+    def start(self, job: Job) -> list[str]:
+        """The latest attempt of `job` has started. Returns what was lost, see `append`."""
         attempt = job.attempts[-1]
-        self.append(
+        details = {
+            name: value
+            for name in ("slot", "gpus", "waited")
+            if (value := getattr(attempt, name)) is not None
+        }
+        return self.append(
             "start",
             keep=True,
             job=job.num,
             attempt=attempt.number,
             pid=attempt.pid,
+            **details,
             time=attempt.started,
         )
 
-    def end(self, job: Job) -> None:
-        """`job` has ended."""
+    def end(self, job: Job) -> list[str]:
+        """`job` has ended. Returns what was lost, see `append`."""
         assert job.outcome is not None
-        self._append_ending("end", job, job.outcome)
+        return self._append_ending("end", job, job.outcome)
 
-    def retry(self, job: Job) -> None:
-        """The latest attempt of `job` has ended, and there will be another one."""
+    def retry(self, job: Job) -> list[str]:
+        """The latest attempt of `job` has ended, and there will be another one.
+
+        Returns what was lost, see `append`.
+        """
         ending = job.attempts[-1].ending
         assert ending is not None
-        self._append_ending("retry", job, ending)
+        return self._append_ending("retry", job, ending)
 
-    def _append_ending(self, event: str, job: Job, ending: Ending) -> None:
+    def _append_ending(self, event: str, job: Job, ending: Ending) -> list[str]:
         details = {
             name: value for name in ENDING_FIELDS if (value := getattr(ending, name)) is not None
         }
+        if ending.large:
+            details["large"] = {name: it.reference() for name, it in ending.large.items()}
         if job.attempts and job.attempts[-1].ended is not None:
             details["time"] = job.attempts[-1].ended
-        self.append(
+        return self.append(
             event,
             keep=True,
             job=job.num,
@@ -314,27 +410,3 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-def json_value(value: Any) -> Any:
-    """`value` if JSON gives it back as it is (a scalar of NumPy or torch: its item), else None."""
-    item = getattr(value, "item", None)
-    if item is not None and getattr(value, "ndim", None) == 0:
-        value = item()
-    try:
-        return value if _same(json.loads(json.dumps(value)), value) else None
-    except (TypeError, ValueError, RecursionError):
-        return None
-
-
-def _same(first: Any, second: Any) -> bool:
-    """Equality that lets NaN equal itself and, unlike ``==``, tells 1 from 1.0 and True."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        return first.keys() == second.keys() and all(
-            _same(first[key], second[key]) for key in first
-        )
-    if isinstance(first, list) and isinstance(second, (list, tuple)):
-        return len(first) == len(second) and all(map(_same, first, second))
-    if isinstance(first, float) and isinstance(second, float) and math.isnan(first):
-        return math.isnan(second)
-    return type(first) is type(second) and bool(first == second)

@@ -9,6 +9,7 @@
     <sweep_dir>/.hsm/logs/<n>.out|err    stdout and stderr of job n
     <sweep_dir>/.hsm/results/<n>.pkl     what job n reported at its end; of an attempt whose end is
                                          not on record yet: <n>.<attempt>.pkl
+    <sweep_dir>/.hsm/large/<hash>.json   what is too large for the journal, see `hsm.core.large`
     <sweep_dir>/<n>/                     job n's own directory (Hydra: hydra.sweep.subdir)
 
 ``.hsm.1`` and so on are the records of earlier sweeps, see `SweepPaths.set_aside`.
@@ -32,10 +33,16 @@ class SweepPaths:
         self.lock = self.hsm_dir / "lock"
         self.logs = self.hsm_dir / "logs"
         self.results = self.hsm_dir / "results"
+        self.large = self.hsm_dir / "large"
         self.launched = self.hsm_dir / "launched.json"
         self.git_diff = self.hsm_dir / "git.diff"
         self.launcher_log = self.hsm_dir / "launcher.log"
         self.requests = self.hsm_dir / "requests"
+
+    @classmethod
+    def of_result(cls, path: str | Path) -> SweepPaths:
+        """Those of the sweep whose job reports to `path`."""
+        return cls(Path(path).absolute().parents[2])
 
     def create(self) -> None:
         """Make the directories that hold the sweep's record.
@@ -59,7 +66,7 @@ class SweepPaths:
             NotRegular: something else, such as a link or a pipe, has the place of a file or folder.
             OSError: that cannot be seen.
         """
-        for folder in (self.hsm_dir, self.logs, self.results, self.requests):
+        for folder in (self.hsm_dir, self.logs, self.results, self.large, self.requests):
             check_place(folder, is_folder=True)
         for file in (self.journal, self.lock, self.launched, self.launcher_log):
             check_place(file)
@@ -88,6 +95,9 @@ class SweepPaths:
     def attempt_result(self, num: int, attempt: int) -> Path:
         return self.results / f"{num}.{attempt}.pkl"
 
+    def large_file(self, sha256: str) -> Path:
+        return self.large / f"{sha256}.json"
+
     def job_dir(self, num: int) -> Path:
         return self.sweep_dir / str(num)
 
@@ -111,7 +121,7 @@ class SweepPaths:
         while os.path.lexists(target := self.sweep_dir / f".hsm.{number}"):
             number += 1
         target.mkdir()
-        kept = (self.logs, self.results, self.launched, *self.hsm_dir.glob("git*.diff"))
+        kept = (self.logs, self.results, self.large, self.launched, *self.hsm_dir.glob("git*.diff"))
         for path in (*kept, self.journal):
             if path.exists():
                 path.rename(target / path.name)

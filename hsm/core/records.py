@@ -15,9 +15,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hsm.core.job import JobState
+from hsm.core.plain_json import is_flat
 
-#: Levels of lists and objects in each other.
-_DEEPEST = 100
 #: Unix seconds: the year 9999 begins, and in no time zone is it over.
 _LATEST = 253370764800.0
 #: What pids, job numbers and counts stay below.
@@ -150,21 +149,14 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def is_flat(value: Any) -> bool:
-    """Anything that is not nested too deeply to be shown."""
-    if not isinstance(value, (list, dict)):
-        return True
-    level: list[Any] = [value]
-    for _ in range(_DEEPEST):
-        level = [
-            item
-            for inner in level
-            for item in (inner.values() if isinstance(inner, dict) else inner)
-            if isinstance(item, (list, dict))
-        ]
-        if not level:
-            return True
-    return False
+def _is_gpus(value: Any) -> bool:
+    return isinstance(value, list) and all(is_count(it) or isinstance(it, str) for it in value)
+
+
+def _is_objective(value: Any) -> bool:
+    """One figure or several; NaN and the infinities are figures, too."""
+    figures = value if isinstance(value, list) else [value]
+    return all(type(figure) in (int, float) for figure in figures)
 
 
 def _is_object(value: Any) -> bool:
@@ -190,6 +182,8 @@ RECORD_FIELDS: Mapping[str, tuple[Check, str]] = {
     "job": COUNT,
     "attempt": COUNT,
     "jobs": (_is_list, "a list"),
+    "more": COUNT,
+    "large": (_is_object, "an object"),
 }
 #: What a launcher says of itself, in the first line and in those of resumes.
 LAUNCH_FIELDS: Mapping[str, tuple[Check, str]] = {
@@ -203,6 +197,8 @@ LAUNCH_FIELDS: Mapping[str, tuple[Check, str]] = {
     "settings": (_is_object, "an object"),
     "program": (_is_object, "an object"),
     "git": (_is_object, "an object"),
+    "planned": COUNT,
+    "large": (_is_object, "an object"),
 }
 #: What an entry of `submit` has.
 JOB_FIELDS: Mapping[str, tuple[Check, str]] = {
@@ -210,6 +206,13 @@ JOB_FIELDS: Mapping[str, tuple[Check, str]] = {
     "id": NAME,
     "label": TEXT,
     "params": (_is_object, "an object of parameters"),
+    "large": (_is_object, "an object"),
+}
+#: What a start may have.
+START_FIELDS: Mapping[str, tuple[Check, str]] = {
+    "slot": COUNT,
+    "gpus": (_is_gpus, "a list of numbers and ids of GPUs"),
+    "waited": (_is_seconds, "a number of seconds"),
 }
 #: What an ending may have.
 ENDING_FIELDS: Mapping[str, tuple[Check, str]] = {
@@ -222,4 +225,5 @@ ENDING_FIELDS: Mapping[str, tuple[Check, str]] = {
     "max_memory": (_is_size, "a number of bytes"),
     "value": (is_flat, "a value that is shown: it is nested too deeply"),
     "job_dir": PATH,
+    "objective": (_is_objective, "a number, or a list of numbers"),
 }

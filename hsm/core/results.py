@@ -33,8 +33,9 @@ from hsm.core import _result_files as files
 from hsm.core.errors import SettingsError
 from hsm.core.files import open_below, open_linked
 from hsm.core.job import Job, JobState
+from hsm.core.large import Large, LargeLost
 from hsm.core.paths import SweepPaths
-from hsm.core.records import is_flat
+from hsm.core.plain_json import is_flat
 from hsm.core.sweep import Sweep, read_sweep
 from hsm.core.user_files import replacing
 
@@ -234,9 +235,14 @@ class _Collector:
 
     def _gather(self, job: Job) -> dict[str, Mapping[str, Any]]:
         """What a job gave: group -> key -> value."""
-        groups: dict[str, Mapping[str, Any]] = {"params": job.params}
-        if job.value is not None:
-            groups["returned"] = self._flat(job, "its return value", {"value": job.value})
+        params = self._whole(job, "its parameters", job.held_params)
+        groups: dict[str, Mapping[str, Any]] = {"params": params or {}}
+        value = None
+        if job.outcome is not None:
+            beside = job.outcome.large.get("value", job.outcome.value)
+            value = self._whole(job, "its return value", beside)
+        if value is not None:
+            groups["returned"] = self._flat(job, "its return value", {"value": value})
         if any(attempt.started is not None for attempt in job.attempts):
             directory = self._job_dir(job)
             for group, name in _FILES.items():
@@ -250,6 +256,16 @@ class _Collector:
         for group, found in groups.items():
             self._keys[group].update(dict.fromkeys(found))
         return groups
+
+    def _whole(self, job: Job, what: str, held: Any) -> Any:
+        """What a job has of `what`, read from beside the journal if it lies there."""
+        if not isinstance(held, Large):
+            return held
+        try:
+            return held.load()
+        except LargeLost as error:
+            self._note(job, what, str(error))
+            return None
 
     def _job_dir(self, job: Job) -> str:
         """The job's directory, also after the sweep's was moved."""
@@ -305,7 +321,7 @@ def _facts(job: Job) -> dict[str, Any]:
 
 
 def _reason(job: Job) -> str | None:
-    if job.state is JobState.COMPLETED:
+    if job.state.has_succeeded:
         reason = job.attempt.reason if job.attempt else None
     else:
         reason = job.ending() if job.state.is_final else None

@@ -24,8 +24,10 @@ from hsm.core.errors import HsmError
 from hsm.core.files import open_linked, read_below, replace_below
 from hsm.core.job import Job, JobState
 from hsm.core.journal import SweepInUse, cannot_write
+from hsm.core.large import Large
 from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
+from hsm.core.plain_json import identity
 from hsm.core.scripts import describe_program
 from hsm.core.sweep import JournalError, Sweep, has_begun, read_sweep
 
@@ -84,10 +86,10 @@ class Match:
     runs: bool
 
 
-def identity(params: Mapping[str, Any]) -> str:
-    """Equal for two jobs exactly if they have the same parameters, in whatever order."""
-    # As the journal gives them back: there all keys are texts, by which they can be sorted.
-    return json.dumps(json.loads(json.dumps(params, default=str)), sort_keys=True)
+def _identity_of(job: Job) -> str:
+    """The `identity` of its parameters, which are read only where the journal does not tell it."""
+    held = job.held_params
+    return held.identity if isinstance(held, Large) and held.identity else identity(job.params)
 
 
 class Resumption:
@@ -107,7 +109,7 @@ class Resumption:
         self._known: dict[str, deque[Job]] = defaultdict(deque)
         for num in sorted(previous.jobs):
             job = previous.jobs[num]
-            self._known[identity(job.params)].append(job)
+            self._known[_identity_of(job)].append(job)
         self._next_num = max(previous.jobs, default=-1) + 1
 
     def match(self, points: Sequence[Mapping[str, Any]]) -> list[Match]:

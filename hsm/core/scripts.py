@@ -29,6 +29,14 @@ from hsm.core.errors import SettingsError
 from hsm.core.parameters import expand_command, to_argv, to_override
 
 _RUN_DIR = "hydra.run.dir"
+#: Bytes of one argument, the NUL at its end included: MAX_ARG_STRLEN of Linux.
+_LONGEST_WORD = 32 * os.sysconf("SC_PAGE_SIZE")
+#: Bytes that the kernel counts for an argument or variable beside its text: a pointer.
+_OF_WORD = 8
+#: Bytes that a job's own variables may take.
+_OF_JOB = 80 << 10
+#: Characters; a command line that has fewer is no matter for the kernel.
+_SURELY_SHORT = 16 << 10
 
 
 @dataclass(frozen=True)
@@ -53,15 +61,18 @@ class Program:
         """The command line of the job with these parameters; None for a function.
 
         Raises:
-            SettingsError: a parameter cannot be written there, or a placeholder has none.
+            SettingsError: a parameter cannot be written there, or a placeholder has none; the
+                kernel would not take it.
         """
         if self.command is not None:
-            return tuple(expand_command(self.command, params, job_dir))
-        if self.script is None:
+            words = expand_command(self.command, params, job_dir)
+        elif self.script is not None:
+            words = [*self.script, *to_argv(params)]
+            if self.uses_hydra and _RUN_DIR not in params:
+                words.append(to_override(_RUN_DIR, os.fspath(job_dir)))
+        else:
             return None
-        words = [*self.script, *to_argv(params)]
-        if self.uses_hydra and _RUN_DIR not in params:
-            words.append(to_override(_RUN_DIR, os.fspath(job_dir)))
+        _check_size(words, params)
         return tuple(words)
 
     def arguments(self) -> dict[str, Any]:
@@ -111,6 +122,28 @@ class Program:
         if self.command is not None:
             return Path(self.command[0]).stem
         return str(getattr(self.function, "__name__", type(self.function).__name__)).strip("<>")
+
+
+def _check_size(words: Sequence[str], params: Mapping[str, Any]) -> None:
+    """Refuse a command line that is too long for the kernel. Raises SettingsError."""
+    if sum(map(len, words)) < _SURELY_SHORT:
+        return
+    sizes = [len(os.fsencode(word)) + 1 for word in words]
+    if max(sizes) <= _LONGEST_WORD and sum(sizes) + _OF_WORD * len(words) <= _room_for_words():
+        return
+    name = max(params, key=lambda name: len(str(params[name])), default="")
+    what = f"arguments of {sum(sizes)} bytes"
+    if max(sizes) > _LONGEST_WORD:
+        what = f"an argument of {max(sizes)} bytes, the kernel takes {_LONGEST_WORD}"
+    hint = f"it makes {what}: give the name of a file, or read $HSM_PARAMS_FILE"
+    allowed = "short enough for a command line"
+    raise SettingsError(f"parameter {name}", params.get(name), "parameters", allowed, hint)
+
+
+def _room_for_words() -> int:
+    """Bytes that a command line may take, beside this process's environment and a job's own."""
+    taken = sum(len(key) + len(value) + 2 + _OF_WORD for key, value in os.environb.items())
+    return os.sysconf("SC_ARG_MAX") - taken - _OF_JOB
 
 
 def find_program(

@@ -18,6 +18,7 @@ from hsm.core.errors import HsmError
 from hsm.core.files import NotRegular
 from hsm.core.job import Ending, IllegalTransition, Job, JobState
 from hsm.core.journal_lines import JournalLines
+from hsm.core.large import Facts, Large
 from hsm.core.lock import is_locked
 from hsm.core.paths import SweepPaths
 from hsm.core.records import (
@@ -26,6 +27,7 @@ from hsm.core.records import (
     JOB_FIELDS,
     LAUNCH_FIELDS,
     RECORD_FIELDS,
+    START_FIELDS,
     TEXT,
     BadRecord,
     check,
@@ -34,8 +36,8 @@ from hsm.core.records import (
     shown,
 )
 
-#: Of the format: what this hsm writes, and the latest that it reads.
-VERSION = 1
+#: Of the format: what this hsm writes, and the latest of those that it reads.
+VERSION = 2
 
 #: Problems of a journal that are kept in words; of more there is a number.
 _MOST_PROBLEMS = 100
@@ -52,21 +54,24 @@ class Sweep:
     Attributes:
         sweep_id: its id.
         paths: where everything of it lies.
-        header: the journal's first line.
+        header: the journal's first line, with what of it lies beside the journal.
         jobs: by number.
         closed: why its launcher closed it ("finished", "interrupted by SIGINT"); None while that
             runs, or if it died.
         alive: whether a launcher works on it now.
         last_time: when the last record was written, in Unix seconds.
-        problems: lines of the journal that could not be used, as ``"line 7: …"``: the first 100.
-        problem_count: how many there are.
+        problems: lines of the journal that could not be used, as ``"line 7: …"``: the first 100;
+            and what lies beside it and could not be read, once somebody has looked at it.
+        problem_count: how many such lines there are.
         latest: what the latest launcher recorded of itself, as `header` of the first: command line,
             versions, settings, program.
+        planned: how many jobs it is to have in the end; None if that is not known.
+        controls: what was asked of its launchers while they ran, one record each, oldest first.
     """
 
     sweep_id: str
     paths: SweepPaths
-    header: dict[str, Any]
+    header: Mapping[str, Any]
     jobs: dict[int, Job] = field(default_factory=dict)
     closed: str | None = None
     alive: bool = False
@@ -74,11 +79,32 @@ class Sweep:
     problems: list[str] = field(default_factory=list)
     problem_count: int = 0
     latest: Mapping[str, Any] = field(init=False)
+    planned: int | None = None
+    controls: list[Mapping[str, Any]] = field(default_factory=list)
     _unfinished: dict[int, Job] = field(default_factory=dict, repr=False)
     _ids: set[str] = field(default_factory=set, repr=False)
+    _to_come: int = field(default=0, repr=False)  # jobs of a submission, in its next records
 
     def __post_init__(self) -> None:
-        self.latest = self.header
+        self._facts = Facts({}, {})
+        self._take_facts(self.header)
+        self.header = self.latest
+
+    def _take_facts(self, record: Mapping[str, Any]) -> None:
+        """What a launcher tells of itself."""
+        known = {name: value for name, value in record.items() if value is not None}
+        facts = Facts(known, self._large(record, "what its launcher recorded"))
+        self.latest = self._facts = self._facts.replaced_by(facts)
+        self.planned = self.latest.get("planned")
+
+    def _large(self, record: Mapping[str, Any], owner: str) -> dict[str, Large]:
+        """What of a record lies beside the journal, by its fields' names."""
+        return {
+            name: Large.of(self.paths, reference).told_in(
+                self.problems, f"{owner}: {_CALLED.get(name, name)}"
+            )
+            for name, reference in (record.get("large") or {}).items()
+        }
 
     def take(self, number: int, line: bytes | None) -> Mapping[str, Any] | None:
         """Replay line `number` of the journal, or name it in `problems`.
@@ -104,6 +130,7 @@ class Sweep:
 
         Raises:
             BadRecord, IllegalTransition: it does not fit.
+            JournalError: a newer hsm has gone on with the sweep.
         """
         check(record, RECORD_FIELDS, "event")
         event = record["event"]
@@ -111,12 +138,10 @@ class Sweep:
         if event == "submit":
             check(record, {}, "jobs")
             self._continue()
+            self._to_come = record.get("more") or 0
             problems = _each(record["jobs"], self._submit)
         elif event == "start":
-            check(record, {}, "attempt", "time")
-            job = self._job(record)
-            _make_up_for_lost_end(job, record)
-            job.start(record["time"], record.get("pid"))
+            self._start(record)
         elif event in ("end", "retry"):
             self._end(record)
         elif event in ("resume", "requeue"):
@@ -124,6 +149,8 @@ class Sweep:
         elif event == "close":
             check(record, {"reason": TEXT}, "reason")
             self.closed = record["reason"]
+        elif event == "control":
+            self.controls.append(record)
         elif event != "sweep":
             raise BadRecord(f"unknown event {shown(event)}")
         self.last_time = record.get("time") or self.last_time
@@ -145,18 +172,33 @@ class Sweep:
     def _submit(self, entry: Any) -> None:
         if not isinstance(entry, dict):
             raise BadRecord(f"{shown(entry)} is no job")
-        check(entry, JOB_FIELDS, *JOB_FIELDS)
+        check(entry, JOB_FIELDS, "job", "id", "label")
         num, job_id = entry["job"], entry["id"]
+        large = self._large(entry, f"job {num}")
+        if "params" not in large:
+            check(entry, {}, "params")
         if num in self.jobs or job_id in self._ids:
             raise BadRecord(f"job {num} is there already")
         self._ids.add(job_id)
-        self.jobs[num] = self._unfinished[num] = Job(num, job_id, entry["label"], entry["params"])
+        params = large["params"] if "params" in large else entry["params"]
+        job = Job(num, job_id, entry["label"], params, large_label=large.get("label"))
+        self.jobs[num] = self._unfinished[num] = job
+
+    def _start(self, record: Mapping[str, Any]) -> None:
+        check(record, START_FIELDS, "attempt", "time")
+        job = self._job(record)
+        _make_up_for_lost_end(job, record)
+        attempt = job.start(record["time"], record.get("pid"))
+        attempt.slot, attempt.gpus = record.get("slot"), record.get("gpus")
+        attempt.waited = record.get("waited")
 
     def _end(self, record: Mapping[str, Any]) -> None:
         check(record, _FIELDS_OF_AN_END, "attempt", "time", "state")
         job = self._job(record)
         ending = Ending(
-            JobState(record["state"]), **{name: record.get(name) for name in ENDING_FIELDS}
+            JobState(record["state"]),
+            **{name: record.get(name) for name in ENDING_FIELDS},
+            large=self._large(record, f"job {job.num}"),
         )
         _make_up_for_lost_start(job, record)
         (job.end if record["event"] == "end" else job.retry)(record["time"], ending)
@@ -167,11 +209,11 @@ class Sweep:
         check(record, {}, "jobs")
         is_new_launcher = record["event"] == "resume"
         if is_new_launcher:
+            _check_version(self.paths.journal, record)
             check(record, LAUNCH_FIELDS)
         self._continue(is_new_launcher=is_new_launcher)
         if is_new_launcher:
-            known = {name: value for name, value in record.items() if value is not None}
-            self.latest = {**self.latest, **known}
+            self._take_facts(record)
         return _each(record["jobs"], self._requeue)
 
     def _requeue(self, num: Any) -> None:
@@ -191,6 +233,11 @@ class Sweep:
             self._settle()
 
     def _settle(self) -> None:
+        if self._to_come:
+            self.problem_count += 1
+            missing = f"the record of {self._to_come} jobs is missing"
+            self.problems.append(f"{missing}: their launcher died as it wrote it")
+            self._to_come = 0
         for job in self._unfinished.values():
             if job.state.is_final:
                 continue
@@ -262,6 +309,8 @@ def _make_up_for_lost_end(job: Job, record: Mapping[str, Any]) -> None:
         job.requeue()
 
 
+#: What of a job may lie beside the journal, in words.
+_CALLED = {"params": "its parameters", "value": "its return value", "label": "its label"}
 #: What the record of an attempt's end must be.
 _FIELDS_OF_AN_END = {**ENDING_FIELDS, "state": FINAL_STATE}
 
@@ -293,18 +342,25 @@ def read_header(path: Path, line: bytes | None) -> dict[str, Any]:
     """What the first line of the journal at `path` says. Raises JournalError."""
     try:
         header = parse(line)
-        version = header.get("v")
-        if type(version) is not int:
+        if type(header.get("v")) is not int:
             raise BadRecord("it has no version")
-        if version > VERSION:
-            raise JournalError(
-                f"{path}: written in format {version} by hsm {_version_text(header)}; "
-                f"this hsm reads up to {VERSION}"
-            )
+        _check_version(path, header)
         check(header, LAUNCH_FIELDS, "sweep_id", "time")
     except BadRecord as error:
         raise JournalError(f"{path}: the first line does not describe a sweep: {error}") from error
     return header
+
+
+def _check_version(path: Path, record: Mapping[str, Any]) -> None:
+    """Refuse what a newer hsm has written, or has gone on with. Raises JournalError, BadRecord."""
+    version = record.get("v", 1)
+    if type(version) is not int:
+        raise BadRecord(f"v is {shown(version)}, not a version")
+    if version > VERSION:
+        raise JournalError(
+            f"{path}: written in format {version} by hsm {_version_text(record)}; "
+            f"this hsm reads up to {VERSION}"
+        )
 
 
 def _version_text(header: Mapping[str, Any]) -> str:

@@ -65,6 +65,7 @@ def summary(counts: Counts, paths: SweepPaths, title: str, now: float) -> list[s
         f"{count} {state.lower().replace('_', ' ')}"
         for state in (
             JobState.COMPLETED,
+            JobState.PRUNED,
             JobState.FAILED,
             JobState.TIMEOUT,
             JobState.OUT_OF_MEMORY,

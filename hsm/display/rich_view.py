@@ -83,7 +83,8 @@ class LiveView:
             yield from _Rows(self.running, width, ascii_only).lines(height - 2)
 
     def _bar(self, width: int, ascii_only: bool) -> Line:
-        completed, failed = self.by_state[JobState.COMPLETED], _failed(self.by_state)
+        completed = self.by_state[JobState.COMPLETED] + self.by_state[JobState.PRUNED]
+        failed = _failed(self.by_state)
         total = sum(self.by_state.values())
         ended = completed + failed + self.by_state[JobState.CANCELLED]
         figures = f" {ended}/{total}"
@@ -114,6 +115,8 @@ class LiveView:
         count = self.by_state
         failed = _failed(count)
         parts: Line = [(f"{count[JobState.COMPLETED]} done", GREEN)]
+        if count[JobState.PRUNED]:
+            parts.append((f"{count[JobState.PRUNED]} pruned", GREEN))
         parts.append((f"{failed} failed", BOLD_RED if failed else DIM))
         if count[JobState.CANCELLED]:
             parts.append((f"{count[JobState.CANCELLED]} cancelled", YELLOW))

@@ -30,7 +30,7 @@ from omegaconf import DictConfig
 from hsm.core.control import drop_requests
 from hsm.core.errors import HsmError, JobFailed
 from hsm.core.job import Job, JobState
-from hsm.core.journal import Journal, SweepInUse, json_value
+from hsm.core.journal import Journal, SweepInUse
 from hsm.core.local import LocalComputeSource
 from hsm.core.local.policy import History
 from hsm.core.local.report import RemoteError
@@ -39,6 +39,7 @@ from hsm.core.local.submission import JobSpec, plain_settings
 from hsm.core.lock import Locked, LockFile
 from hsm.core.parameters import to_override
 from hsm.core.paths import SweepPaths
+from hsm.core.plain_json import json_value
 from hsm.core.registry import register
 from hsm.core.resume import Match, SweepChanged, open_sweep, save_files
 from hsm.core.scripts import Program
@@ -328,7 +329,7 @@ def _job_return(source: LocalComputeSource, job_id: str, overrides: list[str]) -
     result = JobReturn(overrides=overrides)
     if report is not None and report.extra is not None:
         result = pickle.loads(report.extra)
-    if job.state is JobState.COMPLETED:
+    if job.state.has_succeeded:
         result.status = JobStatus.COMPLETED
         result.return_value = _value(source, job)
         return result

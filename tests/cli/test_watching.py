@@ -140,7 +140,7 @@ def test_monitor_says_what_it_could_not_read(project: Project) -> None:
 def test_a_journal_of_a_newer_hsm_is_refused(project: Project) -> None:
     _run(project)
     journal = project.sweep("s").paths.journal
-    journal.write_text(journal.read_text().replace('"v":1', '"v":99', 1))
+    journal.write_text(journal.read_text().replace('"v":2', '"v":99', 1))
     assert "written in format 99" in project.refused("monitor", "s")
 
 

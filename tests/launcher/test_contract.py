@@ -92,7 +92,7 @@ def test_the_failed_jobs_log_holds_its_traceback(swept: Swept) -> None:
 
 def test_the_journals_first_line_describes_the_sweep(swept: Swept) -> None:
     first = read_journal(swept[0])[0]
-    assert first["v"] == 1
+    assert first["v"] == 2
     assert first["event"] == "sweep"
     assert {"sweep_id", "time", "pid", "host", "settings"} <= first.keys()
     assert first["settings"]["max_parallel_jobs"] == 2

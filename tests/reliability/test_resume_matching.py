@@ -15,7 +15,8 @@ from reliability_support import points
 
 from hsm.core.job import Ending, Job, JobState
 from hsm.core.paths import SweepPaths
-from hsm.core.resume import RERUN, Resumption, describe_changes, identity, runs_again, save_files
+from hsm.core.plain_json import identity
+from hsm.core.resume import RERUN, Resumption, describe_changes, runs_again, save_files
 from hsm.core.sweep import Sweep
 from sweep_support import PROFILE
 
@@ -130,7 +131,7 @@ def test_the_same_points_again_are_the_same_jobs(
         ("unfinished", {"FAILED", "TIMEOUT", "OUT_OF_MEMORY", "CANCELLED"}),
         ("failed", {"FAILED", "OUT_OF_MEMORY", "CANCELLED"}),
         ("timeout", {"TIMEOUT", "CANCELLED"}),
-        ("all", {"COMPLETED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "CANCELLED"}),
+        ("all", {"COMPLETED", "PRUNED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "CANCELLED"}),
     ],
 )
 def test_rerun_chooses_and_what_was_cancelled_always_runs(rerun: str, again: set[str]) -> None:

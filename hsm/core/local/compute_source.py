@@ -159,7 +159,7 @@ class LocalComputeSource(ComputeSource):
         if function is None and command is None and script is None:
             function, command, script = self._default
         program = find_program(function, command, script)
-        combinations = plain_points(param_combinations, are_executed=program.function is None)
+        combinations = plain_points(param_combinations)
         check_sweep_id(sweep_id, "submit_jobs")
         paths = SweepPaths(sweep_dir)
         resumes = self.conf.resume if resume is None else resume
@@ -315,7 +315,7 @@ class LocalComputeSource(ComputeSource):
         """
         self.wait([job_id])
         handle = self._ledger[job_id]
-        if handle.job.state is not JobState.COMPLETED:
+        if not handle.job.state.has_succeeded:
             report = self.report(job_id)
             raise JobFailed(handle.job) from (report.load_error() if report else None)
         if handle.work.function is None:
@@ -323,9 +323,10 @@ class LocalComputeSource(ComputeSource):
         try:
             return kept_reports.read_value(handle.journal.paths, handle.job)
         except Exception:
-            if handle.job.value is None:
+            value = handle.job.value
+            if value is None:
                 raise
-            return handle.job.value  # The file is damaged, and the journal has it as well.
+            return value  # The file is damaged, and the journal has it as well.
 
     def running(self) -> list[RunningJob]:
         """The jobs that run now, by number. Samples CPU and memory about once a second at most."""

@@ -58,6 +58,7 @@ def judge(
     elif report is not None and report.unpicklable:
         reason = f"its return value, of type {report.unpicklable}, cannot be pickled: it is lost"
     report = report or Report()
+    has_value = state is JobState.COMPLETED
     return Ending(
         state=state,
         exit_code=exit_code,
@@ -67,8 +68,9 @@ def judge(
         error_message=report.error_message,
         cpu_seconds=round(ended.cpu_seconds, 3),
         max_memory=ended.max_memory,
-        value=report.json if state is JobState.COMPLETED else None,
+        value=report.json if has_value else None,
         job_dir=report.job_dir,
+        large={name: large for name, large in report.large.items() if has_value or name != "value"},
     )
 
 

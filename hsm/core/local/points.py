@@ -12,15 +12,18 @@ from typing import Any
 
 from hsm.core._arguments import simplified
 from hsm.core.errors import SettingsError
+from hsm.core.large import Shelf
+from hsm.core.plain_json import MOST_NESTED, encode
 
-#: The variable that has a job's parameters.
-VARIABLE = "HSM_PARAMS"
-#: Bytes of one variable, its name and the NUL at its end included: MAX_ARG_STRLEN of Linux.
-_MOST = 32 * os.sysconf("SC_PAGE_SIZE")
+#: The variable that has a job's parameters, and that which names a file with them.
+VARIABLE, FILE_VARIABLE = "HSM_PARAMS", "HSM_PARAMS_FILE"
+#: Bytes of `VARIABLE`, its name and the NUL at its end included. The kernel takes twice as many,
+#: and not as many such variables as one likes.
+_MOST = 64 << 10
 _ALLOWED = "a list of mappings, each from parameters' names to values"
 
 
-def plain_points(combinations: object, *, are_executed: bool) -> list[dict[str, Any]]:
+def plain_points(combinations: object) -> list[dict[str, Any]]:
     """The points of a sweep, in which everything is of a type that JSON and Hydra have.
 
     NumPy's scalars and arrays become what they hold, paths texts, an enum's member its name (its
@@ -28,60 +31,61 @@ def plain_points(combinations: object, *, are_executed: bool) -> list[dict[str, 
 
     Args:
         combinations: what a caller gave.
-        are_executed: the jobs are programs, so the kernel must be able to hand them the parameters.
 
     Raises:
-        SettingsError: it is no list of mappings; a name is no text; JSON cannot hold a value; the
-            parameters of a program are too large. Names the combination.
+        SettingsError: it is no list of mappings; a name is no text; JSON cannot hold a value. Names
+            the combination.
     """
     if not isinstance(combinations, Iterable) or isinstance(combinations, (Mapping, str, bytes)):
         raise SettingsError("param_combinations", combinations, "submit_jobs", _ALLOWED)
     return [
-        _plain_point(point, f"submit_jobs, combination {index}", are_executed)
+        _plain_point(point, f"submit_jobs, combination {index}")
         for index, point in enumerate(combinations)
     ]
 
 
-def _plain_point(point: object, origin: str, is_executed: bool) -> dict[str, Any]:
+def _plain_point(point: object, origin: str) -> dict[str, Any]:
     if not isinstance(point, Mapping):
         raise SettingsError("param_combinations", point, origin, _ALLOWED)
     for name in point:
         if not isinstance(name, str):
             raise SettingsError("a parameter's name", name, origin, "a text")
     try:
-        plain = {name: _plain(value) for name, value in point.items()}
-        size = _size(json.dumps(plain))
+        plain = {name: _plain(value, MOST_NESTED - 1) for name, value in point.items()}
+        json.dumps(plain)
     except (TypeError, ValueError, RecursionError) as error:
         allowed = f"values that JSON can hold ({error})"
         raise SettingsError("param_combinations", point, origin, allowed) from error
-    if is_executed and size > _MOST:
-        allowed = f"less than {_MOST} bytes as JSON, as a program finds them in {VARIABLE}"
-        hint = f"these are {size} bytes: write them to a file and sweep over its name"
-        raise SettingsError("param_combinations", point, origin, allowed, hint)
     return plain
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int) -> Any:
     value = simplified(value)
+    if not isinstance(value, (Mapping, list, tuple)):
+        return value
+    if not depth:
+        raise ValueError(f"it is nested more than {MOST_NESTED} deep")
     if isinstance(value, Mapping):
-        return {simplified(key): _plain(item) for key, item in value.items()}
+        return {simplified(key): _plain(item, depth - 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_plain(item, depth - 1) for item in value]
     if type(value) is tuple:
-        return tuple(_plain(item) for item in value)
+        return tuple(_plain(item, depth - 1) for item in value)
     return value
 
 
-def variable(params: Mapping[str, Any]) -> str:
-    """The text of `VARIABLE` for a job: its parameters as JSON.
+def variables(params: Mapping[str, Any], shelf: Shelf) -> dict[str, str]:
+    """The variables that tell a job its parameters.
 
-    ``null`` if they are too many for the environment of a program; a function has them anyway, and
-    must still be able to start programs.
+    They are JSON in `VARIABLE` or, if they are too large for the environment of a program, in the
+    file that `FILE_VARIABLE` names; `VARIABLE` is ``null`` then.
+
+    Raises:
+        OSError: there is no room for the file.
     """
-    text = json.dumps(params)
-    return text if _size(text) <= _MOST else "null"
-
-
-def _size(text: str) -> int:
-    """The bytes that a variable with this text takes; all of JSON's are ASCII."""
-    return len(VARIABLE) + len("=") + len(text) + 1
+    text = json.dumps(params)  # ASCII
+    if len(f"{VARIABLE}={text}\0") > _MOST:
+        return {VARIABLE: "null", FILE_VARIABLE: str(shelf.put(encode(params)).path)}
+    if FILE_VARIABLE in os.environ:  # This launcher is itself a job, and that file has its own.
+        return {VARIABLE: text, FILE_VARIABLE: ""}
+    return {VARIABLE: text}

@@ -73,7 +73,7 @@ class StopPolicy:
             return None
         with self._mutex:
             history = self._history
-            if state is JobState.COMPLETED:
+            if state.has_succeeded:
                 history.in_a_row = 0
                 return None
             history.failures += 1

@@ -6,7 +6,9 @@ A report is one file. It is written under a temporary name and renamed: there wh
     pickle of a dict of plain values: how it went
     8 bytes: where the second pickle starts
 
-Only the launcher of the sweep reads it: pickles can run code.
+What is too large for the journal, see `hsm.core.large`, the job's own process puts beside it: the
+launcher never has it in its memory. Only the launcher of the sweep reads the report: pickles can
+run code.
 """
 
 from __future__ import annotations
@@ -16,15 +18,22 @@ import pickle
 import struct
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hsm.core.errors import HsmError
 from hsm.core.files import open_own_below
-from hsm.core.journal import json_value
+from hsm.core.fitting import beginning, reason_of
+from hsm.core.large import INLINE, Large, Shelf
+from hsm.core.paths import SweepPaths
+from hsm.core.plain_json import as_json, encode
 
 _OFFSET = struct.Struct("!Q")
+#: Bytes that one character may take in JSON.
+_LONGEST_ESCAPE = 12
+#: Characters of an error's message that its record shows, if all of it lies beside.
+_SHOWN = 500
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,8 @@ class Report:
         traceback: its traceback as text.
         exception: pickle of the exception, None where it cannot be pickled.
         unpicklable: name of the return value's type, if it could not be pickled.
-        json: the return value where JSON can hold it.
+        json: the return value where JSON can hold it, and the journal.
+        large: what lies beside the journal, by the names of `Ending`.
         extra: pickle of `Outcome.extra`.
         job_dir: as in `Outcome`.
         attempt: the number of the attempt that it is of; an older hsm did not say.
@@ -87,6 +97,7 @@ class Report:
     exception: bytes | None = None
     unpicklable: str | None = None
     json: Any = None
+    large: dict[str, Large] = field(default_factory=dict)
     extra: bytes | None = None
     job_dir: str | None = None
     attempt: int | None = None
@@ -127,8 +138,7 @@ def dumps(value: Any) -> bytes | None:
 def write(path: str, outcome: Outcome, attempt: int | None = None) -> None:
     """Write the report of an attempt that ended with `outcome` to `path`. Raises OSError."""
     value = dumps(outcome.value)
-    facts: dict[str, Any] = {"json": json_value(outcome.value), "job_dir": outcome.job_dir}
-    facts["attempt"] = attempt
+    facts: dict[str, Any] = {"job_dir": outcome.job_dir, "attempt": attempt}
     if value is None:
         facts["unpicklable"] = qualified_name(type(outcome.value))
         value = dumps(None)
@@ -137,14 +147,16 @@ def write(path: str, outcome: Outcome, attempt: int | None = None) -> None:
         facts["extra"] = dumps(outcome.extra)
     if outcome.error is not None:
         facts.update(_describe(outcome.error))
-    data = value + pickle.dumps(facts, pickle.HIGHEST_PROTOCOL) + _OFFSET.pack(len(value))
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.{os.getpid()}")
     try:
         os.makedirs(directory, exist_ok=True)  # Somebody may have removed it since.
         with open(temporary, "wb") as file:
-            file.write(data)
-            if facts["json"] is None and outcome.value is not None:
+            file.write(value)
+            file.flush()  # First what a caller gets: there may be no room for all of it.
+            facts.update(_for_journal(path, outcome.value, facts))
+            file.write(pickle.dumps(facts, pickle.HIGHEST_PROTOCOL) + _OFFSET.pack(len(value)))
+            if facts["json"] is None and outcome.value is not None and not _is_kept(facts):
                 # Onto the disk: no power cut shall take what the journal does not have as well.
                 file.flush()
                 os.fsync(file.fileno())
@@ -153,6 +165,36 @@ def write(path: str, outcome: Outcome, attempt: int | None = None) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def _for_journal(path: str, value: Any, facts: dict[str, Any]) -> dict[str, Any]:
+    """What the journal is to have of a job: its value and message, or where these lie."""
+    found = as_json(value)
+    told: dict[str, Any] = {"json": None}
+    large = {}
+    if found is not None and len(found[1]) > INLINE:
+        large["value"] = _put_aside(path, found[1])
+    elif found is not None:
+        told["json"] = found[0]
+    message = facts.get("error_message", "")
+    if len(message) > INLINE // _LONGEST_ESCAPE and len(text := encode(message)) > INLINE:
+        large["error_message"] = _put_aside(path, text)
+        told["error_message"] = beginning(message, _SHOWN)
+    return {**told, "large": large} if large else told
+
+
+def _is_kept(facts: dict[str, Any]) -> bool:
+    """Whether the return value lies beside the journal, and on the disk."""
+    return "sha256" in facts.get("large", {}).get("value", {})
+
+
+def _put_aside(path: str, text: str) -> dict[str, Any]:
+    """Keep the JSON `text` beside the journal of the sweep that `path` belongs to."""
+    paths = SweepPaths.of_result(path)
+    try:
+        return Shelf(paths).put(text, sync=True).reference()
+    except OSError as error:
+        return {"lost": reason_of(error)}
 
 
 def _describe(error: BaseException) -> dict[str, Any]:
@@ -200,9 +242,13 @@ def read(path: Path) -> Report | None:
     """
     try:
         with open(_open(path), "rb") as file:
-            data = file.read()
-        (offset,) = _OFFSET.unpack(data[-_OFFSET.size :])
-        return Report(**pickle.loads(data[offset : -_OFFSET.size]))
+            end = file.seek(-_OFFSET.size, os.SEEK_END)
+            (offset,) = _OFFSET.unpack(file.read())
+            file.seek(offset)
+            facts = pickle.loads(file.read(end - offset))
+        paths = SweepPaths.of_result(path)
+        large = facts.pop("large", {})
+        return Report(**facts, large={name: Large.of(paths, large[name]) for name in large})
     except Exception:  # Damaged pickles raise whatever they like.
         return None
 
@@ -220,4 +266,4 @@ def read_value(path: Path) -> Any:
 
 def _open(path: Path) -> int:
     """Open ``<sweep_dir>/.hsm/results/<n>.pkl``."""
-    return open_own_below(path.parents[2], path)
+    return open_own_below(SweepPaths.of_result(path).sweep_dir, path)

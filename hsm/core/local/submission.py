@@ -117,6 +117,7 @@ class OpenSweep:
         elif runs:
             job.requeue()
             job.job_dir = None  # The sweep's directory may have been moved since.
+            job.params = dict(spec.params)  # At hand, where the record's lie beside the journal.
         if not spec.makes_own_dir and job.job_dir is None:
             job.job_dir = self.journal.paths.job_dir(spec.num)
         return JobHandle(job, work, spec.argument, self.journal, os.getcwd(), is_over=not runs)

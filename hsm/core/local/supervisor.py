@@ -22,7 +22,7 @@ from hsm.core.local.ledger import JobHandle, Ledger, NotWanted
 from hsm.core.local.limits import Limits
 from hsm.core.local.oom import OomKill, OomKills
 from hsm.core.local.output import OutputFollower
-from hsm.core.local.points import VARIABLE, variable
+from hsm.core.local.points import variables
 from hsm.core.local.policy import RetryPolicy, StopPolicy
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.servers import Servers
@@ -145,7 +145,7 @@ class Supervisor:
             "HSM_JOB_ID": job.job_id,
             "HSM_JOB_NUM": str(job.num),
             "HSM_ATTEMPT": str(len(job.attempts) + 1),
-            VARIABLE: variable(job.params),
+            **variables(job.params, handle.journal.shelf),
             "TMPDIR": str(self.scratch.make(job.num)),
         }
         if job.job_dir is not None:
@@ -267,6 +267,9 @@ class Supervisor:
             kept_reports.keep(handle.journal.paths, job)
         if ending.state is JobState.COMPLETED and ending.reason is not None:
             self.warn(f"job {job.num}: {ending.reason}")  # Its value is lost.
+        large = ending.large.get("value")
+        if large is not None and large.lost is not None:
+            self.warn(f"job {job.num}: its return value {large.why_not}; result() has it")
         self.tell("job_ended", job)
         if ending.state is JobState.COMPLETED:
             self.limits.completed(handle.seconds)
@@ -282,7 +285,8 @@ class Supervisor:
         journal = handle.journal
         was_behind = journal.is_behind
         try:
-            getattr(journal, event)(handle.job)
+            for loss in getattr(journal, event)(handle.job):
+                self.warn(loss)
         except JournalLost:
             pass  # The source was told, and stops.
         except OSError as error:

@@ -1,0 +1,87 @@
+"""Values as JSON that gives them back as they are, and what tells a job's parameters from others.
+
+NaN and the infinities, for which JSON has no words, are written and read in Python's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+#: Lists and objects one within the other. Who reads a deeper one may have less room on its stack
+#: than who wrote it, and another Python has another limit.
+MOST_NESTED = 100
+#: Characters; the identity of larger parameters is a hash.
+_LONGEST_IDENTITY = 1024
+
+#: Into one line, as it stands in a journal; what JSON has no word for becomes text.
+encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
+
+
+def json_value(value: Any) -> Any:
+    """`value` if JSON gives it back as it is (a scalar of NumPy or torch: its item), else None."""
+    found = as_json(value)
+    return None if found is None else found[0]
+
+
+def as_json(value: Any) -> tuple[Any, str] | None:
+    """What `json_value` gives, and its text; None if JSON cannot hold it."""
+    item = getattr(value, "item", None)
+    if item is not None and getattr(value, "ndim", None) == 0:
+        value = item()
+    try:
+        text = json.dumps(value, separators=(",", ":"))
+        return (value, text) if _same(json.loads(text), value, MOST_NESTED) else None
+    except (TypeError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _same(first: Any, second: Any, depth: int) -> bool:
+    """Equality that lets NaN equal itself and, unlike ``==``, tells 1 from 1.0 and True.
+
+    False for what is nested deeper than `depth`.
+    """
+    if isinstance(first, dict) and isinstance(second, dict):
+        return (
+            depth > 0
+            and first.keys() == second.keys()
+            and all(_same(first[key], second[key], depth - 1) for key in first)
+        )
+    if isinstance(first, list) and isinstance(second, (list, tuple)):
+        return (
+            depth > 0
+            and len(first) == len(second)
+            and all(_same(one, other, depth - 1) for one, other in zip(first, second, strict=True))
+        )
+    if isinstance(first, float) and isinstance(second, float) and math.isnan(first):
+        return math.isnan(second)
+    return type(first) is type(second) and bool(first == second)
+
+
+def identity(params: Mapping[str, Any]) -> str:
+    """Equal for two jobs exactly if they have the same parameters, in whatever order."""
+    # As the journal gives them back: there all keys are texts, by which they can be sorted.
+    text = json.dumps(json.loads(json.dumps(params, default=str)), sort_keys=True)
+    if len(text) <= _LONGEST_IDENTITY:
+        return text
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_flat(value: Any) -> bool:
+    """Anything that is not nested too deeply to be shown."""
+    if not isinstance(value, (list, dict)):
+        return True
+    level: list[Any] = [value]
+    for _ in range(MOST_NESTED):
+        level = [
+            item
+            for inner in level
+            for item in (inner.values() if isinstance(inner, dict) else inner)
+            if isinstance(item, (list, dict))
+        ]
+        if not level:
+            return True
+    return False
