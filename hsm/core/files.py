@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 #: What is made here belongs to its owner alone: results and logs may be confidential.
@@ -51,23 +52,32 @@ def open_below(root: Path, path: Path, flags: int = os.O_RDONLY, mode: int = FIL
         OSError: as `os.open` does.
         ValueError: `path` is not below `root`, or has a ``..`` in it.
     """
-    truncates = flags & os.O_TRUNC
     folder, name = _open_folder_of(root, path)
+    try:
+        return open_in(folder, name, flags, mode)
+    except NotRegular as error:
+        error.filename = str(path)
+        raise
+    finally:
+        os.close(folder)
+
+
+def open_in(folder: int, name: str, flags: int = os.O_RDONLY, mode: int = FILE_MODE) -> int:
+    """As `open_below`, for the file `name` in a directory that is open already, as `folder`."""
     try:
         fd = os.open(name, (flags & ~os.O_TRUNC) | _ONLY, mode, dir_fd=folder)
     except OSError as error:
         # A link (ELOOP); a pipe without a reader or a socket (ENXIO); a directory that is to be
         # written (EISDIR).
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
-            raise NotRegular(path, _what_is(name, folder)) from error
+            raise NotRegular(name, _what_is(name, folder)) from error
         raise
-    finally:
-        os.close(folder)
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise NotRegular(path, _kind(os.fstat(fd).st_mode))
+        found = os.fstat(fd).st_mode
+        if not stat.S_ISREG(found):
+            raise NotRegular(name, _kind(found))
         os.set_blocking(fd, True)
-        if truncates:
+        if flags & os.O_TRUNC:
             os.ftruncate(fd, 0)
     except BaseException:
         os.close(fd)
@@ -145,9 +155,7 @@ def open_folder_below(root: Path, path: Path) -> int:
         NotRegular: it, or a directory on the way to it, is something else.
         OSError, ValueError: as `open_below` does.
     """
-    directories = path.relative_to(root).parts
-    if os.pardir in path.parts:
-        raise ValueError(f"{path} may lead out of {root}")
+    directories = _directories_below(root, path)
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     for number, directory in enumerate(directories, start=1):
         try:
@@ -161,6 +169,13 @@ def open_folder_below(root: Path, path: Path) -> int:
             os.close(folder)
         folder = below
     return folder
+
+
+@lru_cache(maxsize=64)  # The keepers of a sweep open one folder for each job.
+def _directories_below(root: Path, path: Path) -> tuple[str, ...]:
+    if os.pardir in path.parts:
+        raise ValueError(f"{path} may lead out of {root}")
+    return path.relative_to(root).parts
 
 
 def _open_folder_of(root: Path, path: Path) -> tuple[int, str]:

@@ -27,7 +27,7 @@ import hsm
 from hsm.core.errors import HsmError
 from hsm.core.local.isolation import LaunchState
 from hsm.core.local.server import serve
-from hsm.core.local.wire import Channel, End, Ended, Start, Started, private_pair
+from hsm.core.local.wire import Channel, End, Ended, NotStarted, Start, Started, private_pair
 
 #: Seconds that the server gets to end once its control socket is closed; it needs milliseconds.
 _EXIT_PATIENCE = 15.0
@@ -35,6 +35,10 @@ _EXIT_PATIENCE = 15.0
 
 class SlotLost(HsmError):
     """The keeper behind a slot is gone, and its job with it."""
+
+
+class CannotStart(HsmError):
+    """A job got no process."""
 
 
 class Slot:
@@ -50,11 +54,18 @@ class Slot:
         except OSError as error:
             raise SlotLost("its keeper is gone") from error
 
-    def started(self) -> int:
-        """The pid of the job that `start` asked for. Raises SlotLost."""
+    def started(self) -> Started:
+        """What became of the job that `start` asked for.
+
+        Raises:
+            CannotStart: the job got no process; the slot is free again.
+            SlotLost: its keeper is gone.
+        """
         message = self.message()
+        if isinstance(message, NotStarted):
+            raise CannotStart(message.reason)
         assert isinstance(message, Started)
-        return message.pid
+        return message
 
     def ended(self, deadline: float | None) -> Ended | None:
         """How the job ended; None if it still runs at `deadline` (monotonic). Raises SlotLost."""

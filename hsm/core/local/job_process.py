@@ -2,7 +2,7 @@
 
 This is what happens between the keeper's fork and the job's first line of code, and at its end:
 
-    fork --> own session, signals, log files, environment
+    fork --> own session, signals, stdin, environment
                   |--> a command:  exec
                   `--> a function: call it --> report --> exit
 """
@@ -29,12 +29,15 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 def become_job(
     start: Start, keeper: int, state: LaunchState, function: Callable[[Any], Any] | None
 ) -> NoReturn:
-    """Turn this process, a fresh child of the keeper, into the job that `start` describes."""
+    """Turn this process, a fresh child of the keeper, into the job that `start` describes.
+
+    What it prints goes to the job's logs already.
+    """
     try:
         os.setsid()
         die_with_parent(signal.SIGKILL, keeper)
         state.restore_signals()
-        _open_logs(start)
+        _open_stdin()
         os.environ.update(start.env)
         os.chdir(start.cwd)
         if start.command is not None:
@@ -48,19 +51,11 @@ def become_job(
         os._exit(1)
 
 
-def _open_logs(start: Start) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    for fd, path, mode in (
-        (0, os.devnull, os.O_RDONLY),
-        (1, start.stdout, flags),
-        (2, start.stderr, flags),
-    ):
-        opened = os.open(path, mode, 0o666)
-        os.dup2(opened, fd)
-        if opened != fd:
-            os.close(opened)
-        if fd and start.header is not None:
-            os.write(fd, f"{start.header}\n".encode())
+def _open_stdin() -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    if nothing:
+        os.dup2(nothing, 0)
+        os.close(nothing)
 
 
 def _execute(command: tuple[str, ...]) -> NoReturn:

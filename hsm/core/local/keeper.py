@@ -20,8 +20,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NoReturn
 
+from hsm.core.local.job_logs import JobLogs
 from hsm.core.local.process import (
     KEEPER_NAME,
     LINUX,
@@ -32,7 +34,7 @@ from hsm.core.local.process import (
     set_process_name,
     wake_pipe,
 )
-from hsm.core.local.wire import Channel, End, Ended, Start, Started
+from hsm.core.local.wire import Channel, End, Ended, NotStarted, Start, Started
 
 #: Sent by the kernel to a keeper when the fork server dies.
 _SERVER_DIED = signal.SIGUSR1
@@ -48,14 +50,20 @@ class Keeper:
     Args:
         channel: to the launcher's slot.
         server: the fork server's pid.
+        logs: of this keeper's jobs.
         become_job: called in a forked child with the `Start`; never returns.
     """
 
     def __init__(
-        self, channel: Channel, server: int, become_job: Callable[[Start], NoReturn]
+        self,
+        channel: Channel,
+        server: int,
+        logs: JobLogs,
+        become_job: Callable[[Start], NoReturn],
     ) -> None:
         self._channel = channel
         self._server = server
+        self._logs = logs
         self._become_job = become_job
         self._doomed = False
 
@@ -76,19 +84,32 @@ class Keeper:
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         for signum in (signal.SIGCHLD, _SERVER_DIED):
             signal.signal(signum, lambda *_: None)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # A limit on a log's size ends nobody here.
         self._private = (self._wake, write_end)
-        self._poll = select.poll()
-        self._poll.register(self._channel, select.POLLIN)
-        self._poll.register(self._wake, select.POLLIN)
+        self._poll, self._poll_all = select.poll(), select.poll()
+        for poll in (self._poll, self._poll_all):
+            poll.register(self._channel, select.POLLIN)
+            poll.register(self._wake, select.POLLIN)
+        for fd in self._logs.read_ends:
+            self._poll_all.register(fd, select.POLLIN)
 
     def _next_message(self, deadline: float | None) -> object:
-        """The next message; None if a signal or the deadline (`time.monotonic()`) came first."""
-        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        ready = {fd for fd, _ in self._poll.poll(left)}
+        """The next message; None if a signal, output or the deadline (`time.monotonic()`) is first.
+
+        Output is not looked at before the logs say so, however much comes.
+        """
+        look, now = self._logs.next_look, time.monotonic()
+        poll = self._poll if look is None or now < look else self._poll_all
+        if look is not None and now < look:
+            deadline = look if deadline is None else min(deadline, look)
+        left = None if deadline is None else max(0.0, deadline - now) * 1000
+        ready = {fd for fd, _ in poll.poll(left)}
         if self._wake in ready:
             os.read(self._wake, 512)
             if os.getppid() != self._server:
                 self._doomed = True
+        if not ready.isdisjoint(self._logs.read_ends):
+            self._logs.look()
         if self._channel.fileno() in ready:
             try:
                 return self._channel.receive()
@@ -97,17 +118,22 @@ class Keeper:
         return None
 
     def _run_job(self, start: Start) -> None:
-        # A forked child also writes the header of a retry.
-        is_plain = start.command is not None and start.header is None
-        pid = self._exec(start) if is_plain else None
+        try:
+            log_sizes = self._logs.begin(start)
+        except OSError as error:
+            where = os.path.dirname(start.stdout)
+            self._send(NotStarted(f"cannot write its logs in {where}: {error.strerror}"))
+            return
+        pid = None if start.command is None else self._exec(start)
         if pid is None:
             pid = os.fork()
             if pid == 0:
                 self._in_child(start)
-        self._send(Started(pid))
+        self._send(Started(pid, log_sizes))
         ended = _JobTree(pid, start.grace).watch(self)
+        lost = self._logs.finish(patiently=not self._doomed)
         if not self._doomed:  # Else it did not end by itself, nor because the launcher said so.
-            self._send(ended)
+            self._send(replace(ended, lost=lost) if lost else ended)
 
     def _exec(self, start: Start) -> int | None:
         """Start a command without copying this process first (vfork), at a third of a fork's cost.
@@ -117,20 +143,17 @@ class Keeper:
         look.
         """
         assert start.command is not None
+        stdout, stderr = self._logs.write_ends
         try:
-            with (
-                open(start.stdout, "ab", buffering=0) as stdout,
-                open(start.stderr, "ab", buffering=0) as stderr,
-            ):
-                process = subprocess.Popen(
-                    start.command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=stdout,
-                    stderr=stderr,
-                    cwd=start.cwd,
-                    env={**os.environ, **start.env},
-                    start_new_session=True,
-                )
+            process = subprocess.Popen(
+                start.command,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=start.cwd,
+                env={**os.environ, **start.env},
+                start_new_session=True,
+            )
         except OSError:
             return None
         process.returncode = 0  # It is reaped here, with everybody else, and not by its Popen.
@@ -141,6 +164,7 @@ class Keeper:
         self._channel.forget()
         for fd in self._private:
             os.close(fd)
+        self._logs.give_to_job()
         self._become_job(start)
 
     def _send(self, message: object) -> None:

@@ -14,6 +14,7 @@ signals can be relied on below it.
 from __future__ import annotations
 
 import os
+import resource
 import select
 import shutil
 import signal
@@ -23,9 +24,11 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from hsm.core.local.isolation import LaunchState, become_server
+from hsm.core.local.job_logs import JobLogs
 from hsm.core.local.job_process import become_job
 from hsm.core.local.keeper import Keeper
 from hsm.core.local.process import (
@@ -45,6 +48,24 @@ _KEEPERS_GRACE = 1.0
 _UNKILLABLE = 10.0
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """What the server holds of a keeper, for the case that it is killed.
+
+    Attributes:
+        connection: the keeper's end of its connection to the launcher, which so learns of its end
+            when the server has dealt with it.
+        logs: of the keeper's jobs.
+    """
+
+    connection: int
+    logs: JobLogs
+
+    def close(self) -> None:
+        os.close(self.connection)
+        self.logs.close()
+
+
 class _Server:
     def __init__(
         self,
@@ -59,12 +80,17 @@ class _Server:
         self._state = state
         self._function = function
         self._scratch = scratch
-        self._keepers: set[int] = set()
+        self._keepers: dict[int, _Kept] = {}
+        # A few descriptors for each keeper are held here; keepers and jobs have the limit back.
+        self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def run(self) -> None:
         self._wake, self._write_end = wake_pipe()
         signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        with suppress(OSError, ValueError):  # macOS has "unlimited", and does not mean it.
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self._descriptors[1],) * 2)
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
@@ -86,27 +112,31 @@ class _Server:
         if not message:
             return False
         server = os.getpid()
+        kept = _Kept(fds[0], JobLogs())
         pid = os.fork()
         if pid == 0:
-            self._in_keeper(server, fds[0])
-        os.close(fds[0])
-        self._keepers.add(pid)
+            self._in_keeper(server, kept)
+        kept.logs.leave_to_keeper()
+        self._keepers[pid] = kept
         return True
 
-    def _in_keeper(self, server: int, fd: int) -> NoReturn:
+    def _in_keeper(self, server: int, own: _Kept) -> NoReturn:
         status = 1
         try:
             signal.set_wakeup_fd(-1)
             self._control.close()
             os.close(self._wake)
             os.close(self._write_end)
+            for other in self._keepers.values():
+                other.close()
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._descriptors)
             keeper = os.getpid()
 
             def start_job(start: Start) -> NoReturn:
                 become_job(start, keeper, self._state, self._function)
 
-            with socket.socket(fileno=fd) as connection:
-                Keeper(Channel(connection), server, start_job).run()
+            with socket.socket(fileno=own.connection) as connection:
+                Keeper(Channel(connection), server, own.logs, start_job).run()
             status = 0
         except BaseException:
             traceback.print_exc()
@@ -120,10 +150,14 @@ class _Server:
         """
         try:
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                was_idle = ended[0] in self._keepers and ended[1] == 0
-                self._keepers.discard(ended[0])
-                if not was_idle:
+                kept = self._keepers.pop(ended[0], None)
+                if kept is None or ended[1] != 0:
                     self._kill_orphans()
+                if kept is not None:
+                    if ended[1] != 0:
+                        with suppress(OSError):  # Its log is not there any more.
+                            kept.logs.rescue()
+                    kept.close()
         except ChildProcessError:
             return False
         return True

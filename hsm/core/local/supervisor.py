@@ -16,7 +16,7 @@ from hsm.core.job import Ending, JobState
 from hsm.core.journal import JournalLost
 from hsm.core.local import kept_reports
 from hsm.core.local import report as reports
-from hsm.core.local.forkserver import ForkServer, Slot, SlotLost
+from hsm.core.local.forkserver import CannotStart, ForkServer, Slot, SlotLost
 from hsm.core.local.judgement import Stop, judge
 from hsm.core.local.ledger import JobHandle, Ledger, NotWanted
 from hsm.core.local.limits import Limits
@@ -26,7 +26,7 @@ from hsm.core.local.points import variables
 from hsm.core.local.policy import RetryPolicy, StopPolicy
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.servers import Servers
-from hsm.core.local.wire import Ended, Start
+from hsm.core.local.wire import Ended, Start, Started
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Supervisor:
             recorded = stop is self.ledger.stopped
         except JobLost as error:
             ending = Ending(JobState.FAILED, signal="SIGKILL", reason=str(error))
-        except SlotLost as error:
+        except (SlotLost, CannotStart) as error:
             ending = Ending(JobState.FAILED, reason=str(error))
         except BaseException as error:
             _log.debug("job %d", handle.job.num, exc_info=True)
@@ -103,15 +103,14 @@ class Supervisor:
         self._check_record(handle)
         start = self._prepare(handle)
         kills_before = OomKills.now()
-        if start.header is not None:
-            _end_line(start.stdout)
-            _end_line(start.stderr)
-        written = _size(start.stdout), _size(start.stderr)
         server, slot = self._launch(handle, start)
         try:
-            pid = slot.started()
-            self._started(handle, pid, written)
-            ended = self._watch(handle, slot, pid)
+            started = slot.started()
+            self._started(handle, started)
+            ended = self._watch(handle, slot, started.pid)
+        except CannotStart:
+            server.give_back(slot)
+            raise
         except SlotLost as error:
             server.drop(slot)
             who = "its keeper" if server.is_alive() else "the fork server"
@@ -124,6 +123,8 @@ class Supervisor:
         finally:
             self.ledger.left(handle)
         server.give_back(slot)
+        if ended.lost is not None:
+            self.warn(f"job {handle.job.num}: {ended.lost}")
         is_function = handle.work.function is not None
         report = reports.read(Path(start.result)) if is_function else None
         kill = kills_before.since() if ended.status else OomKill.NONE
@@ -156,6 +157,7 @@ class Supervisor:
         command, argument = self._what_to_do(handle, result)
         return Start(
             env=env,
+            root=str(paths.sweep_dir),
             stdout=str(paths.stdout(job.num)),
             stderr=str(paths.stderr(job.num)),
             cwd=handle.cwd,
@@ -195,12 +197,11 @@ class Supervisor:
             except SlotLost:
                 server.drop(slot)  # It died while idle: nothing is lost, take another.
 
-    def _started(self, handle: JobHandle, pid: int, written: tuple[int, int]) -> None:
-        self.ledger.started(handle, pid)
+    def _started(self, handle: JobHandle, started: Started) -> None:
+        self.ledger.started(handle, started.pid)
         # What earlier attempts have written was shown when they did.
-        self.output.add(
-            handle.job, handle.journal.paths, stdout_start=written[0], stderr_start=written[1]
-        )
+        stdout, stderr = started.log_sizes
+        self.output.add(handle.job, handle.journal.paths, stdout_start=stdout, stderr_start=stderr)
         self._record(handle, "start")
         self.tell("job_started", handle.job)
 
@@ -307,22 +308,6 @@ def _end_at_once(slot: Slot) -> None:
 
 def _header(attempt: int) -> str:
     return f"---- attempt {attempt}, {time.strftime('%Y-%m-%d %H:%M:%S')} ----"
-
-
-def _end_line(path: str) -> None:
-    """End the last line of a log, if an earlier attempt has not: a header follows."""
-    with suppress(OSError), open(path, "r+b") as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
 
 
 def link_logs(job_dir: Path, stdout: Path, stderr: Path) -> None:

@@ -3,7 +3,7 @@
 They are pickles, each after its length, over a socketpair:
 
     launcher: Start ---> keeper          keeper: Started, then Ended ---> launcher
-              End   --->
+              End   --->                         or NotStarted       --->
 
 Both ends are processes of the same user, of one program, connected by a socketpair that nobody else
 can reach; that is why pickle is safe here.
@@ -32,7 +32,8 @@ class Start:
 
     Attributes:
         env: variables to set on top of the environment that the fork server was started with.
-        stdout, stderr: log files; appended to.
+        root: the sweep's directory.
+        stdout, stderr: log files below it, in one directory; appended to.
         header: a line to write into both first; None for the first attempt.
         cwd: working directory.
         command: what to exec; None for the function that the fork server carries.
@@ -42,6 +43,7 @@ class Start:
     """
 
     env: dict[str, str]
+    root: str
     stdout: str
     stderr: str
     cwd: str
@@ -54,9 +56,22 @@ class Start:
 
 @dataclass(frozen=True)
 class Started:
-    """The job's process is `pid`."""
+    """The job has a process.
+
+    Attributes:
+        pid: its process.
+        log_sizes: bytes in its stdout's and its stderr's log from earlier attempts.
+    """
 
     pid: int
+    log_sizes: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class NotStarted:
+    """The job got no process, for `reason`. No `Ended` follows."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -75,12 +90,14 @@ class Ended:
         asked: whether an `End` had reached the keeper while the process still ran.
         cpu_seconds: user and system time of everything that was reaped.
         max_memory: peak resident size of the largest process that was reaped, in bytes.
+        lost: what of its output is not in its logs, and why; None if all of it is.
     """
 
     status: int
     asked: bool
     cpu_seconds: float
     max_memory: int
+    lost: str | None = None
 
 
 class Channel:

@@ -1,0 +1,213 @@
+"""The logs of a slot's jobs: the pipes that they print into, and the files that a keeper fills.
+
+    job --write--> pipe --splice--> <n>.out          and a second pair, for <n>.err
+                     |
+                     `-- read ends: the keeper's, and one of the fork server's for later
+
+A job has no descriptor of the file itself: however it opens its stdout once more (/dev/stdout,
+/proc/self/fd/1), it can neither truncate it nor write over what is there. What it has printed waits
+in the pipe if the keeper is killed: the fork server has a read end as well, and empties it. So
+there is always a reader, and no job gets SIGPIPE.
+
+The pipes belong to a slot, not to a job: no job ends before all of its processes have.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import select
+import struct
+import time
+from functools import lru_cache
+from pathlib import Path
+
+from hsm.core.files import NotRegular, open_folder_below, open_in
+from hsm.core.local.log_pipe import ROOM_INTERVAL, LogPipe, describe_lost
+from hsm.core.local.wire import Start
+
+#: Seconds between two looks at a pipe that fills slowly: a job that prints a line now and then
+#: shall not wake its keeper for each.
+_LONGEST_REST = 0.02
+#: Seconds until the first look: most short jobs are over by then.
+_FIRST_REST = 0.005
+#: Seconds below which a rest is none.
+_SHORTEST_REST = 0.001
+#: Seconds that output waits for room on a full disk once its job is over.
+_LAST_PATIENCE = 1.0
+#: Seconds that the fork server waits for the last processes of a job that it has killed.
+_RESCUE_PATIENCE = 1.0
+_LENGTH = struct.Struct("!I")
+_NOTE_SIZE = 1 << 14
+
+
+class JobLogs:
+    """The two pipes of a slot, and when to look at them. Made by the fork server for a keeper.
+
+    The keeper calls `begin`, `look` and `finish` for each job, one after another; the fork server
+    calls `rescue` if the keeper was killed.
+
+    Attributes:
+        next_look: when to look whether anything has come (monotonic); None between two jobs.
+    """
+
+    def __init__(self) -> None:
+        self._pipes: tuple[LogPipe, LogPipe] = (LogPipe(), LogPipe())
+        self._looked = 0.0
+        self.next_look: float | None = None
+        # Shared by keeper and fork server: which files the keeper fills.
+        self._note = mmap.mmap(-1, _NOTE_SIZE)
+
+    @property
+    def read_ends(self) -> tuple[int, int]:
+        """What is ready when a job has printed."""
+        return self._pipes[0].read_end, self._pipes[1].read_end
+
+    @property
+    def write_ends(self) -> tuple[int, int]:
+        """What a job has as its stdout and stderr."""
+        return self._pipes[0].write_end, self._pipes[1].write_end
+
+    def begin(self, start: Start) -> tuple[int, int]:
+        """Open the logs of a job that is to start; returns their sizes.
+
+        Raises:
+            OSError: one of them cannot be written.
+        """
+        names = start.root, start.stdout, start.stderr
+        self._write_note(*names)
+        sizes = self._open(*names, header=start.header)
+        self._looked = time.monotonic()
+        self.next_look = self._looked + _FIRST_REST
+        return sizes
+
+    def look(self) -> None:
+        """Move what the job has printed, and rest: few looks for few lines, and no job waits."""
+        shares = [pipe.move() for pipe in self._pipes]
+        now = time.monotonic()
+        if None in shares:
+            rest = ROOM_INTERVAL
+        else:
+            fullest = max(share or 0.0 for share in shares)
+            # Until a quarter of the pipe has filled, at this pace. A pipe that was full has a job
+            # waiting, whose pace is unknown.
+            rest = min((now - self._looked) / max(4 * fullest, 1e-9), _LONGEST_REST)
+            if fullest >= 0.5 or rest < _SHORTEST_REST:
+                rest = 0.0
+        self._looked = now
+        self.next_look = now + rest
+
+    def finish(self, *, patiently: bool) -> str | None:
+        """Move the rest and close the logs: the job has ended. Returns what is lost, if anything.
+
+        Args:
+            patiently: wait a moment for room on a full disk.
+        """
+        until = time.monotonic() + (_LAST_PATIENCE if patiently else 0.0)
+        for pipe in self._pipes:
+            pipe.empty(until)
+            pipe.close_file()
+        self.next_look = None
+        lost = [pipe.lost for pipe in self._pipes if pipe.lost is not None]
+        return describe_lost(sum(size for size, _ in lost), lost[0][1]) if lost else None
+
+    def give_to_job(self) -> None:
+        """In a job's process: have its stdout and stderr be the pipes, and keep nothing else."""
+        for fd, end in enumerate(self.write_ends, start=1):
+            os.dup2(end, fd)
+        self.close()
+
+    def leave_to_keeper(self) -> None:
+        """In the fork server: keep no write end, so that a pipe shows when its last writer goes."""
+        for pipe in self._pipes:
+            pipe.close_write_end()
+
+    def rescue(self) -> None:
+        """In the fork server: move what is left, the keeper having been killed and the job, too.
+
+        Waits for the job's last process, but not for long.
+        """
+        names = self._read_note()
+        poll = select.poll()
+        pipes = {pipe.read_end: pipe for pipe in self._pipes}
+        for fd in pipes:
+            poll.register(fd, select.POLLIN)
+        until = time.monotonic() + _RESCUE_PATIENCE
+        while pipes and (left := until - time.monotonic()) > 0:
+            for fd, event in poll.poll(left * 1000):
+                if not event & select.POLLIN:  # Nothing is left, nor anybody who could print.
+                    poll.unregister(fd)
+                    del pipes[fd]
+                    continue
+                if names is not None:
+                    self._open(*names, header=None)
+                    names = None
+                pipes[fd].move(until=0.0)
+
+    def close(self) -> None:
+        """Free everything."""
+        for pipe in self._pipes:
+            pipe.close()
+        self._note.close()
+
+    def _open(self, root: str, stdout: str, stderr: str, header: str | None) -> tuple[int, int]:
+        files = open_logs(root, stdout, stderr)
+        out, err = (pipe.open(fd, header) for pipe, fd in zip(self._pipes, files, strict=True))
+        return out, err
+
+    def _write_note(self, *names: str) -> None:
+        data = "\0".join(names).encode("utf-8", "surrogateescape")
+        self._note[: _LENGTH.size] = _LENGTH.pack(0)  # Not to be read while it is half written.
+        if len(data) <= _NOTE_SIZE - _LENGTH.size:
+            self._note[_LENGTH.size : _LENGTH.size + len(data)] = data
+            self._note[: _LENGTH.size] = _LENGTH.pack(len(data))
+
+    def _read_note(self) -> tuple[str, str, str] | None:
+        (size,) = _LENGTH.unpack(self._note[: _LENGTH.size])
+        data = self._note[_LENGTH.size : _LENGTH.size + size]
+        names = data.decode("utf-8", "surrogateescape").split("\0")
+        return (names[0], names[1], names[2]) if len(names) == 3 else None
+
+
+def open_logs(root: str, stdout: str, stderr: str) -> tuple[int, int]:
+    """Open a job's two log files, which lie in one directory below `root`; see `open_below`.
+
+    What has their name and is no regular file, a pipe that an earlier attempt has made, say, is
+    renamed. Without O_APPEND: nothing could be spliced, and there is no other writer.
+
+    Raises:
+        OSError: one of them cannot be written.
+    """
+    directory, name = os.path.split(stdout)
+    folder = open_folder_below(_path(root), _path(directory))
+    try:
+        out = _open_log(folder, name)
+        try:
+            return out, _open_log(folder, os.path.basename(stderr))
+        except BaseException:
+            os.close(out)
+            raise
+    finally:
+        os.close(folder)
+
+
+_path = lru_cache(maxsize=16)(Path)  # The same for all jobs of a sweep.
+
+
+def _open_log(folder: int, name: str) -> int:
+    try:
+        return open_in(folder, name, os.O_RDWR | os.O_CREAT)
+    except NotRegular:
+        number = 1
+        while _is_there(folder, aside := f"{name}.{number}"):
+            number += 1
+        os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
+        return open_in(folder, name, os.O_RDWR | os.O_CREAT)
+
+
+def _is_there(folder: int, name: str) -> bool:
+    try:
+        os.lstat(name, dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    return True
