@@ -88,12 +88,9 @@ class Program:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Program:
-        """What `record` has described."""
-        words = {
-            name: tuple(record[name]) if record.get(name) is not None else None
-            for name in ("command", "script")
-        }
-        return cls(None, words["command"], words["script"], bool(record.get("uses_hydra")))
+        """What `record` has described. Raises ValueError if it is no such record."""
+        command, script = (_recorded_words(record, name) for name in ("command", "script"))
+        return cls(None, command, script, bool(record.get("uses_hydra")))
 
     def files(self) -> dict[str, str]:
         """The text of the script, or of the function's module, by file name; where there is one.
@@ -187,12 +184,27 @@ def find_program(
     raise SettingsError("what jobs run", None, caller, allowed)
 
 
+def _recorded_words(record: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
+    """What a record has under `name`: the words of a command line, None for none."""
+    words = record.get(name)
+    if words is None:
+        return None
+    is_list = isinstance(words, (list, tuple)) and len(words) > 0
+    if not is_list or any(not isinstance(word, str) or "\0" in word for word in words):
+        raise ValueError(f"{name} is no command line")
+    return tuple(words)
+
+
 def describe_program(record: Mapping[str, Any]) -> str:
     """What `Program.record` has recorded, in words that stay the same for the same program."""
-    if record.get("command"):
-        return f"the command {shlex.join(record['command'])}"
-    if record.get("script"):  # Its interpreter and its place may be others by now.
-        return f"the script {Path(record['script'][-1]).name}"
+    try:
+        command, script = (_recorded_words(record, name) for name in ("command", "script"))
+    except ValueError:
+        return "something that the journal does not tell"
+    if command:
+        return f"the command {shlex.join(command)}"
+    if script:  # Its interpreter and its place may be others by now.
+        return f"the script {Path(script[-1]).name}"
     text = f"the function {record.get('function')}"
     return f"{text} with {record['config']}" if record.get("config") else text
 

@@ -121,9 +121,12 @@ class Sweep:
         return record
 
     def _note(self, number: int, problem: str) -> None:
+        self._tell(f"line {number}: {problem}")
+
+    def _tell(self, problem: str) -> None:
         self.problem_count += 1
         if len(self.problems) < _MOST_PROBLEMS:
-            self.problems.append(f"line {number}: {problem}")
+            self.problems.append(problem)
 
     def apply(self, record: Mapping[str, Any]) -> list[str]:
         """Replay one record; returns what of it could not be used, though the rest was.
@@ -234,9 +237,8 @@ class Sweep:
 
     def _settle(self) -> None:
         if self._to_come:
-            self.problem_count += 1
             missing = f"the record of {self._to_come} jobs is missing"
-            self.problems.append(f"{missing}: their launcher died as it wrote it")
+            self._tell(f"{missing}: their launcher died as it wrote it")
             self._to_come = 0
         for job in self._unfinished.values():
             if job.state.is_final:
