@@ -122,7 +122,7 @@ class ForkServer:
         """
         ours, theirs = private_pair()
         launcher = os.getpid()
-        state = LaunchState.take()
+        state = LaunchState.take_for_forks()
         # The launcher's handlers must not run in the child, until it has dropped them.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:

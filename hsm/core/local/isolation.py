@@ -19,10 +19,13 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any, NoReturn
 
+from hsm.core.local import own_files
+from hsm.core.local.own_files import OpenFile
+from hsm.core.local.own_memory import SharedMemory
 from hsm.core.local.process import flush_c_buffers, process_name, set_process_name
 from hsm.core.local.rng import RandomStates, capture
 
@@ -47,12 +50,16 @@ class LaunchState:
         random: random number generators.
         files: open files with buffers of their own.
         name: the process's name.
+        opened: what each job is to open for itself.
+        memory: what each job is to have for itself.
     """
 
     signals: dict[int, _Handler]
     random: RandomStates
     files: list[Any]
     name: bytes
+    opened: list[OpenFile] = field(default_factory=list)
+    memory: SharedMemory = field(default_factory=SharedMemory)
 
     @classmethod
     def take(cls) -> LaunchState:
@@ -68,6 +75,11 @@ class LaunchState:
                 handler = handler.replaced
             handlers[number] = handler
         return cls(handlers, capture(), files, process_name())
+
+    @classmethod
+    def take_for_forks(cls) -> LaunchState:
+        """The same, and what forked jobs would share; for the thread that is about to fork."""
+        return replace(cls.take(), opened=own_files.find(), memory=SharedMemory.find())
 
     def restore_signals(self) -> None:
         """Give every signal its disposition back, and let all of them in."""
@@ -95,14 +107,15 @@ def ignore_signals() -> None:
             signal.signal(number, _do_nothing)
 
 
-def become_server() -> None:
-    """In the fork server: drop the launcher's exit hooks, and freeze its objects.
+def become_server(state: LaunchState) -> None:
+    """In the fork server: drop the launcher's exit hooks, and keep its objects as they are.
 
     Garbage collection would touch, and so copy, every page that the jobs share.
     """
     gc.freeze()
     atexit._clear()
     _forget_finalizers()
+    state.memory.own()
     ignore_signals()
 
 
@@ -120,7 +133,11 @@ def enter_job(state: LaunchState) -> None:
     set_process_name(state.name)
     state.random.apply()
     tempfile.tempdir = None
+    for file in state.opened:
+        file.reopen()
+    state.memory.own()
     _forget_multiprocessing()
+    state.memory.hold()
     atexit.register(logging.shutdown)
     _own_streams()
 

@@ -212,7 +212,7 @@ def serve(
     try:
         if os.getsid(0) != os.getpid():
             os.setsid()  # Signals to the launcher's process group and terminal are not for us.
-        become_server()
+        become_server(state)
         become_subreaper()
         set_process_name(b"hsm-server")
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
