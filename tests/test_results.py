@@ -463,7 +463,7 @@ def test_markdown(awkward: Results) -> None:
     assert head == "| nan | inf | none | true | list | text | tiny | third |"
     assert rule == "| ---: | ---: | ---: | ---: | --- | --- | ---: | ---: |"
     assert row == (
-        '| nan | -inf |  | true | [1, null, null] | a "b", c d\\|e | 1e-300 | 0.333333 |'
+        '| nan | -inf |  | true | \\[1, null, null\\] | a "b", c d\\|e | 1e-300 | 0.333333 |'
     )
 
 
@@ -538,7 +538,7 @@ def test_lone_surrogates_are_written_as_escapes(sweep: Sweeps, tmp_path: Path) -
     [row] = json.loads((tmp_path / "r.json").read_text())
     assert row == {"a": "\ud800", "b\udfff": ["\ud801"], "c": 1}
     results.to_markdown(tmp_path / "r.md")
-    assert "| \\ud800 |" in (tmp_path / "r.md").read_text()
+    assert r"| \\ud800 |" in (tmp_path / "r.md").read_text()
     with io.BytesIO() as stream, io.TextIOWrapper(stream, encoding="utf-8") as text:
         results.to_csv(text)
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import islice
 
 import typer
 
+#: What is offered goes through the shell, zsh's `eval` too: nothing that it would read in its way.
+_SPECIAL = re.compile(r"[^\w ,.:=+/@%~-]")
+_PLAIN = re.compile(r"[\w ,.:=+/@%~-]+")
+#: Characters of a label.
+_LONGEST = 100
 #: More would not fit on a screen.
 _MOST = 50
 
@@ -17,7 +23,7 @@ def sweep_ids(incomplete: str) -> list[str]:
     from hsm.core.sweep_id import LAST
 
     ids = dict.fromkeys(sweep.sweep_id for sweep in known_sweeps())
-    fitting = (name for name in ids if name.startswith(incomplete))
+    fitting = (name for name in ids if name.startswith(incomplete) and _PLAIN.fullmatch(name))
     return [*islice(fitting, _MOST), *(name for name in (LAST,) if name.startswith(incomplete))]
 
 
@@ -40,5 +46,13 @@ def job_numbers(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
         sweep = read_sweep(find_sweep(ctx.params.get("sweep") or "").sweep_dir)
     except HsmError:
         return []
-    jobs = [(str(num), job.label) for num, job in sorted(sweep.jobs.items())]
-    return [entry for entry in jobs if entry[0].startswith(incomplete)][:_MOST]
+    nums = [str(num) for num in sorted(sweep.jobs) if str(num).startswith(incomplete)]
+    return [(num, _plain(sweep.jobs[int(num)].label)) for num in nums[:_MOST]]
+
+
+def _plain(label: str) -> str:
+    """What a shell, and rich's markup, can take of a label."""
+    from hsm.core.printable import printable
+    from hsm.display.text import shorten
+
+    return _SPECIAL.sub("?", shorten(printable(label), _LONGEST))

@@ -18,12 +18,20 @@ from typing import NoReturn
 
 from hsm.cli._output import from_here, print_json
 from hsm.cli._plan import Plan
-from hsm.cli._stdout import best_effort
+from hsm.cli._stdout import best_effort, say
 from hsm.core.config import LocalConf
 from hsm.core.errors import HsmError
 from hsm.core.files import open_below
+from hsm.core.printable import printable_lines
 
 _STARTED = b"+"
+
+
+class NotStarted(HsmError):
+    """What the launcher said before it went; it may be several lines."""
+
+    def __str__(self) -> str:
+        return printable_lines(*self.args)
 
 
 def run_detached(plan: Plan, conf: LocalConf, as_json: bool) -> None:
@@ -47,7 +55,7 @@ def run_detached(plan: Plan, conf: LocalConf, as_json: bool) -> None:
     with open(ours, "rb") as answer:
         told = answer.read()
     if told != _STARTED:
-        raise HsmError(told.decode() or f"the launcher died; see {plan.paths.launcher_log}")
+        raise NotStarted(told.decode() or f"the launcher died; see {plan.paths.launcher_log}")
     with best_effort():  # It has started, whether or not that can be told.
         _tell(plan, as_json)
 
@@ -56,9 +64,9 @@ def _tell(plan: Plan, as_json: bool) -> None:
     if as_json:
         print_json({"sweep_id": plan.sweep_id, "sweep_dir": plan.paths.sweep_dir})
         return
-    print(f"{plan.sweep_id} has started, in {from_here(plan.paths.sweep_dir)}")
-    print(f"  hsm monitor {plan.sweep_id}    watches it")
-    print(f"  hsm cancel {plan.sweep_id}     ends it")
+    say(f"{plan.sweep_id} has started, in {from_here(plan.paths.sweep_dir)}")
+    say(f"  hsm monitor {plan.sweep_id}    watches it")
+    say(f"  hsm cancel {plan.sweep_id}     ends it")
 
 
 def _close_inherited() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
+from hsm.cli._stdout import say
 from hsm.core.config import load_hsm_config
 from hsm.core.errors import SettingsError
 from hsm.core.job import Job
@@ -42,7 +41,7 @@ def named_sweep(
 def warn_of_problems(sweep: Sweep) -> None:
     """Tell on stderr what of the sweep's journal could not be used: the first few lines of it."""
     for problem in few_problems(sweep):
-        print(f"hsm: {problem}", file=sys.stderr)
+        say(f"hsm: {problem}", error=True)
 
 
 def few_problems(sweep: Sweep) -> list[str]:

@@ -13,7 +13,9 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hsm.display.text import clean
+from hsm.cli._stdout import say
+from hsm.core.printable import printable, printable_json
+from hsm.display.text import shorten
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 _GAP = 2
 #: Characters that a column of texts has at least, if they are that long.
 _NARROWEST = 20
+#: Characters of a cell; more of a text is no matter for a table.
+_LONGEST = 1000
 #: Where a heading can be broken: behind a dot or an underscore.
 _HEADING_PARTS = re.compile(r"[^._]*[._]?")
 
@@ -33,7 +37,8 @@ def end_with_the_reader() -> None:
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """Print `value` as JSON, which has no NaN: null stands for it."""
-    print(json.dumps(_plain(value), indent=indent, ensure_ascii=False, default=str), flush=True)
+    text = json.dumps(_plain(value), indent=indent, ensure_ascii=False, default=str)
+    print(printable_json(text), flush=True)
 
 
 def _plain(value: Any) -> Any:
@@ -58,9 +63,10 @@ def print_table(
     """Print a table: drawn on a terminal, plain columns elsewhere.
 
     Where a terminal is too narrow, first the columns in `wraps` and the headings take several
-    lines, then the columns in `less` are left out, and a line tells which; nothing else is ever
-    cut. If that is not enough, it becomes several tables, one below the other, each with the first
-    column; or, for a column that is as wide as the terminal, a plain one of any width.
+    lines, then the columns in `less` are left out, and a line tells which; nothing else is
+    cut, but for a text of more than a thousand characters. If that is not enough, it becomes
+    several tables, one below the other, each with the first column; or, for a column that is as
+    wide as the terminal, a plain one of any width.
 
     Args:
         columns: the headings; in them and in the cells, what could steer a terminal is made
@@ -72,7 +78,7 @@ def print_table(
         hint: how to see what was left out.
     """
     drawn = [
-        _Column(clean(name), [clean(row[at]) for row in rows], name in right, name in wraps, name)
+        _Column(_cell(name), [_cell(row[at]) for row in rows], name in right, name in wraps, name)
         for at, name in enumerate(columns)
     ]
     if not sys.stdout.isatty():
@@ -92,17 +98,21 @@ def print_table(
     for name in less:
         if not fits(shown) and any(column.key == name for column in shown):
             shown = [column for column in shown if column.key != name]
-            left_out.append(clean(name))
+            left_out.append(_cell(name))
     for number, band in enumerate(_bands(shown, fits)):
         if number:
-            print()
+            say()
         if fits(band):
             _draw(console, band)
         else:
             kept = {column.key for column in band}
             _print_plain([column for column in drawn if column.key in kept], cell_len)
     if left_out:
-        print(f"this terminal is too narrow for {', '.join(left_out)}: {hint}")
+        say(f"this terminal is too narrow for {', '.join(left_out)}: {hint}")
+
+
+def _cell(text: str) -> str:
+    return printable(shorten(text, _LONGEST))
 
 
 def _bands(
@@ -168,7 +178,7 @@ def _print_plain(columns: Sequence[_Column], measure: Callable[[str], int]) -> N
         for cell, width, column in zip(row, widths, columns, strict=True):
             space = " " * (width - measure(cell))
             padded.append(space + cell if column.is_right else cell + space)
-        print((" " * _GAP).join(padded).rstrip())
+        say((" " * _GAP).join(padded).rstrip())
 
 
 def _draw(console: Console, columns: Sequence[_Column]) -> None:

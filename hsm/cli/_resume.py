@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hsm.cli._find import named_sweep, warn_of_problems
+from hsm.cli._stdout import say
 from hsm.core.config import CONFIG_VARIABLE, SETTINGS
 from hsm.core.errors import HsmError, SettingsError
 from hsm.core.lock import owner
@@ -52,9 +52,9 @@ def _enter(where: str, sweep_id: str) -> None:
     try:
         os.chdir(where)
     except (FileNotFoundError, NotADirectoryError):
-        print(
+        say(
             f"hsm: {sweep_id} was started in {where}, which is gone: it goes on in {here}",
-            file=sys.stderr,
+            error=True,
         )
         return
     except OSError as error:

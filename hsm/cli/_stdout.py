@@ -1,4 +1,4 @@
-"""stdout that may lead to a full disk or to a reader that has gone.
+"""Lines for a person; and stdout, which may lead to a full disk or to a reader that has gone.
 
 What cannot be written is no bug of hsm's, and says nothing about a sweep that has run.
 """
@@ -11,6 +11,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+
+from hsm.core.printable import printable
 
 
 class Stdout(io.TextIOWrapper):
@@ -52,6 +54,14 @@ def install() -> None:
         )
 
 
+def say(text: str = "", *, error: bool = False) -> None:
+    """Print a line for a person, on stdout or stderr, in characters that cannot steer a terminal.
+
+    All that commands print goes through here, or through `print_table` and `print_json`.
+    """
+    print(printable(text), file=sys.stderr if error else sys.stdout)
+
+
 def write_bytes(data: bytes) -> None:
     """Write them as they are, at once. Raises OSError."""
     try:
@@ -87,7 +97,7 @@ def give_up(error: OSError) -> None:
         sys.stdout.failure = None
     if error.errno != errno.EPIPE:
         with suppress(OSError):
-            print(f"hsm: cannot write the output: {error.strerror or error}", file=sys.stderr)
+            say(f"hsm: cannot write the output: {error.strerror or error}", error=True)
 
 
 @contextmanager

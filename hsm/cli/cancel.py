@@ -12,6 +12,7 @@ import typer
 from hsm.cli._complete import job_numbers
 from hsm.cli._find import named_job, named_sweep
 from hsm.cli._options import HsmConfigFile, Sweep, new_app
+from hsm.cli._stdout import say
 from hsm.cli._watched import states
 from hsm.core import control
 from hsm.core.errors import HsmError
@@ -52,7 +53,7 @@ def cancel(sweep: Sweep, jobs: Jobs = None, hsm_config: HsmConfigFile = "") -> N
         chosen = [named_job(replay.sweep, num) for num in dict.fromkeys(jobs or ())]
         if replay.is_over:
             reason = replay.sweep.closed or "launcher died"
-            print(f"{replay.sweep.sweep_id} does not run: {reason}")
+            say(f"{replay.sweep.sweep_id} does not run: {reason}")
         elif chosen:
             _cancel_jobs(replay, chosen)
         else:
@@ -75,7 +76,7 @@ def _cancel_jobs(replay: Replay, jobs: Sequence[Job]) -> None:
     _wait(replay, lambda: all(_now(replay, job).state.is_final for job in asked), _patience(replay))
     for job in jobs:
         had = "" if job in asked else "had ended before: "
-        print(f"job {job.num}: {had}{_now(replay, job).state}")
+        say(f"job {job.num}: {had}{_now(replay, job).state}")
 
 
 def _now(replay: Replay, job: Job) -> Job:
@@ -100,7 +101,7 @@ def _cancel_sweep(replay: Replay) -> None:
         raise HsmError(f"{replay.sweep.sweep_id} was told to end, but it still runs")
     counts = states(list(replay.sweep.jobs.values()))
     told = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
-    print(f"{replay.sweep.sweep_id} has ended: {told}")
+    say(f"{replay.sweep.sweep_id} has ended: {told}")
 
 
 def _wait(replay: Replay, condition: Callable[[], bool], seconds: float) -> bool:

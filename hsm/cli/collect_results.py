@@ -14,6 +14,7 @@ from hsm.cli._complete import one_of
 from hsm.cli._find import named_sweep
 from hsm.cli._options import HsmConfigFile, OptionalSweep, SweepId, new_app
 from hsm.cli._output import end_with_the_reader, print_table
+from hsm.cli._stdout import say
 from hsm.core.errors import HsmError, SettingsError
 from hsm.core.results import Results, collect_results
 from hsm.display.text import memory
@@ -104,7 +105,7 @@ def collect(
         collect_results(named_sweep(sweep, sweep_id, hsm_config).sweep_dir), only, sort_by, columns
     )
     for problem in results.problems:
-        print(f"hsm: {problem}", file=sys.stderr)
+        say(f"hsm: {problem}", error=True)
     if not output:
         _print(results, kind, chosen=bool(columns))
         return
@@ -178,7 +179,7 @@ def _print(results: Results, kind: str, *, chosen: bool) -> None:
         chosen: whether somebody named the columns: then all of them are shown.
     """
     if kind != "table":
-        print(_writers(results)[kind](None).rstrip("\n"))
+        _writers(results)[kind](sys.stdout)
         return
     shown = results.columns
     if not chosen:
@@ -194,7 +195,7 @@ def _print(results: Results, kind: str, *, chosen: bool) -> None:
         hint="--columns A,B,C shows what it names, --format csv all",
     )
     if not rows:
-        print("no jobs")
+        say("no jobs")
 
 
 def _cell(column: str, value: Any) -> str:

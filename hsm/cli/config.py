@@ -8,6 +8,7 @@ from typing import Any
 
 from hsm.cli._options import HsmConfigFile, Json, new_app, option_name
 from hsm.cli._output import end_with_the_reader, print_json, print_table, setting_text
+from hsm.cli._stdout import say
 from hsm.core.config import SETTINGS, HsmConfig, Resolved, resolve_local
 from hsm.core.sweep_id import OUTPUT_DIR
 
@@ -39,7 +40,7 @@ def config(hsm_config: HsmConfigFile = "", as_json: Json = False) -> None:
         less=("variable",),
         hint="hsm config | cat shows all",
     )
-    print(f"hsm.yaml: {file.path or 'there is none; hsm init writes one'}")
+    say(f"hsm.yaml: {file.path or 'there is none; hsm init writes one'}")
 
 
 def _place(resolved: Resolved, name: str) -> str:

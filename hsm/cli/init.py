@@ -12,6 +12,7 @@ from hsm.cli._hydra_app import sweepable
 from hsm.cli._options import new_app
 from hsm.cli._output import setting_text
 from hsm.cli._plan import SWEEP_FILES
+from hsm.cli._stdout import say
 from hsm.core._hydra_script import uses_hydra_main
 from hsm.core.config import SETTINGS, Setting
 from hsm.core.errors import HsmError
@@ -41,16 +42,16 @@ def init() -> None:
         _write(SWEEP_FILES, sweep_file, _sweep_yaml(script)),
     ]
     if any(written):
-        print("next: hsm sweep --dry-run lists the jobs, hsm sweep runs them")
+        say("next: hsm sweep --dry-run lists the jobs, hsm sweep runs them")
     if script is None:
-        print("no script was found here: say in hsm.yaml what your jobs run")
+        say("no script was found here: say in hsm.yaml what your jobs run")
 
 
 def _write(places: tuple[str, ...], name: str, text: str) -> bool:
     """Write a file unless there is one at any of the places. Raises HsmError."""
     there = next((place for place in places if os.path.lexists(place)), None)
     if there is not None:
-        print(f"there is {there}: it stays as it is")
+        say(f"there is {there}: it stays as it is")
         return False
     try:
         os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
@@ -59,7 +60,7 @@ def _write(places: tuple[str, ...], name: str, text: str) -> bool:
             file.flush()
     except OSError as error:
         raise HsmError(f"cannot write {name}: {error.strerror}") from error
-    print(f"wrote {name}")
+    say(f"wrote {name}")
     return True
 
 

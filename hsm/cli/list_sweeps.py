@@ -11,6 +11,7 @@ import typer
 
 from hsm.cli._options import Json, new_app
 from hsm.cli._output import end_with_the_reader, from_here, print_json, print_table
+from hsm.cli._stdout import say
 from hsm.cli._watched import states
 from hsm.core.registry import KnownSweep, known_sweeps
 from hsm.core.sweep import JournalError, read_sweep
@@ -44,7 +45,7 @@ def list_sweeps(limit: Limit = 20, as_json: Json = False) -> None:
             hint="hsm list --json has all",
         )
     else:
-        print("no sweeps yet: hsm sweep starts one")
+        say("no sweeps yet: hsm sweep starts one")
 
 
 def _describe(known: KnownSweep) -> dict[str, Any]:

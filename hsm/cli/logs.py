@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -13,20 +15,28 @@ import typer
 from hsm.cli._find import named_job, named_sweep, warn_of_problems
 from hsm.cli._options import HsmConfigFile, JobNumber, Sweep, new_app
 from hsm.cli._output import end_with_the_reader
-from hsm.cli._stdout import write_bytes
+from hsm.cli._stdout import say, write_bytes
 from hsm.core.errors import HsmError
 from hsm.core.files import open_log
 from hsm.core.replay import Replay
+from hsm.display.text import clean
 
 app = new_app()
 
 #: Seconds between two looks at the file; and, for it costs more, at the journal.
 _INTERVAL, _JOURNAL_INTERVAL = 0.1, 0.5
 _CHUNK = 1 << 20
+#: Bytes of a line that --plain keeps until its end comes.
+_LONGEST_LINE = 1 << 16
+
+_Write = Callable[[bytes], None]
 
 Stderr = Annotated[bool, typer.Option("--stderr", "-e", help="Its stderr instead of its stdout.")]
 Follow = Annotated[
     bool, typer.Option("--follow", "-f", help="Go on until the job has ended for good.")
+]
+Plain = Annotated[
+    bool, typer.Option("--plain", help="Without what could steer a terminal, colours too.")
 ]
 Lines = Annotated[
     int | None,
@@ -41,9 +51,14 @@ def logs(
     stderr: Stderr = False,
     follow: Follow = False,
     lines: Lines = None,
+    plain: Plain = False,
     hsm_config: HsmConfigFile = "",
 ) -> None:
-    """Print what a job wrote to its stdout, byte for byte, all attempts one after another."""
+    """Print what a job wrote to its stdout, all attempts one after another.
+
+    Byte for byte, on a terminal too, where colours are seen, and whatever else a job's bytes make a
+    terminal do. --plain prints what a terminal would have been left with.
+    """
     end_with_the_reader()
     paths = named_sweep(sweep, hsm_config=hsm_config)
     path = paths.stderr(job) if stderr else paths.stdout(job)
@@ -51,17 +66,19 @@ def logs(
         replay.catch_up()
         warn_of_problems(replay.sweep)
         state = named_job(replay.sweep, job).state
+        write = _Plain() if plain else write_bytes
         if follow:
-            _follow(replay, job, path, lines)
-            return
-        file = _open(path)
-        if file is None:
+            _follow(replay, job, path, write, lines)
+        elif (file := _open(path)) is not None:
+            with file:
+                _copy(file, write, lines)
+        else:
             raise HsmError(f"job {job} of {replay.sweep.sweep_id} is {state}: it wrote nothing")
-        with file:
-            _copy(file, lines)
+        if isinstance(write, _Plain):
+            write.end()
 
 
-def _follow(replay: Replay, num: int, path: Path, lines: int | None) -> None:
+def _follow(replay: Replay, num: int, path: Path, write: _Write, lines: int | None) -> None:
     """Copy the file at `path`, which need not be there yet, until job `num` has ended."""
     with ExitStack() as stack:
         file: BinaryIO | None = None
@@ -75,10 +92,34 @@ def _follow(replay: Replay, num: int, path: Path, lines: int | None) -> None:
                 is_over = replay.sweep.jobs[num].state.is_final
             if file is None and (opened := _open(path)) is not None:
                 file = stack.enter_context(opened)
-                _copy(file, lines)
+                _copy(file, write, lines)
             if file is not None:
-                _copy(file)
+                _copy(file, write)
             time.sleep(0 if is_over else _INTERVAL)
+
+
+class _Plain:
+    """Prints lines as a terminal would have left them, each when its end has come."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def __call__(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._print(line)
+        if len(self._rest) > _LONGEST_LINE:
+            self.end()
+        sys.stdout.flush()
+
+    def end(self) -> None:
+        """Print what is there of a last line that has no end."""
+        if self._rest:
+            self._print(self._rest)
+        self._rest = b""
+
+    def _print(self, line: bytes) -> None:
+        say(clean(line.decode(errors="replace")))
 
 
 def _open(path: Path) -> BinaryIO | None:
@@ -91,12 +132,12 @@ def _open(path: Path) -> BinaryIO | None:
         raise HsmError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _copy(file: BinaryIO, last_lines: int | None = None) -> None:
+def _copy(file: BinaryIO, write: _Write, last_lines: int | None = None) -> None:
     """Print the rest of `file`, or of that the last lines."""
     if last_lines is not None:
         _skip_to_last(file, last_lines)
     while chunk := file.read(_CHUNK):
-        write_bytes(chunk)
+        write(chunk)
 
 
 def _skip_to_last(file: BinaryIO, lines: int) -> None:

@@ -26,6 +26,7 @@ from hsm.cli import _stdout
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
+    from types import TracebackType
 
 #: Name of a command -> its module in this package, and its line in `hsm --help`.
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -81,7 +82,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from hsm import __version__
 
-        print(f"hsm {__version__}")
+        _stdout.say(f"hsm {__version__}")
         raise typer.Exit
 
 
@@ -113,6 +114,7 @@ def main() -> NoReturn:
     """The entry point of the program."""
     _stdout.install()
     _write_anything(sys.stderr)
+    sys.excepthook = _show_bug
     sys.exit(run(sys.argv[1:]))
 
 
@@ -148,8 +150,17 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _refuse(text: str) -> int:
     with suppress(OSError):  # stderr may be on a full disk, too
-        print(f"hsm: {text}", file=sys.stderr)
+        for line in f"hsm: {text}".split("\n"):
+            _stdout.say(line, error=True)
     return _REFUSED
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, place: TracebackType | None) -> None:
+    """Print a traceback, which may quote anything."""
+    import traceback
+
+    for line in "".join(traceback.format_exception(kind, error, place)).splitlines():
+        _stdout.say(line, error=True)
 
 
 def _usage(error: Any) -> str:

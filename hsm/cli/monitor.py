@@ -20,6 +20,7 @@ from hsm.cli._options import (
     new_app,
 )
 from hsm.cli._output import end_with_the_reader, print_json, print_table
+from hsm.cli._stdout import say
 from hsm.cli._watched import Watched, states
 from hsm.core.config import SETTINGS
 from hsm.core.job import Job
@@ -112,14 +113,15 @@ def _print(watched: Watched) -> None:
     counts = Counts()
     counts.submitted(list(sweep.jobs.values()), sweep.header["time"])
     now = time.time() if watched.status() == "running" else sweep.last_time
-    print("\n".join(report.summary(counts, sweep.paths, sweep.sweep_id, now)))
-    print(f"status:  {watched.status()}")
+    for line in report.summary(counts, sweep.paths, sweep.sweep_id, now):
+        say(line)
+    say(f"status:  {watched.status()}")
     rows = [
         [str(job.num), job.label, clock(job.elapsed), memory(job.memory or 0), job.last_line]
         for job in watched.running()
     ]
     if rows:
-        print()
+        say()
         print_table(
             ["job", "overrides", "time", "memory", "last output"],
             rows,

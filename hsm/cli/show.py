@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -11,14 +10,19 @@ from typing import Any
 from hsm.cli._find import named_job, named_sweep, warn_of_problems
 from hsm.cli._options import HsmConfigFile, JobNumber, Json, Sweep, new_app
 from hsm.cli._output import end_with_the_reader, from_here, print_json
+from hsm.cli._stdout import say
 from hsm.core.errors import HsmError
 from hsm.core.job import Attempt, Job
+from hsm.core.printable import command_line
 from hsm.core.scripts import Program
 from hsm.core.sweep import Sweep as SweepRecord
 from hsm.core.sweep import read_sweep
-from hsm.display.text import clean, memory, span
+from hsm.display.text import memory, shorten, span
 
 app = new_app()
+
+#: Characters of a line; `--json` has all of a value that is longer.
+_LONGEST = 10_000
 
 
 @app.command("show")
@@ -34,7 +38,7 @@ def show(
         print_json(facts)
         return
     for name, text in _lines(facts):
-        print(f"{name:<12} {clean(text)}".rstrip())
+        say(f"{name:<12} {shorten(text, _LONGEST)}".rstrip())
 
 
 def _facts(sweep: SweepRecord, job: Job) -> dict[str, Any]:
@@ -95,7 +99,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for number, (key, value) in enumerate(facts["params"].items()):
         yield "" if number else "parameters", f"{key} = {json.dumps(value, ensure_ascii=False)}"
     if facts["command"]:
-        yield "command", shlex.join(facts["command"])
+        yield "command", command_line(facts["command"])
     if facts["value"] is not None:
         yield "value", json.dumps(facts["value"], ensure_ascii=False)
     for attempt in facts["attempts"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -27,10 +26,11 @@ from hsm.cli._options import (
 from hsm.cli._output import end_with_the_reader, from_here, print_json
 from hsm.cli._plan import Asked, Plan
 from hsm.cli._resume import find_earlier, from_there, recorded_settings
-from hsm.cli._stdout import best_effort
+from hsm.cli._stdout import best_effort, say
 from hsm.core.config import SETTINGS, LocalConf, resolve_local
 from hsm.core.errors import HsmError
 from hsm.core.job import Job, JobState
+from hsm.core.printable import command_line
 from hsm.core.resume import SweepChanged
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def _list(plan: Plan, as_json: bool) -> None:
             facts = {"job": job.num, "job_dir": job.directory, "command": job.command}
             print_json({**facts, "params": job.params}, indent=None)
         else:
-            print(f"job {job.num} in {from_here(job.directory)}: {shlex.join(job.command)}")
+            say(f"job {job.num} in {from_here(job.directory)}: {command_line(job.command)}")
 
 
 def run(
@@ -253,7 +253,8 @@ def run(
         try:
             ids = source.submit_jobs(points, plan.sweep_id, plan.paths.sweep_dir, **what)
         except SweepChanged as error:
-            raise HsmError(error.told("--accept-changes")) from error
+            error.remedy = "--accept-changes"
+            raise
         except OSError as error:  # a full disk, no more processes
             reason = error.strerror or str(error)
             raise HsmError(f"{plan.sweep_id} cannot be started: {reason}") from error
@@ -275,10 +276,10 @@ def run(
 
 def _say_interrupted(interruption: Interruption, plan: Plan, jobs: Sequence[Job]) -> None:
     completed = sum(job.state is JobState.COMPLETED for job in jobs)
-    print(
+    say(
         f"{interruption.headline}: {completed} of {len(jobs)} jobs completed; "
         f"hsm sweep --resume {plan.sweep_id} goes on",
-        file=sys.stderr,
+        error=True,
     )
 
 

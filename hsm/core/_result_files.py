@@ -5,50 +5,100 @@ Apart from results.py, which makes the table.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
 from hsm.core.errors import HsmError
+from hsm.core.printable import printable, printable_json
 
 Rows = Sequence[dict[str, Any]]
 
-_MARKDOWN_ESCAPES = str.maketrans({"|": "\\|", "\n": " ", "\r": " ", "\t": " "})
+#: With these a spreadsheet begins a formula, also behind what it does not show.
+_FORMULA = r"[^\S\t\r\n]*[\ufeff\u200b-\u200f\u2060]*[=+\-@\uff1d\uff0b\uff0d\uff20]"
+#: Where a cell begins: also where one does for those who part cells, or lines, in another way.
+_RUNS = re.compile(rf"(?:^|(?<=[;\t\r\n]))(?={_FORMULA})|^(?=[\t\r\n])")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+_NEEDS_QUOTES = re.compile(r'[,"\r\n]')
+#: Besides what ends a cell, all with which text, a link, an image or HTML could begin.
+_MARKDOWN_ESCAPES = str.maketrans(
+    {char: f"\\{char}" for char in "|\\`*[]~$"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+)
+_BREAKS = str.maketrans("\n\r\t", "   ")
+#: One between letters, as in max_memory, marks nothing.
+_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
 
 def to_csv(rows: Rows, columns: Sequence[str]) -> str:
-    """Comma-separated, with a line of names: see `as_text` for the cells."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([as_text(row[name]) for name in columns] for row in rows)
-    return stream.getvalue()
+    """Comma-separated, with a line of names: see `as_text` for the cells.
+
+    A text that a spreadsheet would run as a formula has an apostrophe before it.
+    """
+    return _to_csv(rows, columns, _without_formula)
+
+
+def to_csv_on_terminal(rows: Rows, columns: Sequence[str]) -> str:
+    """The same with one line for each job, and nothing in it that could steer a terminal."""
+    return _to_csv(rows, columns, lambda text: printable(_without_formula(text)))
+
+
+def _to_csv(rows: Rows, columns: Sequence[str], edit: Callable[[str], str]) -> str:
+    lines = [[edit(name) for name in columns]]
+    for row in rows:
+        cells = (row[name] for name in columns)
+        lines.append([as_text(cell) if _is_figure(cell) else edit(as_text(cell)) for cell in cells])
+    return "".join(_csv_line(line) for line in lines)
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    # Not by the module csv: what it quotes (a carriage return) depends on Python's version.
+    if list(cells) == [""]:
+        return '""\n'  # else it would be an empty line, which readers skip
+    quoted = (
+        '"' + cell.replace('"', '""') + '"' if _NEEDS_QUOTES.search(cell) else cell
+        for cell in cells
+    )
+    return ",".join(quoted) + "\n"
+
+
+def _is_figure(cell: Any) -> bool:
+    return cell is None or isinstance(cell, (bool, int, float))
+
+
+def _without_formula(text: str) -> str:
+    return text if _NUMBER.fullmatch(text) else _RUNS.sub("'", text)
 
 
 def to_json(rows: Rows, columns: Sequence[str]) -> str:
     """A list of objects, one in each line; NaN and infinities, which JSON lacks, are null."""
     lines = (_json({name: row[name] for name in columns}) for row in rows)
-    return "[" + ",\n ".join(lines) + "]\n"
+    return printable_json("[" + ",\n ".join(lines) + "]\n")
 
 
 def to_markdown(rows: Rows, columns: Sequence[str]) -> str:
-    """A table in GitHub's Markdown, for people: floats have six significant digits."""
+    """A table in GitHub's Markdown, for people: floats have six significant digits.
+
+    Texts are shown as they are: none becomes a link, an image or HTML.
+    """
     is_number = {
         name: all(isinstance(row[name], (int, float, type(None))) for row in rows)
         for name in columns
     }
     lines = [
-        list(columns),
+        [_markdown(name) for name in columns],
         ["---:" if is_number[name] else "---" for name in columns],
-        *([_for_people(row[name]) for name in columns] for row in rows),
+        *([_markdown(_for_people(row[name])) for name in columns] for row in rows),
     ]
-    return "".join(
-        f"| {' | '.join(cell.translate(_MARKDOWN_ESCAPES) for cell in line)} |\n" for line in lines
-    )
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _markdown(text: str) -> str:
+    # First what Markdown reads in a line, so that the escapes of what does not print are text.
+    text = printable(text.translate(_BREAKS)).translate(_MARKDOWN_ESCAPES)
+    return _UNDERSCORE.sub(r"\\_", text)
 
 
 def to_parquet(rows: Rows, columns: Sequence[str], target: Any) -> None:

@@ -16,12 +16,17 @@ import reprlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from hsm.core.printable import printable
+
 if TYPE_CHECKING:
     from hsm.core.job import Job
 
 
 class HsmError(Exception):
-    """Base of every error that hsm raises."""
+    """Base of every error that hsm raises. Its text is fit for a terminal, whatever it quotes."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class SettingsError(HsmError, ValueError):
@@ -47,7 +52,7 @@ class SettingsError(HsmError, ValueError):
     def __str__(self) -> str:
         hint = f"; {self.hint}" if self.hint else ""
         refused = f"{_short(self.value)} is refused, {self.key} must be {self.allowed}"
-        return _one_line(f"{self.origin}: {refused}{hint}")
+        return printable(f"{self.origin}: {refused}{hint}")
 
 
 class UnknownSetting(SettingsError):
@@ -75,7 +80,7 @@ class UnknownSetting(SettingsError):
 
     def __str__(self) -> str:
         hint = f", {self.hint}" if self.hint else ""
-        return _one_line(
+        return printable(
             f"{self.origin}: there is no setting {_short(self.key)}{hint} (known: {self.allowed})"
         )
 
@@ -93,7 +98,7 @@ class JobFailed(HsmError):
 
     def __str__(self) -> str:
         label = f" ({self.job.label})" if self.job.label else ""
-        return _one_line(f"job {self.job.num}{label} {self.job.state}: {self.job.ending()}")
+        return printable(f"job {self.job.num}{label} {self.job.state}: {self.job.ending()}")
 
 
 class _Short(reprlib.Repr):
@@ -113,8 +118,3 @@ class _Short(reprlib.Repr):
 
 
 _short = _Short().repr
-
-
-def _one_line(text: str) -> str:
-    """`text` with escapes for what does not print: line breaks, lone surrogates in file names."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

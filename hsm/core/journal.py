@@ -36,7 +36,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import threading
 import time
@@ -61,6 +60,7 @@ from hsm.core.job import Ending, Job
 from hsm.core.journal_file import JournalFile, Overtaken
 from hsm.core.large import Large, Shelf
 from hsm.core.lock import Locked, LockFile
+from hsm.core.logger import get_logger
 from hsm.core.paths import SweepPaths
 from hsm.core.records import ENDING_FIELDS
 from hsm.core.sweep import VERSION, JournalError
@@ -73,7 +73,7 @@ _MOST_WAITING = 100
 #: The disk, a quota or a limit on the size of files has no room.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class SweepInUse(JournalError):

@@ -148,16 +148,22 @@ class Results:
     def to_csv(self, target: Target | Any = None) -> str:
         """The table as CSV, written to `target` (a path, or a text file) if there is one.
 
-        None is an empty cell; lists and dicts are JSON text.
+        None is an empty cell; lists and dicts are JSON text. A text or name that a spreadsheet
+        would run as a formula has an apostrophe before it: JSON and Parquet give back every text as
+        it was. On a terminal, what could steer it is escaped as well.
         """
-        return self._write(files.to_csv, target)
+        writer = files.to_csv_on_terminal if _is_terminal(target) else files.to_csv
+        return self._write(writer, target)
 
     def to_json(self, target: Target | Any = None) -> str:
         """As a JSON list of objects; NaN and infinities, which JSON lacks, become null."""
         return self._write(files.to_json, target)
 
     def to_markdown(self, target: Target | Any = None) -> str:
-        """As a Markdown table for people: floats are rounded to six significant digits."""
+        """As a Markdown table for people: floats are rounded to six significant digits.
+
+        A text is shown as it is: none becomes a link, an image or HTML.
+        """
         return self._write(files.to_markdown, target)
 
     def to_parquet(self, target: Target | Any) -> None:
@@ -370,6 +376,13 @@ def _state(name: str) -> str:
         allowed = f"one of {', '.join(known)}"
         raise SettingsError("state", name, "only", allowed, _did_you_mean(plain, known))
     return plain
+
+
+def _is_terminal(target: Any) -> bool:
+    try:
+        return bool(target.isatty())
+    except (AttributeError, ValueError):  # a path, None; a closed file
+        return False
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:

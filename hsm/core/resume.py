@@ -13,7 +13,6 @@ from __future__ import annotations
 import difflib
 import itertools
 import json
-import logging
 import os
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
@@ -26,12 +25,14 @@ from hsm.core.job import Job, JobState
 from hsm.core.journal import SweepInUse, cannot_write
 from hsm.core.large import Large
 from hsm.core.lock import Locked, LockFile
+from hsm.core.logger import get_logger
 from hsm.core.paths import SweepPaths
 from hsm.core.plain_json import identity
+from hsm.core.printable import printable
 from hsm.core.scripts import describe_program
 from hsm.core.sweep import JournalError, Sweep, has_begun, read_sweep
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 #: What `rerun` may be: which jobs that ended by themselves run again. Cancelled ones always do.
 RERUN: Mapping[str, frozenset[JobState]] = {
@@ -53,21 +54,19 @@ class SweepChanged(HsmError):
 
     Attributes:
         differences: what differs, in lines for a person.
+        remedy: what to give so that the sweep goes on all the same.
     """
 
     def __init__(self, differences: Sequence[str]) -> None:
         super().__init__(differences)
         self.differences = list(differences)
+        self.remedy = "accept_changes=True"
 
     def __str__(self) -> str:
-        return self.told("accept_changes=True")
-
-    def told(self, remedy: str) -> str:
-        """The message for people, who are told what to give so that the sweep goes on."""
-        lines = "\n".join(f"  {line}" for line in self.differences)
+        lines = "\n".join(f"  {printable(line)}" for line in self.differences)
         return (
             "the sweep cannot be resumed as it is, since what it runs has changed "
-            f"({remedy} resumes it all the same):\n{lines}"
+            f"({self.remedy} resumes it all the same):\n{lines}"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,13 +11,15 @@ from typing import TextIO, TypeVar
 
 from hsm.core.compute_source import RunningJob, SweepObserver
 from hsm.core.job import Job
+from hsm.core.logger import get_logger
 from hsm.core.paths import SweepPaths
+from hsm.core.printable import printable
 from hsm.display import report
 from hsm.display.counts import Counts
 from hsm.display.stream import SafeStream
 from hsm.display.text import clean
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _Display = TypeVar("_Display", bound="Display")
 
 
@@ -48,7 +49,7 @@ class Display(SweepObserver):
         show_output: bool = False,
     ) -> None:
         self.paths = paths
-        self.title = clean(title)
+        self.title = printable(title)
         self.counts = Counts()
         self.stream = stream if isinstance(stream, SafeStream) else SafeStream(stream)
         self.show_output = show_output
@@ -101,7 +102,7 @@ class Display(SweepObserver):
 
     def message(self, text: str) -> None:
         with shielded():
-            self._show_message(clean(text))
+            self._show_message(printable(text))
 
     def summary(self) -> None:
         """Print what became of the sweep: counts by state, times, where results and logs are."""

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from hsm.core.job import Job, JobState
 from hsm.core.paths import SweepPaths
+from hsm.core.printable import printable
 from hsm.display.counts import Counts
 from hsm.display.tail import last_lines
-from hsm.display.text import clean, shorten, span
+from hsm.display.text import shorten, span
 
 _LONGEST = 300
 _TAIL_LINES = 10
@@ -28,7 +29,7 @@ def retried(job: Job, delay: float) -> str:
     if attempt.duration is not None:
         text += f" after {span(attempt.duration)}"
     if attempt.ending is not None:
-        text += f": {shorten(clean(attempt.ending.describe()), _LONGEST)}"
+        text += f": {shorten(printable(attempt.ending.describe()), _LONGEST)}"
     return f"{text}; the next one in {span(delay)}{label(job)}"
 
 
@@ -42,7 +43,7 @@ def outcome(job: Job) -> str:
     text = f"job {job.num} {job.state}"
     if job.duration is not None:
         text += f" after {span(job.duration)}"
-    ending = shorten(clean(job.ending()), _LONGEST)
+    ending = shorten(printable(job.ending()), _LONGEST)
     if ending.upper() not in ("", job.state):
         text += f": {ending}"
     return text
@@ -50,13 +51,13 @@ def outcome(job: Job) -> str:
 
 def label(job: Job) -> str:
     """The job's label in brackets, with a space before it; nothing if it has none."""
-    return f" ({shorten(clean(job.label), _LONGEST)})" if job.label else ""
+    return f" ({shorten(printable(job.label), _LONGEST)})" if job.label else ""
 
 
 def failure_details(job: Job, paths: SweepPaths) -> list[str]:
     """The last lines of a failed job's stderr, and where all of it is."""
     log = paths.stderr(job.num)
-    return [*last_lines(log, _TAIL_LINES), f"log: {clean(str(_from_here(log)))}"]
+    return [*last_lines(log, _TAIL_LINES), f"log: {printable(str(_from_here(log)))}"]
 
 
 def summary(counts: Counts, paths: SweepPaths, title: str, now: float) -> list[str]:
@@ -89,8 +90,8 @@ def summary(counts: Counts, paths: SweepPaths, title: str, now: float) -> list[s
     if wall > 0 and counts.ended > 1:
         times += f" (speed-up {counts.job_seconds / wall:.1f})"
     lines.append(times)
-    lines.append(f"results: {clean(str(_from_here(paths.sweep_dir)))}")
-    lines.append(f"logs:    {clean(str(_from_here(paths.logs)))}")
+    lines.append(f"results: {printable(str(_from_here(paths.sweep_dir)))}")
+    lines.append(f"logs:    {printable(str(_from_here(paths.logs)))}")
     return lines
 
 

@@ -28,6 +28,7 @@ from rich.segment import Segment
 
 from hsm.core.compute_source import RunningJob
 from hsm.core.job import Job
+from hsm.core.logger import get_logger
 from hsm.core.paths import SweepPaths
 from hsm.display import report
 from hsm.display.base import Display, shielded
@@ -214,7 +215,7 @@ class RichDisplay(Display):
         try:
             self._last_running = sorted(self._running(), key=lambda job: job.num)
         except Exception:
-            logging.getLogger(__name__).debug("cannot tell what runs", exc_info=True)
+            get_logger(__name__).debug("cannot tell what runs", exc_info=True)
         running = self._last_running
         now = time.time()
         with self._lock:

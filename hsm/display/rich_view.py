@@ -21,6 +21,7 @@ from rich.style import Style
 
 from hsm.core.compute_source import RunningJob
 from hsm.core.job import JobState
+from hsm.core.printable import printable
 from hsm.display.counts import FAILURES
 from hsm.display.text import clean, clock, memory
 
@@ -142,7 +143,7 @@ class _Rows:
         self._ascii_only = ascii_only
         self._num = max(3, *(len(str(job.num)) for job in running))
         self._time = max(6, *(len(clock(job.elapsed)) for job in running))
-        self._labels = [clean(job.label) for job in running]
+        self._labels = [printable(job.label) for job in running]
         rest = width - (self._num + self._time + 4 * len(_GAP) + _FIGURES + 1)
         self._figures = rest >= _LEAST_TEXT
         if not self._figures:

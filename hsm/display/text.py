@@ -1,32 +1,19 @@
-"""Text for the screen: what others wrote made harmless, times and sizes made short."""
+"""Text for the screen: lines that jobs print as a terminal leaves them; times and sizes, short."""
 
 from __future__ import annotations
 
-import re
-
-# What a program writes to steer a terminal: CSI sequences (colours, cursor), strings (OSC, DCS, …)
-# and short escapes.
-_ESCAPES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
-    r"|\x1b[ -/]*[0-~]"
-)
-# Besides controls: line separators, marks that turn the direction of writing, and lone surrogates.
-_UNPRINTABLE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+from hsm.core.printable import printable, without_sequences
 
 
 def clean(line: str) -> str:
-    """`line` as a terminal would have left it, in characters that cannot steer one.
+    """A line that a job printed as a terminal would have left it, which it cannot steer.
 
-    Escape sequences go; of what a carriage return redrew, the last state stays; a tab becomes
-    spaces, and any other control character its picture (a bell: ``␇``).
+    Escape sequences go, colours too; of what carriage returns redrew, the last state stays; a tab
+    becomes spaces; for the rest see `printable`.
     """
-    if line.isprintable():
-        return line
-    line = last_redraw(_ESCAPES.sub("", line)).expandtabs(8)
-    return _UNPRINTABLE.sub(_picture, line)
+    if not line.isprintable():
+        line = last_redraw(without_sequences(line)).expandtabs(8)
+    return printable(line)
 
 
 def last_redraw(line: str) -> str:
@@ -34,13 +21,6 @@ def last_redraw(line: str) -> str:
     if "\r" not in line:
         return line
     return line.rstrip("\r").rpartition("\r")[2]
-
-
-def _picture(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "␡" if code == 0x7F else "\ufffd"
 
 
 def shorten(text: str, length: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
-import logging
 import os
 import pickle
 import sys
@@ -37,9 +36,11 @@ from hsm.core.local.report import RemoteError
 from hsm.core.local.run import run_to_end
 from hsm.core.local.submission import JobSpec, plain_settings
 from hsm.core.lock import Locked, LockFile
+from hsm.core.logger import get_logger
 from hsm.core.parameters import to_override
 from hsm.core.paths import SweepPaths
 from hsm.core.plain_json import json_value
+from hsm.core.printable import printable_lines
 from hsm.core.registry import register
 from hsm.core.resume import Match, SweepChanged, open_sweep, save_files
 from hsm.core.scripts import Program
@@ -53,11 +54,14 @@ from ._job import HydraJob
 from .config import validated
 from .launcher import HsmLocalLauncher
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class LauncherError(ConfigCompositionException):
     """What the user can mend, a setting or a situation: Hydra shows one line and no traceback."""
+
+    def __str__(self) -> str:
+        return printable_lines(super().__str__())
 
 
 class HydraJobFailed(JobFailed, CompactHydraException):
@@ -117,7 +121,8 @@ def launch(
     except SweepInUse as error:
         raise LauncherError(f"{error}: choose another hydra.sweep.dir") from None
     except SweepChanged as error:
-        raise LauncherError(error.told("hydra.launcher.accept_changes=true")) from None
+        error.remedy = "hydra.launcher.accept_changes=true"
+        raise LauncherError(str(error)) from None
     except HsmError as error:
         raise LauncherError(str(error)) from None
 

@@ -7,7 +7,6 @@ between two batches, while the sweeper thinks, a signal finds nobody but the han
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -22,6 +21,7 @@ from hsm.core.journal import Journal
 from hsm.core.local.interrupts import Interruption, wait_for_program
 from hsm.core.parameters import to_override
 from hsm.core.paths import SweepPaths
+from hsm.core.printable import command_line, printable
 from hsm.core.sweep import read_sweep
 from hsm.core.sweep_end import run_at_end
 
@@ -83,7 +83,7 @@ class SweepEnding:
         wait = partial(wait_for_program, grace=self._conf.kill_grace)
         went = run_at_end(command, self._journal.paths, wait)
         if went.problem is not None:
-            print(went.problem, file=sys.stderr)
+            print(printable(went.problem), file=sys.stderr)
         if went.signum is None:
             return
         sys.stdout.flush()
@@ -102,7 +102,7 @@ def say_interrupted(interruption: Interruption, paths: SweepPaths) -> None:
     completed = sum(job.state is JobState.COMPLETED for job in jobs)
     print(
         f"{interruption.headline}: {completed} of {len(jobs)} jobs completed; "
-        f"their results are kept in {paths.sweep_dir}\n"
+        f"their results are kept in {printable(str(paths.sweep_dir))}\n"
         f"To go on where it stopped: {resume_command(paths)}",
         file=sys.stderr,
     )
@@ -113,7 +113,7 @@ def resume_command(paths: SweepPaths) -> str:
     settled = ("hydra.sweep.dir=", "hydra.launcher.resume=")
     words = [word for word in sys.argv[1:] if not word.lstrip("+").startswith(settled)]
     directory = to_override("hydra.sweep.dir", str(paths.sweep_dir))
-    return shlex.join([*_program(), *words, directory, "hydra.launcher.resume=true"])
+    return command_line([*_program(), *words, directory, "hydra.launcher.resume=true"])
 
 
 def _program() -> list[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import importlib.resources
 import io
-import logging
 import os
 import pickle
 import sysconfig
@@ -30,8 +29,9 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from omegaconf import OmegaConf
 
 from hsm.core._hydra_script import is_output
+from hsm.core.logger import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 #: A config_path of "." can have a whole disk below it. What is more is read when it is needed.
 _MOST_ENTRIES = 20_000

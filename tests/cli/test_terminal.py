@@ -209,4 +209,4 @@ def test_what_a_job_calls_its_results_is_neither_markup_nor_control(project: Pro
     drawn = _shown(project, "collect-results", columns=200)
     plain = project.here("collect-results").out
     for shown in (drawn, plain):
-        assert shown.splitlines()[0].split()[3:7] == ["a[/b]", "loss[val]", "cd", "e␊f"]
+        assert shown.splitlines()[0].split()[3:7] == ["a[/b]", "loss[val]", "c\\x1b[2Jd", "e\\nf"]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from hsm.core.compute_source import RunningJob, SweepObserver
 from hsm.core.display_hook import SweepDisplay, display_factory
 from hsm.core.job import Job
+from hsm.core.logger import get_logger
 from hsm.core.paths import SweepPaths
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class Audience:

@@ -8,7 +8,6 @@ Jobs write to their files directly: whatever happens here, no job waits for it, 
 from __future__ import annotations
 
 import codecs
-import logging
 import os
 import re
 import threading
@@ -20,6 +19,7 @@ from pathlib import Path
 from hsm.core.files import open_log
 from hsm.core.job import Job
 from hsm.core.local.start_method import OWN_THREADS
+from hsm.core.logger import get_logger
 from hsm.core.paths import SweepPaths
 
 LONGEST_LINE = 64 * 1024
@@ -30,7 +30,7 @@ _TAIL = 4096  # bytes in which the last line is looked for
 _POLL_INTERVAL = 0.05  # seconds between two looks at the files
 _LINE_ENDS = re.compile(r"[\r\n]")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 Sink = Callable[[Job, str, str], None]
 """Takes a job, ``"stdout"`` or ``"stderr"``, and a line without its newline."""

@@ -28,6 +28,7 @@ from hsm.core.fitting import beginning, reason_of
 from hsm.core.large import INLINE, Large, Shelf
 from hsm.core.paths import SweepPaths
 from hsm.core.plain_json import as_json, encode
+from hsm.core.printable import printable_lines
 
 _OFFSET = struct.Struct("!Q")
 #: Bytes that one character may take in JSON.
@@ -59,7 +60,7 @@ class RemoteTraceback(Exception):
     """The text of a traceback from a job's process, as the cause of the exception it belongs to."""
 
     def __str__(self) -> str:
-        return f'\n"""\n{self.args[0]}"""'
+        return f'\n"""\n{printable_lines(self.args[0])}"""'
 
 
 class RemoteError(HsmError):
@@ -71,7 +72,8 @@ class RemoteError(HsmError):
         self.message = message
 
     def __str__(self) -> str:
-        return f"{self.type_name}: {self.message}" if self.message else self.type_name
+        text = f"{self.type_name}: {self.message}" if self.message else self.type_name
+        return printable_lines(text)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from hsm.core.local.forkserver import ForkServer, Slot, SlotLost
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.spawn import Payload
 from hsm.core.local.start_method import choose_start_method
+from hsm.core.logger import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 #: A source replaces so many servers that were killed; if more are, the machine is at fault.
 _MOST_RESTARTS = 3

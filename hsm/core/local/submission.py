@@ -8,7 +8,6 @@ Before that, a source claims the sweep's directory, and learns whether it goes o
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,13 +20,14 @@ from hsm.core.journal import Journal
 from hsm.core.local.ledger import JobHandle
 from hsm.core.local.servers import Work
 from hsm.core.lock import LockFile
+from hsm.core.logger import get_logger
 from hsm.core.paths import SweepPaths
 from hsm.core.registry import claim_for_new_sweep, register
 from hsm.core.resume import Match, Resumption, open_sweep
 from hsm.core.scripts import Program
 from hsm.core.sweep import has_begun
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True)

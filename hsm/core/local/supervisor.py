@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable
@@ -27,8 +26,9 @@ from hsm.core.local.policy import RetryPolicy, StopPolicy
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.servers import Servers
 from hsm.core.local.wire import Ended, Start, Started
+from hsm.core.logger import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 #: Seconds between looks at a timeout that depends on how long other jobs take.
 _LOOK_INTERVAL = 0.5

@@ -1,0 +1,26 @@
+"""Loggers whose lines are fit for a terminal, wherever the app's logging takes them."""
+
+from __future__ import annotations
+
+import logging
+
+from hsm.core.printable import printable, printable_lines
+
+
+def get_logger(name: str) -> logging.Logger:
+    """The logger of a module of hsm's; what it logs, and tracebacks with it, is made printable."""
+    logger = logging.getLogger(name)
+    if not any(isinstance(each, _Printable) for each in logger.filters):
+        logger.addFilter(_Printable())
+    return logger
+
+
+class _Printable(logging.Filter):
+    """Changes records before any handler gets them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = printable(record.getMessage()), None
+        if record.exc_info:
+            text = record.exc_text or logging.Formatter().formatException(record.exc_info)
+            record.exc_text = printable_lines(text)
+        return True
