@@ -12,7 +12,6 @@ what was recorded, costs that one value.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -37,6 +36,12 @@ LARGEST = 1 << 30
 _MOST_TOLD = 200
 _HASH = re.compile("[0-9a-f]{64}")
 _DAMAGED = "what the journal says of it is damaged"
+
+
+def _hash(data: bytes) -> str:
+    import hashlib  # which takes a while: few jobs need it
+
+    return hashlib.sha256(data).hexdigest()
 
 
 class LargeLost(HsmError):
@@ -111,7 +116,7 @@ class Large:
             with open(open_below(self.paths.sweep_dir, self.path), "rb") as file:
                 fits = os.fstat(file.fileno()).st_size == self.size
                 data = file.read() if fits else b""
-            if not fits or hashlib.sha256(data).hexdigest() != self.sha256:
+            if not fits or _hash(data) != self.sha256:
                 raise LargeLost(f"cannot be had: {self.path} is not what was recorded")
             value = json.loads(data)
             if not is_flat(value):
@@ -155,7 +160,7 @@ class Shelf:
         data = text.encode()
         if len(data) > LARGEST:
             raise OSError(errno.EFBIG, f"it has more than {LARGEST >> 30} GiB as JSON")
-        large = Large(self._paths, hashlib.sha256(data).hexdigest(), len(data), identity)
+        large = Large(self._paths, _hash(data), len(data), identity)
         with self._mutex:
             if not self._has(large):
                 self._paths.large.mkdir(mode=DIRECTORY_MODE, exist_ok=True)

@@ -5,7 +5,6 @@ NaN and the infinities, for which JSON has no words, are written and read in Pyt
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -67,6 +66,8 @@ def identity(params: Mapping[str, Any]) -> str:
     text = json.dumps(json.loads(json.dumps(params, default=str)), sort_keys=True)
     if len(text) <= _LONGEST_IDENTITY:
         return text
+    import hashlib  # which takes a while, and few need it
+
     return hashlib.sha256(text.encode()).hexdigest()
 
 
