@@ -10,6 +10,7 @@ from hsm.cli._find import named_sweep, warn_of_problems
 from hsm.cli._stdout import say
 from hsm.core.config import CONFIG_VARIABLE, SETTINGS
 from hsm.core.errors import HsmError, SettingsError
+from hsm.core.large import Large, LargeLost
 from hsm.core.lock import owner
 from hsm.core.registry import STATE_DIR_VARIABLE
 from hsm.core.scripts import Program, find_program
@@ -90,13 +91,23 @@ def recorded_program(sweep: Sweep) -> Program:
 
 
 def recorded_points(sweep: Sweep) -> Iterable[dict[str, Any]]:
-    """The parameters of all its jobs. Raises HsmError if the journal tells of none."""
+    """The parameters of all its jobs. Raises HsmError if the journal tells of none.
+
+    A job whose own lie beside the journal, and are lost, stays as it is: a line on stderr says so.
+    """
     if not sweep.jobs:
         raise HsmError(
             f"the journal of {sweep.sweep_id} holds no jobs: their points were never recorded, or "
             "that record is damaged; give them again, as overrides or with --config"
         )
-    return [job.params for _, job in sorted(sweep.jobs.items())]
+    points = []
+    for num, job in sorted(sweep.jobs.items()):
+        held = job.held_params
+        try:
+            points.append(held.load() if isinstance(held, Large) else held)
+        except LargeLost as error:
+            print(f"hsm: job {num} is left as it is: its parameters {error}", file=sys.stderr)
+    return points
 
 
 def recorded_settings(sweep: Sweep) -> dict[str, Any]:

@@ -32,8 +32,8 @@ def show(
     """Tell everything that is known of one job: parameters, command, attempts, files."""
     end_with_the_reader()
     record = read_sweep(named_sweep(sweep, hsm_config=hsm_config).sweep_dir)
-    warn_of_problems(record)
     facts = _facts(record, named_job(record, job))
+    warn_of_problems(record)  # Among them is what lies beside the journal, and cannot be had.
     if as_json:
         print_json(facts)
         return
@@ -86,7 +86,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "exit_code": attempt.exit_code,
         "signal": attempt.signal,
         "error_type": attempt.error_type,
-        "error_message": attempt.error_message,
+        "error_message": attempt.ending.whole("error_message") if attempt.ending else None,
         "cpu_seconds": attempt.cpu_seconds,
         "max_memory": attempt.max_memory,
     }

@@ -211,6 +211,9 @@ class Facts(Mapping[str, Any]):
             raise KeyError(name)
         return value
 
+    def __repr__(self) -> str:
+        return f"Facts({self._record!r}, beside={list(self._large)})"
+
     def __iter__(self) -> Iterator[str]:
         yield from self._record
         yield from self._large

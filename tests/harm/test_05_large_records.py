@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from reliability_support import Recorder, journal_events, points, source
 
+from cli_support import Project
 from hsm import LocalComputeSource, collect_results, read_sweep
 from hsm.core.errors import SettingsError
 from hsm.core.job import Ending, Job, JobState
@@ -558,3 +559,39 @@ def test_odd_values_come_back(tmp_path: Path, value: Any) -> None:
     [job] = read_sweep(tmp_path).jobs.values()
     assert repr(job.value) == repr(job.params["x"]) == repr(value)
     assert len(collect_results(tmp_path)) == 1
+
+
+# --- the commands ---------------------------------------------------------------------------------
+
+
+def test_a_resume_from_the_record_makes_no_parameters_up(project: Project) -> None:
+    """One whose parameters are lost is left as it is, and never runs with none."""
+    folder = project.folder / "outputs" / "s"
+    with source(max_parallel_jobs=1, fail_fast=True) as made:
+        big = [{"x": str(num) * 100_000} for num in range(3)]
+        command = ["sh", "-c", 'test -e "$HSM_SWEEP_DIR/go" && test -s "$HSM_PARAMS_FILE"']
+        made.submit_jobs(big, "s", folder, command=command)
+        made.wait()
+    first = json.loads(lines(folder)[1])["jobs"][0]["large"]["params"]["sha256"]
+    SweepPaths(folder).large_file(first).unlink()
+    (folder / "go").touch()
+    ran = project.hsm("sweep", "--resume", "s", "--progress", "none")
+    assert "job 0 is left as it is: its parameters cannot be had" in ran.err
+    assert [str(job.state) for job in read_sweep(folder).jobs.values()] == [
+        "FAILED",
+        "COMPLETED",
+        "COMPLETED",
+    ]
+    told = project.here("show", "s", "1", "--json")
+    assert told.json["params"] == big[1]
+    assert "its parameters cannot be had" in project.here("show", "s", "0").err
+
+
+def test_hsm_show_has_all_of_an_error_message(project: Project) -> None:
+    folder = project.folder / "outputs" / "s"
+    with source() as made:
+        made.submit_jobs(points(1), "s", folder, function=fail_at_length)
+        made.wait()
+    told = project.here("show", "s", "0", "--json")
+    assert told.json["attempts"][0]["error_message"] == "first line\n" + "x" * 1_000_000
+    assert told.json["ending"] == "ValueError: first line"
