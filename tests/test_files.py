@@ -54,9 +54,10 @@ def test_what_lies_outside_the_root_is_not_opened(root: Path) -> None:
         open_below(root, root / ".." / "outside" / "file")
 
 
-def test_a_file_is_replaced_whole_and_for_its_owner(root: Path) -> None:
+def test_a_file_is_replaced_whole_and_is_as_open_as_its_folder(root: Path) -> None:
     path = root / "sub" / "file"
     path.write_text("old")
+    path.parent.chmod(0o700)
     replace_below(root, path, b"new", sync=True)
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o777 == 0o600

@@ -14,6 +14,7 @@ import pytest
 from hsm.core import registry
 from hsm.core.errors import SettingsError
 from hsm.core.journal import Journal, SweepInUse
+from hsm.core.lock import LockFile
 from hsm.core.paths import SweepPaths
 from hsm.core.registry import (
     claim_for_new_sweep,
@@ -22,6 +23,7 @@ from hsm.core.registry import (
     register,
     registry_file,
 )
+from hsm.core.setting_aside import set_aside
 from support import SOURCE
 
 
@@ -102,7 +104,10 @@ def test_a_sweep_that_is_resumed_is_the_newest_again_and_listed_once() -> None:
 
 def test_only_the_last_sweep_of_a_directory_is_listed() -> None:
     directory = start("one")
-    SweepPaths(directory).set_aside()
+    paths = SweepPaths(directory)
+    lock = LockFile(paths.lock)
+    set_aside(paths, lock)
+    lock.release()
     start("two", directory)
     assert ids() == ["two"]
 

@@ -108,7 +108,7 @@ def _launch(plan: Plan, conf: LocalConf, answer: int) -> int:
         os.close(answer)
 
     try:
-        _redirect(plan)
+        _redirect(plan, conf)
         return run(plan, conf, started=started)
     except HsmError as error:
         if has_started:
@@ -117,11 +117,11 @@ def _launch(plan: Plan, conf: LocalConf, answer: int) -> int:
         return 2
 
 
-def _redirect(plan: Plan) -> None:
+def _redirect(plan: Plan, conf: LocalConf) -> None:
     """Read from nowhere, write to the launcher's log. Raises HsmError."""
     log = plan.paths.launcher_log
     try:
-        plan.paths.create()
+        plan.paths.create(shared=conf.share_with_group)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         written = open_below(plan.paths.sweep_dir, log, flags)
     except OSError as error:

@@ -183,6 +183,12 @@ class LocalConf:
     min_free_memory: Any = _setting(
         None, Size(), "Start no job while less memory than this is free, such as 2GB; none."
     )
+    share_with_group: bool = _setting(
+        False,
+        Switch(),
+        "Let the group of the sweep directory read the sweep's logs and results, and cancel it; "
+        "they are the owner's alone otherwise.",
+    )
     on_sweep_end: Any = _setting(
         None, Words(), "Command to run when the sweep has ended; its environment has the counts."
     )

@@ -23,7 +23,7 @@ from itertools import islice
 from pathlib import Path
 
 from hsm.core.errors import HsmError
-from hsm.core.files import DIRECTORY_MODE, open_below, open_folder_below
+from hsm.core.files import make_folder_below, open_below, open_folder_below
 from hsm.core.holder import is_launcher
 from hsm.core.lock import holder
 from hsm.core.paths import SweepPaths
@@ -110,8 +110,7 @@ def ask(paths: SweepPaths, num: int | None) -> None:
 
 
 def _make_request(paths: SweepPaths, num: int | None) -> None:
-    with suppress(FileExistsError), _folder(paths.sweep_dir, paths.hsm_dir) as record:
-        os.mkdir(paths.requests.name, DIRECTORY_MODE, dir_fd=record)
+    make_folder_below(paths.sweep_dir, paths.requests)
     path = paths.requests / _name(num)
     os.close(open_below(paths.sweep_dir, path, os.O_WRONLY | os.O_CREAT))
 

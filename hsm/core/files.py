@@ -14,8 +14,9 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-#: What is made here belongs to its owner alone: results and logs may be confidential.
-FILE_MODE, DIRECTORY_MODE = 0o600, 0o700
+#: Of ``.hsm``: it belongs to its owner alone, as results and logs may be confidential, or to a
+#: group that shares it. What is made below is as open to others as the directory it is made in.
+PRIVATE, SHARED = 0o700, 0o2770
 _ONLY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -37,7 +38,7 @@ class NotOwn(OSError):
         super().__init__(errno.EPERM, "another user may have written it", str(path))
 
 
-def open_below(root: Path, path: Path, flags: int = os.O_RDONLY, mode: int = FILE_MODE) -> int:
+def open_below(root: Path, path: Path, flags: int = os.O_RDONLY) -> int:
     """Open the regular file `path`, which lies below the directory `root`; returns a descriptor.
 
     `root` itself may be reached through links, as the user's own words lead to it; nothing below it
@@ -45,7 +46,6 @@ def open_below(root: Path, path: Path, flags: int = os.O_RDONLY, mode: int = FIL
 
     Args:
         flags: as for `os.open`.
-        mode: of a file that is made.
 
     Raises:
         NotRegular: `path`, or a directory on the way to it, is something else.
@@ -54,7 +54,7 @@ def open_below(root: Path, path: Path, flags: int = os.O_RDONLY, mode: int = FIL
     """
     folder, name = _open_folder_of(root, path)
     try:
-        return open_in(folder, name, flags, mode)
+        return open_in(folder, name, flags)
     except NotRegular as error:
         error.filename = str(path)
         raise
@@ -62,10 +62,10 @@ def open_below(root: Path, path: Path, flags: int = os.O_RDONLY, mode: int = FIL
         os.close(folder)
 
 
-def open_in(folder: int, name: str, flags: int = os.O_RDONLY, mode: int = FILE_MODE) -> int:
+def open_in(folder: int, name: str, flags: int = os.O_RDONLY) -> int:
     """As `open_below`, for the file `name` in a directory that is open already, as `folder`."""
     try:
-        fd = os.open(name, (flags & ~os.O_TRUNC) | _ONLY, mode, dir_fd=folder)
+        fd = _open_or_make(folder, name, flags & ~os.O_TRUNC)
     except OSError as error:
         # A link (ELOOP); a pipe without a reader or a socket (ENXIO); a directory that is to be
         # written (EISDIR).
@@ -83,6 +83,54 @@ def open_in(folder: int, name: str, flags: int = os.O_RDONLY, mode: int = FILE_M
         os.close(fd)
         raise
     return fd
+
+
+def _open_or_make(folder: int, name: str, flags: int) -> int:
+    """Open a file in a directory; one that is made is as open to others as that is."""
+    flags |= _ONLY
+    if not flags & os.O_CREAT:
+        return os.open(name, flags, dir_fd=folder)
+    status = os.fstat(folder)
+    mode = status.st_mode & 0o666 | 0o600
+    if not mode & stat.S_IWGRP:
+        return os.open(name, flags, mode, dir_fd=folder)
+    # A group shares it: whoever makes a file, and whatever their umask, the others can use it.
+    try:
+        fd = os.open(name, flags | os.O_EXCL, mode, dir_fd=folder)
+    except FileExistsError:
+        if flags & os.O_EXCL:
+            raise
+        return os.open(name, flags, mode, dir_fd=folder)
+    with suppress(OSError):
+        os.fchmod(fd, mode)
+    return fd
+
+
+def make_folder_below(root: Path, path: Path) -> None:
+    """Make the directory `path` below `root`, unless it is there; see `open_below`.
+
+    It is as open to others as the one that it is in.
+
+    Raises:
+        NotRegular: something else has its place.
+        OSError, ValueError: as `open_below` does.
+    """
+    parent, name = _open_folder_of(root, path)
+    try:
+        mode = os.fstat(parent).st_mode & 0o777 | PRIVATE
+        is_new = True
+        try:
+            os.mkdir(name, PRIVATE, dir_fd=parent)
+        except FileExistsError:
+            is_new = False
+    finally:
+        os.close(parent)
+    folder = open_folder_below(root, path)
+    try:
+        if is_new and mode != PRIVATE:
+            os.fchmod(folder, os.fstat(folder).st_mode & stat.S_ISGID | mode)
+    finally:
+        os.close(folder)
 
 
 def check_place(path: Path, *, is_folder: bool = False) -> None:
@@ -234,8 +282,8 @@ def replace_below(root: Path, path: Path, data: bytes, *, sync: bool = False) ->
         temporary = f".{name}.{os.getpid()}"
         with suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=folder)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _ONLY
-        fd = os.open(temporary, flags, FILE_MODE, dir_fd=folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        fd = _open_or_make(folder, temporary, flags)
         try:
             with open(fd, "wb") as file:
                 file.write(data)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -50,6 +51,7 @@ class JournalFile:
         self._path = paths.journal
         self._lock = lock
         self.notices: list[str] = []
+        self._mode = stat.S_IMODE(os.stat(paths.hsm_dir).st_mode)
         self._fd = self._open(self._path, _FLAGS)
         self._copy: int | None = None
         try:
@@ -119,7 +121,7 @@ class JournalFile:
     def _take_lock_again(self) -> None:
         """The lock file was removed or replaced: two launchers must not work side by side."""
         try:
-            self._paths.create_folders()
+            self._paths.create_folders(self._mode)
             self._lock.retake()
         except Locked as error:
             raise Overtaken(f"{self._paths.sweep_dir} was taken over by {error.owner}") from error
@@ -135,7 +137,7 @@ class JournalFile:
         """Have the path lead to a file with all that was written, and to no other."""
         if there is not None and there.st_size == self.size and self._adopt_equal():
             return
-        self._paths.create_folders()
+        self._paths.create_folders(self._mode)
         aside = self._put_aside() if there is not None else None
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         with suppress(FileNotFoundError):

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.errors import HsmError
-from hsm.core.files import DIRECTORY_MODE, open_below, replace_below
+from hsm.core.files import make_folder_below, open_below, replace_below
 from hsm.core.paths import SweepPaths
 from hsm.core.plain_json import is_flat
 
@@ -163,7 +163,7 @@ class Shelf:
         large = Large(self._paths, _hash(data), len(data), identity)
         with self._mutex:
             if not self._has(large):
-                self._paths.large.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+                make_folder_below(self._paths.sweep_dir, self._paths.large)
                 replace_below(self._paths.sweep_dir, large.path, data, sync=sync)
                 self._put[large.sha256] = os.lstat(large.path).st_ino
                 if not sync:

@@ -5,6 +5,7 @@
     <sweep_dir>/.hsm/launched.json       script and configs as they were at launch
     <sweep_dir>/.hsm/git.diff            what was not committed then; of resumes: git.1.diff, …
     <sweep_dir>/.hsm/launcher.log        what a detached launcher printed
+    <sweep_dir>/.hsm/setting-aside       where an earlier record goes, while it is moved in pieces
     <sweep_dir>/.hsm/requests/<n>|all    jobs that somebody wants cancelled, see `hsm.core.control`
     <sweep_dir>/.hsm/logs/<n>.out|err    stdout and stderr of job n
     <sweep_dir>/.hsm/results/<n>.pkl     what job n reported at its end; of an attempt whose end is
@@ -12,15 +13,16 @@
     <sweep_dir>/.hsm/large/<hash>.json   what is too large for the journal, see `hsm.core.large`
     <sweep_dir>/<n>/                     job n's own directory (Hydra: hydra.sweep.subdir)
 
-``.hsm.1`` and so on are the records of earlier sweeps, see `SweepPaths.set_aside`.
+``.hsm.1`` and so on are the records of earlier sweeps, see `hsm.core.setting_aside`.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
-from hsm.core.files import check_place
+from hsm.core.files import PRIVATE, SHARED, check_place, make_folder_below
 
 
 class SweepPaths:
@@ -38,26 +40,44 @@ class SweepPaths:
         self.git_diff = self.hsm_dir / "git.diff"
         self.launcher_log = self.hsm_dir / "launcher.log"
         self.requests = self.hsm_dir / "requests"
+        self.setting_aside = self.hsm_dir / "setting-aside"
 
     @classmethod
     def of_result(cls, path: str | Path) -> SweepPaths:
         """Those of the sweep whose job reports to `path`."""
         return cls(Path(path).absolute().parents[2])
 
-    def create(self) -> None:
+    def create(self, *, shared: bool = False) -> None:
         """Make the directories that hold the sweep's record.
+
+        Args:
+            shared: with the group that a new one belongs to; what is there stays as it is.
 
         Raises:
             NotRegular: as `check` does.
             OSError: they cannot be made.
         """
         self.check()
-        self.create_folders()
+        self.create_folders(SHARED if shared else PRIVATE)
 
-    def create_folders(self) -> None:
-        """Make them whatever lies where their files should be. Raises OSError."""
-        for directory in (self.hsm_dir, self.logs, self.results):
-            directory.mkdir(parents=True, exist_ok=True)
+    def create_folders(self, mode: int) -> None:
+        """Make them whatever lies where their files should be.
+
+        Args:
+            mode: of a new ``.hsm``; the others are as open as that is.
+
+        Raises:
+            OSError: they cannot be made.
+        """
+        self.sweep_dir.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            self.hsm_dir.mkdir(PRIVATE)
+            if mode != PRIVATE:
+                with suppress(OSError):  # They are not of that group: then of their own.
+                    os.chown(self.hsm_dir, -1, self.sweep_dir.stat().st_gid)
+                self.hsm_dir.chmod(mode)
+        for directory in (self.logs, self.results):
+            make_folder_below(self.sweep_dir, directory)
 
     def check(self) -> None:
         """See that what a launcher writes here stays here: that no name leads elsewhere.
@@ -108,21 +128,3 @@ class SweepPaths:
             number += 1
             path = self.hsm_dir / f"git.{number}.diff"
         return path
-
-    def set_aside(self) -> Path | None:
-        """Move the record of an earlier sweep here to ``.hsm.1``, or ``.hsm.2`` and so on.
-
-        The lock stays: whoever sets a record aside should hold it. Returns where the record went,
-        None if there was none.
-        """
-        if not self.journal.exists():
-            return None
-        number = 1
-        while os.path.lexists(target := self.sweep_dir / f".hsm.{number}"):
-            number += 1
-        target.mkdir()
-        kept = (self.logs, self.results, self.large, self.launched, *self.hsm_dir.glob("git*.diff"))
-        for path in (*kept, self.journal):
-            if path.exists():
-                path.rename(target / path.name)
-        return target

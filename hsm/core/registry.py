@@ -31,10 +31,11 @@ from typing import Any
 
 from hsm.core.errors import SettingsError
 from hsm.core.files import NotRegular, open_linked
-from hsm.core.journal import SweepInUse
+from hsm.core.journal import SweepInUse, cannot_write
 from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
 from hsm.core.records import PATH, TEXT, TIME, BadRecord, check, parse
+from hsm.core.setting_aside import finish
 from hsm.core.sweep import has_begun
 from hsm.core.sweep_id import LAST
 
@@ -74,15 +75,18 @@ class KnownSweep:
         return self.cwd == project or project in self.paths.sweep_dir.parents
 
 
-def claim_for_new_sweep(paths: SweepPaths) -> LockFile:
+def claim_for_new_sweep(paths: SweepPaths, *, shared: bool = False) -> LockFile:
     """Lock a directory that holds no sweep yet; it is made if missing.
+
+    Args:
+        shared: with the directory's group.
 
     Raises:
         SettingsError: it holds an earlier sweep, or cannot be written.
         SweepInUse: another launcher works there.
     """
     try:
-        paths.create()
+        paths.create(shared=shared)
         paths.check_job_dirs()
         lock = LockFile(paths.lock)
     except Locked as error:
@@ -97,6 +101,11 @@ def claim_for_new_sweep(paths: SweepPaths) -> LockFile:
         allowed = "a directory without a sweep"
         hint = "it holds an earlier one: choose another sweep_dir, or another sweep id"
         raise SettingsError("sweep_dir", str(paths.sweep_dir), "sweep", allowed, hint)
+    try:
+        finish(paths)
+    except OSError as error:
+        lock.release()
+        raise cannot_write(error) from error
     return lock
 
 
@@ -120,7 +129,7 @@ def register(sweep_id: str, sweep_dir: str | os.PathLike[str]) -> None:
     directory = os.path.abspath(os.fspath(sweep_dir))
     with suppress(OSError, RuntimeError, ValueError):
         path = registry_file()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(0o700, parents=True, exist_ok=True)
         with _writers_lock(path) as locked:
             size = _append(path, _line(sweep_id, directory, time.time(), _cwd()))
             if locked and size > _LARGEST:

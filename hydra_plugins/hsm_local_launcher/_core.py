@@ -44,6 +44,7 @@ from hsm.core.printable import printable_lines
 from hsm.core.registry import register
 from hsm.core.resume import Match, SweepChanged, open_sweep, save_files
 from hsm.core.scripts import Program
+from hsm.core.setting_aside import set_aside
 from hsm.core.sweep import has_begun
 from hsm.core.sweep_id import new_sweep_id
 from hsm.display import make_display
@@ -78,12 +79,12 @@ def set_up(launcher: HsmLocalLauncher) -> None:
         raise LauncherError(str(error)) from None
     freeze(launcher.hydra_context.config_loader)
     if not launcher.conf.resume:
-        launcher.lock = _claim_sweep_dir(launcher.config)
+        launcher.lock = _claim_sweep_dir(launcher.config, launcher.conf.share_with_group)
         return
     paths = SweepPaths(str(launcher.config.hydra.sweep.dir))
     if not has_begun(paths):
         log.warning("no sweep in %s to go on with: a new one begins", paths.sweep_dir)
-        launcher.lock = _claim_for_resume(paths)
+        launcher.lock = _claim_for_resume(paths, launcher.conf.share_with_group)
 
 
 def launch(
@@ -141,7 +142,7 @@ def _begin(launcher: HsmLocalLauncher, paths: SweepPaths) -> None:
         )
         sweep_id = launcher.resumption.sweep_id
     else:
-        _set_aside_earlier_sweep(paths)
+        _set_aside_earlier_sweep(paths, lock, conf.share_with_group)
         sweep_id = new_sweep_id(str(launcher.config.hydra.job.name))
     drop_requests(paths)
     launcher.journal = Journal(paths, sweep_id, plain_settings(conf), program=program, lock=lock)
@@ -225,10 +226,10 @@ def _configure_log(config: DictConfig, context: HydraContext) -> None:
     configure_log(config.hydra.hydra_logging, config.hydra.verbose, **options)
 
 
-def _claim_for_resume(paths: SweepPaths) -> LockFile:
+def _claim_for_resume(paths: SweepPaths, shared: bool) -> LockFile:
     """Lock the directory of a sweep that was to go on and has not begun: this one and no other."""
     try:
-        paths.create()
+        paths.create(shared=shared)
         return LockFile(paths.lock)
     except Locked as error:
         raise LauncherError(f"{paths.sweep_dir} is in use by {error.owner}") from None
@@ -236,7 +237,7 @@ def _claim_for_resume(paths: SweepPaths) -> LockFile:
         raise _cannot_write(paths, error) from None
 
 
-def _claim_sweep_dir(config: DictConfig) -> LockFile:
+def _claim_sweep_dir(config: DictConfig, shared: bool) -> LockFile:
     """Lock the sweep's directory or, if another sweep runs there, a new one beside it.
 
     Hydra names sweeps by the second; of two that start in the same one, the second gets another
@@ -249,7 +250,7 @@ def _claim_sweep_dir(config: DictConfig) -> LockFile:
         try:
             if number > 1:
                 paths.sweep_dir.mkdir()  # A new one: what lies beside it is somebody's.
-            paths.create()
+            paths.create(shared=shared)
             paths.check_job_dirs()
             lock = LockFile(paths.lock)
         except FileExistsError:
@@ -271,8 +272,8 @@ def _cannot_write(paths: SweepPaths, error: OSError) -> LauncherError:
     return LauncherError(f"hydra.sweep.dir: cannot write {where}: {error.strerror}")
 
 
-def _set_aside_earlier_sweep(paths: SweepPaths) -> None:
-    earlier = paths.set_aside()
+def _set_aside_earlier_sweep(paths: SweepPaths, lock: LockFile, shared: bool) -> None:
+    earlier = set_aside(paths, lock, shared=shared)
     if earlier is not None:
         log.info("The record of an earlier sweep in %s is now %s", paths.sweep_dir, earlier.name)
 

@@ -17,9 +17,11 @@ from hsm.cli._watched import states
 from hsm.core.job import Attempt, Ending, IllegalTransition, Job, JobState
 from hsm.core.journal import Journal
 from hsm.core.local.policy import History, RetryPolicy, StopPolicy
+from hsm.core.lock import LockFile
 from hsm.core.paths import SweepPaths
 from hsm.core.replay import Replay
 from hsm.core.resume import RERUN, runs_again
+from hsm.core.setting_aside import set_aside
 from hsm.core.sweep import VERSION, JournalError
 from hsm.core.sweep_end import environment
 from hsm.display import report
@@ -280,7 +282,9 @@ def test_a_sweep_with_a_pruned_job_is_a_success_for_hsm_monitor(tmp_path: Path) 
 
 def test_an_earlier_record_is_set_aside_with_what_lies_beside_it(tmp_path: Path) -> None:
     paths = frozen(tmp_path, 2)
-    aside = paths.set_aside()
+    lock = LockFile(paths.lock)
+    aside = set_aside(paths, lock)
+    lock.release()
     assert aside is not None
     assert not paths.large.exists()
     assert {path.name for path in aside.iterdir()} >= {"journal.jsonl", "large", "logs", "results"}

@@ -119,6 +119,7 @@ _VALUES: dict[str, tuple[Any, Any, str]] = {
     "timeout_factor": (2.0, 3.0, "4"),
     "memory_limit": (10**9, 2 * 10**9, "3GB"),
     "min_free_memory": (10**9, 2 * 10**9, "3GiB"),
+    "share_with_group": (True, True, "1"),
     "on_sweep_end": (("a", "b c"), ("d",), "e 'f g'"),
 }
 

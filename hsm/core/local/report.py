@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.errors import HsmError
-from hsm.core.files import open_own_below
+from hsm.core.files import PRIVATE, open_below, open_own_below
 from hsm.core.fitting import beginning, reason_of
 from hsm.core.large import INLINE, Large, Shelf
 from hsm.core.paths import SweepPaths
@@ -152,8 +152,7 @@ def write(path: str, outcome: Outcome, attempt: int | None = None) -> None:
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.{os.getpid()}")
     try:
-        os.makedirs(directory, exist_ok=True)  # Somebody may have removed it since.
-        with open(temporary, "wb") as file:
+        with open(_create(temporary), "wb") as file:
             file.write(value)
             file.flush()  # First what a caller gets: there may be no room for all of it.
             facts.update(_for_journal(path, outcome.value, facts))
@@ -197,6 +196,21 @@ def _put_aside(path: str, text: str) -> dict[str, Any]:
         return Shelf(paths).put(text, sync=True).reference()
     except OSError as error:
         return {"lost": reason_of(error)}
+
+
+def _create(path: str) -> int:
+    """Open a new file below ``.hsm/results``, which this user alone can write."""
+    place = Path(path)
+    paths = SweepPaths.of_result(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        fd = open_below(paths.sweep_dir, place, flags)
+    except FileNotFoundError:  # Somebody has removed the directory.
+        paths.create_folders(PRIVATE)
+        fd = open_below(paths.sweep_dir, place, flags)
+    if os.fstat(fd).st_mode & 0o022:
+        os.fchmod(fd, 0o640)
+    return fd
 
 
 def _describe(error: BaseException) -> dict[str, Any]:

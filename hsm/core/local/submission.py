@@ -146,7 +146,7 @@ def claim(
         )
     if resumes:
         log.warning("no sweep in %s to go on with: a new one begins", paths.sweep_dir)
-    return claim_for_new_sweep(paths), None
+    return claim_for_new_sweep(paths, shared=conf.share_with_group), None
 
 
 def make_specs(

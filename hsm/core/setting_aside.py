@@ -1,0 +1,173 @@
+"""Setting the record of an earlier sweep aside: ``.hsm`` becomes ``.hsm.1``, all of it or nothing.
+
+    .hsm --renamed--> .hsm.1         and a new .hsm, whose lock is taken first of all
+    .hsm/* --one by one--> .hsm.1/*  where it cannot be renamed: it is a mount, or of an image
+
+One by one, the journal goes first: from then on there is no sweep in ``.hsm``, and a file there
+says where the rest belongs. What fails is undone. What is interrupted is finished by whoever begins
+the next sweep there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from hsm.core.errors import HsmError
+from hsm.core.files import PRIVATE, SHARED, NotRegular, read_below, replace_below
+from hsm.core.journal import SweepInUse
+from hsm.core.lock import Locked, LockFile
+from hsm.core.paths import SweepPaths
+
+#: What `os.rename` says of a mount, and of what lies on another file system.
+_CANNOT_RENAME = (errno.EBUSY, errno.EXDEV)
+#: And of a folder in whose place there is one: an earlier try has made it.
+_IS_THERE = (errno.ENOTEMPTY, errno.EEXIST)
+
+
+def set_aside(paths: SweepPaths, lock: LockFile, *, shared: bool = False) -> Path | None:
+    """Move the record of an earlier sweep to ``.hsm.1``, or ``.hsm.2`` and so on.
+
+    Args:
+        lock: the sweep directory's, which the caller holds; it is held afterwards, too.
+        shared: with the group, of a new ``.hsm``.
+
+    Returns:
+        Where the record went; None if there was none.
+
+    Raises:
+        SweepInUse: another launcher has taken the directory meanwhile.
+        HsmError: it cannot be moved, and is where it was.
+    """
+    try:
+        if (finished := finish(paths)) is not None:
+            return finished
+        if not os.path.lexists(paths.journal):
+            return None
+        target = _free_place(paths)
+        if not _rename(paths, target, lock, SHARED if shared else PRIVATE):
+            _move_all(paths, target)
+    except Locked as error:
+        raise SweepInUse(f"{paths.sweep_dir} is in use by {error.owner}") from error
+    except OSError as error:
+        where = error.filename or paths.hsm_dir
+        raise HsmError(
+            f"the earlier sweep in {paths.sweep_dir} cannot be set aside: {where}: "
+            f"{error.strerror or error}"
+        ) from error
+    return target
+
+
+def finish(paths: SweepPaths) -> Path | None:
+    """Go on where an earlier launcher was interrupted.
+
+    Returns:
+        Where the record went; None if none had been.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    try:
+        name = read_below(paths.sweep_dir, paths.setting_aside, 20).decode(errors="replace")
+    except FileNotFoundError:
+        return None
+    if not re.fullmatch(r"\.hsm\.[1-9][0-9]*", name):
+        raise NotRegular(paths.setting_aside, "damaged", "the name of a directory")
+    target = paths.sweep_dir / name
+    _move_all(paths, target)
+    return target
+
+
+def _free_place(paths: SweepPaths) -> Path:
+    number = 1
+    while os.path.lexists(target := paths.sweep_dir / f".hsm.{number}"):
+        number += 1
+    return target
+
+
+def _rename(paths: SweepPaths, target: Path, lock: LockFile, mode: int) -> bool:
+    """Move all of it in one step; False where that is not possible. Raises OSError, Locked."""
+    try:
+        os.rename(paths.hsm_dir, target)
+    except OSError as error:
+        if error.errno in _CANNOT_RENAME:
+            return False
+        raise
+    try:
+        paths.create_folders(mode)
+        lock.retake()
+    except OSError:
+        # Nothing is in the new one yet: back to how it was, with its lock.
+        paths.lock.unlink(missing_ok=True)
+        for folder in (paths.logs, paths.results, paths.hsm_dir):
+            with suppress(FileNotFoundError):
+                folder.rmdir()
+        os.rename(target, paths.hsm_dir)
+        raise
+    with suppress(OSError):
+        os.unlink(target / paths.lock.name)
+    return True
+
+
+def _move_all(paths: SweepPaths, target: Path) -> None:
+    """Move all but the lock, one by one; if that fails, all of it back. Raises OSError."""
+    replace_below(paths.sweep_dir, paths.setting_aside, target.name.encode(), sync=True)
+    target.mkdir(stat.S_IMODE(paths.hsm_dir.stat().st_mode), exist_ok=True)
+    stay = (paths.lock.name, paths.setting_aside.name)
+    names = [name for name in os.listdir(paths.hsm_dir) if name not in stay]
+    names.sort(key=lambda name: name != paths.journal.name)
+    begun: list[str] = []
+    try:
+        for name in names:
+            begun.append(name)
+            _move(paths.hsm_dir / name, target / name)
+    except OSError:
+        for name in reversed(begun):
+            if os.path.lexists(target / name):
+                _move(target / name, paths.hsm_dir / name)
+        target.rmdir()
+        paths.setting_aside.unlink()
+        raise
+    paths.setting_aside.unlink()
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a file or a folder, piece by piece if need be. Raises OSError."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno not in (*_CANNOT_RENAME, *_IS_THERE):
+            raise
+    else:
+        return
+    if source.is_symlink() or not source.is_dir():
+        _copy(source, target)
+        source.unlink()
+        return
+    target.mkdir(exist_ok=True)
+    shutil.copystat(source, target)
+    for child in os.listdir(source):
+        _move(source / child, target / child)
+    with suppress(OSError):  # A mount stays, and is empty.
+        source.rmdir()
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file to another file system: it is there whole, or not at all."""
+    if not source.is_symlink() and not source.is_file():
+        raise NotRegular(source, "a pipe, socket or device")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        shutil.copy2(source, temporary, follow_symlinks=False)
+        if not source.is_symlink():
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
