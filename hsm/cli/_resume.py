@@ -106,7 +106,7 @@ def recorded_points(sweep: Sweep) -> Iterable[dict[str, Any]]:
         try:
             points.append(held.load() if isinstance(held, Large) else held)
         except LargeLost as error:
-            say(f"hsm: job {num} is left as it is: its parameters {error}")
+            say(f"hsm: job {num} is left as it is: its parameters {error}", error=True)
     return points
 
 
