@@ -192,3 +192,6 @@ class LocalConf:
     on_sweep_end: Any = _setting(
         None, Words(), "Command to run when the sweep has ended; its environment has the counts."
     )
+    exit_hooks: bool = _setting(
+        False, Switch(), "Run, in each forked job, the exit hooks that the script has registered."
+    )

@@ -121,6 +121,7 @@ _VALUES: dict[str, tuple[Any, Any, str]] = {
     "min_free_memory": (10**9, 2 * 10**9, "3GiB"),
     "share_with_group": (True, True, "1"),
     "on_sweep_end": (("a", "b c"), ("d",), "e 'f g'"),
+    "exit_hooks": (True, True, "on"),
 }
 
 

@@ -52,7 +52,7 @@ class Engine:
         self._conf = conf
         self.ledger = Ledger()
         self.scratch = Scratch(keep=not conf.cleanup_on_exit)
-        self.servers = Servers(self.scratch, conf.start_method.value)
+        self.servers = Servers(self.scratch, conf.start_method.value, conf.exit_hooks)
         self._output = OutputFollower(audience.tell_output, every_line=conf.show_output)
         self._timer = Timer()
         self._sampler = UsageSampler()

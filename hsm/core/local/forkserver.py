@@ -114,15 +114,18 @@ class ForkServer:
         self._reaped = False
 
     @classmethod
-    def start_carrying(cls, function: Callable[[Any], Any], scratch: Path | None) -> ForkServer:
+    def start_carrying(
+        cls, function: Callable[[Any], Any], scratch: Path | None, *, exit_hooks: bool = False
+    ) -> ForkServer:
         """Fork a server from this process: its jobs call `function`, with all loaded as it is now.
 
         Args:
             scratch: a directory that the server removes at its end.
+            exit_hooks: whether each job runs the exit hooks that this process has registered.
         """
         ours, theirs = private_pair()
         launcher = os.getpid()
-        state = LaunchState.take_for_forks()
+        state = LaunchState.take_for_forks(exit_hooks)
         # The launcher's handlers must not run in the child, until it has dropped them.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any, NoReturn
 
-from hsm.core.local import own_files
+from hsm.core.local import own_files, telemetry
 from hsm.core.local.own_files import OpenFile
 from hsm.core.local.own_memory import SharedMemory
 from hsm.core.local.process import flush_c_buffers, process_name, set_process_name
@@ -52,6 +52,7 @@ class LaunchState:
         name: the process's name.
         opened: what each job is to open for itself.
         memory: what each job is to have for itself.
+        exit_hooks: whether the exit hooks that the app has registered run in each job.
     """
 
     signals: dict[int, _Handler]
@@ -60,6 +61,7 @@ class LaunchState:
     name: bytes
     opened: list[OpenFile] = field(default_factory=list)
     memory: SharedMemory = field(default_factory=SharedMemory)
+    exit_hooks: bool = False
 
     @classmethod
     def take(cls) -> LaunchState:
@@ -77,9 +79,14 @@ class LaunchState:
         return cls(handlers, capture(), files, process_name())
 
     @classmethod
-    def take_for_forks(cls) -> LaunchState:
+    def take_for_forks(cls, exit_hooks: bool) -> LaunchState:
         """The same, and what forked jobs would share; for the thread that is about to fork."""
-        return replace(cls.take(), opened=own_files.find(), memory=SharedMemory.find())
+        return replace(
+            cls.take(),
+            opened=own_files.find(),
+            memory=SharedMemory.find(),
+            exit_hooks=exit_hooks,
+        )
 
     def restore_signals(self) -> None:
         """Give every signal its disposition back, and let all of them in."""
@@ -113,10 +120,20 @@ def become_server(state: LaunchState) -> None:
     Garbage collection would touch, and so copy, every page that the jobs share.
     """
     gc.freeze()
-    atexit._clear()
+    _forget_exit_hooks(state.exit_hooks)
     _forget_finalizers()
     state.memory.own()
     ignore_signals()
+
+
+def _forget_exit_hooks(but_the_apps: bool) -> None:
+    if not but_the_apps:
+        atexit._clear()
+        return
+    # Each job registers these two for itself.
+    atexit.unregister(logging.shutdown)
+    if (util := sys.modules.get("multiprocessing.util")) is not None:
+        atexit.unregister(util._exit_function)
 
 
 def _forget_finalizers() -> None:
@@ -136,6 +153,8 @@ def enter_job(state: LaunchState) -> None:
     for file in state.opened:
         file.reopen()
     state.memory.own()
+    # The last that is registered runs first: this comes after the job's own hooks.
+    atexit.register(telemetry.flush)
     _forget_multiprocessing()
     state.memory.hold()
     atexit.register(logging.shutdown)

@@ -40,11 +40,18 @@ class Work:
 
 
 class Servers:
-    """Starts servers when they are needed. Thread-safe."""
+    """Starts servers when they are needed. Thread-safe.
 
-    def __init__(self, scratch: Scratch, start_method: str) -> None:
+    Args:
+        scratch: where they keep what is theirs.
+        start_method: of Python jobs: "auto", "fork" or "spawn".
+        exit_hooks: whether forked jobs run the exit hooks that the app has registered.
+    """
+
+    def __init__(self, scratch: Scratch, start_method: str, exit_hooks: bool) -> None:
         self._scratch = scratch
         self._start_method = start_method
+        self._exit_hooks = exit_hooks
         self._mutex = threading.Lock()
         self._running: dict[Work | None, ForkServer] = {}
         # By id of the function; its `Work` keeps it alive, so the id stays its own.
@@ -107,7 +114,9 @@ class Servers:
                 disposable = self._scratch.disposable
                 if work.is_forked:
                     assert work.function is not None
-                    server = ForkServer.start_carrying(work.function, disposable)
+                    server = ForkServer.start_carrying(
+                        work.function, disposable, exit_hooks=self._exit_hooks
+                    )
                 else:
                     server = ForkServer.start_clean(disposable)
                 self._running[key] = server
