@@ -134,6 +134,11 @@ def test_a_line_that_is_too_long_is_passed_over(
     assert str(sweep.jobs[0].state) == "COMPLETED"
 
 
+def test_a_line_of_millions_of_values_is_not_taken_apart(paths: SweepPaths) -> None:
+    many = '{"event":"close","reason":"x","a":[' + "[]," * 2_000_000 + "0]}"
+    assert _read(paths, HEADER, SUBMIT, many).problems == ["line 3: it holds too much"]
+
+
 def test_lines_come_whole_however_the_file_grows(paths: SweepPaths) -> None:
     with paths.journal.open("ab", buffering=0) as file:
         file.write(b"one\ntw")
