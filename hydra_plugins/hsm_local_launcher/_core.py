@@ -7,6 +7,7 @@ import inspect
 import itertools
 import os
 import pickle
+import re
 import sys
 import weakref
 from collections.abc import Mapping, Sequence
@@ -24,13 +25,14 @@ from hydra.core.utils import (
 )
 from hydra.errors import CompactHydraException, ConfigCompositionException
 from hydra.types import HydraContext
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from hsm.core.control import drop_requests
 from hsm.core.errors import HsmError, JobFailed
 from hsm.core.job import Job, JobState
 from hsm.core.journal import Journal, SweepInUse
 from hsm.core.local import LocalComputeSource
+from hsm.core.local.ledger import JobDir
 from hsm.core.local.policy import History
 from hsm.core.local.report import RemoteError
 from hsm.core.local.run import run_to_end
@@ -282,6 +284,7 @@ def _specs(
     launcher: HsmLocalLauncher, job_overrides: Sequence[Sequence[str]], first: int
 ) -> list[JobSpec]:
     assert launcher.journal is not None
+    assert launcher.config is not None
     sweep_id = launcher.journal.sweep_id
     values = _OverrideValues()
     shown = [filter_overrides(overrides) for overrides in job_overrides]
@@ -289,6 +292,8 @@ def _specs(
     matches: Sequence[Match | None] = [None] * len(points)
     if launcher.resumption is not None:
         matches = launcher.resumption.match(points)
+    sweep = OmegaConf.to_container(launcher.config.hydra.sweep, resolve=False)
+    subdir = str(sweep.get("subdir")) if isinstance(sweep, dict) else ""
     specs = []
     for index, (overrides, params, match) in enumerate(
         zip(job_overrides, points, matches, strict=True)
@@ -296,8 +301,26 @@ def _specs(
         num = first + index if match is None else match.num
         argument = (num, f"{sweep_id}_{num}", list(overrides))
         label = " ".join(shown[index])
-        specs.append(JobSpec(num, params, label, argument, makes_own_dir=True, earlier=match))
+        spec = JobSpec(
+            num,
+            params,
+            label,
+            argument,
+            makes_own_dir=True,
+            directory=_directory(subdir, overrides),
+            earlier=match,
+        )
+        specs.append(spec)
     return specs
+
+
+def _directory(subdir: str, overrides: Sequence[str]) -> JobDir:
+    """What is known of a job's directory; which one it is, its composed config alone tells."""
+    if any("hydra.sweep." in text for text in overrides):
+        return JobDir.SHARED
+    if subdir == "${hydra.job.num}":
+        return JobDir.USUAL
+    return JobDir.OWN if re.search(r"\$\{hydra\.job\.(num|id)\}", subdir) else JobDir.SHARED
 
 
 class _OverrideValues:

@@ -19,8 +19,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from hsm.core.local import by_value
 from hsm.core.local.job_process import print_error, system_exit_code
+from hsm.core.local.log_links import unlink_logs
 from hsm.core.local.report import Outcome, dumps
-from hsm.core.local.supervisor import link_logs
 from hsm.core.paths import SweepPaths
 
 
@@ -98,7 +98,7 @@ class HydraJob:
             config.hydra.job.id = job_id
             config.hydra.job.num = num
         HydraConfig.instance().set_config(config)
-        job_dir = _enter_job_dir(config, num)
+        job_dir = _enter_job_dir(config)
         try:
             result = run_job(
                 hydra_context=self.hydra_context,
@@ -131,14 +131,13 @@ def _restore(content: bytes) -> HydraJob:
     return job
 
 
-def _enter_job_dir(config: DictConfig, num: int) -> Path:
-    """Tell the job where its directory is, which only its config knows, and link its logs there."""
+def _enter_job_dir(config: DictConfig) -> Path:
+    """Make the job's directory, which only its config knows, and tell the job where it is."""
     sweep_dir = str(OmegaConf.select(config, "hydra.sweep.dir"))
     job_dir = Path(sweep_dir, str(OmegaConf.select(config, "hydra.sweep.subdir"))).absolute()
     job_dir.mkdir(parents=True, exist_ok=True)
     os.environ["HSM_JOB_DIR"] = str(job_dir)
-    paths = SweepPaths(os.environ["HSM_SWEEP_DIR"])
-    link_logs(job_dir, paths.stdout(num), paths.stderr(num))
+    unlink_logs(SweepPaths(os.environ["HSM_SWEEP_DIR"]), job_dir)
     return job_dir
 
 

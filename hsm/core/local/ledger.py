@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from hsm.core.job import Ending, Job, JobState
@@ -37,6 +38,14 @@ class _Watch:
     callback: Callable[[], None]
 
 
+class JobDir(Enum):
+    """What is known of a job's directory before it runs."""
+
+    USUAL = "the one that `SweepPaths.job_dir` names"
+    OWN = "the job will tell, and has it for itself"
+    SHARED = "the job will tell, and others may have the same"
+
+
 @dataclass(eq=False)
 class JobHandle:
     """A job while a source has it.
@@ -53,6 +62,7 @@ class JobHandle:
         stop: why hsm wants it to end; the first reason that there was.
         is_cancelled: one of the reasons was that nobody wants it any more: there is no retry.
         is_over: it has ended, and everybody who should know was told.
+        directory: what is known of its directory before it runs.
         attempts_before: those that it had in earlier lives of its sweep.
     """
 
@@ -67,6 +77,7 @@ class JobHandle:
     stop: Stop | None = None
     is_cancelled: bool = False
     is_over: bool = False
+    directory: JobDir = JobDir.USUAL
     watches: list[_Watch] = field(default_factory=list)
     attempts_before: int = field(init=False)
 

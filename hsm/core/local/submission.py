@@ -17,7 +17,7 @@ from typing import Any
 from hsm.core.config import LocalConf
 from hsm.core.job import Job
 from hsm.core.journal import Journal
-from hsm.core.local.ledger import JobHandle
+from hsm.core.local.ledger import JobDir, JobHandle
 from hsm.core.local.servers import Work
 from hsm.core.lock import LockFile
 from hsm.core.logger import get_logger
@@ -40,6 +40,7 @@ class JobSpec:
         label: one line that tells it from the others.
         argument: what its function is called with; picklable.
         makes_own_dir: its own process makes its directory, and reports which one.
+        directory: which one that is.
         command: what it execs, word by word; None if it calls a function.
         earlier: what it was in the sweep that is resumed, if there was one.
     """
@@ -49,6 +50,7 @@ class JobSpec:
     label: str
     argument: Any
     makes_own_dir: bool = False
+    directory: JobDir = JobDir.USUAL
     command: tuple[str, ...] | None = None
     earlier: Match | None = None
 
@@ -120,7 +122,15 @@ class OpenSweep:
             job.params = dict(spec.params)  # At hand, where the record's lie beside the journal.
         if not spec.makes_own_dir and job.job_dir is None:
             job.job_dir = self.journal.paths.job_dir(spec.num)
-        return JobHandle(job, work, spec.argument, self.journal, os.getcwd(), is_over=not runs)
+        return JobHandle(
+            job,
+            work,
+            spec.argument,
+            self.journal,
+            os.getcwd(),
+            is_over=not runs,
+            directory=spec.directory,
+        )
 
 
 def claim(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,8 +16,9 @@ from hsm.core.local import kept_reports
 from hsm.core.local import report as reports
 from hsm.core.local.forkserver import CannotStart, ForkServer, Slot, SlotLost
 from hsm.core.local.judgement import Stop, judge
-from hsm.core.local.ledger import JobHandle, Ledger, NotWanted
+from hsm.core.local.ledger import JobDir, JobHandle, Ledger, NotWanted
 from hsm.core.local.limits import Limits
+from hsm.core.local.log_links import link_logs, unlink_logs
 from hsm.core.local.oom import OomKill, OomKills
 from hsm.core.local.output import OutputFollower
 from hsm.core.local.points import variables
@@ -152,7 +152,7 @@ class Supervisor:
         if job.job_dir is not None:
             env["HSM_JOB_DIR"] = str(job.job_dir)
             job.job_dir.mkdir(parents=True, exist_ok=True)
-            link_logs(job.job_dir, paths.stdout(job.num), paths.stderr(job.num))
+            unlink_logs(paths, job.job_dir)
         result = kept_reports.make_room(paths, job.num, len(job.attempts) + 1)
         command, argument = self._what_to_do(handle, result)
         return Start(
@@ -264,6 +264,7 @@ class Supervisor:
         self.output.remove(job)
         self.scratch.clean(job.num)
         self.ledger.ended(handle, ending)
+        _link_logs(handle)
         if not recorded and self._record(handle, "end") and handle.work.function is not None:
             kept_reports.keep(handle.journal.paths, job)
         if ending.state is JobState.COMPLETED and ending.reason is not None:
@@ -306,15 +307,12 @@ def _end_at_once(slot: Slot) -> None:
             pass
 
 
+def _link_logs(handle: JobHandle) -> None:
+    job, paths = handle.job, handle.journal.paths
+    job_dir = paths.job_dir(job.num) if handle.directory is JobDir.USUAL else job.job_dir
+    if job.attempts and job_dir is not None and handle.directory is not JobDir.SHARED:
+        link_logs(paths, job.num, job_dir)
+
+
 def _header(attempt: int) -> str:
     return f"---- attempt {attempt}, {time.strftime('%Y-%m-%d %H:%M:%S')} ----"
-
-
-def link_logs(job_dir: Path, stdout: Path, stderr: Path) -> None:
-    """Put links to a job's log files into its directory, as stdout.log and stderr.log."""
-    for name, target in (("stdout.log", stdout), ("stderr.log", stderr)):
-        link = job_dir / name
-        with suppress(OSError):  # No links here, or a file of the user's: the logs stay elsewhere.
-            if link.is_symlink():
-                link.unlink()
-            link.symlink_to(os.path.relpath(target, job_dir))  # Relative: the sweep may be moved.
