@@ -100,6 +100,8 @@ def loss(record: Mapping[str, Any], name: str, error: OSError) -> str:
 def submit_lines(jobs: Iterable[Job], time: float, shelf: Shelf) -> bytes:
     """The records of jobs that were queued at `time`: as many jobs in each as it can hold.
 
+    A label that is put beside the journal is no longer held by its job: see `Job.large_label`.
+
     Raises:
         OSError: what is too large for a record cannot be kept.
     """
@@ -134,6 +136,11 @@ def _entry(job: Job, shelf: Shelf) -> str:
         return text
 
     def put(name: str, text: str) -> Large:
-        return shelf.put(text, identity=identity(job.params) if name == "params" else None)
+        if name == "params":
+            return shelf.put(text, identity=identity(job.params))
+        large = shelf.put(text)
+        if name == "label":  # As the record has it: displays go through it again and again.
+            job.label, job.large_label = beginning(job.label, _SHOWN), large
+        return large
 
     return _fitted(entry, text, put)

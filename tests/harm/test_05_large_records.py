@@ -155,7 +155,8 @@ def test_large_parameters_and_labels_lie_beside_and_a_resume_knows_their_jobs(
 
     other = {**params, "seed": 2}
     with source(start_method="fork") as made:
-        made.submit_jobs([params], "s", tmp_path / "s", function=count)
+        [job_id] = made.submit_jobs([params], "s", tmp_path / "s", function=count)
+        assert len(made.job(job_id).label) < 1000
     lines(tmp_path / "s")
     found = read_sweep(tmp_path / "s").jobs[0]
     assert found.params == params
