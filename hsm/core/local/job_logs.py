@@ -22,7 +22,7 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-from hsm.core.files import NotRegular, open_folder_below, open_in
+from hsm.core.files import NotRegular, make_folder_below, open_folder_below, open_in
 from hsm.core.local.log_pipe import ROOM_INTERVAL, LogPipe, describe_lost
 from hsm.core.local.wire import Start
 
@@ -179,7 +179,7 @@ def open_logs(root: str, stdout: str, stderr: str) -> tuple[int, int]:
         OSError: one of them cannot be written.
     """
     directory, name = os.path.split(stdout)
-    folder = open_folder_below(_path(root), _path(directory))
+    folder = _open_folder(_path(root), _path(directory))
     try:
         out = _open_log(folder, name)
         try:
@@ -192,6 +192,14 @@ def open_logs(root: str, stdout: str, stderr: str) -> tuple[int, int]:
 
 
 _path = lru_cache(maxsize=16)(Path)  # The same for all jobs of a sweep.
+
+
+def _open_folder(root: Path, path: Path) -> int:
+    try:
+        return open_folder_below(root, path)
+    except FileNotFoundError:
+        make_folder_below(root, path)  # A job has removed it: that costs the others nothing.
+        return open_folder_below(root, path)
 
 
 def _open_log(folder: int, name: str) -> int:
