@@ -52,6 +52,8 @@ def _chaos(document: Any) -> list[str]:
     in_git = document["sweeps_in_a_git_repository"]
     rows = [
         ["SIGKILLs", f"{document['kills_in_all']}: {_counts(document['kills'])}"],
+        *([["SIGSTOPs", _counts(stops)]] if (stops := document.get("stops")) else []),
+        *([["other deeds", _counts(deeds)]] if (deeds := document.get("other_deeds")) else []),
         ["sweeps", f"{_counts(document['sweeps'])}; {in_git} in a git repository"],
         ["launchers started", str(document["launchers"])],
         ["jobs that ended as in an undisturbed sweep", str(document["jobs"])],

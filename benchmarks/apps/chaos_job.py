@@ -5,7 +5,8 @@
     python chaos_job.py --sweep N --command   the same, with commands
 
 Each attempt leaves ``start X`` in the side file, and ``done X`` once its work is done; in between
-it has a child and a daemon, which never end by themselves.
+it has a child and a daemon, which never end by themselves. Of each line that it has printed it
+leaves ``said X`` there.
 """
 
 from __future__ import annotations
@@ -34,13 +35,26 @@ def fails(x: int) -> bool:
 def work(x: int) -> int:
     """Do what point `x` does."""
     note(f"start {x}")
+    say(x)
     subprocess.Popen(["sleep", "1000"])
     _start_daemon()
     time.sleep(0.1 + 0.05 * (x % 5))
     if fails(x):
         raise ValueError(f"point {x} fails")
+    say(x)
     note(f"done {x}")
     return value_of(x)
+
+
+def said(x: int) -> str:
+    """The line that point `x` prints, at its beginning and at its end."""
+    return f"this is point {x}"
+
+
+def say(x: int) -> None:
+    """Print that line, in one write."""
+    os.write(1, f"{said(x)}\n".encode())
+    note(f"said {x}")
 
 
 def note(text: str) -> None:
@@ -69,7 +83,7 @@ def sweep(count: int, *, commands: bool) -> None:
     from hsm import LocalComputeSource
     from hsm.core.config import resolve_local
 
-    settings = {"max_parallel_jobs": 3, "kill_grace": 1.0, "resume": True}
+    settings = {"max_parallel_jobs": 3, "kill_grace": 1.0, "resume": True, "timeout": 8.0}
     program: dict[str, Any] = {"function": job}
     if commands:
         program = {"command": [sys.executable, __file__, "{x}"]}
