@@ -158,14 +158,14 @@ def test_nothing_of_it_is_left_when_its_end_is_told(timed_out: TimedOut, kind: s
     assert timed_out.left[timed_out.num(kind)] == []
 
 
-@each("hangs", "child", "program", "daemon")
+@each("hangs", "child", "program", "daemon", "stopped")
 def test_one_that_obeys_sigterm_is_not_killed(timed_out: TimedOut, kind: str) -> None:
     job = timed_out.job(kind)
     assert job.attempt is not None
     assert job.attempt.signal == "SIGTERM"
 
 
-@each("deaf", "deaf child", "deaf program", "deaf daemon", "stopped")
+@each("deaf", "deaf child", "deaf program", "deaf daemon")
 def test_one_that_does_not_is_killed_after_its_grace(timed_out: TimedOut, kind: str) -> None:
     job = timed_out.job(kind)
     assert job.attempt is not None

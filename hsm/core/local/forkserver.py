@@ -23,80 +23,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 import hsm
-from hsm.core.errors import HsmError
 from hsm.core.local.isolation import LaunchState
+from hsm.core.local.patience import LOOK_INTERVAL, Patience, kill_tree
+from hsm.core.local.process import is_over
 from hsm.core.local.server import serve
-from hsm.core.local.wire import Channel, End, Ended, NotStarted, Start, Started, private_pair
+from hsm.core.local.slot import ServerLost, Slot, SlotLost
+from hsm.core.local.wire import Channel, private_pair
 
-#: Seconds that the server gets to end once its control socket is closed; it needs milliseconds.
-_EXIT_PATIENCE = 15.0
-
-
-class SlotLost(HsmError):
-    """The keeper behind a slot is gone, and its job with it."""
-
-
-class CannotStart(HsmError):
-    """A job got no process."""
-
-
-class Slot:
-    """The launcher's connection to one keeper. Runs one job at a time."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-
-    def start(self, start: Start) -> None:
-        """Have a job started; `started` then tells its pid. Raises SlotLost."""
-        try:
-            self._channel.send(start)
-        except OSError as error:
-            raise SlotLost("its keeper is gone") from error
-
-    def started(self) -> Started:
-        """What became of the job that `start` asked for.
-
-        Raises:
-            CannotStart: the job got no process; the slot is free again.
-            SlotLost: its keeper is gone.
-        """
-        message = self.message()
-        if isinstance(message, NotStarted):
-            raise CannotStart(message.reason)
-        assert isinstance(message, Started)
-        return message
-
-    def ended(self, deadline: float | None) -> Ended | None:
-        """How the job ended; None if it still runs at `deadline` (monotonic). Raises SlotLost."""
-        if not self._channel.wait(deadline):
-            return None
-        message = self.message()
-        assert isinstance(message, Ended)
-        return message
-
-    def end(self, grace: float) -> None:
-        """Have the job's process tree ended, see `End`. Any thread may call this, at any time."""
-        with suppress(OSError):  # Gone already: `ended` tells.
-            self._channel.send(End(grace))
-
-    def shut(self) -> None:
-        """Let the keeper go; it kills its job if it has one.
-
-        The thread that waits for that job gets SlotLost.
-        """
-        self._channel.shut()
-
-    def close(self) -> None:
-        """Free what the slot holds; for the thread that uses it, or when none does."""
-        self._channel.close()
-
-    def message(self) -> Any:
-        """The keeper's next message, whichever it is. Raises SlotLost."""
-        try:
-            return self._channel.receive()
-        except EOFError as error:
-            raise SlotLost("its keeper is gone") from error
+#: Looks at a server that runs and forks no keeper: it may load hsm from a slow disk first.
+_LOOKS_AT_FORK = 120
+#: The same for one that is to end. It needs milliseconds, and up to eleven seconds if what is below
+#: it is stuck in the kernel.
+_LOOKS_AT_END = 15
+#: Seconds for its process to be gone after that, and between looks.
+_EXIT_PATIENCE, _EXIT_INTERVAL = 5.0, 0.001
 
 
 class ForkServer:
@@ -108,10 +51,12 @@ class ForkServer:
         self._pid = pid
         self._control = control
         self._process = process
-        self._mutex = threading.Lock()
+        self._mutex = threading.Lock()  # guards what follows
         self._idle: list[Slot] = []
         self._slots: set[Slot] = set()
         self._reaped = False
+        self._is_retired = False
+        self._closing = threading.Lock()
 
     @classmethod
     def start_carrying(
@@ -164,73 +109,150 @@ class ForkServer:
         """A slot with no job: one that was given back, or a new one.
 
         Raises:
-            SlotLost: the server is gone.
+            ServerLost: the server is gone, or does not act.
+            SlotLost: the new slot's keeper is gone.
         """
         if not self.is_alive():
-            raise SlotLost("the fork server is gone")
+            raise ServerLost("the fork server is gone")
         with self._mutex:
             if self._idle:
                 return self._idle.pop()
-            ours, theirs = private_pair()
-            try:
-                socket.send_fds(self._control, [b"k"], [theirs.fileno()])
-            except OSError as error:
-                ours.close()
-                raise SlotLost("the fork server is gone") from error
-            finally:
-                theirs.close()
-            slot = Slot(Channel(ours))
+        try:
+            patience = Patience(psutil.Process(self._pid), _LOOKS_AT_FORK)
+        except psutil.Error as error:
+            raise ServerLost("the fork server is gone") from error
+        slot = self._new_slot(patience)
+        try:
+            slot.wait_for_keeper(patience.look)
+        except SlotLost:
+            self.drop(slot)
+            raise
+        return slot
+
+    def _new_slot(self, patience: Patience) -> Slot:
+        """Ask the server for a keeper."""
+        ours, theirs = private_pair()
+        slot = Slot(Channel(ours), self._continue)
+        try:
+            while not self._ask_for_keeper(theirs):
+                time.sleep(LOOK_INTERVAL)
+                if patience.look():
+                    raise ServerLost("the fork server does not act")
+        except OSError as error:
+            slot.close()
+            raise ServerLost("the fork server is gone") from error
+        except SlotLost:
+            slot.close()
+            raise
+        finally:
+            theirs.close()
+        with self._mutex:
             self._slots.add(slot)
-            return slot
+        return slot
+
+    def _ask_for_keeper(self, connection: socket.socket) -> bool:
+        """Send it the keeper's end of a connection; False if too many wait to be taken already."""
+        fds = [connection.fileno()]
+        try:
+            with self._mutex:
+                socket.send_fds(self._control, [b"k"], fds, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        return True
 
     def give_back(self, slot: Slot) -> None:
         """`slot` has no job any more and may be used again."""
         with self._mutex:
-            self._idle.append(slot)
+            if not self._is_retired:
+                self._idle.append(slot)
+                return
+        self.drop(slot)
 
     def drop(self, slot: Slot) -> None:
-        """`slot` is lost."""
+        """`slot` is lost, or not needed any more."""
+        self._continue()  # The server kills what a dead keeper has left behind.
         with self._mutex:
             self._slots.discard(slot)
+            was_last = self._is_retired and not self._slots
         slot.close()
+        if was_last:
+            self.close()
+
+    def retire(self) -> None:
+        """Give no slots any more, and end when no job runs there: the server is dead, or stuck."""
+        with self._mutex:
+            self._is_retired = True
+            idle, self._idle = self._idle, []
+            self._slots.difference_update(idle)
+            is_unused = not self._slots
+        for slot in idle:
+            slot.close()
+        if is_unused or not self.is_alive():
+            self.close()
 
     def is_alive(self) -> bool:
         """Whether the server's process still runs."""
-        return not self._wait(os.WNOHANG)
+        return not self._reap()
 
     def close(self) -> None:
         """End the server, its keepers and whatever jobs they have. Idempotent.
 
-        Returns when the server's process is gone.
+        Returns when the server's process is gone. A server that does not end is killed.
         """
-        with self._mutex:
-            slots, self._slots = self._slots, set()
-            idle, self._idle = self._idle, []
-        for slot in slots:
-            slot.shut()
-        for slot in idle:
-            slot.close()
-        if self._control.fileno() < 0:
-            return
+        with self._closing:
+            with self._mutex:
+                slots, self._slots = self._slots, set()
+                idle, self._idle = self._idle, []
+            for slot in slots:
+                slot.shut()
+            for slot in idle:
+                slot.close()
+            if self._control.fileno() >= 0:
+                self._end()
+
+    def _end(self) -> None:
         with suppress(OSError):
             # The server sees the end of the connection, and then we see that of the server.
             self._control.shutdown(socket.SHUT_WR)
-        ended = Channel(self._control).wait(time.monotonic() + _EXIT_PATIENCE)
+        self._continue()
+        channel = Channel(self._control)
+        patience: Patience | None = None
+        while not channel.wait(time.monotonic() + LOOK_INTERVAL):
+            with suppress(psutil.NoSuchProcess):
+                patience = patience or Patience(psutil.Process(self._pid), _LOOKS_AT_END)
+                if patience.look():
+                    kill_tree(psutil.Process(self._pid))
+                    break
         self._control.close()
-        if ended:
-            self._wait(0)
+        self._wait_for_exit()
 
-    def _wait(self, options: int) -> bool:
+    def _wait_for_exit(self) -> None:
+        deadline = time.monotonic() + _EXIT_PATIENCE
+        is_dead = False
+        while not self._reap():
+            if is_dead or time.monotonic() > deadline:
+                if self._process is not None:
+                    # A tracer has not let it go yet. Its Popen is not to complain of that.
+                    self._process.returncode = -signal.SIGKILL
+                return
+            is_dead = is_over(self._pid)
+            time.sleep(_EXIT_INTERVAL)
+
+    def _continue(self) -> None:
+        """Continue the server and its keepers, should somebody have stopped them."""
+        with self._mutex, suppress(ProcessLookupError, PermissionError):
+            if not self._reaped:
+                os.killpg(self._pid, signal.SIGCONT)
+
+    def _reap(self) -> bool:
         """Reap the server's process if it has ended; whether it has."""
         with self._mutex:
             if not self._reaped:
                 if self._process is not None:
-                    timeout = 0 if options else None
-                    with suppress(subprocess.TimeoutExpired):
-                        self._reaped = self._process.wait(timeout) is not None
+                    self._reaped = self._process.poll() is not None
                 else:
                     try:
-                        self._reaped = os.waitpid(self._pid, options)[0] != 0
+                        self._reaped = os.waitpid(self._pid, os.WNOHANG)[0] != 0
                     except ChildProcessError:
                         self._reaped = True  # Somebody's os.wait() was first.
             return self._reaped

@@ -26,20 +26,23 @@ from typing import NoReturn
 from hsm.core.local.job_logs import JobLogs
 from hsm.core.local.process import (
     KEEPER_NAME,
+    KILL_INTERVAL,
     LINUX,
     become_subreaper,
     descendants,
     die_with_parent,
     send_signal,
     set_process_name,
+    stat_fields,
     wake_pipe,
 )
-from hsm.core.local.wire import Channel, End, Ended, NotStarted, Start, Started
+from hsm.core.local.wire import Channel, End, Ended, NotStarted, Ready, Start, Started
 
-#: Sent by the kernel to a keeper when the fork server dies.
-_SERVER_DIED = signal.SIGUSR1
-#: Seconds between looks at what is left after SIGKILL: orphans show up one generation at a time.
-_KILL_INTERVAL = 0.02
+#: Sent by the kernel to a keeper when the fork server dies. It does no harm at other times, and
+#: goes on with a keeper that somebody has stopped.
+_SERVER_DIED = signal.SIGCONT
+#: Seconds that a server which stands still gets to end, once its launcher has died.
+_SERVERS_GRACE = 3.0
 #: getrusage(2): kilobytes on Linux, bytes on macOS.
 _MAXRSS_UNIT = 1024 if LINUX else 1
 
@@ -50,6 +53,7 @@ class Keeper:
     Args:
         channel: to the launcher's slot.
         server: the fork server's pid.
+        launcher: the launcher's.
         logs: of this keeper's jobs.
         become_job: called in a forked child with the `Start`; never returns.
     """
@@ -58,11 +62,13 @@ class Keeper:
         self,
         channel: Channel,
         server: int,
+        launcher: int,
         logs: JobLogs,
         become_job: Callable[[Start], NoReturn],
     ) -> None:
         self._channel = channel
         self._server = server
+        self._launcher = launcher
         self._logs = logs
         self._become_job = become_job
         self._doomed = False
@@ -73,10 +79,29 @@ class Keeper:
         become_subreaper()
         self._listen_for_signals()
         die_with_parent(_SERVER_DIED, self._server)
+        self._send(Ready(os.getpid()))
         while not self._doomed:
             message = self._next_message(None)
             if isinstance(message, Start):
                 self._run_job(message)
+        self._have_server_end()
+
+    def _have_server_end(self) -> None:
+        """If the launcher has died, see to it that the fork server ends, too.
+
+        Its job may have stopped it, or another keeper, up to its own last moment. A server that
+        goes on standing still (it is traced, say) is killed.
+        """
+        deadline = time.monotonic() + _SERVERS_GRACE
+        while os.getppid() == self._server:
+            os.killpg(0, signal.SIGCONT)  # the server and its keepers
+            state, parent, *_ = stat_fields(self._server) or ("", self._launcher)
+            if state not in ("T", "t") or int(parent) == self._launcher:
+                return
+            if time.monotonic() > deadline:
+                os.kill(self._server, signal.SIGKILL)
+                return
+            time.sleep(KILL_INTERVAL)
 
     def _listen_for_signals(self) -> None:
         """SIGCHLD and the fork server's death interrupt the wait for messages."""
@@ -242,7 +267,9 @@ class _JobTree:
         now = time.monotonic()
         if self._kill_at is None:
             if grace > 0:
-                send_signal(descendants(), signal.SIGTERM)
+                below = descendants()
+                send_signal(below, signal.SIGTERM)
+                send_signal(below, signal.SIGCONT)  # Who is stopped could not save his work.
             self._kill_at = now + grace
         else:
             self._kill_at = min(self._kill_at, now + grace)
@@ -250,4 +277,4 @@ class _JobTree:
     def _next_step(self) -> float | None:
         if self._kill_at is None:
             return None
-        return max(self._kill_at, time.monotonic() + _KILL_INTERVAL)
+        return max(self._kill_at, time.monotonic() + KILL_INTERVAL)

@@ -16,9 +16,9 @@ from typing import Any
 
 from hsm.core.job import Ending, Job, JobState
 from hsm.core.journal import Journal
-from hsm.core.local.forkserver import Slot
 from hsm.core.local.judgement import Stop
 from hsm.core.local.servers import Work
+from hsm.core.local.slot import Slot
 from hsm.core.local.wire import Start
 
 

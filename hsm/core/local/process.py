@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 #: What `ps` shows for a keeper, on Linux.
 KEEPER_NAME = "hsm-keeper"
+
+#: Seconds between looks at what is left after SIGKILL: orphans show up one generation at a time.
+KILL_INTERVAL = 0.02
 
 LINUX = sys.platform.startswith("linux")
 _libc = ctypes.CDLL(None, use_errno=True) if LINUX else None
@@ -83,24 +87,57 @@ def set_process_name(name: bytes) -> None:
         _prctl(_PR_SET_NAME, name)
 
 
-def descendants() -> list[psutil.Process]:
-    """Every process below this one, zombies aside."""
+def stat_fields(pid: int) -> list[str]:
+    """What /proc/<pid>/stat tells of a process, from its state on; empty if it is gone.
+
+    proc(5) calls the first of these fields (3).
+    """
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def descendants(root: psutil.Process | None = None) -> list[psutil.Process]:
+    """Every process below `root` (None: this process), zombies aside."""
     import psutil
 
     try:
-        found = psutil.Process().children(recursive=True)
+        found = (root or psutil.Process()).children(recursive=True)
     except psutil.Error:
         return []
-    return [process for process in found if not _is_zombie(process)]
+    return [process for process in found if not is_zombie(process)]
 
 
-def _is_zombie(process: psutil.Process) -> bool:
+def is_zombie(process: psutil.Process) -> bool:
+    """Whether a process has ended, perhaps only to be reaped yet."""
     import psutil
 
     try:
         return bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return True
+
+
+def is_over(pid: int) -> bool:
+    """The same of a process id: nobody has it, or a zombie."""
+    import psutil
+
+    try:
+        return is_zombie(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return True
+
+
+def is_stopped(process: psutil.Process) -> bool:
+    """Whether a process stands still: stopped by a signal, or by its tracer."""
+    import psutil
+
+    try:
+        return process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.Error:
+        return False
 
 
 def send_signal(processes: Iterable[psutil.Process], signum: signal.Signals) -> None:
@@ -110,3 +147,15 @@ def send_signal(processes: Iterable[psutil.Process], signum: signal.Signals) -> 
     for process in processes:
         with suppress(psutil.Error, OSError):  # Gone, or not ours to signal (set-uid).
             process.send_signal(signum)
+
+
+def kill_below(root: psutil.Process, seconds: float) -> None:
+    """SIGKILL everything below `root`, which must be a subreaper that is not killed meanwhile.
+
+    So whatever is orphaned becomes its child, and none gets away. Returns when nothing is left, or
+    after `seconds`: what is stuck in the kernel dies later.
+    """
+    deadline = time.monotonic() + seconds
+    while (left := descendants(root)) and time.monotonic() < deadline:
+        send_signal(left, signal.SIGKILL)
+        time.sleep(KILL_INTERVAL)

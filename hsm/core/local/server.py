@@ -34,12 +34,16 @@ from hsm.core.local.keeper import Keeper
 from hsm.core.local.process import (
     become_subreaper,
     descendants,
+    die_with_parent,
     send_signal,
     set_process_name,
     wake_pipe,
 )
 from hsm.core.local.wire import Channel, Start
 
+#: Sent by the kernel when the launcher dies, or the thread of it that has forked this process. It
+#: does no harm at other times, and goes on with a server that somebody has stopped.
+_LAUNCHER_DIED = signal.SIGCONT
 #: Seconds between looks at whether the launcher lives: somebody else may hold its socket open.
 _LOOK_INTERVAL = 0.5
 #: Seconds that keepers get to kill their jobs when the launcher has died; then the server does.
@@ -87,7 +91,9 @@ class _Server:
     def run(self) -> None:
         self._wake, self._write_end = wake_pipe()
         signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for signum in (signal.SIGCHLD, _LAUNCHER_DIED):
+            signal.signal(signum, lambda *_: None)
+        die_with_parent(_LAUNCHER_DIED, self._launcher)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         with suppress(OSError, ValueError):  # macOS has "unlimited", and does not mean it.
             resource.setrlimit(resource.RLIMIT_NOFILE, (self._descriptors[1],) * 2)
@@ -136,7 +142,7 @@ class _Server:
                 become_job(start, keeper, self._state, self._function)
 
             with socket.socket(fileno=own.connection) as connection:
-                Keeper(Channel(connection), server, own.logs, start_job).run()
+                Keeper(Channel(connection), server, self._launcher, own.logs, start_job).run()
             status = 0
         except BaseException:
             traceback.print_exc()
@@ -187,7 +193,10 @@ class _Server:
             if left < -_UNKILLABLE:
                 break
             if left <= 0:
-                send_signal(descendants(), signal.SIGKILL)
+                remaining = descendants()
+                send_signal(remaining, signal.SIGKILL)
+                if not remaining:  # Zombies that a tracer has not let go.
+                    break
             if select.select([self._wake], [], [], max(0.02, left))[0]:
                 os.read(self._wake, 512)
         if self._scratch is not None:

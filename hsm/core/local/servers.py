@@ -1,4 +1,4 @@
-"""The fork servers of one source: which one a job needs, and a new one for one that was killed."""
+"""The fork servers of one source: which one a job needs, and a new one for one that is lost."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hsm.core.local.forkserver import ForkServer, Slot, SlotLost
+from hsm.core.local.forkserver import ForkServer
 from hsm.core.local.scratch import Scratch
+from hsm.core.local.slot import ServerLost, Slot, SlotLost
 from hsm.core.local.spawn import Payload
 from hsm.core.local.start_method import choose_start_method
 from hsm.core.logger import get_logger
 
 log = get_logger(__name__)
 
-#: A source replaces so many servers that were killed; if more are, the machine is at fault.
+#: A source replaces so many servers that were killed or are stuck; if more are, the machine is at
+#: fault. The same for the keepers of one job.
 _MOST_RESTARTS = 3
 
 
@@ -54,6 +56,7 @@ class Servers:
         self._exit_hooks = exit_hooks
         self._mutex = threading.Lock()
         self._running: dict[Work | None, ForkServer] = {}
+        self._retired: list[ForkServer] = []
         # By id of the function; its `Work` keeps it alive, so the id stays its own.
         self._functions: dict[int, Work] = {}
         self._restarts = 0
@@ -77,19 +80,24 @@ class Servers:
         return work
 
     def slot(self, work: Work) -> tuple[ForkServer, Slot]:
-        """A free slot for a job of `work`. Raises SlotLost if its server was killed too often."""
+        """A free slot for a job of `work`. Raises SlotLost if its server was lost too often."""
+        lost_keepers = 0
         while True:
             server = self._server(work)
             try:
                 return server, server.slot()
+            except ServerLost:
+                self._retire(work, server)
             except SlotLost:
-                self._forget(work, server)
+                lost_keepers += 1
+                if lost_keepers > _MOST_RESTARTS:
+                    raise
 
     def close(self) -> None:
         """End every server and whatever runs there."""
         with self._mutex:
             self._closed = True
-            servers, self._running = list(self._running.values()), {}
+            servers, self._running = [*self._running.values(), *self._retired], {}
         for server in servers:
             server.close()
 
@@ -110,7 +118,7 @@ class Servers:
             server = self._running.get(key)
             if server is None:
                 if self._restarts > _MOST_RESTARTS:
-                    raise SlotLost(f"the fork server died {self._restarts} times")
+                    raise SlotLost(f"the fork server was lost {self._restarts} times")
                 disposable = self._scratch.disposable
                 if work.is_forked:
                     assert work.function is not None
@@ -122,11 +130,12 @@ class Servers:
                 self._running[key] = server
             return server
 
-    def _forget(self, work: Work, server: ForkServer) -> None:
-        """`server` is dead; the next call starts another."""
+    def _retire(self, work: Work, server: ForkServer) -> None:
+        """`server` is dead or stuck; the next call starts another."""
         key = work if work.is_forked else None
         with self._mutex:
             if self._running.get(key) is server:
                 del self._running[key]
+                self._retired.append(server)
                 self._restarts += 1
-        server.close()
+        server.retire()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from hsm.core.job import Ending, JobState
 from hsm.core.journal import JournalLost
 from hsm.core.local import kept_reports
 from hsm.core.local import report as reports
-from hsm.core.local.forkserver import CannotStart, ForkServer, Slot, SlotLost
+from hsm.core.local.forkserver import ForkServer
 from hsm.core.local.judgement import Stop, judge
 from hsm.core.local.ledger import JobDir, JobHandle, Ledger, NotWanted
+from hsm.core.local.leftovers import kill_leftovers
 from hsm.core.local.limits import Limits
 from hsm.core.local.log_links import link_logs, unlink_logs
 from hsm.core.local.oom import OomKill, OomKills
@@ -25,6 +26,7 @@ from hsm.core.local.points import variables
 from hsm.core.local.policy import RetryPolicy, StopPolicy
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.servers import Servers
+from hsm.core.local.slot import CannotStart, KeeperStuck, Slot, SlotLost
 from hsm.core.local.wire import Ended, Start, Started
 from hsm.core.logger import get_logger
 
@@ -104,25 +106,31 @@ class Supervisor:
         start = self._prepare(handle)
         kills_before = OomKills.now()
         server, slot = self._launch(handle, start)
+        pid = None
         try:
             started = slot.started()
+            pid = started.pid
             self._started(handle, started)
-            ended = self._watch(handle, slot, started.pid)
+            ended = self._watch(handle, slot, pid)
+            is_lost = False
         except CannotStart:
             server.give_back(slot)
             raise
         except SlotLost as error:
             server.drop(slot)
-            who = "its keeper" if server.is_alive() else "the fork server"
-            raise JobLost(f"{who} was killed, and the job with it") from error
+            kill_leftovers(start.env, pid)
+            if handle.stop is None:
+                raise _job_lost(server, error) from error
+            ended, is_lost = Ended(signal.SIGKILL, True, 0.0, 0), True
         except BaseException:
             # The fault is hsm's own. The job runs all the same, and nobody would look after it.
-            _end_at_once(slot)
+            slot.end_at_once()
             server.drop(slot)
             raise
         finally:
             self.ledger.left(handle)
-        server.give_back(slot)
+        if not is_lost:
+            server.give_back(slot)
         if ended.lost is not None:
             self.warn(f"job {handle.job.num}: {ended.lost}")
         is_function = handle.work.function is not None
@@ -299,12 +307,11 @@ class Supervisor:
         return False
 
 
-def _end_at_once(slot: Slot) -> None:
-    """Kill the job in `slot`, and wait until nothing of it is left."""
-    slot.end(0.0)
-    with suppress(SlotLost):  # Its keeper is gone, and kills it on its way.
-        while not isinstance(slot.message(), Ended):
-            pass
+def _job_lost(server: ForkServer, error: SlotLost) -> JobLost:
+    if isinstance(error, KeeperStuck):
+        return JobLost(str(error))
+    who = "its keeper" if server.is_alive() else "the fork server"
+    return JobLost(f"{who} was killed, and the job with it")
 
 
 def _link_logs(handle: JobHandle) -> None:

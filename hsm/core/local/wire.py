@@ -2,6 +2,7 @@
 
 They are pickles, each after its length, over a socketpair:
 
+    keeper:   Ready, once  ---> launcher
     launcher: Start ---> keeper          keeper: Started, then Ended ---> launcher
               End   --->                         or NotStarted       --->
 
@@ -24,6 +25,13 @@ from dataclasses import dataclass
 from typing import Any
 
 _LENGTH = struct.Struct("!Q")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The keeper is there; its process is `pid`."""
+
+    pid: int
 
 
 @dataclass(frozen=True)
@@ -101,11 +109,16 @@ class Ended:
 
 
 class Channel:
-    """One end of a socketpair. Any thread may call `send`; one at a time, `receive`."""
+    """One end of a socketpair. Any thread may call `send`; one at a time, `wait` and `receive`.
+
+    Nobody is kept waiting by an end that does not read: what the socket does not take is sent by
+    whoever calls `wait`.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._sending = threading.Lock()
+        self._unsent = bytearray()
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -114,7 +127,14 @@ class Channel:
         """Send `message`. Raises OSError if the other end is gone."""
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
         with self._sending:
-            self._sock.sendall(_LENGTH.pack(len(data)) + data)
+            self._unsent += _LENGTH.pack(len(data)) + data
+            self._send_more()
+
+    def _send_more(self) -> None:
+        """Send what the socket takes."""
+        with suppress(BlockingIOError):
+            while self._unsent:
+                del self._unsent[: self._sock.send(self._unsent, socket.MSG_DONTWAIT)]
 
     def receive(self) -> Any:
         """The next message; waits for it. Raises EOFError if the other end is gone."""
@@ -124,13 +144,17 @@ class Channel:
     def wait(self, deadline: float | None) -> bool:
         """Wait for a message or the connection's end; False if `deadline` (monotonic) is first."""
         poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
         while True:
+            poll.register(self._sock, select.POLLIN | (select.POLLOUT if self._unsent else 0))
             # In steps of a day at most, as poll() takes a C int of milliseconds.
             left = 86400.0 if deadline is None else deadline - time.monotonic()
-            if poll.poll(min(max(0.0, left), 86400.0) * 1000):
+            ready = poll.poll(min(max(0.0, left), 86400.0) * 1000)
+            if any(event != select.POLLOUT for _, event in ready):
                 return True
-            if left <= 0:
+            if ready:
+                with self._sending, suppress(OSError):  # The end of the connection is seen next.
+                    self._send_more()
+            elif left <= 0:
                 return False
 
     def shut(self) -> None:
