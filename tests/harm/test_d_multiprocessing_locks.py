@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -97,7 +96,6 @@ def test_the_processes_of_a_job_share_the_jobs_own(tmp_path: Path) -> None:
         "        with lock:\n"
         "            value.value += 1\n"
     )
-    before = set(os.listdir("/dev/shm"))
     app = App(
         tmp_path,
         MADE_AT_IMPORT
@@ -117,12 +115,15 @@ def test_the_processes_of_a_job_share_the_jobs_own(tmp_path: Path) -> None:
             for worker in workers:
                 worker.join()
             added.append(value.value)
+        note(f"name.{cfg.job}", LOCKS[name]._hsm_name)
         return added
     """,
     )
     swept = app.run("job=range(2)", start_method="fork")
     assert swept.values == [[7, 407, 7, 407]] * 2, swept.screen
-    assert set(os.listdir("/dev/shm")) - before == set()
+    names = [(tmp_path / f"name.{number}").read_text() for number in range(2)]
+    assert names[0] != names[1]
+    assert not any(Path(f"/dev/shm/sem.{name[1:]}").exists() for name in names)
 
 
 def test_what_a_thread_of_the_app_held_is_free_in_a_job(tmp_path: Path) -> None:
@@ -154,6 +155,53 @@ def test_what_a_thread_of_the_app_held_is_free_in_a_job(tmp_path: Path) -> None:
     )
     swept = app.run("job=range(2)", start_method="fork")
     assert swept.values == [True, True], swept.screen
+
+
+def test_what_belongs_to_a_queue_stays_shared_with_it(tmp_path: Path) -> None:
+    """A logger of the app's with a queue and a thread, as loguru's: a job waits for its answer."""
+    app = App(
+        tmp_path,
+        """
+    import multiprocessing, threading
+
+
+    class Logger:
+        def __init__(self):
+            self.queue = multiprocessing.SimpleQueue()
+            self.lock, self.answer = multiprocessing.Lock(), multiprocessing.Event()
+
+        def write(self):
+            with open("log", "a") as file:
+                while (text := self.queue.get()) is not None:
+                    if text:
+                        file.write(f"{len(text)}\\n")
+                    else:
+                        file.flush()
+                        self.answer.set()
+
+        def log(self, text):
+            with self.lock:
+                self.queue.put(text)
+                self.queue.put("")
+                self.answer.wait()
+                self.answer.clear()
+
+
+    logger, lock = Logger(), multiprocessing.Lock()
+    if __name__ == "__main__":
+        threading.Thread(target=logger.write, daemon=True).start()
+
+
+    def job(cfg):
+        lock.acquire()  # its own, beside the queue's
+        for size in range(100_000, 100_010):  # more than a pipe takes at once
+            logger.log("x" * size)
+    """,
+    )
+    swept = app.run("job=range(4)", start_method="fork", max_parallel_jobs=4)
+    assert swept.states == ["COMPLETED"] * 4, swept.screen
+    sizes = sorted(str(size) for size in range(100_000, 100_010)) * 4
+    assert sorted((tmp_path / "log").read_text().split()) == sorted(sizes)
 
 
 @pytest.mark.parametrize("kind", ["fork", "forkserver"])

@@ -8,12 +8,17 @@ a `Value`, another would read. So this memory is replaced by a copy, at the same
     fork server:       own()     as it is at launch, whatever the launching process does later
     each job:          own()     the same again, shared with the job's own processes alone
 
+The locks of a queue stay shared, as its pipe does, and so do those that are kept together with one:
+a logger that sends its records to a thread of the launching process waits for its answer.
+
 Nothing in Python changes, so whoever holds a lock, or its bound `acquire`, has the job's own.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
+import itertools
 import mmap
 import os
 import sys
@@ -132,13 +137,43 @@ def _locks() -> Iterator[Any]:
     util = sys.modules.get("multiprocessing.util")
     if synchronize is None or util is None:
         return
-    for registered in list(util._afterfork_registry.values()):
+    registered = list(util._afterfork_registry.values())
+    locks = [one for one in registered if isinstance(one, synchronize.SemLock)]
+    with_queues = _beside_queues() if locks else set()
+    for lock in locks:
         # Each lies in a page of its own, as sem_open maps it.
-        if (
-            isinstance(registered, synchronize.SemLock)
-            and registered._semlock.handle % mmap.PAGESIZE == 0
-        ):
-            yield registered
+        if id(lock) not in with_queues and lock._semlock.handle % mmap.PAGESIZE == 0:
+            yield lock
+
+
+def _beside_queues() -> set[int]:
+    """Ids of the locks of each queue, and of those in objects that have a queue."""
+    module = sys.modules.get("multiprocessing.queues")
+    if module is None:
+        return set()
+    objects = gc.get_objects()
+    kinds = (module.Queue, module.SimpleQueue)
+    types = {kind for kind in set(map(type, objects)) if issubclass(kind, kinds)}
+    queues = list(itertools.compress(objects, map(types.__contains__, map(type, objects))))
+    del objects
+    # An object's attributes are in a dict or, since Python 3.11, in the object itself.
+    owners = [one for one in gc.get_referrers(*queues) if one is not queues] if queues else []
+    found: set[int] = set()
+    for owner in [*queues, *owners]:
+        attributes = owner if isinstance(owner, dict) else getattr(owner, "__dict__", {})
+        if "__builtins__" not in attributes:  # else it is a module, or what a function was given
+            _add_locks(list(attributes.values()), found)
+    return found
+
+
+def _add_locks(values: list[Any], found: set[int]) -> None:
+    """Add the ids of the locks among `values`, those inside an Event or a Condition included."""
+    synchronize = sys.modules["multiprocessing.synchronize"]
+    for value in values:
+        if isinstance(value, synchronize.SemLock):
+            found.add(id(value))
+        elif type(value).__module__ == synchronize.__name__:
+            _add_locks(list(vars(value).values()), found)
 
 
 def _arenas() -> Iterator[Any]:
