@@ -17,7 +17,6 @@ import functools
 import io
 import json
 import os
-import re
 import resource
 import shutil
 import signal
@@ -41,11 +40,6 @@ _DEADLINE = 30
 _MEMORY = 4 << 30
 #: Lines that a command may write to stderr.
 _MOST_LINES = 110
-#: What steers a terminal, and so must not reach one: see hsm's own list in tests of number 11.
-_STEERS = re.compile(
-    r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
-)
-
 #: What reads: it may change nothing at all. D is the directory.
 READING = [
     words.split()
@@ -53,7 +47,7 @@ READING = [
         *("list", "list --json", "monitor D --once", "monitor D --json"),
         *("monitor D --progress plain", "monitor D --progress rich"),
         *("show D 0", "show D 1", "show D 2 --json", "show D 1 --json"),
-        *("logs D 0", "logs D 1 --stderr --lines 2", "logs D 2 --follow"),
+        *("logs D 0", "logs D 0 --plain", "logs D 1 --stderr --lines 2", "logs D 2 --follow"),
         *("collect-results D", "collect-results D --format csv --sort-by duration"),
         "collect-results D --format json --only failed",
         "collect-results D --format md --sort-by -value",
@@ -252,14 +246,14 @@ def _faults(command: Sequence[str], code: int, stdout: Terminal, stderr: Termina
         yield f"a line on stderr that is not hsm's: {err[:300]!r}"
     if len(lines) > _MOST_LINES:
         yield f"{len(lines)} lines on stderr"
-    # What a job wrote is given out as it is, and rich moves the cursor.
     texts = {"stderr": err}
-    if stdout.isatty() and command[0] != "logs" and "rich" not in command:
+    is_raw = command[0] == "logs" and "--plain" not in command  # what a job wrote, as it is
+    if stdout.isatty() and not is_raw and "rich" not in command:  # which moves the cursor
         texts["stdout"] = out
     for name, text in texts.items():
-        if steers := _STEERS.search(text):
-            around = text[max(0, steers.start() - 40) : steers.end() + 40]
-            yield f"{name} steers a terminal: {around!r}"
+        if not text.replace("\n", "").isprintable():
+            at = next(at for at, c in enumerate(text) if c != "\n" and not c.isprintable())
+            yield f"{name} steers a terminal: {text[max(0, at - 40) : at + 40]!r}"
 
 
 @contextlib.contextmanager
