@@ -273,7 +273,7 @@ def _folder(path: Path) -> None:
 def _sparse(path: Path) -> None:
     # All of a log is given out.
     with path.open("wb") as file:
-        file.truncate(64 << 20 if path.parent.name == "logs" else 10 << 30)
+        file.truncate(1 << 20 if path.parent.name == "logs" else 10 << 30)
 
 
 def _socket(path: Path) -> None:

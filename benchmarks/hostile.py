@@ -325,11 +325,10 @@ def main() -> int:
         template = make_template(folder)
         hunt = Hunt(folder / "hunt", [template, old_template(template)])
         for seed in range(arguments.seed, arguments.seed + arguments.inputs):
+            known = len(hunt.found.violations)
             hunt.try_input(seed, arguments.commands)
-            if hunt.found.violations:
-                print("\n".join(hunt.found.violations[-5:]), file=sys.stderr)
-                if len(hunt.found.violations) > 200:
-                    break
+            for violation in hunt.found.violations[known:]:
+                print(violation, file=sys.stderr)
     found = hunt.found
     figures = {
         "inputs": found.inputs,

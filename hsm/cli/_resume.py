@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hsm.cli._find import named_sweep, warn_of_problems
+from hsm.cli._find import named_sweep
 from hsm.cli._stdout import say
 from hsm.core.config import CONFIG_VARIABLE, SETTINGS
 from hsm.core.errors import HsmError, SettingsError
@@ -35,7 +35,6 @@ def find_earlier(name: str, hsm_config: str) -> Sweep:
             f"{sweep.sweep_id} still runs, by {_launcher(sweep)}: "
             f"hsm monitor {sweep.sweep_id} shows it, hsm cancel {sweep.sweep_id} ends it"
         )
-    warn_of_problems(sweep)
     where = sweep.latest.get("cwd")
     if where and os.path.realpath(where) != os.path.realpath(os.curdir):
         _enter(where, sweep.sweep_id)

@@ -12,6 +12,7 @@ import typer
 import typer.core
 
 from hsm.cli._complete import sweep_ids
+from hsm.cli._find import warn_of_problems
 from hsm.cli._options import (
     NOT_PLAIN,
     HsmConfigFile,
@@ -181,6 +182,8 @@ def sweep(
         config, script, hsm_config = (
             from_there(path, here) for path in (config, script, hsm_config)
         )
+        if count_only or dry_run or detach:
+            warn_of_problems(earlier)  # A launcher logs them itself.
         given = {**recorded_settings(earlier), **given, "resume": True}
     resolved = resolve_local(given, argument_origin=option_name, hsm_config=hsm_config or None)
     asked = Asked(
