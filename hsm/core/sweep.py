@@ -86,16 +86,12 @@ class Sweep:
     _to_come: int = field(default=0, repr=False)  # jobs of a submission, in its next records
 
     def __post_init__(self) -> None:
-        self._facts = Facts({}, {})
-        self._take_facts(self.header)
-        self.header = self.latest
-
-    def _take_facts(self, record: Mapping[str, Any]) -> None:
-        """What a launcher tells of itself."""
-        known = {name: value for name, value in record.items() if value is not None}
-        facts = Facts(known, self._large(record, "what its launcher recorded"))
-        self.latest = self._facts = self._facts.replaced_by(facts)
+        self.header = self.latest = self._facts = self._facts_of(self.header)
         self.planned = self.latest.get("planned")
+
+    def _facts_of(self, record: Mapping[str, Any]) -> Facts:
+        """What a launcher tells of itself."""
+        return Facts(record, self._large(record, "what its launcher recorded"))
 
     def _large(self, record: Mapping[str, Any], owner: str) -> dict[str, Large]:
         """What of a record lies beside the journal, by its fields' names."""
@@ -216,7 +212,9 @@ class Sweep:
             check(record, LAUNCH_FIELDS)
         self._continue(is_new_launcher=is_new_launcher)
         if is_new_launcher:
-            self._take_facts(record)
+            known = {name: value for name, value in record.items() if value is not None}
+            self.latest = self._facts = self._facts.replaced_by(self._facts_of(known))
+            self.planned = self.latest.get("planned")
         return _each(record["jobs"], self._requeue)
 
     def _requeue(self, num: Any) -> None:

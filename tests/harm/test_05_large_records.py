@@ -82,11 +82,14 @@ def looks_like_a_reference(params: Mapping[str, Any]) -> dict[str, Any]:
     return {"large": {"value": {"sha256": "0" * 64, "size": 3}}, "lost": "x" * INLINE}
 
 
-@pytest.mark.parametrize("start_method", ["fork", "spawn"])
 @pytest.mark.parametrize(
-    "function",
-    [many_floats, a_long_text, a_table, looks_like_a_reference],
-    ids=lambda f: f.__name__,
+    ("function", "start_method"),
+    [
+        (many_floats, "fork"),
+        (a_long_text, "fork"),
+        (a_table, "spawn"),
+        (looks_like_a_reference, "fork"),
+    ],
 )
 def test_a_large_return_value_lies_beside_and_is_given_back(
     tmp_path: Path, function: Callable[[Any], Any], start_method: str

@@ -84,6 +84,20 @@ def test_a_resumed_sweep_of_version_1_goes_on_as_2(tmp_path: Path) -> None:
     assert sweep.jobs[5].params == models[1]
 
 
+def test_the_large_values_of_version_1_stay_readable(tmp_path: Path) -> None:
+    """There, they were in the line itself."""
+    paths = frozen(tmp_path, 1)
+    text = paths.journal.read_text()
+    big = json.dumps([i / 7 for i in range(50_000)])
+    assert '"value":{"accuracy":0.9,"loss":NaN}' in text
+    paths.journal.write_text(text.replace('"value":{"accuracy":0.9,"loss":NaN}', f'"value":{big}'))
+    sweep = read_sweep(tmp_path)
+    assert (sweep.problems, sweep.jobs[0].value) == ([], json.loads(big))
+    with source(resume=True) as made:
+        [job_id] = made.submit_jobs([{"model": "svm"}], "ignored", tmp_path, command=["true"])
+        assert made.job(job_id).value == json.loads(big)
+
+
 @pytest.mark.parametrize("version", [3, 99])
 def test_a_newer_version_is_refused_by_name_wherever_it_begins(
     tmp_path: Path, version: int
