@@ -33,6 +33,7 @@ from hsm.core.local.process import LINUX
 #: stays shared.
 LARGEST = 16 << 20
 
+_libc = ctypes.CDLL(None, use_errno=True)
 _MAP_FIXED = 0x10  # linux/mman.h
 _MREMAP_MAYMOVE_FIXED = 1 | 2
 _MAP_FAILED = ctypes.c_void_p(-1).value
@@ -220,7 +221,7 @@ def _named_state(lock: Any) -> tuple[Any, ...]:
 
 def _map(call: str, address: int, *arguments: int) -> None:
     """Call mmap or mremap. Raises OSError."""
-    function = getattr(ctypes.CDLL(None, use_errno=True), call)
+    function = getattr(_libc, call)
     function.restype = ctypes.c_void_p
     # Each as wide as a register: what the functions take as int is in its lower half.
     if function(ctypes.c_void_p(address), *map(ctypes.c_long, arguments)) == _MAP_FAILED:
@@ -229,4 +230,4 @@ def _map(call: str, address: int, *arguments: int) -> None:
 
 
 def _post(handle: int) -> None:
-    ctypes.CDLL(None).sem_post(ctypes.c_void_p(handle))
+    _libc.sem_post(ctypes.c_void_p(handle))
