@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -193,6 +194,19 @@ def test_a_stopped_job_can_save_its_work(tmp_path: Path) -> None:
         jobs.source.cancel_job(job_id)
         assert jobs.ends(job_id)[0].state is JobState.CANCELLED
         assert (tmp_path / "saved").read_text() == "all\n"
+
+
+def test_a_stopped_program_at_the_sweeps_end_can_end_by_itself(project: Project) -> None:
+    program = "trap 'touch saved; exit' TERM; echo $$ > pid.tmp; mv pid.tmp pid; kill -STOP $$"
+    settings = ("--sweep-id", "s", "--kill-grace", str(2 * PATIENCE), "--progress", "none")
+    at_end = ("--on-sweep-end", shlex.join(["sh", "-c", program]))
+    with project.start("sweep", "x=0", *settings, *at_end, "--", "true") as launcher:
+        project.wait_for("pid")
+        hook = psutil.Process(int((project.folder / "pid").read_text()))
+        wait_until(lambda: is_stopped(hook), PATIENCE, "the program to stop")
+        launcher.send_signal(signal.SIGTERM)
+        launcher.wait(PATIENCE)
+    assert (project.folder / "saved").exists()
 
 
 def test_an_idle_keeper_that_is_stopped_takes_the_next_job(tmp_path: Path) -> None:

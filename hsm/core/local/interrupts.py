@@ -229,6 +229,7 @@ def wait_for_program(process: subprocess.Popen[bytes], grace: float) -> int | No
                 if event is not None and first is None:
                     first, kill_at = event.signum, time.monotonic() + grace
                     _signal(process, signal.SIGTERM)
+                    _signal(process, signal.SIGCONT)  # Who is stopped could not act on it.
                 elif event is not None or time.monotonic() >= kill_at:
                     _signal(process, signal.SIGKILL)
     except BaseException:
