@@ -31,6 +31,9 @@ _OWN = frozenset(
     {"v", "event", "time", "sweep_id", "pid", "job", "jobs", "attempt", "state", "id", "large"}
 )
 
+#: Texts of which the beginning says nothing, or something else.
+_WHOLE = frozenset({"value", "job_dir", "cwd"})
+
 #: Keeps a field that is too large, given its name and its JSON.
 Put = Callable[[str, str], Large]
 
@@ -54,7 +57,7 @@ def _fitted(record: Mapping[str, Any], text: str, put: Put) -> str:
         if sizes.pop(name) <= INLINE and len(text) < LONGEST:
             break
         value = record.pop(name)
-        if isinstance(value, str) and name != "value":
+        if isinstance(value, str) and name not in _WHOLE:
             record[name] = beginning(value, _SHOWN)
         large = {**record.pop("large", {}), name: put(name, encode(value)).reference()}
         record["large"] = large
@@ -75,7 +78,7 @@ def without_values(line: bytes, reason: str) -> bytes | None:
     record = json.loads(line)
     less = {
         name: beginning(value, _SHOWN_WITHOUT_ROOM)
-        if isinstance(value, str) and name not in _OWN and name not in ("value", "job_dir")
+        if isinstance(value, str) and name not in _OWN | _WHOLE
         else value
         for name, value in record.items()
     }

@@ -304,8 +304,9 @@ class Job:
         attempt = self.attempts[-1]
         attempt.ended = time
         attempt.ending = ending
-        if ending.job_dir is not None:
-            self.job_dir = Path(ending.job_dir)
+        job_dir = ending.whole("job_dir")
+        if job_dir is not None:
+            self.job_dir = Path(job_dir)
 
     def ending(self) -> str:
         """How the job ended, in one line; its state in lower case if it has not."""

@@ -139,6 +139,18 @@ def test_a_large_error_message_is_shown_by_its_beginning_and_kept_whole(tmp_path
     assert row["reason"] == "ValueError: first line"
 
 
+def test_a_path_is_never_cut(tmp_path: Path) -> None:
+    """One of 4,000 characters that are not ASCII has 24 KiB as JSON."""
+    directory = "/" + "é" * 4000
+    with journal_at(tmp_path) as journal:
+        job = Job(0, "demo_0", "", {})
+        journal.submit([job])
+        journal.end(ended(job, Ending(JobState.COMPLETED, job_dir=directory)))
+    lines(tmp_path)
+    assert len(large_files(tmp_path)) == 1
+    assert read_sweep(tmp_path).jobs[0].job_dir == Path(directory)
+
+
 @pytest.mark.parametrize(
     "params",
     [
