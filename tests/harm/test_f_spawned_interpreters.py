@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json.decoder
 import subprocess
 import sys
@@ -104,7 +105,13 @@ def load(name: str, path: Path) -> ModuleType:
 @pytest.fixture(autouse=True)
 def _loaded_modules_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
-    for name in ("plugin_of_mine", "plugin_of_mine.part", "helper_of_mine", "tomllib"):
+    for name in (
+        "plugin_of_mine",
+        "plugin_of_mine.part",
+        "helper_of_mine",
+        "tells_of_another",
+        "tomllib",
+    ):
         if name in sys.modules:
             monkeypatch.setitem(sys.modules, name, sys.modules[name])
         else:
@@ -217,13 +224,24 @@ def test_modules_that_an_interpreter_finds_are_named_only(tmp_path: Path) -> Non
             import sys, types
             sys.modules[__name__ + ".part"] = part = types.ModuleType(__name__ + ".part")
         """,
+        tells_of_another="""
+            import json.tool, sys
+            sys.modules[__name__] = json.tool
+        """,
     )
     sys.path.insert(0, str(tmp_path))
     import plugin_of_mine
 
     importable = Importable()
     modules = (sys, json.decoder, numpy.random, helper_of_mine, plugin_of_mine, plugin_of_mine.part)
-    names = ["os", "posixpath", "importlib.util", *(module.__name__ for module in modules)]
+    importlib.import_module("tells_of_another")
+    names = [
+        "os",
+        "posixpath",
+        "importlib.util",
+        "tells_of_another",
+        *(module.__name__ for module in modules),
+    ]
     assert [name for name in names if not importable.check(name)] == []
     assert importable.missing == set()
 

@@ -43,8 +43,8 @@ class Importable:
     def check(self, name: str | None) -> bool:
         """Whether the loaded module `name` would be imported, from the same file."""
         module = None if name is None else sys.modules.get(name)
-        if name is None or module is None:
-            return True  # Not loaded: pickling has its own ways.
+        if name is None or not isinstance(module, ModuleType):
+            return True  # Not loaded, or an object in a module's place: pickling has its own ways.
         if name not in self._known:
             self._known[name] = True  # should its parent lead back to it
             self._known[name] = self._check(name, module)
@@ -57,16 +57,18 @@ class Importable:
         if parent and not self.check(parent):
             return False
         file = getattr(module, "__file__", None)
-        spec = _find(name, parent)
-        if spec is None:
-            return _fresh_interpreter_has(name, file)
-        return spec.origin == getattr(module.__spec__, "origin", None) or _is_same(
-            spec.origin, file
-        )
+        spec, own_spec = _find(name, parent), getattr(module, "__spec__", None)
+        if spec is not None and (
+            spec.origin == getattr(own_spec, "origin", None) or _is_same(spec.origin, file)
+        ):
+            return True
+        return _fresh_interpreter_has(name, file)
 
 
 def _find(name: str, parent: str) -> Any:
-    path = getattr(sys.modules.get(parent), "__path__", None) if parent else None
+    path = getattr(sys.modules[parent], "__path__", None) if parent in sys.modules else None
+    if parent and path is None:
+        return None  # made by what is no package
     for finder in (BuiltinImporter, FrozenImporter, PathFinder):
         try:
             spec = finder.find_spec(name, path)
@@ -78,7 +80,10 @@ def _find(name: str, parent: str) -> Any:
 
 
 def _fresh_interpreter_has(name: str, file: str | None) -> bool:
-    """Ask one: it may have finders from its site-packages, or a parent that makes the module."""
+    """Ask one: it may have finders from its site-packages, or a parent that makes the module.
+
+    Or the module puts another one in its own place.
+    """
     options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     try:
         answer = subprocess.run(
