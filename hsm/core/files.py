@@ -55,7 +55,7 @@ def open_below(root: Path, path: Path, flags: int = os.O_RDONLY) -> int:
     folder, name = _open_folder_of(root, path)
     try:
         return open_in(folder, name, flags)
-    except NotRegular as error:
+    except OSError as error:
         error.filename = str(path)
         raise
     finally:
