@@ -28,7 +28,7 @@ from hsm.core.local.wire import Start
 
 #: Seconds between two looks at a pipe that fills slowly: a job that prints a line now and then
 #: shall not wake its keeper for each.
-_LONGEST_REST = 0.02
+_LONGEST_REST = 0.05
 #: Seconds until the first look: most short jobs are over by then.
 _FIRST_REST = 0.005
 #: Seconds below which a rest is none.
