@@ -141,7 +141,8 @@ class Journal:
             self._lock.release()
             raise
         self.tell_to()
-        self._lost = ""  # why it cannot be written any more
+        #: Why it cannot be written any more; "" while it can.
+        self.lost = ""
         self._said_lost = False
         self._closed = False
         self._said_closed = False
@@ -291,23 +292,23 @@ class Journal:
 
     def _check_file(self, use: Callable[[], None]) -> None:
         """Call `use`, which finds out whether the file is still this launcher's."""
-        if not self._lost:
+        if not self.lost:
             try:
                 use()
             except Overtaken as error:
-                self._lost = str(error)
-        if self._lost:
+                self.lost = str(error)
+        if self.lost:
             self._waiting.clear()
-            raise JournalLost(self._lost)
+            raise JournalLost(self.lost)
 
     def _tell(self) -> None:
         """Tell what has happened to the journal; without the mutex, as who is told may ask it."""
         notices, self._file.notices = self._file.notices, []
         for text in notices:
             self._notice(text)
-        if self._lost and not self._said_lost:
+        if self.lost and not self._said_lost:
             self._said_lost = True
-            self._on_lost(self._lost)
+            self._on_lost(self.lost)
 
     def submit(self, jobs: Iterable[Job]) -> None:
         """`jobs` were queued: either all of them are recorded, or none. Raises OSError."""

@@ -139,11 +139,9 @@ class Supervisor:
         return judge(ended, report, handle.stop, is_function=is_function, oom_kill=kill)
 
     def _check_record(self, handle: JobHandle) -> None:
-        """Start nothing in a sweep that another launcher may work on. Raises NotWanted."""
-        try:
-            handle.journal.look()
-        except JournalLost as error:
-            raise NotWanted(Stop(JobState.CANCELLED, str(error))) from error
+        """Start nothing in a sweep that another launcher has taken. Raises NotWanted."""
+        if handle.journal.lost:
+            raise NotWanted(Stop(JobState.CANCELLED, handle.journal.lost))
 
     def _prepare(self, handle: JobHandle) -> Start:
         """Make the job's directories, and say how to start it."""
