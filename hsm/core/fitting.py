@@ -9,6 +9,7 @@ An ordinary record is one pass of the encoder and a look at its length.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -24,6 +25,8 @@ MOST_NUMBERS = 2000
 #: Characters of a text that lies beside which its record shows.
 _SHOWN = 500
 _SHOWN_WITHOUT_ROOM = 120
+#: The disk, a quota or a limit on the size of files has no room.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: Bytes of a value that waits for room, rather than being left out.
 _SMALL = 256
 #: Fields that say what a record is about: they are short, and stay.
@@ -70,10 +73,10 @@ def beginning(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
 
 
-def without_values(line: bytes, reason: str) -> bytes | None:
-    """The line of an ending for a disk that has no room for all of it.
+def without_values(line: bytes, error: OSError) -> bytes | None:
+    """The line of an ending for a disk that, as `error` says, has no room for all of it.
 
-    None if it has nothing to leave out. `reason` is what it then says of the job's value.
+    None if it has nothing to leave out.
     """
     record = json.loads(line)
     less = {
@@ -84,7 +87,7 @@ def without_values(line: bytes, reason: str) -> bytes | None:
     }
     if "value" in less and len(encode(less["value"])) > _SMALL:
         del less["value"]
-        less["large"] = {**record.get("large", {}), "value": {"lost": reason}}
+        less["large"] = {**record.get("large", {}), "value": {"lost": reason_of(error)}}
     made = encode(less).encode() + b"\n"
     return made if len(made) < len(line) else None
 
@@ -98,6 +101,12 @@ def loss(record: Mapping[str, Any], name: str, error: OSError) -> str:
     """What is lost of a record, for a person."""
     what = {"value": "return value"}.get(name, name.replace("_", " "))
     return f"job {record.get('job')}: its {what} could not be kept: {reason_of(error)}"
+
+
+def loss_of(line: bytes, error: OSError) -> str:
+    """What a line `without_values` has lost, for a person."""
+    record = json.loads(line)
+    return loss(record, "value" if "value" in record.get("large", {}) else "error_message", error)
 
 
 def submit_lines(jobs: Iterable[Job], time: float, shelf: Shelf) -> bytes:

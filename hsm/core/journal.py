@@ -34,8 +34,6 @@ the last records, whose jobs then run again in a resume.
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import threading
 import time
@@ -46,16 +44,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from hsm.core import provenance
+from hsm.core import fitting, provenance
 from hsm.core.files import open_below
-from hsm.core.fitting import (
-    MOST_NUMBERS,
-    line_of,
-    loss,
-    reason_of,
-    submit_lines,
-    without_values,
-)
 from hsm.core.job import Ending, Job
 from hsm.core.journal_file import JournalFile, Overtaken
 from hsm.core.large import Large, Shelf
@@ -70,8 +60,6 @@ from hsm.core.sweep import VERSION, JournalError
 _SYNC_INTERVAL = 10.0
 #: Records that wait for room on the disk with their values; what comes then waits without.
 _MOST_WAITING = 100
-#: The disk, a quota or a limit on the size of files has no room.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 log = get_logger(__name__)
 
@@ -209,7 +197,7 @@ class Journal:
         record = {**first, "event": event, **details}
         record.setdefault("time", time.time())
         lost: list[str] = []
-        line = line_of(record, partial(self._put, record, lost if keep else None))
+        line = fitting.line_of(record, partial(self._put, record, lost if keep else None))
         return lost + self._append(_Waiting(line, keep), is_close=event == "close")
 
     def _put(
@@ -224,8 +212,8 @@ class Journal:
         except OSError as error:
             if lost is None:
                 raise
-            lost.append(loss(record, name, error))
-            return Large(self.paths, lost=reason_of(error))
+            lost.append(fitting.loss(record, name, error))
+            return Large(self.paths, lost=fitting.reason_of(error))
 
     def _append(self, item: _Waiting, *, is_close: bool = False) -> list[str]:
         """Write what waits, and then `item`.
@@ -245,7 +233,7 @@ class Journal:
                     if not item.may_wait:
                         self._waiting.pop()
                     elif len(self._waiting) > _MOST_WAITING:
-                        item.lines = without_values(item.lines, reason_of(error)) or item.lines
+                        item.lines = fitting.without_values(item.lines, error) or item.lines
                     raise
                 if time.monotonic() >= self._synced + _SYNC_INTERVAL:
                     self.shelf.sync()
@@ -266,14 +254,12 @@ class Journal:
         try:
             self._file.append(item.lines)
         except OSError as error:
-            has_less = item.may_wait and error.errno in _NO_ROOM
-            less = without_values(item.lines, reason_of(error)) if has_less else None
+            has_less = item.may_wait and error.errno in fitting.NO_ROOM
+            less = fitting.without_values(item.lines, error) if has_less else None
             if less is None:
                 raise
             self._file.append(less)
-            record = json.loads(less)
-            name = "value" if "value" in record.get("large", {}) else "error_message"
-            return [loss(record, name, error)]
+            return [fitting.loss_of(less, error)]
         return []
 
     def look(self) -> None:
@@ -313,19 +299,19 @@ class Journal:
     def submit(self, jobs: Iterable[Job]) -> None:
         """`jobs` were queued: either all of them are recorded, or none. Raises OSError."""
         if not self._closed:
-            self._append(_Waiting(submit_lines(list(jobs), time.time(), self.shelf)))
+            self._append(_Waiting(fitting.submit_lines(list(jobs), time.time(), self.shelf)))
 
     def resume(self, jobs: Iterable[Job]) -> None:
         """This launcher goes on with the sweep; `jobs`, which had ended, were queued again."""
         nums = [job.num for job in jobs]
         if not self._has_resumed:
-            self._append_launch("resume", v=VERSION, jobs=nums[:MOST_NUMBERS])
+            self._append_launch("resume", v=VERSION, jobs=nums[: fitting.MOST_NUMBERS])
             self._has_resumed = True
-            nums = nums[MOST_NUMBERS:]
+            nums = nums[fitting.MOST_NUMBERS :]
             if not nums:
                 return
-        for begin in range(0, max(1, len(nums)), MOST_NUMBERS):
-            self.append("requeue", jobs=nums[begin : begin + MOST_NUMBERS])
+        for begin in range(0, max(1, len(nums)), fitting.MOST_NUMBERS):
+            self.append("requeue", jobs=nums[begin : begin + fitting.MOST_NUMBERS])
 
     def start(self, job: Job) -> list[str]:
         """The latest attempt of `job` has started. Returns what was lost, see `append`."""
