@@ -7,6 +7,7 @@ The same seed makes the same directory.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -94,9 +95,25 @@ class Spoiler:
             record = json.loads(lines[number])
         except (ValueError, RecursionError):
             return
-        self._note(f"line {number + 1}", self._spoil(record))
+        if isinstance(record, dict) and self.random.random() < 0.1:
+            self._lay_beside(record, files, number)
+        else:
+            self._note(f"line {number + 1}", self._spoil(record))
         lines[number] = _dump(record)
         files[JOURNAL] = b"\n".join(lines) + b"\n"
+
+    def _lay_beside(self, record: dict[str, Any], files: dict[str, bytes], number: int) -> None:
+        """Have any value of any field lie beside the journal, under the hash that it has."""
+        data = _dump(self.value())
+        sha256 = hashlib.sha256(data).hexdigest()
+        files[f".hsm/large/{sha256}.json"] = data
+        holder = record
+        if isinstance(record.get("jobs"), list) and record["jobs"]:
+            holder = self.random.choice(record["jobs"])
+        if isinstance(holder, dict):
+            name = self.random.choice([*_FIELDS, *holder])
+            holder["large"] = {name: {"sha256": sha256, "size": len(data)}}
+            self._note(f"line {number + 1}", f"{name} beside it")
 
     def _spoil(self, document: Any) -> str:
         """Change one value, wherever it is in `document`; returns where that was."""

@@ -17,7 +17,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +35,8 @@ LARGEST = 1 << 30
 #: Problems that are told of a sweep.
 _MOST_TOLD = 200
 _HASH = re.compile("[0-9a-f]{64}")
+#: See `hsm.core.records.check`.
+Rule = tuple[Callable[[Any], bool], str]
 _DAMAGED = "what the journal says of it is damaged"
 
 
@@ -60,6 +62,7 @@ class Large:
         lost: why it could not be kept; None if it was.
         name: what it is, for messages: "job 3: its value".
         problems: where it is told that it cannot be had.
+        rule: what the value must pass, and what that is in words; None if it may be anything.
     """
 
     paths: SweepPaths = field(compare=False, repr=False)
@@ -69,6 +72,7 @@ class Large:
     lost: str | None = None
     name: str = field(default="", compare=False)
     problems: list[str] = field(default_factory=list, compare=False, repr=False)
+    rule: Rule | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, paths: SweepPaths, reference: object) -> Large:
@@ -94,9 +98,9 @@ class Large:
         told: dict[str, Any] = {"sha256": self.sha256, "size": self.size}
         return told if self.identity is None else {**told, "identity": self.identity}
 
-    def told_in(self, problems: list[str], name: str) -> Large:
+    def told_in(self, problems: list[str], name: str, rule: Rule | None = None) -> Large:
         """The same, which is called `name` and tells in `problems` when it cannot be had."""
-        return replace(self, problems=problems, name=name)
+        return replace(self, problems=problems, name=name, rule=rule)
 
     @property
     def why_not(self) -> str:
@@ -121,6 +125,8 @@ class Large:
             value = json.loads(data)
             if not is_flat(value):
                 raise ValueError("it is nested too deeply")
+            if self.rule is not None and not self.rule[0](value):
+                raise ValueError(f"it is not {self.rule[1]}")
             return value
         except OSError as error:
             raise LargeLost(f"cannot be had: {self.path}: {error.strerror}") from error

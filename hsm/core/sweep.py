@@ -30,6 +30,7 @@ from hsm.core.records import (
     START_FIELDS,
     TEXT,
     BadRecord,
+    Check,
     check,
     is_count,
     parse,
@@ -91,15 +92,22 @@ class Sweep:
 
     def _facts_of(self, record: Mapping[str, Any]) -> Facts:
         """What a launcher tells of itself."""
-        return Facts(record, self._large(record, "what its launcher recorded"))
+        return Facts(record, self._large(record, "what its launcher recorded", LAUNCH_FIELDS))
 
-    def _large(self, record: Mapping[str, Any], owner: str) -> dict[str, Large]:
-        """What of a record lies beside the journal, by its fields' names."""
+    def _large(
+        self, record: Mapping[str, Any], owner: str, fields: Mapping[str, tuple[Check, str]]
+    ) -> dict[str, Large]:
+        """What of a record lies beside the journal, by its fields' names.
+
+        Args:
+            fields: those that the record may have, and what each must be.
+        """
         return {
             name: Large.of(self.paths, reference).told_in(
-                self.problems, f"{owner}: {_CALLED.get(name, name)}"
+                self.problems, f"{owner}: {_CALLED.get(name, name)}", fields[name]
             )
             for name, reference in (record.get("large") or {}).items()
+            if name in fields and name not in _ALWAYS_INLINE
         }
 
     def take(self, number: int, line: bytes | None) -> Mapping[str, Any] | None:
@@ -173,7 +181,7 @@ class Sweep:
             raise BadRecord(f"{shown(entry)} is no job")
         check(entry, JOB_FIELDS, "job", "id", "label")
         num, job_id = entry["job"], entry["id"]
-        large = self._large(entry, f"job {num}")
+        large = self._large(entry, f"job {num}", JOB_FIELDS)
         if "params" not in large:
             check(entry, {}, "params")
         if num in self.jobs or job_id in self._ids:
@@ -197,7 +205,7 @@ class Sweep:
         ending = Ending(
             JobState(record["state"]),
             **{name: record.get(name) for name in ENDING_FIELDS},
-            large=self._large(record, f"job {job.num}"),
+            large=self._large(record, f"job {job.num}", ENDING_FIELDS),
         )
         _make_up_for_lost_start(job, record)
         (job.end if record["event"] == "end" else job.retry)(record["time"], ending)
@@ -309,6 +317,8 @@ def _make_up_for_lost_end(job: Job, record: Mapping[str, Any]) -> None:
         job.requeue()
 
 
+#: What tells what a record is about lies in the record itself.
+_ALWAYS_INLINE = frozenset({"sweep_id", "time", "pid", "hsm", "planned", "job", "id", "large"})
 #: What of a job may lie beside the journal, in words.
 _CALLED = {"params": "its parameters", "value": "its return value", "label": "its label"}
 #: What the record of an attempt's end must be.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cli_support import Project
 from hsm.core import journal_lines
 from hsm.core.journal_lines import JournalLines
 from hsm.core.paths import SweepPaths
@@ -137,6 +139,32 @@ def test_a_line_that_is_too_long_is_passed_over(
 def test_a_line_of_millions_of_values_is_not_taken_apart(paths: SweepPaths) -> None:
     many = '{"event":"close","reason":"x","a":[' + "[]," * 2_000_000 + "0]}"
     assert _read(paths, HEADER, SUBMIT, many).problems == ["line 3: it holds too much"]
+
+
+@pytest.mark.parametrize("value", [[1], "text", 7, {"command": 3}], ids=repr)
+def test_what_lies_beside_a_journal_is_checked_as_what_lies_in_it(
+    project: Project, value: Any
+) -> None:
+    paths = SweepPaths(project.folder / "s")
+    paths.create()
+    data = json.dumps(value).encode()
+    sha256 = hashlib.sha256(data).hexdigest()
+    paths.large.mkdir()
+    paths.large_file(sha256).write_bytes(data)
+    reference = {"sha256": sha256, "size": len(data)}
+    for record, field in [
+        *((HEADER, name) for name in ("time", "cwd", "host", "settings", "program", "argv", "x")),
+        *((JOB, name) for name in ("params", "label", "job", "id")),
+        *((END, name) for name in ("value", "error_message", "job_dir", "exit_code", "state")),
+    ]:
+        spoilt = {**record, "large": {field: reference}}
+        lines = [spoilt if each is record else each for each in (HEADER, JOB, START, END)]
+        lines[1] = {**SUBMIT, "jobs": [lines[1]]}
+        _write(paths, *lines)
+        for command in ("show ./s 0", "monitor ./s --once", "sweep --resume ./s --dry-run"):
+            ran = project.here(*command.split(), code=None)
+            assert ran.code in (0, 2), (field, command)
+            assert all(line.startswith("hsm: ") for line in ran.err.splitlines())
 
 
 def test_lines_come_whole_however_the_file_grows(paths: SweepPaths) -> None:
