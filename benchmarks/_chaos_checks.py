@@ -81,11 +81,15 @@ class Record:
             for kind in ("start", "said", "done")
         }
 
-    def check(self) -> None:
-        """Compare what the journal says with what is so. Raises Violation."""
+    def check(self, patience: float = PATIENCE) -> None:
+        """Compare what the journal says with what is so. Raises Violation.
+
+        Args:
+            patience: seconds in which it must say that a process is gone.
+        """
         sweep = self.check_ended()
         if sweep is not None and sweep.alive:
-            self._check_running(sweep)
+            self._check_running(sweep, patience)
 
     def check_ended(self) -> Sweep | None:
         """Compare what it says has ended with what is so; None if there is nothing to read."""
@@ -130,16 +134,16 @@ class Record:
         told = job.state is not JobState.FAILED or "killed" in job.ending()
         return self.was_disturbed and told
 
-    def _check_running(self, sweep: Sweep) -> None:
+    def _check_running(self, sweep: Sweep, patience: float) -> None:
         """A job that is called running has a process, or is about to be called something else."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         suspects = {job.num for job in sweep.jobs.values() if _lacks_process(job)}
         while suspects:
-            with suppress(JournalError):
+            try:
                 now = read_sweep(self.paths.sweep_dir)
-                suspects = {
-                    num for num in suspects if now.alive and _lacks_process(now.jobs.get(num))
-                }
+            except JournalError:  # Removed, and not yet written anew; else the next check tells.
+                return
+            suspects = {num for num in suspects if now.alive and _lacks_process(now.jobs.get(num))}
             if time.monotonic() > deadline:
                 raise Violation(f"jobs {suspects} read as running and have no process")
             time.sleep(0.05)

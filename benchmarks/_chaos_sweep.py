@@ -166,7 +166,7 @@ class Chaos:
         self._note(("SIGKILL", victim), life, found)
         life.kill(victim, found)
         if victim in _SURVIVED:
-            self.record.check_ended()
+            self.record.check(life.patience)
             return life
         if victim == "everything":
             self.record.lose_pipes()

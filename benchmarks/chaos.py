@@ -35,6 +35,7 @@ import random
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -49,16 +50,18 @@ _MOST_VIOLATIONS = 10
 _HITS_SHOWN = 5
 
 
-def run(options: argparse.Namespace, seed: int, kills: int) -> Tally:
-    """Sweep after sweep, until there were enough kills."""
+def run(options: argparse.Namespace, seed: int, kills: int, is_over: threading.Event) -> Tally:
+    """Sweep after sweep, until there were enough kills, or it `is_over`."""
     chance = random.Random(seed)
     others = [deed for name in options.deeds for deed in OTHERS[name]]
     tally, deck = Tally(), Deck(random.Random(seed), others)
     began = time.monotonic()
 
     def more_kills() -> bool:
-        return tally.count("SIGKILL").total() < kills and (
-            options.seconds is None or time.monotonic() - began < options.seconds
+        return (
+            not is_over.is_set()
+            and tally.count("SIGKILL").total() < kills
+            and (options.seconds is None or time.monotonic() - began < options.seconds)
         )
 
     number = 0
@@ -87,9 +90,13 @@ def run_side_by_side(options: argparse.Namespace) -> list[Tally]:
     """As many rows of sweeps as are wanted, each with a seed of its own."""
     count = options.workers
     shares = [options.kills // count + (n < options.kills % count) for n in range(count)]
+    seeds = range(options.seed, options.seed + count)
+    is_over = threading.Event()
     with ThreadPoolExecutor(count) as pool:
-        seeds = range(options.seed, options.seed + count)
-        return list(pool.map(run, [options] * count, seeds, shares))
+        try:
+            return list(pool.map(run, [options] * count, seeds, shares, [is_over] * count))
+        finally:
+            is_over.set()  # Ctrl-C: the sweeps that run are the last.
 
 
 def report(tallies: list[Tally], options: argparse.Namespace, seconds: float) -> dict[str, Any]:
@@ -149,7 +156,7 @@ def main() -> int:
     """Returns 1 if anything was lost, left or told wrongly."""
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
-        epilog="500 kills take less than a quarter of an hour on two cores. With --json "
+        epilog="500 kills take less than a quarter of an hour on two idle cores. With --json "
         "benchmarks/results/chaos.json, `python tests/test_docs.py` then writes the table of "
         "docs/reliability.md.",
     )
