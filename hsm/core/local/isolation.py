@@ -21,13 +21,15 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from hsm.core.local import own_files, telemetry
-from hsm.core.local.own_files import OpenFile
-from hsm.core.local.own_memory import SharedMemory
+from hsm.core.local import telemetry
 from hsm.core.local.process import flush_c_buffers, process_name, set_process_name
 from hsm.core.local.rng import RandomStates, capture
+
+if TYPE_CHECKING:
+    from hsm.core.local.own_files import OpenFile
+    from hsm.core.local.own_memory import SharedMemory
 
 _Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 _HELPERS = (
@@ -51,7 +53,7 @@ class LaunchState:
         files: open files with buffers of their own.
         name: the process's name.
         opened: what each job is to open for itself.
-        memory: what each job is to have for itself.
+        memory: what each job is to have for itself, if it is forked.
         exit_hooks: whether the exit hooks that the app has registered run in each job.
     """
 
@@ -60,7 +62,7 @@ class LaunchState:
     files: list[Any]
     name: bytes
     opened: list[OpenFile] = field(default_factory=list)
-    memory: SharedMemory = field(default_factory=SharedMemory)
+    memory: SharedMemory | None = None
     exit_hooks: bool = False
 
     @classmethod
@@ -81,6 +83,9 @@ class LaunchState:
     @classmethod
     def take_for_forks(cls, exit_hooks: bool) -> LaunchState:
         """The same, and what forked jobs would share; for the thread that is about to fork."""
+        from hsm.core.local import own_files  # A spawned job has no use for the two.
+        from hsm.core.local.own_memory import SharedMemory
+
         return replace(
             cls.take(),
             opened=own_files.find(),
@@ -122,7 +127,8 @@ def become_server(state: LaunchState) -> None:
     gc.freeze()
     _forget_exit_hooks(state.exit_hooks)
     _forget_finalizers()
-    state.memory.own()
+    if state.memory is not None:
+        state.memory.own()
     ignore_signals()
 
 
@@ -152,11 +158,13 @@ def enter_job(state: LaunchState) -> None:
     tempfile.tempdir = None
     for file in state.opened:
         file.reopen()
-    state.memory.own()
+    if state.memory is not None:
+        state.memory.own()
     # The last that is registered runs first: this comes after the job's own hooks.
     atexit.register(telemetry.flush)
     _forget_multiprocessing()
-    state.memory.hold()
+    if state.memory is not None:
+        state.memory.hold()
     atexit.register(logging.shutdown)
     _own_streams()
 
