@@ -29,8 +29,6 @@ from hsm.core.local.wire import Start
 #: Seconds between two looks at a pipe that fills slowly: a job that prints a line now and then
 #: shall not wake its keeper for each.
 _LONGEST_REST = 0.05
-#: Seconds until the first look: most short jobs are over by then.
-_FIRST_REST = 0.005
 #: Seconds below which a rest is none.
 _SHORTEST_REST = 0.001
 #: Seconds that output waits for room on a full disk once its job is over.
@@ -53,7 +51,7 @@ class JobLogs:
 
     def __init__(self) -> None:
         self._pipes: tuple[LogPipe, LogPipe] = (LogPipe(), LogPipe())
-        self._looked = 0.0
+        self._began = self._looked = 0.0
         self.next_look: float | None = None
         # Shared by keeper and fork server: which files the keeper fills.
         self._note = mmap.mmap(-1, _NOTE_SIZE)
@@ -77,8 +75,7 @@ class JobLogs:
         names = start.root, start.stdout, start.stderr
         self._write_note(*names)
         sizes = self._open(*names, header=start.header)
-        self._looked = time.monotonic()
-        self.next_look = self._looked + _FIRST_REST
+        self._began = self._looked = self.next_look = time.monotonic()
         return sizes
 
     def look(self) -> None:
@@ -89,9 +86,10 @@ class JobLogs:
             rest = ROOM_INTERVAL
         else:
             fullest = max(share or 0.0 for share in shares)
-            # Until a quarter of the pipe has filled, at this pace. A pipe that was full has a job
-            # waiting, whose pace is unknown.
-            rest = min((now - self._looked) / max(4 * fullest, 1e-9), _LONGEST_REST)
+            # Until a quarter of the pipe has filled, at this pace; but a young job may have printed
+            # one line of many. One that has filled it waits, and its pace is unknown.
+            longest = max(_SHORTEST_REST, min((now - self._began) / 4, _LONGEST_REST))
+            rest = min((now - self._looked) / max(4 * fullest, 1e-9), longest)
             if fullest >= 0.5 or rest < _SHORTEST_REST:
                 rest = 0.0
         self._looked = now
