@@ -68,6 +68,19 @@ def _chaos(document: Any) -> list[str]:
     return table([f"in {document['seconds'] / 60:.0f} minutes", ""], rows)
 
 
+def _hostile(document: Any) -> list[str]:
+    rows = [
+        ["directories", str(document["inputs"])],
+        ["commands", str(document["commands"])],
+        *([f"exit code {code}", str(n)] for code, n in document["exit_codes"].items()),
+        [
+            "tracebacks, hangs, changed files, what steers a terminal",
+            str(len(document["violations"])),
+        ],
+    ]
+    return table(["", ""], rows)
+
+
 def _soak(document: Any) -> list[str]:
     grown = document["grown_from_second_to_last_third"]
     rows = [
@@ -138,6 +151,7 @@ def _peer_faults(document: Any) -> list[str]:
 BENCHMARKS: dict[str, Callable[[], list[str]]] = {
     "launchers": partial(made_from, "launchers", _launchers),
     "chaos": partial(made_from, "chaos", _chaos),
+    "hostile": partial(made_from, "hostile", _hostile),
     "soak": partial(made_from, "soak", _soak),
     "peer-faults": partial(made_from, "faults", _peer_faults),
     "bulk-commands": partial(made_from, "commands", _commands),
