@@ -259,7 +259,8 @@ def run(
             error.remedy = "--accept-changes"
             raise
         except OSError as error:  # a full disk, no more processes
-            reason = error.strerror or str(error)
+            where = f"cannot write {error.filename}: " if error.filename else ""
+            reason = f"{where}{error.strerror or error}"
             raise HsmError(f"{plan.sweep_id} cannot be started: {reason}") from error
         started()
         return ids

@@ -72,10 +72,12 @@ class JournalFile:
         self.look()
         try:
             _write(self._fd, line)
-        except BaseException:
+        except BaseException as error:
             # Where this fails, too, the next look finds a file that is longer than it should be.
             with suppress(OSError):
                 os.ftruncate(self._fd, self.size)
+            if isinstance(error, OSError):
+                error.filename = str(self._paths.journal)
             raise
         self.size += len(line)
         if self._copy is not None:

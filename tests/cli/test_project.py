@@ -80,7 +80,7 @@ def test_init_leaves_no_half_of_a_file_on_a_full_disk(project: Project) -> None:
     done = subprocess.run(
         ["sh", "-c", f"ulimit -f 1; exec {sys.executable} -m hsm.cli.main init"],
         cwd=project.folder,
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        env={**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,

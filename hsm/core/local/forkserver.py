@@ -96,8 +96,10 @@ class ForkServer:
             f"import sys; sys.path += {where!r}; from hsm.core.local.server import main; main()"
         )
         arguments = [str(theirs.fileno()), str(os.getpid()), *([str(scratch)] if scratch else [])]
+        # -I hides the variable that says so.
+        no_byte_code = ["-B"] if sys.dont_write_bytecode else []
         process = subprocess.Popen(
-            [sys.executable, "-I", "-c", program, *arguments],
+            [sys.executable, *no_byte_code, "-I", "-c", program, *arguments],
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,
