@@ -1,5 +1,6 @@
 # make demo    a sweep of the example project, from nothing but Python and make
 # make test    the fast tests              make test-all   all of them
+# make test-heavy   those that need torch and JAX, which it installs: some gigabytes
 # make lint    ruff and mypy               make format     what ruff can mend by itself
 # make coverage                            make clean      removes the environment and what the tools left
 #
@@ -17,11 +18,12 @@ SOURCES := $(shell find hsm hydra_plugins -type f -not -name '*.pyc')
 # Each stamp is newer than what it was made from, so a second call installs nothing.
 CREATED := $(VENV)/.created
 DEV := $(VENV)/.installed-dev
+HEAVY := $(VENV)/.installed-heavy
 # An environment that was made for the tests already serves the demo as well.
 DEMO := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.installed-demo)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-all lint format coverage clean
+.PHONY: demo test test-all test-heavy lint format coverage clean
 
 demo: $(DEMO)
 	$(BIN)/python examples/train.py -m \
@@ -32,7 +34,10 @@ test: $(DEV)
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 test-all: $(DEV)
-	$(BIN)/pytest -m "slow or not slow" $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not heavy" $(PYTEST_ARGS)
+
+test-heavy: $(HEAVY)
+	$(BIN)/pytest -m heavy -n 1 $(PYTEST_ARGS) tests/harm
 
 lint: $(DEV)
 	$(BIN)/ruff check .
@@ -63,4 +68,8 @@ $(VENV)/.installed-demo: pyproject.toml $(SOURCES) | $(CREATED)
 
 $(DEV): pyproject.toml hsm/_version.py | $(CREATED)
 	$(PIP) install --quiet --editable '.[dev,examples]'
+	@touch $@
+
+$(HEAVY): pyproject.toml | $(DEV)
+	$(PIP) install --quiet --editable '.[dev,examples,heavy]'
 	@touch $@

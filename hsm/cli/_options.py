@@ -48,6 +48,16 @@ JobNumber = Annotated[
         autocompletion=job_numbers,
     ),
 ]
+OptionalJob = Annotated[
+    int | None,
+    typer.Argument(
+        metavar="JOB",
+        help="The number of a job, counted from 0; without it, the sweep itself.",
+        min=0,
+        autocompletion=job_numbers,
+        show_default=False,
+    ),
+]
 OptionalSweep = Annotated[
     str,
     typer.Argument(

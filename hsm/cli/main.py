@@ -34,7 +34,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "monitor": ("monitor", "Watch a sweep, from any terminal, while it runs or after."),
     "collect-results": ("collect_results", "Gather what the jobs gave into one table."),
     "list": ("list_sweeps", "List the sweeps that were started here, newest first."),
-    "show": ("show", "Tell everything that is known of one job."),
+    "show": ("show", "Tell everything that is known of one job, or of a sweep."),
     "logs": ("logs", "Print what a job wrote, and follow it."),
     "cancel": ("cancel", "End a running sweep, or some of its jobs."),
     "init": ("init", "Write hsm.yaml and a sweep file for this project."),

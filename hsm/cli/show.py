@@ -1,4 +1,4 @@
-"""`hsm show`: everything that is known of one job."""
+"""`hsm show`: everything that is known of one job, or of a sweep as such."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from hsm.cli._find import named_job, named_sweep, warn_of_problems
-from hsm.cli._options import HsmConfigFile, JobNumber, Json, Sweep, new_app
+from hsm.cli._options import HsmConfigFile, Json, OptionalJob, Sweep, new_app
 from hsm.cli._output import end_with_the_reader, from_here, print_json
+from hsm.cli._show_sweep import sweep_facts, sweep_lines
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError
 from hsm.core.job import Attempt, Job
@@ -27,17 +28,22 @@ _LONGEST = 10_000
 
 @app.command("show")
 def show(
-    sweep: Sweep, job: JobNumber, as_json: Json = False, hsm_config: HsmConfigFile = ""
+    sweep: Sweep, job: OptionalJob = None, as_json: Json = False, hsm_config: HsmConfigFile = ""
 ) -> None:
-    """Tell everything that is known of one job: parameters, command, attempts, files."""
+    """Tell everything that is known of one job, or of a sweep: what it runs, where, and how."""
     end_with_the_reader()
     record = read_sweep(named_sweep(sweep, hsm_config=hsm_config).sweep_dir)
-    facts = _facts(record, named_job(record, job))
+    if job is None:
+        facts = sweep_facts(record)
+        lines = sweep_lines(facts)
+    else:
+        facts = _facts(record, named_job(record, job))
+        lines = _lines(facts)
     warn_of_problems(record)  # Among them is what lies beside the journal, and cannot be had.
     if as_json:
         print_json(facts)
         return
-    for name, text in _lines(facts):
+    for name, text in lines:
         say(f"{name:<12} {shorten(text, _LONGEST)}".rstrip())
 
 

@@ -211,6 +211,12 @@ LAUNCH_FIELDS: Mapping[str, tuple[Check, str]] = {
     "planned": COUNT,
     "large": (_is_object, "an object"),
 }
+#: What `server` has: how a fork server was started.
+SERVER_FIELDS: Mapping[str, tuple[Check, str]] = {
+    "start_method": TEXT,
+    "reason": TEXT,
+    "found": (_is_texts, "a list of texts"),
+}
 #: What an entry of `submit` has.
 JOB_FIELDS: Mapping[str, tuple[Check, str]] = {
     "job": COUNT,

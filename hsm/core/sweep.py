@@ -27,6 +27,7 @@ from hsm.core.records import (
     JOB_FIELDS,
     LAUNCH_FIELDS,
     RECORD_FIELDS,
+    SERVER_FIELDS,
     START_FIELDS,
     TEXT,
     BadRecord,
@@ -64,6 +65,7 @@ class Sweep:
         problems: lines of the journal that could not be used, as ``"line 7: …"``: the first 100;
             and what lies beside it and could not be read, once somebody has looked at it.
         problem_count: how many such lines there are.
+        servers: how each fork server for a function was started: `start_method`, `reason`, `found`.
         latest: what the latest launcher recorded of itself, as `header` of the first: command line,
             versions, settings, program.
         planned: how many jobs it is to have in the end; None if that is not known.
@@ -79,6 +81,7 @@ class Sweep:
     last_time: float = 0.0
     problems: list[str] = field(default_factory=list)
     problem_count: int = 0
+    servers: list[Mapping[str, Any]] = field(default_factory=list)
     latest: Mapping[str, Any] = field(init=False)
     planned: int | None = None
     controls: list[Mapping[str, Any]] = field(default_factory=list)
@@ -158,6 +161,9 @@ class Sweep:
             self.closed = record["reason"]
         elif event == "control":
             self.controls.append(record)
+        elif event == "server":
+            check(record, SERVER_FIELDS, "start_method")
+            self.servers.append({name: record.get(name) for name in (*SERVER_FIELDS, "time")})
         elif event != "sweep":
             raise BadRecord(f"unknown event {shown(event)}")
         self.last_time = record.get("time") or self.last_time

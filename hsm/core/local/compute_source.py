@@ -244,6 +244,8 @@ class LocalComputeSource(ComputeSource):
             self._audience.prepare(sweep.journal.paths)
             handles = [sweep.handle(spec, work) for spec in specs]
             record(sweep.journal, specs, handles)
+            with suppress(OSError):  # It waits for room, and no job waits for it.
+                work.record_start(sweep.journal)
         self._ledger.add(handles)
         waiting = [handle for handle in handles if not handle.is_over]
         self._audience.tell("jobs_submitted", [handle.job for handle in waiting])

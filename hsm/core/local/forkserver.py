@@ -43,11 +43,16 @@ _EXIT_PATIENCE, _EXIT_INTERVAL = 5.0, 0.001
 
 
 class ForkServer:
-    """A running fork server. Thread-safe. `close` it, or it ends with this process."""
+    """A running fork server. Thread-safe. `close` it, or it ends with this process.
+
+    Attributes:
+        carries_function: its jobs call a function; else they exec.
+    """
 
     def __init__(
         self, pid: int, control: socket.socket, process: subprocess.Popen[bytes] | None
     ) -> None:
+        self.carries_function = process is None
         self._pid = pid
         self._control = control
         self._process = process

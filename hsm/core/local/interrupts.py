@@ -14,7 +14,6 @@ import math
 import os
 import select
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -26,6 +25,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from hsm.core.job import signal_name
+from hsm.core.local.own_sockets import own_pair
 
 if TYPE_CHECKING:
     from hsm.core.local.compute_source import LocalComputeSource
@@ -96,7 +96,7 @@ class _Waker:
     """A descriptor to wait for, which every signal makes readable, to whatever thread it comes."""
 
     def __init__(self) -> None:
-        self._woken, self._waker = socket.socketpair()
+        self._woken, self._waker = own_pair()
         for end in (self._woken, self._waker):
             end.setblocking(False)
         self._replaced: int | None = None

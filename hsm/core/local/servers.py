@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from hsm.core.errors import HsmError
+from hsm.core.journal import Journal
 from hsm.core.local.forkserver import ForkServer
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.slot import ServerLost, Slot, SlotLost
-from hsm.core.local.spawn import Payload
-from hsm.core.local.start_method import choose_start_method
+from hsm.core.local.spawn import CannotPickle, Payload
+from hsm.core.local.start_method import ServerStart, choose
 from hsm.core.logger import get_logger
 
 log = get_logger(__name__)
@@ -21,24 +23,40 @@ log = get_logger(__name__)
 _MOST_RESTARTS = 3
 
 
-@dataclass(frozen=True, eq=False)
+class CannotStart(HsmError):
+    """Neither a fork nor a fresh interpreter can run a function; says why, and what to do."""
+
+
+@dataclass(eq=False)
 class Work:
     """What jobs do: call a function with their argument, or exec a command.
 
     Attributes:
         function: for a Python job.
-        command: for the others; also what a function becomes under spawn.
-        payload: the function, made ready for spawn.
+        command: for the others.
+        payload: the function, made ready for spawn, once it is spawned; then it stays so.
+        start: how its latest server was started; None for commands.
     """
 
     function: Callable[[Any], Any] | None = None
     command: tuple[str, ...] | None = None
     payload: Payload | None = None
+    start: ServerStart | None = None
+    _recorded: dict[Journal, ServerStart] = field(default_factory=dict)
+    _mutex: threading.Lock = field(default_factory=threading.Lock)
 
-    @property
-    def is_forked(self) -> bool:
-        """Whether its jobs are forks that carry the function."""
-        return self.function is not None and self.payload is None
+    def record_start(self, journal: Journal) -> None:
+        """Write into `journal` how the latest server was started, unless it is there.
+
+        Raises:
+            OSError, JournalLost: see `Journal.append`.
+        """
+        start = self.start
+        with self._mutex:
+            if start is None or self._recorded.get(journal) is start:
+                return
+            self._recorded[journal] = start
+        journal.append("server", keep=True, **asdict(start))
 
 
 class Servers:
@@ -55,6 +73,7 @@ class Servers:
         self._start_method = start_method
         self._exit_hooks = exit_hooks
         self._mutex = threading.Lock()
+        # Those that carry a function, by their work; the clean one, which serves all that exec.
         self._running: dict[Work | None, ForkServer] = {}
         self._retired: list[ForkServer] = []
         # By id of the function; its `Work` keeps it alive, so the id stays its own.
@@ -69,25 +88,29 @@ class Servers:
 
         Raises:
             CannotPickle: the function is to be spawned, and cannot be.
+            CannotStart: nor is a fork known to work.
         """
-        if function is None:
-            work = Work()
-        elif (known := self._functions.get(id(function))) is not None:
-            return known
-        else:
-            work = self._functions[id(function)] = self._prepare_function(function)
-        self._server(work)
+        work = Work() if function is None else self._functions.get(id(function))
+        if work is None:
+            work = Work(function=function)
+            self._server(work)
+            self._functions[id(function)] = work
+        elif function is None:
+            self._server(work)
         return work
 
     def slot(self, work: Work) -> tuple[ForkServer, Slot]:
         """A free slot for a job of `work`. Raises SlotLost if its server was lost too often."""
         lost_keepers = 0
         while True:
-            server = self._server(work)
+            try:
+                server = self._server(work)
+            except (CannotPickle, CannotStart) as error:
+                raise SlotLost(f"the fork server is gone, and there is no other: {error}") from None
             try:
                 return server, server.slot()
             except ServerLost:
-                self._retire(work, server)
+                self._retire(server)
             except SlotLost:
                 lost_keepers += 1
                 if lost_keepers > _MOST_RESTARTS:
@@ -101,41 +124,67 @@ class Servers:
         for server in servers:
             server.close()
 
-    def _prepare_function(self, function: Callable[[Any], Any]) -> Work:
-        method, why = choose_start_method(self._start_method)
-        if why:
-            log.info("start_method: spawn, because %s", why)
-        if method == "fork":
-            return Work(function=function)
-        payload = Payload(function, self._scratch.path / f"payload-{len(self._functions)}")
-        return Work(function=function, payload=payload)
-
     def _server(self, work: Work) -> ForkServer:
-        key = work if work.is_forked else None  # One clean interpreter serves all that exec.
         with self._mutex:
             if self._closed:
                 raise SlotLost("the source is closed")
-            server = self._running.get(key)
-            if server is None:
-                if self._restarts > _MOST_RESTARTS:
-                    raise SlotLost(f"the fork server was lost {self._restarts} times")
-                disposable = self._scratch.disposable
-                if work.is_forked:
-                    assert work.function is not None
-                    server = ForkServer.start_carrying(
-                        work.function, disposable, exit_hooks=self._exit_hooks
-                    )
-                else:
-                    server = ForkServer.start_clean(disposable)
-                self._running[key] = server
-            return server
+            carrying = work if work.function is not None and work.payload is None else None
+            server = self._running.get(carrying)
+            if server is not None:
+                return server
+            if self._restarts > _MOST_RESTARTS:
+                raise SlotLost(f"the fork server was lost {self._restarts} times")
+            if carrying is not None:
+                work.start = self._choose(carrying)
+                if work.payload is not None:
+                    carrying = None
+            if carrying not in self._running:
+                self._running[carrying] = self._start(carrying)
+            return self._running[carrying]
 
-    def _retire(self, work: Work, server: ForkServer) -> None:
+    def _start(self, carrying: Work | None) -> ForkServer:
+        disposable = self._scratch.disposable
+        if carrying is None:
+            return ForkServer.start_clean(disposable)
+        assert carrying.function is not None
+        return ForkServer.start_carrying(carrying.function, disposable, exit_hooks=self._exit_hooks)
+
+    def _choose(self, work: Work) -> ServerStart:
+        """Look how the server for a function is to be started, and make the function ready for it.
+
+        Raises:
+            CannotPickle, CannotStart.
+        """
+        assert work.function is not None
+        start, findings = choose(self._start_method)
+        if start.start_method == "fork":
+            return start
+        path = self._scratch.path / f"payload-{len(self._functions)}"
+        try:
+            work.payload = Payload(work.function, path)
+        except CannotPickle as error:
+            if self._start_method == "spawn":
+                raise
+            harm = next((finding.text for finding in findings if finding.is_harmful), None)
+            if harm is not None:
+                raise CannotStart(
+                    f"neither start method can run these jobs. A fork: {harm}. "
+                    f"A fresh interpreter: {error.why}. Create one of the two inside the "
+                    "function, or use start_method=fork if no job uses the former."
+                ) from error
+            reason = f"{start.reason}, but spawn cannot: {error.why}"
+            log.warning("start_method: fork, although %s", reason)
+            return replace(start, start_method="fork", reason=f"although {reason}")
+        if start.reason is not None:
+            log.info("start_method: spawn, because %s", start.reason)
+        return start
+
+    def _retire(self, server: ForkServer) -> None:
         """`server` is dead or stuck; the next call starts another."""
-        key = work if work.is_forked else None
         with self._mutex:
-            if self._running.get(key) is server:
-                del self._running[key]
-                self._retired.append(server)
-                self._restarts += 1
+            for work, running in list(self._running.items()):
+                if running is server:
+                    del self._running[work]
+                    self._retired.append(server)
+                    self._restarts += 1
         server.retire()

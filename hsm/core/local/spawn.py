@@ -46,7 +46,18 @@ _LARGEST_DEFINITION = 1 << 20
 
 
 class CannotPickle(HsmError):
-    """The function, or what it uses of the script, cannot be sent to a fresh interpreter."""
+    """The function, or what it uses of the script, cannot be sent to a fresh interpreter.
+
+    Args:
+        why: what stands in the way, as a clause.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"start_method=spawn sends the job's function to a fresh interpreter, but {why}. "
+            "Use start_method=fork, or create it inside the function."
+        )
+        self.why = why
 
 
 class Payload:
@@ -68,11 +79,7 @@ class Payload:
             try:
                 data = _dump(function, importable)
             except Exception as error:
-                raise CannotPickle(
-                    "start_method=spawn sends the job's function to a fresh interpreter, "
-                    f"but {_culprit(function, error)}. "
-                    "Use start_method=fork, or create it inside the function."
-                ) from error
+                raise CannotPickle(_culprit(function, error)) from error
         path.write_bytes(data)
         path.with_name(path.name + ".path").write_bytes(pickle.dumps(sys.path))
 

@@ -1,60 +1,118 @@
 """How the processes of Python jobs come to life: forked from the launching one, or spawned afresh.
 
-A fork takes milliseconds and carries everything that is loaded, but only the forking thread: a lock
-that another thread held stays locked for ever in the child. And a GPU driver that the launching
-process has initialised does not work in a fork.
+A fork takes milliseconds and carries everything that is loaded; but a fork has only the thread that
+forks, and shares what its parent has open. So before each fork server is started, hsm looks at what
+speaks against it:
+
+    find_threads   Python's threads: a lock that one of them held stays locked for ever
+    find_pools     threads of C libraries, which some of these wait for in vain
+    find_shared    descriptors: connections, pipes, event loops, a GPU's driver
 """
 
 from __future__ import annotations
 
-import os
+import sys
 import threading
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import FrameType
 
+from hsm.core.local.descriptors import find_shared
+from hsm.core.local.finding import Finding, listed
+from hsm.core.local.native_pools import find_pools
 from hsm.core.local.process import LINUX
 
 #: Names of hsm's own threads start so. They hold no lock that a job's process uses.
 OWN_THREADS = "hsm-"
-_GPU_DEVICES = ("/dev/nvidia", "/dev/kfd")
+#: Where the code of threads begins that serve a test runner alone: pytest-xdist's.
+_RUNNERS = frozenset(("execnet.gateway_base",))
+_NOT_LINUX = Finding("this is not Linux", is_harmful=False)
 
 
-def choose_start_method(asked: str) -> tuple[str, str]:
-    """The start method to use, and why.
+@dataclass(frozen=True)
+class ServerStart:
+    """How a fork server for a function is started, and what the look before it has found.
+
+    Attributes:
+        start_method: of its jobs: "fork" or "spawn".
+        reason: why it is not what was to be expected; None if it is.
+        found: what speaks against a fork, in short clauses; empty if nobody looked.
+        time: when it was started, in Unix seconds.
+    """
+
+    start_method: str
+    reason: str | None = None
+    found: tuple[str, ...] = ()
+    time: float = field(default_factory=time.time)
+
+
+def look() -> list[Finding]:
+    """What speaks against a fork of this process by this thread, what is worst first.
+
+    OpenMP runtimes are told to end their threads: these are found only if they do not. Takes some
+    milliseconds at most.
+    """
+    if not LINUX:
+        return [_NOT_LINUX]
+    threads = threading.enumerate()
+    frames = sys._current_frames()
+    known = {thread.ident for thread in threads}
+    # Those that only `_thread` knows.
+    nameless = [frame for ident, frame in frames.items() if ident not in known]
+    found = [
+        *_find_threads(threads, frames, nameless),
+        *find_pools({thread.native_id for thread in threads if thread.native_id}, len(nameless)),
+        *find_shared(),
+    ]
+    return sorted(found, key=lambda finding: not finding.is_harmful)
+
+
+def _find_threads(
+    threads: list[threading.Thread], frames: Mapping[int, FrameType], nameless: list[FrameType]
+) -> Iterator[Finding]:
+    """Python's threads, other than this one and hsm's own."""
+    here = threading.current_thread()
+    names = [
+        thread.name
+        for thread in threads
+        if thread is not here
+        and not thread.name.startswith(OWN_THREADS)
+        and not _waits_for_jobs(frames.get(thread.ident or 0))
+    ]
+    modules = [_modules(frame)[-1] for frame in nameless]
+    names += [f"one of {module}" for module in modules if module not in _RUNNERS]
+    if names:
+        text = f"the launching process has other threads ({listed(names)})"
+        yield Finding(text, is_harmful=False)
+
+
+def _waits_for_jobs(frame: FrameType | None) -> bool:
+    """Whether a thread is inside hsm, as one that has submitted jobs is while a slot forks."""
+    calls = [module for module in _modules(frame) if module != "threading"]
+    return bool(calls) and calls[0].startswith("hsm.")
+
+
+def _modules(frame: FrameType | None) -> list[str]:
+    """The modules of a frame and of those that have called it, the innermost first."""
+    modules = []
+    while frame is not None:
+        modules.append(str(frame.f_globals.get("__name__")))
+        frame = frame.f_back
+    return modules
+
+
+def choose(asked: str) -> tuple[ServerStart, list[Finding]]:
+    """How to start a fork server now, and what speaks against a fork.
 
     Args:
         asked: "auto", "fork" or "spawn".
-
-    Returns:
-        "fork" or "spawn", and a reason: empty unless "auto" means "spawn" here.
     """
+    findings = [] if asked == "spawn" else look()
+    found = tuple(finding.text for finding in findings)
     if asked != "auto":
-        return asked, ""
-    why = _why_not_fork()
-    return ("spawn", why) if why else ("fork", "")
-
-
-def _why_not_fork() -> str:
-    if not LINUX:
-        return "this is not Linux"
-    threads = [
-        thread.name
-        for thread in threading.enumerate()
-        if thread is not threading.current_thread() and not thread.name.startswith(OWN_THREADS)
-    ]
-    if threads:
-        more = f" and {len(threads) - 3} more" if len(threads) > 3 else ""
-        return f"the launching process has other threads ({', '.join(threads[:3])}{more})"
-    device = _open_gpu_device()
-    if device:
-        return f"the launching process has initialised a GPU driver ({device} is open)"
-    return ""
-
-
-def _open_gpu_device() -> str | None:
-    with suppress(OSError):
-        for fd in os.listdir("/proc/self/fd"):
-            with suppress(OSError):
-                target = os.readlink(f"/proc/self/fd/{fd}")
-                if target.startswith(_GPU_DEVICES):
-                    return target
-    return None
+        return ServerStart(asked, None, found), findings
+    if not findings:
+        return ServerStart("fork"), []
+    more = f" (and {len(found) - 1} more: hsm show tells)" if len(found) > 1 else ""
+    return ServerStart("spawn", found[0] + more, found), findings

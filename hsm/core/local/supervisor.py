@@ -160,48 +160,49 @@ class Supervisor:
             job.job_dir.mkdir(parents=True, exist_ok=True)
             unlink_logs(paths, job.job_dir)
         result = kept_reports.make_room(paths, job.num, len(job.attempts) + 1)
-        command, argument = self._what_to_do(handle, result)
         return Start(
             env=env,
             root=str(paths.sweep_dir),
             stdout=str(paths.stdout(job.num)),
             stderr=str(paths.stderr(job.num)),
             cwd=handle.cwd,
-            command=command,
-            argument=argument,
+            command=handle.work.command,
+            argument=None,
             result=str(result),
             grace=self.conf.kill_grace,
             header=_header(len(job.attempts) + 1) if job.attempts else None,
         )
 
-    def _what_to_do(
-        self, handle: JobHandle, result: Path
-    ) -> tuple[tuple[str, ...] | None, bytes | None]:
-        """The command to exec, or the pickled argument for the fork server's function."""
+    def _for_server(self, handle: JobHandle, start: Start, server: ForkServer) -> Start:
+        """`start` with what a function's job needs there: its argument, or what it execs instead.
+
+        One server may be another's successor, and of the other kind.
+        """
         work = handle.work
         if work.function is None:
-            return work.command, None
+            return start
         argument = reports.dumps(handle.argument)
         if argument is None:
             raise TypeError("its argument cannot be pickled")
-        if work.payload is None:
-            return None, argument
+        if server.carries_function:
+            return replace(start, argument=argument)
+        assert work.payload is not None
         path = self.scratch.path / f"argument-{handle.job.num}"
         path.write_bytes(argument)
-        return work.payload.command(path, result), None
+        return replace(start, command=work.payload.command(path, Path(start.result)))
 
     def _launch(self, handle: JobHandle, start: Start) -> tuple[ForkServer, Slot]:
         """Find a slot and have it start the job."""
         while True:
             server, slot = self.servers.slot(handle.work)
             try:
-                self.ledger.launch(handle, slot, start)
+                self.ledger.launch(handle, slot, self._for_server(handle, start, server))
                 return server, slot
-            except NotWanted:
-                server.give_back(slot)
-                raise
             except SlotLost:
                 server.drop(slot)  # It died while idle: nothing is lost, take another.
+            except BaseException:  # NotWanted, say
+                server.give_back(slot)
+                raise
 
     def _started(self, handle: JobHandle, started: Started) -> None:
         self.ledger.started(handle, started.pid)
@@ -293,6 +294,7 @@ class Supervisor:
         journal = handle.journal
         was_behind = journal.is_behind
         try:
+            handle.work.record_start(journal)  # of a server that was replaced
             for loss in getattr(journal, event)(handle.job):
                 self.warn(loss)
         except JournalLost:

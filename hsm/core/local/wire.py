@@ -24,6 +24,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from hsm.core.local.own_sockets import own_pair
+
 _LENGTH = struct.Struct("!Q")
 
 
@@ -191,7 +193,7 @@ _private: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
 def private_pair() -> tuple[socket.socket, socket.socket]:
     """A socketpair: this process's end, which no later fork inherits, and that of one it starts."""
-    ours, theirs = socket.socketpair()
+    ours, theirs = own_pair()
     _private.add(ours)
     return ours, theirs
 

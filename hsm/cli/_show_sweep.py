@@ -1,0 +1,52 @@
+"""What `hsm show` tells of a sweep as such: where it stands, what it runs, how its jobs start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from hsm.cli._output import from_here
+from hsm.cli._watched import states
+from hsm.core.sweep import Sweep
+
+
+def sweep_facts(sweep: Sweep) -> dict[str, Any]:
+    """All of it, for JSON and for `sweep_lines`."""
+    jobs = list(sweep.jobs.values())
+    return {
+        "sweep_id": sweep.sweep_id,
+        "status": sweep.closed or ("running" if sweep.alive else "launcher died"),
+        "started": sweep.header.get("time"),
+        "jobs": len(jobs),
+        "states": states(jobs),
+        "servers": sweep.servers,
+        "host": sweep.latest.get("host"),
+        "cwd": sweep.latest.get("cwd"),
+        "sweep_dir": sweep.paths.sweep_dir,
+    }
+
+
+def sweep_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The same for a person: names, and what they are."""
+    yield "sweep", facts["sweep_id"]
+    yield "status", facts["status"]
+    if facts["started"] is not None:
+        started = datetime.fromtimestamp(facts["started"]).astimezone()
+        yield "started", f"{started:%Y-%m-%d %H:%M:%S}"
+    counts = [f"{count} {state.lower()}" for state, count in facts["states"].items()]
+    yield "jobs", ", ".join([str(facts["jobs"]), *counts]).replace(", ", ": ", 1).replace("_", " ")
+    for server in facts["servers"]:
+        yield from _server_lines(server)
+    yield "ran on", f"{facts['host']}, in {facts['cwd']}"
+    yield "directory", from_here(facts["sweep_dir"])
+
+
+def _server_lines(server: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """How the processes of its jobs were made, and what the look before that has found."""
+    method, reason = server["start_method"], server["reason"]
+    joined = "" if reason is None else f", because {reason}" if method == "spawn" else f", {reason}"
+    yield "start method", f"{method}{joined}"
+    found = server["found"] or []
+    if reason is None or len(found) > 1:
+        yield from (("", f"found: {text}") for text in found)

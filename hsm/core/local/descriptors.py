@@ -1,0 +1,200 @@
+"""What this process holds open that forks of it would share, and take from each other.
+
+    a connection      an answer comes to whichever job reads first
+    a pipe, a queue   likewise
+    an event loop     what one job waits for wakes another one
+
+Regular files are none of it: each job gets an offset of its own for those that it reads. Nor is
+what this process was started with (standard streams, make's jobserver, a shell's process
+substitution), nor what hsm and Python's own helpers use. What is left is the app's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import re
+import socket
+import stat
+import sys
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from glob import glob
+from pathlib import Path
+
+from hsm.core.local.finding import Finding, listed
+from hsm.core.local.own_sockets import own_descriptors
+from hsm.core.local.sockets import SocketFacts
+
+_GPU_DEVICES = ("/dev/nvidia", "/dev/kfd")
+# What may be found, each with its details in the braces.
+_GPU = "the launching process has initialised a GPU driver ({} is open)"
+_LOOP = "the launching process has an event loop open ({})"
+_CONNECTION = "the launching process has a connection open ({})"
+_PIPE = "the launching process has a pipe open ({})"
+_OTHER = "the launching process has something open that jobs would share ({})"
+#: With these, a forked job is known to hang, or to get what is another's.
+_HARMFUL = frozenset((_GPU, _LOOP, _CONNECTION, _PIPE))
+
+_DOUBTFUL = frozenset(
+    f"anon_inode:{name}" for name in ("[eventfd]", "[signalfd]", "[timerfd]", "[io_uring]")
+) | {"anon_inode:inotify", "anon_inode:[inotify]"}
+#: Where Python keeps the pipes to its helper processes, which jobs do not use.
+_HELPERS = (
+    ("multiprocessing.resource_tracker", "_resource_tracker", "_fd"),
+    ("multiprocessing.forkserver", "_forkserver", "_forkserver_alive_fd"),
+    ("loky.backend.resource_tracker", "_resource_tracker", "_fd"),
+    ("joblib.externals.loky.backend.resource_tracker", "_resource_tracker", "_fd"),
+)
+#: The sockets of multiprocessing's managers: each process makes a connection of its own.
+_MANAGER = re.compile(r".*/pymp-[^/]*/listener-[^/]*$")
+#: The number of the system call `read`.
+_READ = {"x86_64": "0", "aarch64": "63", "riscv64": "63", "ppc64le": "3", "s390x": "3"}
+
+
+def find_shared() -> list[Finding]:
+    """What speaks against a fork among this process's descriptors."""
+    details: dict[str, list[str]] = defaultdict(list)
+    for kind, detail in _Descriptors().app_owned():
+        if detail not in details[kind]:
+            details[kind].append(detail)
+    return [
+        Finding(kind.format(listed(names)), is_harmful=kind in _HARMFUL)
+        for kind, names in details.items()
+    ]
+
+
+class _Descriptors:
+    """The descriptors of this process, by what they lead to."""
+
+    def __init__(self) -> None:
+        # A copy of a standard stream, too, was there before the app.
+        self._standard = {_target(fd) for fd in (0, 1, 2)}
+        self._ignored = {0, 1, 2} | own_descriptors() | set(_helpers())
+        self._parent = os.getppid()
+
+    def app_owned(self) -> Iterator[tuple[str, str]]:
+        """What the app has made and a fork would share: one of the texts above, and its detail."""
+        pipes: dict[str, list[int]] = defaultdict(list)
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            target = _target(fd)
+            if fd in self._ignored or not target or target in self._standard:
+                continue
+            with suppress(OSError):  # It is closed by now.
+                if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                    pipes[target].append(fd)
+                elif not self._is_inherited(fd, target):
+                    yield from _look_at(fd, target)
+        for target, fds in pipes.items():
+            with suppress(OSError):
+                yield from _look_at_pipe(target, sorted(fds))
+
+    def _is_inherited(self, fd: int, target: str) -> bool:
+        """Whether this process was started with it: its parent has it too."""
+        return not _closes_on_exec(fd) and target == _target(fd, self._parent)
+
+
+def _target(fd: int, pid: int | str = "self") -> str:
+    with suppress(OSError):
+        return os.readlink(f"/proc/{pid}/fd/{fd}")
+    return ""
+
+
+def _closes_on_exec(fd: int) -> bool:
+    """False for what came through an exec; what Python opens would be closed there."""
+    return bool(fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC)
+
+
+def _helpers() -> Iterator[int]:
+    for module, name, attribute in _HELPERS:
+        fd = getattr(getattr(sys.modules.get(module), name, None), attribute, None)
+        if fd is not None:
+            yield fd
+    process = sys.modules.get("multiprocessing.process")
+    for child in tuple(getattr(process, "_children", ())):
+        # The ends that tell the two processes of each other's end.
+        finalizer = getattr(getattr(child, "_popen", None), "finalizer", None)
+        yield from (fd for fd in getattr(finalizer, "_args", None) or () if isinstance(fd, int))
+
+
+def _look_at(fd: int, target: str) -> Iterator[tuple[str, str]]:
+    if target.startswith(_GPU_DEVICES):
+        yield _GPU, target
+    elif target.startswith("socket:"):
+        yield from _look_at_socket(fd)
+    elif target == "anon_inode:[eventpoll]":
+        yield _LOOP, f"descriptor {fd}"
+    elif target in _DOUBTFUL:
+        yield _OTHER, f"{target.rpartition(':')[2].strip('[]')}, descriptor {fd}"
+
+
+def _look_at_socket(fd: int) -> Iterator[tuple[str, str]]:
+    facts = SocketFacts.of(fd)
+    if facts.listens:
+        yield _OTHER, f"a socket that listens on {facts.name or '?'}"
+    elif facts.made_here:
+        yield _PIPE, f"a pair of sockets, descriptor {fd}"
+    elif facts.family == socket.AF_UNIX:
+        yield from _look_at_unix_socket(fd, facts)
+    elif facts.has_peer and facts.kind == socket.SOCK_STREAM:
+        yield _CONNECTION, f"to {facts.peer or '?'}"
+    else:
+        yield _OTHER, f"a socket, descriptor {fd}"
+
+
+def _look_at_unix_socket(fd: int, facts: SocketFacts) -> Iterator[tuple[str, str]]:
+    if facts.kind == socket.SOCK_DGRAM:
+        if facts.name:  # Else nobody can answer to it: a log's, say.
+            yield _OTHER, f"a socket, descriptor {fd}"
+    elif facts.has_peer:
+        # Without a name on either end it is a pair that another process has made: our starter.
+        if (facts.peer or facts.name) and not _MANAGER.match(facts.peer):
+            yield _CONNECTION, f"to {facts.peer}" if facts.peer else f"from {facts.name}"
+    else:
+        yield _OTHER, f"a socket, descriptor {fd}"
+
+
+def _look_at_pipe(target: str, fds: list[int]) -> Iterator[tuple[str, str]]:
+    """A pipe is the app's if this process holds both ends, or a child of its has the other one."""
+    is_named = not target.startswith("pipe:")
+    if not is_named and not all(map(_closes_on_exec, fds)):
+        return
+    modes = {fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE for fd in fds}
+    reads, writes = modes != {os.O_WRONLY}, modes != {os.O_RDONLY}
+    if not (reads and writes):
+        # Else its other end is elsewhere: a copy of a standard stream that was replaced.
+        is_apps = reads if is_named else _is_held_below(target, for_reading=writes)
+        if not is_apps:
+            return
+    names = f"descriptor {listed([str(fd) for fd in fds])}"
+    if reads and writes and _is_read_by_thread(fds):
+        # Whatever jobs write comes to that thread, as when only one process wrote.
+        yield _OTHER, f"a pipe that a thread of it reads, {names}"
+    else:
+        yield _PIPE, target if is_named else names
+
+
+def _is_held_below(target: str, *, for_reading: bool) -> bool:
+    """Whether a child process has that end of a pipe."""
+    bit = stat.S_IRUSR if for_reading else stat.S_IWUSR
+    for listing in glob("/proc/self/task/*/children"):
+        with suppress(OSError):
+            for pid in Path(listing).read_text().split():
+                for link in glob(f"/proc/{pid}/fd/*"):
+                    with suppress(OSError):
+                        if os.readlink(link) == target and os.lstat(link).st_mode & bit:
+                            return True
+    return False
+
+
+def _is_read_by_thread(fds: Collection[int]) -> bool:
+    """Whether a thread of this process waits for what comes through one of these."""
+    number = _READ.get(platform.machine())
+    for task in glob("/proc/self/task/*/syscall"):
+        with suppress(OSError, ValueError):
+            call, first, *_ = Path(task).read_text().split()
+            if call == number and int(first, 16) in fds:
+                return True
+    return False

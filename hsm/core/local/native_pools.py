@@ -1,0 +1,107 @@
+"""Pools of native threads that this process has, and what a fork makes of them.
+
+A fork takes none of these threads along, and a library that does not know it waits for them for
+ever. What a library does was found out by trying; one that nobody has tried is not known to be
+safe.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable
+
+from hsm.core.local.finding import Finding, listed
+from hsm.core.local.native_threads import NativeThread, native_threads
+
+#: Libraries that start their threads anew in a fork: OpenBLAS, Arrow, and numba's workqueue.
+_SAFE = re.compile(r"lib\w*openblas|libarrow(_acero|_compute|_dataset)?\.|workqueue\.cpython-")
+#: Threads that a fork does without, whatever library they are in: jemalloc's, which give unused
+#: memory back, and the one that polars starts when it is imported.
+_SAFE_NAMES = frozenset(("jemalloc_bg_thd", "polars-ooc-clea"))
+_OPENMP = re.compile(r"lib(gomp|iomp5|omp)\b")
+_PYTHON = re.compile(r"(lib)?python")
+_LACKS = "a fork lacks its threads, and hangs where it needs them"
+_POLARS = Finding(f"polars has been used: {_LACKS}", is_harmful=True)
+_JAX = Finding(f"JAX has been used: {_LACKS}", is_harmful=True)
+_NUMBA = Finding("numba has used its OpenMP layer, which ends a fork that uses it", is_harmful=True)
+#: Libraries whose pools are known to hang a fork that uses them.
+_HANGING = ((re.compile("_?polars"), _POLARS), (re.compile("libjax|xla_ext|libtpu"), _JAX))
+
+#: omp_pause_hard of OpenMP 5.0: the runtime gives all back that it can get anew.
+_HARD = 2
+#: Seconds that an OpenMP runtime's threads get to end; they need less than a millisecond.
+_PATIENCE = 0.2
+
+
+def find_pools(python: Collection[int], raw_threads: int) -> list[Finding]:
+    """What speaks against a fork among the native threads; OpenMP's are ended where they can be.
+
+    Args:
+        python: the native ids of the threads that Python's `threading` knows.
+        raw_threads: how many threads Python runs besides.
+    """
+    found = dict.fromkeys(_libraries_in_use())
+    openmp: list[NativeThread] = []
+    unknown: Counter[str] = Counter()
+    pythons_own = -raw_threads
+    for thread in native_threads(python):
+        name = os.path.basename(thread.library or "")
+        if _SAFE.match(name) or thread.name in _SAFE_NAMES:
+            continue
+        if _OPENMP.match(name):
+            openmp.append(thread)
+        elif _PYTHON.match(name):
+            pythons_own += 1
+        else:
+            known = next((finding for pattern, finding in _HANGING if pattern.match(name)), None)
+            if known is None:
+                unknown[thread.owner] += 1
+            else:
+                found[known] = None
+    # pytest's watchdog is for pytest's own process, and no job asks for it.
+    if pythons_own > 0 and "_pytest.faulthandler" not in sys.modules:
+        unknown["Python itself"] = pythons_own
+    if unknown:
+        names = listed([f"{owner} ({count})" for owner, count in unknown.items()])
+        text = f"native threads run that are not known to survive a fork: {names}"
+        found[Finding(text, is_harmful=False)] = None
+    return [*found, *_end_openmp(openmp)]
+
+
+def _libraries_in_use() -> Iterable[Finding]:
+    """Those that a fork breaks even where they have no thread just now."""
+    numba = sys.modules.get("numba.np.ufunc.parallel")
+    if getattr(numba, "_threading_layer", None) == "omp":
+        yield _NUMBA
+    if getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", None):
+        yield _JAX
+
+
+def _end_openmp(threads: Collection[NativeThread]) -> Iterable[Finding]:
+    """Have the OpenMP runtimes end these threads of theirs; they start others when needed."""
+    libraries = {thread.library for thread in threads if thread.library is not None}
+    paused = {library for library in libraries if _pause(library)}
+    deadline = time.monotonic() + _PATIENCE
+    left = list(threads)
+    while left := [thread for thread in left if os.path.exists(f"/proc/self/task/{thread.tid}")]:
+        if time.monotonic() >= deadline or not paused:
+            break
+        time.sleep(0.0002)
+    for library in sorted({thread.library for thread in left if thread.library is not None}):
+        text = f"OpenMP has been used ({os.path.basename(library)}): {_LACKS}"
+        # Of one that is paused, they are the pool of another thread than this, which forks.
+        yield Finding(text, is_harmful=library not in paused)
+
+
+def _pause(library: str) -> bool:
+    """Have an OpenMP runtime free what it holds; False if it does not, or cannot."""
+    try:
+        runtime = ctypes.CDLL(library, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+        return bool(runtime.omp_pause_resource_all(_HARD) == 0)
+    except (OSError, AttributeError):  # AttributeError: it is older than OpenMP 5.0
+        return False

@@ -1,0 +1,24 @@
+"""The sockets that hsm itself has open in this process: they are none of the app's."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import weakref
+
+_mutex = threading.Lock()  # a WeakSet that grows cannot be looked through
+_own: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+
+def own_pair() -> tuple[socket.socket, socket.socket]:
+    """A socketpair of hsm's."""
+    pair = socket.socketpair()
+    with _mutex:
+        _own.update(pair)
+    return pair
+
+
+def own_descriptors() -> set[int]:
+    """The descriptors of those that are open."""
+    with _mutex:
+        return {sock.fileno() for sock in _own}
