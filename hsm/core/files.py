@@ -20,6 +20,9 @@ PRIVATE, SHARED = 0o700, 0o2770
 _ONLY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+Place = str | Path
+"""A path; one that is absolute, and has no ``.`` or double slash in it."""
+
 
 class NotRegular(OSError):
     """Something else than a file (or than a folder, on the way to one) has its name.
@@ -27,18 +30,18 @@ class NotRegular(OSError):
     `filename` is what that is, `strerror` says in words what stands there.
     """
 
-    def __init__(self, path: str | Path, found: str, wanted: str = "a regular file") -> None:
+    def __init__(self, path: Place, found: str, wanted: str = "a regular file") -> None:
         super().__init__(errno.EINVAL, f"it is {found}, not {wanted}", str(path))
 
 
 class NotOwn(OSError):
     """A file that another user has written, or may have."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: Place) -> None:
         super().__init__(errno.EPERM, "another user may have written it", str(path))
 
 
-def open_below(root: Path, path: Path, flags: int = os.O_RDONLY) -> int:
+def open_below(root: Place, path: Place, flags: int = os.O_RDONLY) -> int:
     """Open the regular file `path`, which lies below the directory `root`; returns a descriptor.
 
     `root` itself may be reached through links, as the user's own words lead to it; nothing below it
@@ -106,7 +109,7 @@ def _open_or_make(folder: int, name: str, flags: int) -> int:
     return fd
 
 
-def make_folder_below(root: Path, path: Path) -> None:
+def make_folder_below(root: Place, path: Place) -> None:
     """Make the directory `path` below `root`, unless it is there; see `open_below`.
 
     It is as open to others as the one that it is in.
@@ -176,7 +179,7 @@ def open_linked(path: str | Path, *within: Path) -> int:
         raise
 
 
-def open_own_below(root: Path, path: Path) -> int:
+def open_own_below(root: Place, path: Place) -> int:
     """As `open_below`, for what is to be believed: a file that nobody else can have written.
 
     It is this user's, and writable for others at most through the user's own group.
@@ -196,21 +199,21 @@ def open_own_below(root: Path, path: Path) -> int:
     return fd
 
 
-def open_folder_below(root: Path, path: Path) -> int:
+def open_folder_below(root: Place, path: Place) -> int:
     """Open the directory `path`, which is `root` or lies below it; returns a descriptor.
 
     Raises:
         NotRegular: it, or a directory on the way to it, is something else.
         OSError, ValueError: as `open_below` does.
     """
-    directories = _directories_below(root, path)
+    directories = _directories_below(os.fspath(root), os.fspath(path))
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     for number, directory in enumerate(directories, start=1):
         try:
             below = os.open(directory, _DIRECTORY, dir_fd=folder)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                at = root.joinpath(*directories[:number])
+                at = os.path.join(root, *directories[:number])
                 raise NotRegular(at, _what_is(directory, folder), "a folder") from error
             raise
         finally:
@@ -220,17 +223,24 @@ def open_folder_below(root: Path, path: Path) -> int:
 
 
 @lru_cache(maxsize=64)  # The keepers of a sweep open one folder for each job.
-def _directories_below(root: Path, path: Path) -> tuple[str, ...]:
-    if os.pardir in path.parts:
-        raise ValueError(f"{path} may lead out of {root}")
-    return path.relative_to(root).parts
-
-
-def _open_folder_of(root: Path, path: Path) -> tuple[int, str]:
-    """The folder that `path` is in, and its name there."""
+def _directories_below(root: str, path: str) -> tuple[str, ...]:
+    # Of texts, and not of paths, which are slow to make: each job comes by here several times.
     if path == root:
+        return ()
+    above, names = path[: len(root)], path[len(root) :].split(os.sep)
+    if os.pardir in path.split(os.sep):
+        raise ValueError(f"{path} may lead out of {root}")
+    if above != root or not (root.endswith(os.sep) or names[0] == ""):
         raise ValueError(f"{path} is not below {root}")
-    return open_folder_below(root, path.parent), path.name
+    return tuple(filter(None, names))
+
+
+def _open_folder_of(root: Place, path: Place) -> tuple[int, str]:
+    """The folder that `path` is in, and its name there."""
+    parent, name = os.path.split(os.fspath(path))
+    if os.fspath(path) == os.fspath(root):
+        raise ValueError(f"{path} is not below {root}")
+    return open_folder_below(root, parent), name
 
 
 _KINDS = {
@@ -255,7 +265,7 @@ def _kind(mode: int) -> str:
     return _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
-def read_below(root: Path, path: Path, most: int | None = None) -> bytes:
+def read_below(root: Place, path: Place, most: int | None = None) -> bytes:
     """What the regular file `path` below `root` holds; see `open_below`.
 
     Args:
@@ -268,7 +278,7 @@ def read_below(root: Path, path: Path, most: int | None = None) -> bytes:
         return file.read() if most is None else file.read(most)
 
 
-def replace_below(root: Path, path: Path, data: bytes, *, sync: bool = False) -> None:
+def replace_below(root: Place, path: Place, data: bytes, *, sync: bool = False) -> None:
     """Have `path` below `root` hold `data`: it is there whole, or as it was.
 
     Args:

@@ -42,11 +42,6 @@ class SweepPaths:
         self.requests = self.hsm_dir / "requests"
         self.setting_aside = self.hsm_dir / "setting-aside"
 
-    @classmethod
-    def of_result(cls, path: str | Path) -> SweepPaths:
-        """Those of the sweep whose job reports to `path`."""
-        return cls(Path(path).absolute().parents[2])
-
     def create(self, *, shared: bool = False) -> None:
         """Make the directories that hold the sweep's record.
 

@@ -18,6 +18,8 @@ _LONGEST_IDENTITY = 1024
 
 #: Into one line, as it stands in a journal; what JSON has no word for becomes text.
 encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
+#: The same of what JSON can hold; else TypeError.
+_encode_strictly = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def json_value(value: Any) -> Any:
@@ -32,7 +34,7 @@ def as_json(value: Any) -> tuple[Any, str] | None:
     if item is not None and getattr(value, "ndim", None) == 0:
         value = item()
     try:
-        text = json.dumps(value, separators=(",", ":"))
+        text = _encode_strictly(value)
         return (value, text) if _same(json.loads(text), value, MOST_NESTED) else None
     except (TypeError, ValueError, RecursionError, MemoryError):
         return None

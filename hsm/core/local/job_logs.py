@@ -19,8 +19,6 @@ import os
 import select
 import struct
 import time
-from functools import lru_cache
-from pathlib import Path
 
 from hsm.core.files import NotRegular, make_folder_below, open_folder_below, open_in
 from hsm.core.local.log_pipe import ROOM_INTERVAL, LogPipe, describe_lost
@@ -177,7 +175,7 @@ def open_logs(root: str, stdout: str, stderr: str) -> tuple[int, int]:
         OSError: one of them cannot be written.
     """
     directory, name = os.path.split(stdout)
-    folder = _open_folder(_path(root), _path(directory))
+    folder = _open_folder(root, directory)
     try:
         out = _open_log(folder, name)
         try:
@@ -189,10 +187,7 @@ def open_logs(root: str, stdout: str, stderr: str) -> tuple[int, int]:
         os.close(folder)
 
 
-_path = lru_cache(maxsize=16)(Path)  # The same for all jobs of a sweep.
-
-
-def _open_folder(root: Path, path: Path) -> int:
+def _open_folder(root: str, path: str) -> int:
     try:
         return open_folder_below(root, path)
     except FileNotFoundError:

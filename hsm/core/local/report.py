@@ -191,23 +191,26 @@ def _is_kept(facts: dict[str, Any]) -> bool:
 
 def _put_aside(path: str, text: str) -> dict[str, Any]:
     """Keep the JSON `text` beside the journal of the sweep that `path` belongs to."""
-    paths = SweepPaths.of_result(path)
     try:
-        return Shelf(paths).put(text, sync=True).reference()
+        return Shelf(SweepPaths(_sweep_dir(path))).put(text, sync=True).reference()
     except OSError as error:
         return {"lost": reason_of(error)}
 
 
+def _sweep_dir(path: str) -> str:
+    """Where the sweep is whose job reports to `path`, ``<sweep_dir>/.hsm/results/<n>.pkl``."""
+    return os.path.dirname(os.path.dirname(os.path.dirname(path)))
+
+
 def _create(path: str) -> int:
     """Open a new file below ``.hsm/results``, which this user alone can write."""
-    place = Path(path)
-    paths = SweepPaths.of_result(path)
+    sweep_dir = _sweep_dir(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
-        fd = open_below(paths.sweep_dir, place, flags)
+        fd = open_below(sweep_dir, path, flags)
     except FileNotFoundError:  # Somebody has removed the directory.
-        paths.create_folders(PRIVATE)
-        fd = open_below(paths.sweep_dir, place, flags)
+        SweepPaths(sweep_dir).create_folders(PRIVATE)
+        fd = open_below(sweep_dir, path, flags)
     if os.fstat(fd).st_mode & 0o022:
         os.fchmod(fd, 0o640)
     return fd
@@ -262,9 +265,11 @@ def read(path: Path) -> Report | None:
             (offset,) = _OFFSET.unpack(file.read())
             file.seek(offset)
             facts = pickle.loads(file.read(end - offset))
-        paths = SweepPaths.of_result(path)
-        large = facts.pop("large", {})
-        return Report(**facts, large={name: Large.of(paths, large[name]) for name in large})
+        large = facts.pop("large", None)
+        if large:
+            paths = SweepPaths(_sweep_dir(str(path)))
+            facts["large"] = {name: Large.of(paths, large[name]) for name in large}
+        return Report(**facts)
     except Exception:  # Damaged pickles raise whatever they like.
         return None
 
@@ -282,4 +287,4 @@ def read_value(path: Path) -> Any:
 
 def _open(path: Path) -> int:
     """Open ``<sweep_dir>/.hsm/results/<n>.pkl``."""
-    return open_own_below(SweepPaths.of_result(path).sweep_dir, path)
+    return open_own_below(_sweep_dir(str(path)), path)
