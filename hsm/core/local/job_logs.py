@@ -51,6 +51,10 @@ class JobLogs:
         self._pipes: tuple[LogPipe, LogPipe] = (LogPipe(), LogPipe())
         self._began = self._looked = 0.0
         self.next_look: float | None = None
+        self._descriptors: tuple[int, ...] = ()  # all that a keeper has of a job that it starts
+        self._poll = select.poll()
+        for fd in self.read_ends:
+            self._poll.register(fd, select.POLLIN)
         # Shared by keeper and fork server: which files the keeper fills.
         self._note = mmap.mmap(-1, _NOTE_SIZE)
 
@@ -73,6 +77,7 @@ class JobLogs:
         names = start.root, start.stdout, start.stderr
         self._write_note(*names)
         sizes = self._open(*names, header=start.header)
+        self._descriptors = tuple(fd for pipe in self._pipes for fd in pipe.descriptors)
         self._began = self._looked = self.next_look = time.monotonic()
         return sizes
 
@@ -99,9 +104,13 @@ class JobLogs:
         Args:
             patiently: wait a moment for room on a full disk.
         """
-        until = time.monotonic() + (_LAST_PATIENCE if patiently else 0.0)
+        # Most jobs have printed nothing since the last look: each step that is left out here saves
+        # the keeper pages that it shares with the job, and would have to copy.
+        if self._poll.poll(0) or any(pipe.is_behind for pipe in self._pipes):
+            until = time.monotonic() + (_LAST_PATIENCE if patiently else 0.0)
+            for pipe in self._pipes:
+                pipe.empty(until)
         for pipe in self._pipes:
-            pipe.empty(until)
             pipe.close_file()
         self.next_look = None
         lost = [pipe.lost for pipe in self._pipes if pipe.lost is not None]
@@ -111,7 +120,8 @@ class JobLogs:
         """In a job's process: have its stdout and stderr be the pipes, and keep nothing else."""
         for fd, end in enumerate(self.write_ends, start=1):
             os.dup2(end, fd)
-        self.close()
+        for fd in self._descriptors:  # And no more: what a job touches here is copied for it.
+            os.close(fd)
 
     def leave_to_keeper(self) -> None:
         """In the fork server: keep no write end, so that a pipe shows when its last writer goes."""

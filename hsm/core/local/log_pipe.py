@@ -53,6 +53,16 @@ class LogPipe:
                 os.write(file, f"{header}\n".encode())
         return size
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Those of the pipe and of the file that are open."""
+        return tuple(fd for fd in (self.read_end, self.write_end, self._file) if fd is not None)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something of what came out of the pipe is not in the file."""
+        return bool(self._held or self._missing)
+
     def move(self, until: float | None = None) -> float | None:
         """Move what has come so far; which share of the pipe that was, 0 if there was nothing.
 
