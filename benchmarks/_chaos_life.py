@@ -44,7 +44,8 @@ class Hit:
         victim: the role of who was hit, or the name of a file.
         jobs: how many of the sweep's jobs were in each state, by its record.
         pid, command, parents: of the process, its parents from the nearest up; where several were
-            hit, of the launcher, with their names in the place of its command. A file has none.
+            hit, of the launcher, with their names in the place of its command. A file has none. Of
+            one that had just gone by itself only the pid is known.
     """
 
     seconds: float
@@ -153,11 +154,24 @@ def send(signum: signal.Signals, processes: Sequence[psutil.Process]) -> None:
 def describe(process: psutil.Process) -> str:
     """A process in words: what it is, how it is, below whom."""
     try:
-        command = " ".join(process.cmdline())[:120]
-        parents = " < ".join(parents_of(process))
-        return f"{process.pid} {process.name()} ({command}) {process.status()} below {parents}"
+        parents, status = " < ".join(parents_of(process)), process.status()
+        return f"{name_of(process)} ({command_of(process)}) {status} below {parents}"
     except psutil.Error as error:
         return f"{process.pid}: {error}"
+
+
+def command_of(process: psutil.Process) -> str:
+    """The beginning of its command line; empty if it has gone."""
+    with suppress(psutil.Error):
+        return " ".join(process.cmdline())[:120]
+    return ""
+
+
+def name_of(process: psutil.Process) -> str:
+    """Its name and number."""
+    with suppress(psutil.Error):
+        return f"{process.name()} {process.pid}"
+    return f"gone {process.pid}"
 
 
 def parents_of(process: psutil.Process) -> tuple[str, ...]:
@@ -167,7 +181,7 @@ def parents_of(process: psutil.Process) -> tuple[str, ...]:
         for parent in process.parents():
             if parent.pid == os.getpid():
                 break
-            found.append(f"{parent.name()} {parent.pid}")
+            found.append(name_of(parent))
     return tuple(found)
 
 

@@ -23,6 +23,8 @@ from _chaos_life import (
     Hit,
     Life,
     Violation,
+    command_of,
+    name_of,
     parents_of,
     send,
 )
@@ -225,14 +227,13 @@ class Chaos:
     def _note(self, deed: Deed, life: Life, found: Sequence[psutil.Process] = ()) -> None:
         """Record what is about to be done, in the sweep's folder too."""
         seconds, states = round(time.monotonic() - self._began, 2), dict(self.record.states())
-        hit = Hit(seconds, *deed, states)
-        with suppress(psutil.Error):  # it has gone meanwhile
-            if len(found) == 1:
-                command = " ".join(found[0].cmdline())[:120]
-                hit = Hit(seconds, *deed, states, found[0].pid, command, parents_of(found[0]))
-            elif found:
-                command = ", ".join(f"{each.name()} {each.pid}" for each in found)
-                hit = Hit(seconds, *deed, states, life.process.pid, command)
+        if len(found) == 1:
+            parents = parents_of(found[0])
+            hit = Hit(seconds, *deed, states, found[0].pid, command_of(found[0]), parents)
+        elif found:
+            hit = Hit(seconds, *deed, states, life.process.pid, ", ".join(map(name_of, found)))
+        else:
+            hit = Hit(seconds, *deed, states)
         self.hits.append(hit)
         self.record.was_disturbed = True
         with (self.folder / "hits").open("a", encoding="utf-8", errors="replace") as file:

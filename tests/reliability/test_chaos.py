@@ -48,7 +48,9 @@ def test_random_kills_lose_nothing(tmp_path: Path, mode: str) -> None:
     for hit in hits:
         if hit["victim"] in ("keeper", "job"):
             assert hit["pid"]
-            assert any("hsm-server" in parent for parent in hit["parents"]), hit
+            # One that had just ended by itself has none any more.
+            servers = [parent for parent in hit["parents"] if "hsm-server" in parent]
+            assert servers or not hit["parents"], hit
     assert (told["sweeps_in_a_git_repository"] > 0) == (shutil.which("git") is not None)
     assert os.listdir(tmp_path) == ["figures.json"]
 

@@ -429,7 +429,7 @@ def test_two_jobs_are_too_few_for_a_median(tmp_path: Path) -> None:
 
 
 def test_a_fixed_limit_holds_beside_the_multiple(tmp_path: Path) -> None:
-    with source(timeout_factor=1000, timeout=0.5, kill_grace=0.5) as made:
+    with source(timeout_factor=10**6, timeout=0.5, kill_grace=0.5) as made:
         made.submit_jobs(points(0, 0, 0, 60), "s", tmp_path, command=["sleep", "{x}"])
         made.wait()
     assert read_sweep(tmp_path).jobs[3].ending() == "timeout after 0.5 s"

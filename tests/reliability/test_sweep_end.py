@@ -65,6 +65,7 @@ def test_it_is_told_the_counts_and_where_the_sweep_is() -> None:
         "HSM_SWEEP_END": "finished",
         "HSM_JOBS": "5",
         "HSM_COMPLETED": "2",
+        "HSM_PRUNED": "0",
         "HSM_FAILED": "1",
         "HSM_TIMEOUT": "1",
         "HSM_OUT_OF_MEMORY": "1",
