@@ -17,6 +17,7 @@ from pathlib import Path
 #: Of ``.hsm``: it belongs to its owner alone, as results and logs may be confidential, or to a
 #: group that shares it. What is made below is as open to others as the directory it is made in.
 PRIVATE, SHARED = 0o700, 0o2770
+#: O_NONBLOCK: nothing is waited for; on a regular file, which is what is left, it has no effect.
 _ONLY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -79,7 +80,6 @@ def open_in(folder: int, name: str, flags: int = os.O_RDONLY) -> int:
         found = os.fstat(fd).st_mode
         if not stat.S_ISREG(found):
             raise NotRegular(name, _kind(found))
-        os.set_blocking(fd, True)
         if flags & os.O_TRUNC:
             os.ftruncate(fd, 0)
     except BaseException:

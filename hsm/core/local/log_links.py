@@ -44,4 +44,6 @@ def unlink_logs(paths: SweepPaths, job_dir: Path) -> None:
 
 def _way_to_logs(paths: SweepPaths, job_dir: Path) -> str:
     """Relative, as the sweep may be moved."""
+    if job_dir.parent == paths.sweep_dir:  # as nearly always
+        return os.path.join(os.pardir, paths.hsm_dir.name, paths.logs.name)
     return os.path.relpath(paths.logs, job_dir)

@@ -7,6 +7,7 @@ the rest of the machine, or else of the whole machine's.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -59,14 +60,19 @@ class OomKills:
 
 def _own_group() -> Path:
     """Raises ValueError if there are no groups of version 2."""
-    for line in _OWN_GROUP.read_text().splitlines():
-        if line.startswith("0::/"):
-            return _GROUPS / line.removeprefix("0::/")
-    raise ValueError
+    text = os.fsdecode(_read(_OWN_GROUP))
+    start = f"\n{text}".index("\n0::/")
+    return _GROUPS / text[start:].partition("\n")[0].removeprefix("0::/")
 
 
 def _count(path: Path) -> int:
-    for line in path.read_text().splitlines():
-        if line.startswith("oom_kill "):
-            return int(line.split()[1])
-    raise ValueError
+    """Raises ValueError if `path` does not tell it."""
+    text = b"\n" + _read(path)
+    start = text.index(b"\noom_kill ")
+    return int(text[start:].split(maxsplit=2)[1])
+
+
+def _read(path: Path) -> bytes:
+    # Each job comes by here: `Path.read_text` takes three times as long.
+    with open(path, "rb", buffering=0) as file:
+        return file.read()

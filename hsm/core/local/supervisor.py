@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -157,8 +158,11 @@ class Supervisor:
         }
         if job.job_dir is not None:
             env["HSM_JOB_DIR"] = str(job.job_dir)
-            job.job_dir.mkdir(parents=True, exist_ok=True)
-            unlink_logs(paths, job.job_dir)
+            try:
+                os.mkdir(job.job_dir)
+            except OSError:  # It is there, or what it is to be in is not.
+                job.job_dir.mkdir(parents=True, exist_ok=True)
+                unlink_logs(paths, job.job_dir)
         result = kept_reports.make_room(paths, job.num, len(job.attempts) + 1)
         return Start(
             env=env,
