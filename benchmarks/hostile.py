@@ -46,6 +46,7 @@ READING = [
     for words in (
         *("list", "list --json", "monitor D --once", "monitor D --json"),
         *("monitor D --progress plain", "monitor D --progress rich"),
+        *("show D", "show D --json"),
         *("show D 0", "show D 1", "show D 2 --json", "show D 1 --json"),
         *("logs D 0", "logs D 0 --plain", "logs D 1 --stderr --lines 2", "logs D 2 --follow"),
         *("collect-results D", "collect-results D --format csv --sort-by duration"),

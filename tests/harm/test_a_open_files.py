@@ -195,17 +195,21 @@ def test_a_file_that_can_no_longer_be_opened_costs_the_job_and_is_named(
 _WITHOUT_PERMISSION = """
 import ctypes, os, sys
 from hsm.core.local import own_files
+from hsm.core.local.start_method import look
 
+look()  # Later it could not import what it needs.
 file = open(sys.argv[1])
 os.chmod(sys.argv[1], 0)
 if os.geteuid() == 0:
     os.setuid(65534)
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: /proc/self is its own again
 print(own_files.shared_files(), [f for f in own_files.find() if file.fileno() in f.fds])
+print([(finding.text, finding.is_harmful) for finding in look()])
 """
 
 
 def test_a_file_that_cannot_be_opened_again_is_named_beforehand(text: Path) -> None:
     command = [sys.executable, "-c", _WITHOUT_PERMISSION, str(text)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == f"['{text}'] []\n"
+    why = f"the launching process has a file open that jobs cannot open for themselves ({text})"
+    assert done.stdout == f"['{text}'] []\n{[(why, True)]}\n"

@@ -4,9 +4,10 @@
     a pipe, a queue   likewise
     an event loop     what one job waits for wakes another one
 
-Regular files are none of it: each job gets an offset of its own for those that it reads. Nor is
-what this process was started with (standard streams, make's jobserver, a shell's process
-substitution), nor what hsm and Python's own helpers use. What is left is the app's.
+Regular files are none of it, as each job gets an offset of its own for those that it reads, except
+for those that cannot be opened again. Nor is what this process was started with (standard streams,
+make's jobserver, a shell's process substitution), nor what hsm and Python's own helpers use. What
+is left is the app's.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from glob import glob
 from pathlib import Path
 
 from hsm.core.local.finding import Finding, listed
+from hsm.core.local.own_files import shared_files
 from hsm.core.local.own_sockets import own_descriptors
 from hsm.core.local.sockets import SocketFacts
 
@@ -34,9 +36,10 @@ _GPU = "the launching process has initialised a GPU driver ({} is open)"
 _LOOP = "the launching process has an event loop open ({})"
 _CONNECTION = "the launching process has a connection open ({})"
 _PIPE = "the launching process has a pipe open ({})"
+_FILE = "the launching process has a file open that jobs cannot open for themselves ({})"
 _OTHER = "the launching process has something open that jobs would share ({})"
 #: With these, a forked job is known to hang, or to get what is another's.
-_HARMFUL = frozenset((_GPU, _LOOP, _CONNECTION, _PIPE))
+_HARMFUL = frozenset((_GPU, _LOOP, _CONNECTION, _PIPE, _FILE))
 
 _DOUBTFUL = frozenset(
     f"anon_inode:{name}" for name in ("[eventfd]", "[signalfd]", "[timerfd]", "[io_uring]")
@@ -60,6 +63,8 @@ def find_shared() -> list[Finding]:
     for kind, detail in _Descriptors().app_owned():
         if detail not in details[kind]:
             details[kind].append(detail)
+    if files := shared_files():
+        details[_FILE] = files
     return [
         Finding(kind.format(listed(names)), is_harmful=kind in _HARMFUL)
         for kind, names in details.items()

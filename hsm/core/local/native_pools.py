@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 from hsm.core.local.finding import Finding, listed
 from hsm.core.local.native_threads import NativeThread, native_threads
@@ -101,7 +102,12 @@ def _end_openmp(threads: Collection[NativeThread]) -> Iterable[Finding]:
 def _pause(library: str) -> bool:
     """Have an OpenMP runtime free what it holds; False if it does not, or cannot."""
     try:
-        runtime = ctypes.CDLL(library, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
-        return bool(runtime.omp_pause_resource_all(_HARD) == 0)
+        return bool(_loaded(library).omp_pause_resource_all(_HARD) == 0)
     except (OSError, AttributeError):  # AttributeError: it is older than OpenMP 5.0
         return False
+
+
+@lru_cache
+def _loaded(library: str) -> ctypes.CDLL:
+    """A library that is loaded already. Raises OSError."""
+    return ctypes.CDLL(library, mode=os.RTLD_NOLOAD | os.RTLD_NOW)

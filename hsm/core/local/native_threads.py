@@ -1,6 +1,6 @@
 """The threads that C libraries have started in this process, and whose each one is.
 
-    /proc/self/task, less Python's own --stack: return addresses--> dladdr --> the library
+    /proc/self/task, less Python's own --stack: return addresses--> /proc/self/maps --> the library
 
 A thread that waits tells where its stack is (/proc/self/task/<tid>/syscall), and the innermost
 frame that is not libc's lies in the library that the thread belongs to. One that runs just now, as
@@ -10,10 +10,10 @@ frames are: libc keeps the thread's id beside them.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import struct
+from bisect import bisect
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,10 +26,8 @@ _SPAN = 8192
 _LOWEST = 0x10000
 #: Where every thread passes through, so that it tells nothing.
 _EVERYBODYS = re.compile(r"(libc|ld-linux[\w-]*|ld-musl[\w-]*|libpthread|libstdc\+\+|libgcc_s)[-.]")
-#: A stack that libc has made: its guard pages, and then itself.
-_STACK = re.compile(
-    rb"^[0-9a-f]+-([0-9a-f]+) ---p 0+ 00:00 0[^\n]*\n\1-([0-9a-f]+) rw-p 0+ 00:00 0", re.MULTILINE
-)
+#: What /proc/self/maps says of guard pages, of memory that belongs to no file, and of code.
+_GUARD, _ANONYMOUS, _CODE = b" ---p 00000000 00:00 0", b" rw-p 00000000 00:00 0", b" r-xp "
 
 
 @dataclass(frozen=True)
@@ -68,21 +66,50 @@ def _name(tid: int) -> str:
     return ""
 
 
-class _DlInfo(ctypes.Structure):
-    _fields_ = (
-        ("fname", ctypes.c_char_p),
-        ("fbase", ctypes.c_void_p),
-        ("sname", ctypes.c_char_p),
-        ("saddr", ctypes.c_void_p),
-    )
+class _Maps:
+    """What is mapped where in this process."""
+
+    def __init__(self) -> None:
+        self._lines = Path("/proc/self/maps").read_bytes().splitlines()
+        # In the order of their addresses: the kernel lists them so.
+        code = [line for line in self._lines if _CODE in line]
+        self._starts, self._ends = [], []
+        # Addresses, rights, offset, device, inode, and a name for most.
+        self._names = [os.fsdecode(b"".join(line.split(maxsplit=5)[5:])) for line in code]
+        for line in code:
+            start, end = _range(line)
+            self._starts.append(start)
+            self._ends.append(end)
+
+    def library_at(self, address: int) -> str | None:
+        """The file whose code lies at an address; None if there is none, or everybody's."""
+        index = bisect(self._starts, address) - 1
+        if index < 0 or address >= self._ends[index]:
+            return None
+        name = self._names[index]
+        is_file = name.startswith("/")
+        return name if is_file and not _EVERYBODYS.match(os.path.basename(name)) else None
+
+    def ends_of_stacks(self) -> list[int]:
+        """Where the stacks end that libc has made for threads: guard pages come before each."""
+        return [
+            _range(line)[1]
+            for guard, line in zip(self._lines, self._lines[1:], strict=False)
+            if _GUARD in guard and _ANONYMOUS in line and _range(guard)[1] == _range(line)[0]
+        ]
+
+
+def _range(line: bytes) -> tuple[int, int]:
+    start, end = line.partition(b" ")[0].split(b"-")
+    return int(start, 16), int(end, 16)
 
 
 @dataclass
 class _Stacks:
-    """Reads the stacks of this process's threads. Threads of one pool look alike: it remembers."""
+    """Reads the stacks of this process's threads."""
 
     _memory: int = field(default_factory=lambda: os.open("/proc/self/mem", os.O_RDONLY))
-    _known: dict[int, str | None] = field(default_factory=dict)
+    _maps: _Maps = field(default_factory=_Maps)
     _tops: list[bytes] | None = None
 
     def __enter__(self) -> _Stacks:
@@ -111,24 +138,12 @@ class _Stacks:
 
     def _first(self, words: Iterable[int]) -> str | None:
         """The first library that one of these addresses lies in."""
-        found = (self._library_at(word) for word in words if word >= _LOWEST)
+        found = (self._maps.library_at(word) for word in words if word >= _LOWEST)
         return next((library for library in found if library is not None), None)
-
-    def _library_at(self, address: int) -> str | None:
-        if address not in self._known:
-            info = _DlInfo()
-            found = _dladdr(ctypes.c_void_p(address), ctypes.byref(info)) and info.fname
-            name = os.fsdecode(info.fname) if found else None
-            if name is not None and _EVERYBODYS.match(os.path.basename(name)):
-                name = None
-            self._known[address] = name
-        return self._known[address]
 
     def _all_tops(self) -> list[bytes]:
         if self._tops is None:
-            maps = Path("/proc/self/maps").read_bytes()
-            ends = [int(match[2], 16) for match in _STACK.finditer(maps)]
-            self._tops = [self._read(end - _SPAN) for end in ends]
+            self._tops = [self._read(end - _SPAN) for end in self._maps.ends_of_stacks()]
         return self._tops
 
     def _read(self, address: int) -> bytes:
@@ -137,7 +152,3 @@ class _Stacks:
         with suppress(OSError, OverflowError):
             data = os.pread(self._memory, _SPAN, address)
         return data[: len(data) // _WORD * _WORD]
-
-
-def _dladdr(address: ctypes.c_void_p, info: object) -> int:
-    return int(ctypes.pythonapi.dladdr(address, info))

@@ -18,9 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import FrameType
 
-from hsm.core.local.descriptors import find_shared
 from hsm.core.local.finding import Finding, listed
-from hsm.core.local.native_pools import find_pools
 from hsm.core.local.process import LINUX
 
 #: Names of hsm's own threads start so. They hold no lock that a job's process uses.
@@ -55,6 +53,9 @@ def look() -> list[Finding]:
     """
     if not LINUX:
         return [_NOT_LINUX]
+    from hsm.core.local.descriptors import find_shared  # Sweeps of commands need neither.
+    from hsm.core.local.native_pools import find_pools
+
     threads = threading.enumerate()
     frames = sys._current_frames()
     known = {thread.ident for thread in threads}
