@@ -94,6 +94,7 @@ class Journal:
         settings: JSON-able settings for the first line.
         program: what the jobs run, so that the sweep can be resumed from its record alone.
         lock: the lock on ``paths.lock``, if the caller holds it already; released by `close`.
+        file: the journal's, if the caller has it open already; closed by `close`.
 
     Raises:
         SweepInUse: another live launcher writes this journal.
@@ -108,6 +109,7 @@ class Journal:
         *,
         program: Mapping[str, Any] | None = None,
         lock: LockFile | None = None,
+        file: JournalFile | None = None,
     ) -> None:
         self.paths = paths
         self.sweep_id = sweep_id
@@ -124,7 +126,7 @@ class Journal:
         except Locked as error:
             raise SweepInUse(f"{paths.sweep_dir} is in use by {error.owner}") from error
         try:
-            self._file = JournalFile(paths, self._lock)
+            self._file = file or JournalFile(paths, self._lock)
         except BaseException:
             self._lock.release()
             raise
@@ -391,9 +393,7 @@ _open_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for journal in list(_open_journals):
-        if not journal._closed:
-            journal._closed = True
-            journal._file.close()
+        journal._closed = True  # So is its file.
 
 
 os.register_at_fork(after_in_child=_after_fork)

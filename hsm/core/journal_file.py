@@ -15,6 +15,7 @@ import errno
 import os
 import stat
 import tempfile
+import weakref
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,6 +59,7 @@ class JournalFile:
             _cut_torn_line(self._fd)
             self._adopt(self._fd)
             self._begin_copy()
+            _open_files.add(self)
         except BaseException:
             self.close()
             raise
@@ -222,6 +224,18 @@ class JournalFile:
 
     def _open(self, path: Path, flags: int) -> int:
         return open_below(self._paths.sweep_dir, path, flags)
+
+
+# A forked child has no business with its parent's journals.
+_open_files: weakref.WeakSet[JournalFile] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for file in list(_open_files):
+        file.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _key(status: os.stat_result) -> tuple[int, int]:

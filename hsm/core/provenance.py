@@ -86,7 +86,7 @@ def _repository(program: Mapping[str, Any] | None) -> Path | None:
     script = _script(program)
     for place in ([script.parent] if script is not None else []) + [Path.cwd()]:
         for directory in (place, *place.parents):
-            if (directory / ".git").exists():
+            if os.path.exists(directory / ".git"):  # False, too, where nobody lets us look.
                 return directory
     return None
 

@@ -23,6 +23,7 @@ from hsm.core.errors import HsmError
 from hsm.core.files import open_linked, read_below, replace_below
 from hsm.core.job import Job, JobState
 from hsm.core.journal import SweepInUse, cannot_write
+from hsm.core.journal_file import JournalFile
 from hsm.core.large import Large
 from hsm.core.lock import Locked, LockFile
 from hsm.core.logger import get_logger
@@ -100,9 +101,14 @@ class Resumption:
     Args:
         previous: the sweep so far, all of whose jobs have ended.
         rerun: a key of `RERUN`.
+        journal_file: its journal, to be gone on with: open since before it was read, so that
+            nothing is lost if somebody removes it meanwhile.
     """
 
-    def __init__(self, previous: Sweep, rerun: str) -> None:
+    def __init__(
+        self, previous: Sweep, rerun: str, journal_file: JournalFile | None = None
+    ) -> None:
+        self.journal_file = journal_file
         self.sweep_id = previous.sweep_id
         self._rerun = rerun
         self._known: dict[str, deque[Job]] = defaultdict(deque)
@@ -161,7 +167,9 @@ def open_sweep(
         raise SweepInUse(f"{paths.sweep_dir} is in use by {error.owner}") from error
     except OSError as error:
         raise cannot_write(error) from error
+    file = None
     try:
+        file = JournalFile(paths, lock)
         previous = read_sweep(paths.sweep_dir, alive=False)
         for problem in previous.problems[:_MOST_DIFFERENCES]:
             log.warning("%s: %s: it is not used", paths.journal, problem)
@@ -171,13 +179,14 @@ def open_sweep(
             raise SweepChanged(changes)
         if changes:
             _write_files(paths, _added({}, files))
-    except OSError as error:
+    except BaseException as error:
+        if file is not None:
+            file.close()
         lock.release()
-        raise cannot_write(error) from error
-    except BaseException:
-        lock.release()
+        if isinstance(error, OSError):
+            raise cannot_write(error) from error
         raise
-    return lock, Resumption(previous, rerun)
+    return lock, Resumption(previous, rerun, file)
 
 
 def _changed_program(before: Any, now: Mapping[str, Any]) -> list[str]:

@@ -138,16 +138,18 @@ def _begin(launcher: HsmLocalLauncher, paths: SweepPaths) -> None:
     conf, lock, launcher.lock = launcher.conf, launcher.lock, None
     files = _launched_files(launcher)
     program = _program(launcher)
+    file = None
     if lock is None:
         lock, launcher.resumption = open_sweep(
             paths, conf.rerun.value, files, program, accept_changes=conf.accept_changes
         )
-        sweep_id = launcher.resumption.sweep_id
+        sweep_id, file = launcher.resumption.sweep_id, launcher.resumption.journal_file
     else:
         _set_aside_earlier_sweep(paths, lock, conf.share_with_group)
         sweep_id = new_sweep_id(str(launcher.config.hydra.job.name))
     drop_requests(paths)
-    launcher.journal = Journal(paths, sweep_id, plain_settings(conf), program=program, lock=lock)
+    settings = plain_settings(conf)
+    launcher.journal = Journal(paths, sweep_id, settings, program=program, lock=lock, file=file)
     launcher.history = History()
     register(sweep_id, paths.sweep_dir)
     ending = SweepEnding(launcher.journal, conf)

@@ -29,6 +29,7 @@ from hsm.core.local import LocalComputeSource
 from hsm.core.lock import Locked, LockFile, is_locked
 from hsm.core.paths import SweepPaths
 from hsm.core.replay import Replay
+from hsm.core.resume import open_sweep
 from hsm.core.sweep import read_sweep
 from support import PATIENCE, RunningSweep, wait_until
 
@@ -328,6 +329,26 @@ def test_a_sweep_whose_journal_is_changed_is_recorded_as_it_was(
     with start_driver(tmp_path, {"max_parallel_jobs": 1}, "4", "r") as again:
         assert again.process.wait(PATIENCE) == 0, _screen(again)
     assert len(side_lines(tmp_path)) == 4  # Nothing ran again.
+
+
+@pytest.mark.parametrize("change", [_remove, _truncate, _edit_with_sed, _move_backup_over])
+def test_what_is_changed_as_a_resume_begins_is_not_lost(
+    tmp_path: Path, change: Callable[[SweepPaths], None]
+) -> None:
+    """Between the moment in which the record was read and the first line that is written to it."""
+    paths = SweepPaths(tmp_path)
+    with source() as first:
+        first.submit_jobs(points(1, 2), "s", tmp_path, command=["true"])
+    before = paths.journal.read_bytes()
+    lock, resumption = open_sweep(paths, "unfinished", {}, {}, accept_changes=True)
+    change(paths)
+    journal = Journal(paths, "s", {}, lock=lock, file=resumption.journal_file)
+    journal.resume([])
+    journal.close("finished")
+    assert paths.journal.read_bytes().startswith(before)
+    sweep = read_sweep(tmp_path)
+    assert [str(job.state) for job in sweep.jobs.values()] == ["COMPLETED"] * 2
+    assert sweep.problems == []
 
 
 def _has_begun_a_job(sweep_dir: Path) -> bool:

@@ -38,6 +38,17 @@ def _python(body: str) -> list[str]:
     return [sys.executable, "-c", "import fcntl, os, signal, sys, time\n" + dedent(body)]
 
 
+# --- whoever removes a log ---------------------------------------------------------------------
+
+
+def test_a_log_that_is_removed_goes_on_in_a_new_file(tmp_path: Path) -> None:
+    log = SweepPaths(tmp_path / "sweep").stdout(0)
+    script = f"echo before; until test -s {log}; do sleep 0.02; done; rm {log}; echo after"
+    job, out, _ = _run(tmp_path / "sweep", ["sh", "-c", script])
+    assert job.state is JobState.COMPLETED
+    assert out == "after\n"
+
+
 # --- whoever opens its streams once more -------------------------------------------------------
 
 REOPENED = {

@@ -200,7 +200,7 @@ def test_a_resumed_job_runs_in_its_own_directory_whatever_the_journal_says(
     journal.end(job)
     journal.close("finished")
     with LocalComputeSource(command=["touch", "{job_dir}/ran"], resume=True) as source:
-        (job_id,) = source.submit_jobs([{"x": 1}], "s", paths.sweep_dir, command=["touch", "ran"])
+        (job_id,) = source.submit_jobs([{"x": 1}], "s", paths.sweep_dir, command=["true"])
         assert source.result(job_id) is None
         assert source.job(job_id).job_dir == paths.job_dir(0)
     assert not outside.exists()

@@ -177,6 +177,20 @@ def test_nobody_else_sees_what_is_private(place: Path) -> None:
 
 
 @as_root
+def test_a_launcher_may_work_where_it_may_not_look(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above its working directory is one that is closed to it: whether that has a repository."""
+    inner = tmp_path / "closed" / "inner"
+    inner.mkdir(parents=True)
+    inner.parent.chmod(0o700)
+    monkeypatch.chdir(inner)
+    paths = SweepPaths(place / "sweep")
+    _as(_OWNER, _GROUP, lambda: _begin(paths, shared=False))
+    assert read_sweep(paths.sweep_dir).closed == "finished"
+
+
+@as_root
 def test_members_of_the_group_look_cancel_and_resume(place: Path) -> None:
     paths = SweepPaths(place / "sweep")
 

@@ -35,7 +35,7 @@ from hsm.core.local.start_method import OWN_THREADS
 from hsm.core.local.submission import JobSpec, OpenSweep, claim, make_specs, record
 from hsm.core.lock import LockFile
 from hsm.core.paths import SweepPaths
-from hsm.core.resume import save_files
+from hsm.core.resume import Resumption, save_files
 from hsm.core.scripts import Program, find_program
 from hsm.core.sweep_end import run_at_end
 from hsm.core.sweep_id import check_sweep_id
@@ -190,7 +190,7 @@ class LocalComputeSource(ComputeSource):
         """Submit the first jobs of a sweep: of a new one, or of one to go on with."""
         lock, resumption = claim(paths, program, self.conf, resumes=resumes)
         try:
-            job_ids = self.submit(
+            return self.submit(
                 make_specs(combinations, program, paths, resumption=resumption),
                 sweep_id if resumption is None else resumption.sweep_id,
                 paths.sweep_dir,
@@ -198,11 +198,12 @@ class LocalComputeSource(ComputeSource):
                 lock=lock,
                 files=program.files(),
                 program=program.record(),
+                resumption=resumption,
             )
-            self._sweeps[paths.sweep_dir].resumption = resumption
-            return job_ids
         finally:
             if paths.sweep_dir not in self._sweeps:
+                if resumption is not None and resumption.journal_file is not None:
+                    resumption.journal_file.close()
                 lock.release()
 
     def submit(
@@ -216,6 +217,7 @@ class LocalComputeSource(ComputeSource):
         journal: Journal | None = None,
         files: Mapping[str, str] | None = None,
         program: Mapping[str, Any] | None = None,
+        resumption: Resumption | None = None,
     ) -> list[str]:
         """As `submit_jobs`, for jobs that the caller has numbered and described.
 
@@ -226,6 +228,7 @@ class LocalComputeSource(ComputeSource):
                 are done.
             files: texts of the script and configs, by name: what a later resume compares.
             program: what the jobs run, for the record.
+            resumption: what knows the sweep's earlier jobs, if it goes on.
         """
         if function is None and any(spec.command is None for spec in specs):
             raise SettingsError(
@@ -238,7 +241,8 @@ class LocalComputeSource(ComputeSource):
                 raise HsmError(f"this source takes no more jobs: {reason}")
             # First, while there are no threads: a function's server is forked from this process.
             work = self._engine.servers.prepare(function)
-            sweep = self._sweep(sweep_id, SweepPaths(sweep_dir), lock, journal, program)
+            paths = SweepPaths(sweep_dir)
+            sweep = self._sweep(sweep_id, paths, lock, journal, program, resumption)
             if files:
                 save_files(sweep.journal.paths, files)
             self._audience.prepare(sweep.journal.paths)
@@ -263,6 +267,7 @@ class LocalComputeSource(ComputeSource):
         lock: LockFile | None,
         journal: Journal | None,
         program: Mapping[str, Any] | None,
+        resumption: Resumption | None,
     ) -> OpenSweep:
         sweep = self._sweeps.get(paths.sweep_dir)
         if sweep is None:
@@ -270,7 +275,7 @@ class LocalComputeSource(ComputeSource):
                 sweep = OpenSweep(journal, is_lent=True)
             else:
                 drop_requests(paths)
-                sweep = OpenSweep.at(paths, sweep_id, self.conf, program, lock)
+                sweep = OpenSweep.at(paths, sweep_id, self.conf, program, lock, resumption)
             self._sweeps[paths.sweep_dir] = sweep
             sweep.journal.tell_to(self._audience.warn, self._lose)
             self._listener.add(paths)

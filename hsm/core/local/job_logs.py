@@ -19,6 +19,7 @@ import os
 import select
 import struct
 import time
+from functools import partial
 
 from hsm.core.files import NotRegular, make_folder_below, open_folder_below, open_in
 from hsm.core.local.log_pipe import ROOM_INTERVAL, LogPipe, describe_lost
@@ -158,7 +159,10 @@ class JobLogs:
 
     def _open(self, root: str, stdout: str, stderr: str, header: str | None) -> tuple[int, int]:
         files = open_logs(root, stdout, stderr)
-        out, err = (pipe.open(fd, header) for pipe, fd in zip(self._pipes, files, strict=True))
+        out, err = (
+            pipe.open(fd, header, partial(_open_again, root, path))
+            for pipe, fd, path in zip(self._pipes, files, (stdout, stderr), strict=True)
+        )
         return out, err
 
     def _write_note(self, *names: str) -> None:
@@ -193,6 +197,16 @@ def open_logs(root: str, stdout: str, stderr: str) -> tuple[int, int]:
         except BaseException:
             os.close(out)
             raise
+    finally:
+        os.close(folder)
+
+
+def _open_again(root: str, path: str) -> int:
+    """Open one of them."""
+    directory, name = os.path.split(path)
+    folder = _open_folder(root, directory)
+    try:
+        return _open_log(folder, name)
     finally:
         os.close(folder)
 

@@ -7,6 +7,7 @@ import fcntl
 import os
 import select
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 #: Bytes that a pipe holds as the system makes it, and as it is made for a job that prints much.
@@ -35,14 +36,21 @@ class LogPipe:
         os.set_blocking(self.read_end, False)
         self.lost: tuple[int, str] | None = None
         self._file: int | None = None
+        self._open_again: Callable[[], int] | None = None
         self._splices = hasattr(os, "splice")
         self._held = b""  # was read and is not written yet, where nothing is spliced
         self._refused_at: float | None = None  # monotonic: since when the file takes nothing
         self._missing = 0  # bytes that were dropped and of which the log does not tell yet
 
-    def open(self, file: int, header: str | None) -> int:
-        """Begin with `file`, after a header on a line of its own; returns the size before that."""
-        self._file, self.lost = file, None
+    def open(
+        self, file: int, header: str | None, open_again: Callable[[], int] | None = None
+    ) -> int:
+        """Begin with `file`, after a header on a line of its own; returns the size before that.
+
+        Args:
+            open_again: opens another one in its place, if somebody removes it.
+        """
+        self._file, self.lost, self._open_again = file, None, open_again
         self._held, self._refused_at, self._missing = b"", None, 0
         if self._capacity() != _CAPACITY:  # The job before has printed much, or changed it itself.
             self._resize(_CAPACITY)
@@ -123,6 +131,8 @@ class LogPipe:
     def _transfer(self) -> int:
         """Bytes that went from the pipe to the file. Raises OSError if the file takes nothing."""
         assert self._file is not None
+        if self._open_again is not None and not os.fstat(self._file).st_nlink:
+            self._replace_removed(self._file, self._open_again)
         # Always to the end, wherever that is: somebody may have emptied the file meanwhile.
         os.lseek(self._file, 0, os.SEEK_END)
         if self._missing and self._has_some():
@@ -143,6 +153,13 @@ class LogPipe:
         written = os.write(self._file, self._held) if self._held else 0
         self._held = self._held[written:]
         return written
+
+    def _replace_removed(self, file: int, open_again: Callable[[], int]) -> None:
+        """Go on in a new file, as the one so far has been removed."""
+        with suppress(OSError):  # Else in that one: no job waits for it.
+            new = open_again()
+            os.dup2(new, file, inheritable=False)  # The number is known elsewhere.
+            os.close(new)
 
     def _read(self) -> bytes:
         try:

@@ -88,19 +88,23 @@ class OpenSweep:
         conf: LocalConf,
         program: Mapping[str, Any] | None,
         lock: LockFile | None,
+        resumption: Resumption | None,
     ) -> OpenSweep:
         """Begin the journal of a sweep, or go on with it.
 
         Args:
             program: what the jobs run, for the record.
             lock: the directory's, if the caller holds it.
+            resumption: of a sweep to go on with.
 
         Raises:
             SweepInUse: another launcher works there.
         """
-        journal = Journal(paths, sweep_id, plain_settings(conf), program=program, lock=lock)
+        file = None if resumption is None else resumption.journal_file
+        settings = plain_settings(conf)
+        journal = Journal(paths, sweep_id, settings, program=program, lock=lock, file=file)
         register(sweep_id, paths.sweep_dir)
-        return cls(journal)
+        return cls(journal, resumption=resumption)
 
     def handle(self, spec: JobSpec, work: Work) -> JobHandle:
         """The job of `spec`, as it is while the source has it.
