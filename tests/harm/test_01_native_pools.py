@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 from reliability_support import start_driver, write_driver
 
+from hsm.core.local.start_method import look
 from look_support import look_in, start_methods
 from support import App
 
@@ -247,3 +250,20 @@ def test_torch_on_the_cpu_is_used_before_and_in_jobs(tmp_path: Path) -> None:
     )
     done = app.run("job=range(3)", seconds=240)
     assert done.values == [True] * 3, done.screen
+
+
+def test_the_look_keeps_nothing_alive_that_its_callers_hold() -> None:
+    class Held:
+        pass
+
+    def look_holding() -> weakref.ref[Held]:
+        held = Held()
+        look()
+        return weakref.ref(held)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert look_holding()() is None
+    finally:
+        gc.enable()

@@ -58,6 +58,9 @@ def look() -> list[Finding]:
 
     threads = threading.enumerate()
     frames = sys._current_frames()
+    # This thread's own would be kept alive by itself, and with it all that its callers hold: a
+    # launcher, whose sweep ends when it goes.
+    frames.pop(threading.get_ident(), None)
     known = {thread.ident for thread in threads}
     # Those that only `_thread` knows.
     nameless = [frame for ident, frame in frames.items() if ident not in known]
