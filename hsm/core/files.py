@@ -265,6 +265,11 @@ def _kind(mode: int) -> str:
     return _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
+def file_key(status: os.stat_result) -> tuple[int, int]:
+    """What tells a file from all others, whatever its names."""
+    return status.st_dev, status.st_ino
+
+
 def read_below(root: Place, path: Place, most: int | None = None) -> bytes:
     """What the regular file `path` below `root` holds; see `open_below`.
 

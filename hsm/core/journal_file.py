@@ -19,7 +19,7 @@ import weakref
 from contextlib import suppress
 from pathlib import Path
 
-from hsm.core.files import open_below
+from hsm.core.files import file_key, open_below
 from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
 
@@ -100,7 +100,7 @@ class JournalFile:
             there = os.lstat(self._path)
         except (FileNotFoundError, NotADirectoryError):
             there = None
-        if there is None or _key(there) != self._key or there.st_size != self.size:
+        if there is None or file_key(there) != self._key or there.st_size != self.size:
             try:
                 self._restore(there)
             except OSError as error:
@@ -179,7 +179,7 @@ class JournalFile:
             os.close(self._fd)
             self._fd = fd
         status = os.fstat(fd)
-        self._key, self.size = _key(status), status.st_size
+        self._key, self.size = file_key(status), status.st_size
 
     def _put_aside(self) -> Path:
         """Give what lies in the journal's place another name, too; returns that."""
@@ -236,10 +236,6 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-def _key(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
 
 
 def _write(fd: int, data: bytes) -> None:

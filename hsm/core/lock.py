@@ -23,7 +23,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from hsm.core.files import open_below, open_folder_below, read_below, replace_below
+from hsm.core.files import file_key, open_below, open_folder_below, read_below, replace_below
 
 LINUX = sys.platform.startswith("linux")
 #: Seconds.
@@ -104,7 +104,7 @@ class LockFile:
         """Open and lock the file, and note in it who did. Raises Locked, OSError."""
         while True:
             with suppress(FileNotFoundError):
-                if _key(os.lstat(self._path)) in _held.fds:
+                if file_key(os.lstat(self._path)) in _held.fds:
                     raise Locked("this process")
             fd = open_below(self._path.parent.parent, self._path, os.O_RDWR | os.O_CREAT)
             try:
@@ -112,10 +112,10 @@ class LockFile:
                     if _is_locked(fd):
                         owner = os.pread(fd, _LONGEST_NOTE, 0).decode(errors="replace")
                         raise Locked(owner or "another process")
-                    self._replace(_key(os.fstat(fd)))
-                elif self._leads_to(_key(os.fstat(fd))):
+                    self._replace(file_key(os.fstat(fd)))
+                elif self._leads_to(file_key(os.fstat(fd))):
                     _note_holder(fd)
-                    return fd, _key(os.fstat(fd))
+                    return fd, file_key(os.fstat(fd))
                 # Else somebody has replaced it between the two.
             except BaseException:
                 os.close(fd)
@@ -124,7 +124,7 @@ class LockFile:
 
     def _leads_to(self, key: tuple[int, int]) -> bool:
         try:
-            return _key(os.lstat(self._path)) == key
+            return file_key(os.lstat(self._path)) == key
         except OSError:
             return False
 
@@ -195,7 +195,7 @@ def is_locked(path: Path) -> bool:
     """Whether a live process holds the lock on `path`."""
     with _held.mutex:
         try:
-            if _key(os.lstat(path)) in _held.fds:
+            if file_key(os.lstat(path)) in _held.fds:
                 return True
             fd = open_below(path.parent.parent, path)
         except OSError:
@@ -228,7 +228,7 @@ def holder(path: Path) -> int | None:
     """The process that holds the lock on `path`; None if none does, or not on this machine."""
     with _held.mutex:
         try:
-            if _key(os.lstat(path)) in _held.fds:
+            if file_key(os.lstat(path)) in _held.fds:
                 return os.getpid()
             fd = open_below(path.parent.parent, path)
         except OSError:
@@ -241,7 +241,3 @@ def holder(path: Path) -> int | None:
         finally:
             os.close(fd)
     return pid if kind != fcntl.F_UNLCK and pid > 0 else None
-
-
-def _key(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
