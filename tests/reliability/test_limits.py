@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -287,16 +288,18 @@ def test_a_sigkill_while_the_oom_killer_rests_is_just_that(tmp_path: Path) -> No
     assert (str(job.state), job.ending()) == ("FAILED", "killed by SIGKILL")
 
 
-def kernel_tells(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+def kernel_tells(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, counts: str
+) -> Callable[[str, str], None]:
     """What the kernel tells of its kills: in the group, on the machine; empty: nothing."""
-    own, group, machine = folder / "own", folder / "a/b/memory.events", folder / "vmstat"
+    own, group, machine = folder / "own", folder / counts, folder / "vmstat"
     group.parent.mkdir(parents=True)
     monkeypatch.setattr(oom, "_GROUPS", folder)
     monkeypatch.setattr(oom, "_OWN_GROUP", own)
     monkeypatch.setattr(oom, "_MACHINE", machine)
 
     def tell(in_group: str, on_machine: str) -> None:
-        own.write_text("4:memory:/x\n0::/a/b\n")
+        own.write_text("9:name=systemd:/\n4:cpu,memory:/x:y/z\n0::/a/b\n")
         for path, count in ((group, in_group), (machine, on_machine)):
             path.unlink(missing_ok=True)
             if count:
@@ -305,6 +308,11 @@ def kernel_tells(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
     return tell
 
 
+#: Where a group's own count may be.
+OWN_COUNTS = ["a/b/memory.events.local", "a/b/memory.events", "memory/x:y/z/memory.oom_control"]
+
+
+@pytest.mark.parametrize("counts", OWN_COUNTS)
 @pytest.mark.parametrize(
     ("before", "after", "kill"),
     [
@@ -324,12 +332,44 @@ def test_kills_in_the_jobs_own_group_are_what_counts_if_they_are_known(
     before: tuple[str, str],
     after: tuple[str, str],
     kill: OomKill,
+    counts: str,
 ) -> None:
-    tell = kernel_tells(tmp_path, monkeypatch)
+    tell = kernel_tells(tmp_path, monkeypatch, counts)
     tell(*before)
     kills = OomKills.now()
     tell(*after)
     assert kills.since() is kill
+
+
+def test_a_kill_in_a_group_below_is_no_kill_of_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = kernel_tells(tmp_path, monkeypatch, OWN_COUNTS[0])
+    tell("3", "5")
+    below = tmp_path / OWN_COUNTS[1]  # which counts those in all groups below as well
+    below.write_text("oom_kill 3\n")
+    kills = OomKills.now()
+    below.write_text("oom_kill 4\n")
+    assert kills.since() is OomKill.NONE
+
+
+def test_an_oom_kill_in_another_group_is_not_taken_for_a_jobs(
+    tmp_path: Path, small_group: Path
+) -> None:
+    """A job dies of a SIGKILL while the killer is at work in another group."""
+    if not OomKills.now().are_own:
+        pytest.skip("the kernel tells of the whole machine's kills only")
+    starved = tmp_path / "starved"
+    starve = [sys.executable, "-c", "x = b'1' * 300_000_000"]
+    enter = ["sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', str(small_group), *starve]
+    wait = f"while [ ! -e {starved} ]; do sleep 0.05; done; kill -KILL $$"
+    with source() as made:
+        made.submit_jobs(points(0), "s", tmp_path / "sweep", command=["sh", "-c", wait])
+        assert subprocess.run(enter, timeout=60, check=False).returncode == -signal.SIGKILL
+        starved.touch()
+        made.wait(timeout=60)
+    job = read_sweep(tmp_path / "sweep").jobs[0]
+    assert (str(job.state), job.ending()) == ("FAILED", "killed by SIGKILL")
 
 
 # --- free memory ------------------------------------------------------------------------------

@@ -2,18 +2,20 @@
 
 It leaves no mark on its victims: they have died of SIGKILL like any other. What it does leave is a
 count of its kills: of a control group's, which is what a job shares with its launcher and not with
-the rest of the machine, or else of the whole machine's.
+the rest of the machine, or else of the whole machine's. A group's own count is read where there is
+one, and not that of all groups below: what dies there was moved there by somebody else.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-#: Where version 2 of the control groups is mounted.
+#: Where version 2 of the control groups is mounted, and below it, or instead, version 1.
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUP = Path("/proc/self/cgroup")
 _MACHINE = Path("/proc/vmstat")
@@ -44,8 +46,9 @@ class OomKills:
     @classmethod
     def now(cls) -> OomKills:
         """Look them up."""
-        with suppress(OSError, ValueError):
-            return cls(_count(_own_group() / "memory.events"), True)
+        for count in _counts_of_own_group():
+            with suppress(OSError, ValueError):
+                return cls(_count(count), True)
         with suppress(OSError, ValueError):
             return cls(_count(_MACHINE), False)
         return cls(None, False)
@@ -58,11 +61,18 @@ class OomKills:
         return OomKill.HERE if self.are_own else OomKill.SOMEWHERE
 
 
-def _own_group() -> Path:
-    """Raises ValueError if there are no groups of version 2."""
-    text = os.fsdecode(_read(_OWN_GROUP))
-    start = f"\n{text}".index("\n0::/")
-    return _GROUPS / text[start:].partition("\n")[0].removeprefix("0::/")
+def _counts_of_own_group() -> Iterator[Path]:
+    """The files that may hold it, the most exact one first (cgroups(7), /proc/[pid]/cgroup)."""
+    with suppress(OSError):
+        for line in os.fsdecode(_read(_OWN_GROUP)).splitlines():
+            number, _, rest = line.partition(":")
+            controllers, _, path = rest.partition(":")
+            if number == "0" and not controllers:
+                group = f"{_GROUPS}{path}"
+                yield Path(group, "memory.events.local")  # since Linux 5.2
+                yield Path(group, "memory.events")
+            elif "memory" in controllers.split(","):
+                yield Path(f"{_GROUPS}/memory{path}", "memory.oom_control")
 
 
 def _count(path: Path) -> int:
