@@ -20,7 +20,7 @@ from cli_support import Project
 from support import describe
 
 #: Seconds that processes get to end after the test that started them.
-_PATIENCE = 2.0
+_PATIENCE = 10.0
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
@@ -74,6 +74,18 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     folder = tmp_path / "project"
     folder.mkdir()
     return Project(folder)
+
+
+@pytest.fixture(autouse=True)
+def pipes_end_nobody() -> Iterator[None]:
+    """Fail a test that leaves SIGPIPE with the default action that `hsm` gives it.
+
+    A later test's write to a pipe would end this process, far from the cause.
+    """
+    yield
+    handler = signal.getsignal(signal.SIGPIPE)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    assert handler is signal.SIG_IGN
 
 
 @pytest.fixture(autouse=True)

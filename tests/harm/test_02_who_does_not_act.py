@@ -266,7 +266,6 @@ def traced(*numbers: int) -> Iterator[None]:
         tracer.communicate()
 
 
-@pytest.mark.slow  # In a long parallel run its xdist worker has ended beside it, why is not known.
 @pytest.mark.usefixtures("impatient")
 def test_a_traced_keeper_is_killed_and_the_others_go_on(tmp_path: Path) -> None:
     with jobs_of(tmp_path) as jobs:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from reliability_support import conf, journal_events, source
 
+from cli_support import Project
 from hsm import collect_results, read_sweep
 from hsm.cli._watched import states
 from hsm.core.job import Attempt, Ending, IllegalTransition, Job, JobState
@@ -282,16 +283,10 @@ def test_what_was_pruned_is_neither_retried_nor_run_again_nor_counted_as_a_failu
     assert (history.failures, history.in_a_row) == (0, 0)
 
 
-def test_a_sweep_with_a_pruned_job_is_a_success_for_hsm_monitor(tmp_path: Path) -> None:
-    from typer.testing import CliRunner
-
-    from hsm.cli.main import app
-
-    pruned_sweep(tmp_path)
-    done = CliRunner().invoke(app, ["monitor", str(tmp_path), "--once"])
-    assert (done.exit_code, "1 pruned" in done.output) == (0, True)
-    told = CliRunner().invoke(app, ["collect-results", str(tmp_path), "--only", "pruned"])
-    assert (told.exit_code, "PRUNED" in told.output) == (0, True)
+def test_a_sweep_with_a_pruned_job_is_a_success_for_hsm_monitor(project: Project) -> None:
+    pruned_sweep(project.folder)
+    assert "1 pruned" in project.here("monitor", ".", "--once").out
+    assert "PRUNED" in project.here("collect-results", ".", "--only", "pruned").out
 
 
 def test_an_earlier_record_is_set_aside_with_what_lies_beside_it(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from hsm.core.local.patience import LOOK_INTERVAL, Patience, kill_tree
 from hsm.core.local.process import is_over
 from hsm.core.local.server import serve
 from hsm.core.local.slot import ServerLost, Slot, SlotLost
-from hsm.core.local.wire import Channel, private_pair
+from hsm.core.local.wire import SEND_FLAGS, Channel, private_pair
 
 #: Looks at a server that runs and forks no keeper: it may load hsm from a slow disk first.
 _LOOKS_AT_FORK = 120
@@ -162,7 +162,7 @@ class ForkServer:
         fds = [connection.fileno()]
         try:
             with self._mutex:
-                socket.send_fds(self._control, [b"k"], fds, socket.MSG_DONTWAIT)
+                socket.send_fds(self._control, [b"k"], fds, SEND_FLAGS)
         except BlockingIOError:
             return False
         return True

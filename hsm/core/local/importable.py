@@ -11,6 +11,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
 from types import ModuleType
 from typing import Any
@@ -86,14 +87,18 @@ def _fresh_interpreter_has(name: str, file: str | None) -> bool:
     """
     options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     try:
-        answer = subprocess.run(
-            [sys.executable, *options, "-c", _PROBE, name],
-            input=pickle.dumps(sys.path),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_PATIENCE,
-            check=False,
-        )
+        # A file, as an interpreter that ends at once would make SIGPIPE of a pipe to it.
+        with tempfile.TemporaryFile() as path:
+            path.write(pickle.dumps(sys.path))
+            path.seek(0)
+            answer = subprocess.run(
+                [sys.executable, *options, "-c", _PROBE, name],
+                stdin=path,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=_PATIENCE,
+                check=False,
+            )
     except (OSError, subprocess.TimeoutExpired):
         return True  # The jobs will tell.
     if answer.returncode != 0:

@@ -40,6 +40,18 @@ _HELPERS = (
         ("_forkserver_address", "_forkserver_alive_fd", "_forkserver_pid"),
     ),
 )
+#: Signals that reach everybody with a Ctrl-C, a hang-up or a service manager's stop.
+_MEANT_FOR_THE_LAUNCHER = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGTSTP,
+)
+#: Whatever the app makes of these two, a peer that is gone or a full log ends no process of hsm's.
+_NO_ENDS = (signal.SIGPIPE, signal.SIGXFSZ)
+#: All whose disposition differs between the launching process and a server or keeper.
+_CHANGED = (*_MEANT_FOR_THE_LAUNCHER, *_NO_ENDS, signal.SIGCHLD, signal.SIGCONT)
 _BUFFERED = frozenset((io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom))
 
 
@@ -48,7 +60,7 @@ class LaunchState:
     """What the launching process looked like when the fork server was started.
 
     Attributes:
-        signals: disposition of every signal.
+        signals: disposition of each signal that a server or a keeper changes.
         random: random number generators.
         files: open files with buffers of their own.
         name: the process's name.
@@ -72,7 +84,7 @@ class LaunchState:
         _flush(files)
         flush_c_buffers()
         handlers: dict[int, _Handler] = {}
-        for number in signal.valid_signals():
+        for number in _CHANGED:
             handler: Any = signal.getsignal(number)
             # Those that hsm itself has installed in this process know what was there before.
             while hasattr(handler, "replaced"):
@@ -96,12 +108,8 @@ class LaunchState:
     def restore_signals(self) -> None:
         """Give every signal its disposition back, and let all of them in."""
         for number, handler in self.signals.items():
-            # None: installed from C (faulthandler), so still in place.
-            if handler is not None and signal.getsignal(number) is not handler:
-                try:
-                    signal.signal(number, handler)
-                except (OSError, ValueError):
-                    continue  # SIGKILL, SIGSTOP
+            if handler is not None:  # None: installed from C (faulthandler), so still in place
+                signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
@@ -109,14 +117,14 @@ def _do_nothing(number: int, frame: FrameType | None) -> None:
     """A signal's handler: unlike SIG_IGN, it does not outlive an exec."""
 
 
-def ignore_signals() -> None:
-    """Leave to the launcher what is meant for it.
-
-    A Ctrl-C, a hang-up or a service manager's SIGTERM reaches everybody.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP):
+def _ignore_signals() -> None:
+    """Leave to the launcher what is meant for it, and to each system call what it has to tell."""
+    for number in _MEANT_FOR_THE_LAUNCHER:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _do_nothing)
+    for number in _NO_ENDS:
+        if signal.getsignal(number) is not None:  # None: installed from C, and could not come back
+            signal.signal(number, signal.SIG_IGN)
 
 
 def become_server(state: LaunchState) -> None:
@@ -129,7 +137,7 @@ def become_server(state: LaunchState) -> None:
     _forget_finalizers()
     if state.memory is not None:
         state.memory.own()
-    ignore_signals()
+    _ignore_signals()
 
 
 def _forget_exit_hooks(but_the_apps: bool) -> None:

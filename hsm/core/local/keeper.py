@@ -109,7 +109,6 @@ class Keeper:
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         for signum in (signal.SIGCHLD, _SERVER_DIED):
             signal.signal(signum, lambda *_: None)
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # A limit on a log's size ends nobody here.
         self._private = (self._wake, write_end)
         self._poll, self._poll_all = select.poll(), select.poll()
         for poll in (self._poll, self._poll_all):

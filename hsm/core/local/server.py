@@ -94,7 +94,6 @@ class _Server:
         for signum in (signal.SIGCHLD, _LAUNCHER_DIED):
             signal.signal(signum, lambda *_: None)
         die_with_parent(_LAUNCHER_DIED, self._launcher)
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         with suppress(OSError, ValueError):  # macOS has "unlimited", and does not mean it.
             resource.setrlimit(resource.RLIMIT_NOFILE, (self._descriptors[1],) * 2)
         poll = select.poll()

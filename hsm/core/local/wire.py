@@ -27,6 +27,9 @@ from typing import Any
 from hsm.core.local.own_sockets import own_pair
 
 _LENGTH = struct.Struct("!Q")
+#: To send what the socket takes. A peer that is gone is an error: SIGPIPE would end the launcher of
+#: an app that has given that signal its default action, as command line tools do.
+SEND_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)  # macOS has no such flag.
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ class Channel:
         """Send what the socket takes."""
         with suppress(BlockingIOError):
             while self._unsent:
-                del self._unsent[: self._sock.send(self._unsent, socket.MSG_DONTWAIT)]
+                del self._unsent[: self._sock.send(self._unsent, SEND_FLAGS)]
 
     def receive(self) -> Any:
         """The next message; waits for it. Raises EOFError if the other end is gone."""
