@@ -143,6 +143,39 @@ def test_what_is_written_by_several_jobs_stays_whole(tmp_path: Path) -> None:
     assert (tmp_path / "both").read_text() == "x" * 100 * JOBS
 
 
+@pytest.mark.parametrize("number_goes_to", ["nobody", "another file"])
+def test_a_file_that_is_closed_just_before_the_fork_costs_no_job(
+    tmp_path: Path, number_goes_to: str
+) -> None:
+    """As one of another thread's may be: hsm's own threads read results, for example."""
+    body = f"""
+        Path("data").write_text("the data")
+        Path("other").write_text("the other")
+        data = open("data")
+        data.read(5)
+        other = []
+
+
+        def just_before_the_fork():
+            if not data.closed:
+                data.close()
+                if {number_goes_to == "another file"}:
+                    other.append(open("other"))
+
+
+        os.register_at_fork(before=just_before_the_fork)
+
+
+        def job(cfg):
+            return [data.closed, *(file.read() for file in other)]
+    """
+    swept = App(tmp_path, dedent(body)).run("job=range(2)", start_method="fork")
+    assert swept.states == ["COMPLETED"] * 2, swept.screen
+    # It was opened too late to be known: both jobs have it, and share one offset.
+    read = [["", "the other"]] if number_goes_to == "another file" else []
+    assert [sorted(values) for values in zip(*swept.values, strict=True)] == [[True, True], *read]
+
+
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
     path = tmp_path / "text"

@@ -18,7 +18,6 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from hsm.core.local.own_files import OpenFile
     from hsm.core.local.own_memory import SharedMemory
 
-_Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 _HELPERS = (
     ("multiprocessing.resource_tracker", "_resource_tracker", ("_fd", "_pid")),
     (
@@ -52,6 +50,9 @@ _MEANT_FOR_THE_LAUNCHER = (
 _NO_ENDS = (signal.SIGPIPE, signal.SIGXFSZ)
 #: All whose disposition differs between the launching process and a server or keeper.
 _CHANGED = (*_MEANT_FOR_THE_LAUNCHER, *_NO_ENDS, signal.SIGCHLD, signal.SIGCONT)
+# As C has them: `signal` makes enums of what they return, at ten times the cost, and of each job.
+_raw: Any = signal._signal  # type: ignore[attr-defined]
+_get_signal, _set_signal, _set_mask = _raw.getsignal, _raw.signal, _raw.pthread_sigmask
 _BUFFERED = frozenset((io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom))
 
 
@@ -60,19 +61,21 @@ class LaunchState:
     """What the launching process looked like when the fork server was started.
 
     Attributes:
-        signals: disposition of each signal that a server or a keeper changes.
+        signals: disposition of each signal that a server or a keeper changes, as C has it.
         random: random number generators.
         files: open files with buffers of their own.
         name: the process's name.
         opened: what each job is to open for itself.
-        memory: what each job is to have for itself, if it is forked.
+        is_forked: jobs are forked from that process, by way of a server and a keeper.
+        memory: what each of those jobs is to have for itself.
         exit_hooks: whether the exit hooks that the app has registered run in each job.
     """
 
-    signals: dict[int, _Handler]
+    signals: dict[int, Any]
     random: RandomStates
     files: list[Any]
     name: bytes
+    is_forked: bool = False
     opened: list[OpenFile] = field(default_factory=list)
     memory: SharedMemory | None = None
     exit_hooks: bool = False
@@ -83,13 +86,13 @@ class LaunchState:
         files = _open_files()
         _flush(files)
         flush_c_buffers()
-        handlers: dict[int, _Handler] = {}
+        handlers: dict[int, Any] = {}
         for number in _CHANGED:
-            handler: Any = signal.getsignal(number)
+            handler = _get_signal(number)
             # Those that hsm itself has installed in this process know what was there before.
             while hasattr(handler, "replaced"):
                 handler = handler.replaced
-            handlers[number] = handler
+            handlers[number] = int(handler) if isinstance(handler, int) else handler
         return cls(handlers, capture(), files, process_name())
 
     @classmethod
@@ -100,6 +103,7 @@ class LaunchState:
 
         return replace(
             cls.take(),
+            is_forked=True,
             opened=own_files.find(),
             memory=SharedMemory.find(),
             exit_hooks=exit_hooks,
@@ -109,8 +113,8 @@ class LaunchState:
         """Give every signal its disposition back, and let all of them in."""
         for number, handler in self.signals.items():
             if handler is not None:  # None: installed from C (faulthandler), so still in place
-                signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+                _set_signal(number, handler)
+        _set_mask(signal.SIG_SETMASK, ())
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:
@@ -128,11 +132,15 @@ def _ignore_signals() -> None:
 
 
 def become_server(state: LaunchState) -> None:
-    """In the fork server: drop the launcher's exit hooks, and keep its objects as they are.
+    """In the fork server: drop what is the launcher's own, and keep its objects as they are.
 
-    Garbage collection would touch, and so copy, every page that the jobs share.
+    Garbage collection would touch, and so copy, every page that the jobs share. What is done here
+    is done once; what is left to the jobs costs each of them pages of its own.
     """
     gc.freeze()
+    if state.is_forked:
+        _own_streams()
+    state.opened[:] = [file for file in state.opened if file.is_open()]
     _forget_exit_hooks(state.exit_hooks)
     _forget_finalizers()
     if state.memory is not None:
@@ -162,7 +170,7 @@ def _forget_finalizers() -> None:
 def enter_job(state: LaunchState) -> None:
     """In a job's process, before its function is called."""
     set_process_name(state.name)
-    state.random.apply()
+    state.random.apply(is_forked=state.is_forked)
     tempfile.tempdir = None
     for file in state.opened:
         file.reopen()
@@ -174,7 +182,8 @@ def enter_job(state: LaunchState) -> None:
     if state.memory is not None:
         state.memory.hold()
     atexit.register(logging.shutdown)
-    _own_streams()
+    if not state.is_forked:
+        _own_streams()
 
 
 def leave_job(state: LaunchState, exit_code: int) -> NoReturn:
@@ -196,7 +205,7 @@ def _open_files() -> list[Any]:
 
 def _flush(files: list[Any]) -> None:
     # Text first: it flushes into the binary buffer below it.
-    for file in sorted(files, key=lambda file: not isinstance(file, io.TextIOBase)):
+    for file in sorted(files, key=_is_binary):
         try:
             if not file.closed and file.writable():
                 file.flush()
@@ -204,11 +213,21 @@ def _flush(files: list[Any]) -> None:
             continue  # A pipe without reader, a full disk: as at any interpreter's end.
 
 
+def _is_binary(file: Any) -> bool:
+    return not isinstance(file, io.TextIOWrapper)
+
+
 def _own_streams() -> None:
     """Have `sys.stdout` and `sys.stderr` write to descriptors 1 and 2, line by line.
 
-    In the launcher they may have been anything: a notebook's, a pytest's.
+    In the launcher they may have been anything: a notebook's, a pytest's. There is nothing to read.
     """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        if fd == 0 or not _is_open(fd):
+            os.dup2(nothing, fd)
+    if nothing > 2:
+        os.close(nothing)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     for name, fd in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
@@ -222,6 +241,14 @@ def _own_streams() -> None:
         setattr(sys, name, own)
     for name in ("stdin", "stdout", "stderr"):
         setattr(sys, f"__{name}__", getattr(sys, name))
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 def _fileno(stream: Any) -> int:

@@ -4,8 +4,9 @@ A forked process has the descriptors of its parent, and shares their offsets wit
 one file through such a descriptor would each get a part of it. So every job opens these files once
 more, under the same numbers and at the offsets of the launch:
 
-    launching process: find()   which files, and where the app had got to in each
-    each job:          reopen() of each
+    launching process: find()     which files, and where the app had got to in each
+    fork server:       is_open()  or has another thread closed it before the fork?
+    each job:          reopen()   of each
 
 Files that are open for writing stay shared: a shared offset is what keeps a log whole to which
 several processes write. So do files that cannot be opened again: `shared_files` names them.
@@ -22,6 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from hsm.core.errors import HsmError
+from hsm.core.files import file_key
 from hsm.core.local.process import LINUX
 
 _OPEN = "/proc/self/fd"
@@ -42,12 +44,14 @@ class OpenFile:
     """A file or directory that is open for reading.
 
     Attributes:
+        key: device and inode.
         fds: its descriptors: several if they were duplicated, and so share an offset.
         flags: as for `os.open`.
         offset: where the next read begins.
         locked: whether the app holds a shared `flock` on it.
     """
 
+    key: tuple[int, int]
     fds: tuple[int, ...]
     flags: int
     offset: int
@@ -70,6 +74,13 @@ class OpenFile:
         for fd in self.fds:
             os.dup2(own, fd, inheritable=os.get_inheritable(fd))
         os.close(own)
+
+    def is_open(self) -> bool:
+        """Whether its descriptors are still its own, in this process."""
+        try:
+            return all(file_key(os.fstat(fd)) == self.key for fd in self.fds)
+        except OSError:
+            return False
 
     def is_reopenable(self) -> bool:
         """Whether `reopen` would succeed now."""
@@ -116,12 +127,12 @@ def _open_for_reading() -> Iterator[OpenFile]:
             state = None if fd <= 2 else _reading_state(fd)  # the first three become the job's own
             if state is not None:
                 _add(found.setdefault(state, []), fd)
-    for (_, _, flags, offset), descriptions in found.items():
+    for (device, inode, flags, offset), descriptions in found.items():
         for fds in descriptions:
             with suppress(OSError):
                 locks = _locks(fds[0])
                 if all(lock == b"FLOCK READ" for lock in locks):
-                    yield OpenFile(fds, flags, offset, locked=bool(locks))
+                    yield OpenFile((device, inode), fds, flags, offset, locked=bool(locks))
 
 
 def _reading_state(fd: int) -> tuple[int, ...] | None:

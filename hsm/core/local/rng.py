@@ -207,16 +207,19 @@ class RandomStates:
     python: tuple[Any, ...] | None = None
     numpy: bytes | None = None
 
-    def apply(self) -> None:
+    def apply(self, *, is_forked: bool = False) -> None:
         """Give this process, which is about to run one job, its streams.
 
         To be called after the last fork, or in a spawned interpreter once the job's function is
         loaded. What was seeded goes on as captured, and is imported for that if need be. What was
         not starts anew from the operating system's entropy, if it is loaded at all.
+
+        Args:
+            is_forked: this process has just been forked, and so has a new `random` already.
         """
         if self.python is not None:
             importlib.import_module("random").setstate(self.python)
-        elif "random" in sys.modules:
+        elif "random" in sys.modules and not is_forked:
             sys.modules["random"].seed()
         if self.numpy is not None:
             _restore_numpy(pickle.loads(self.numpy))
