@@ -237,10 +237,11 @@ def _directories_below(root: str, path: str) -> tuple[str, ...]:
 
 def _open_folder_of(root: Place, path: Place) -> tuple[int, str]:
     """The folder that `path` is in, and its name there."""
-    parent, name = os.path.split(os.fspath(path))
-    if os.fspath(path) == os.fspath(root):
+    text = os.fspath(path)
+    parent, _, name = text.rpartition(os.sep)
+    if text == os.fspath(root):
         raise ValueError(f"{path} is not below {root}")
-    return open_folder_below(root, parent), name
+    return open_folder_below(root, parent or os.sep), name
 
 
 _KINDS = {

@@ -37,7 +37,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,6 +44,7 @@ from functools import partial
 from typing import Any
 
 from hsm.core import fitting, provenance
+from hsm.core.at_fork import in_child
 from hsm.core.files import open_below
 from hsm.core.job import Ending, Job
 from hsm.core.journal_file import JournalFile, Overtaken
@@ -141,7 +141,7 @@ class Journal:
         self.shelf = Shelf(paths)
         self._synced = time.monotonic()  # when the journal was put onto the disk
         self._settings, self._program = settings, program
-        _open_journals.add(self)
+        in_child(self, Journal._forget)
         try:
             if self._file.size == 0:
                 self._append_launch("sweep", v=VERSION, sweep_id=sweep_id)
@@ -381,19 +381,11 @@ class Journal:
             if not self._closed:
                 self._free()
 
+    def _forget(self) -> None:
+        """In a forked child, which has no business with its parent's journals."""
+        self._closed = True  # So is its file.
+
     def _free(self) -> None:
         self._closed = True
         self._file.close()
         self._lock.release()
-
-
-# A forked child has no business with its parent's journals.
-_open_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for journal in list(_open_journals):
-        journal._closed = True  # So is its file.
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -15,10 +15,10 @@ import errno
 import os
 import stat
 import tempfile
-import weakref
 from contextlib import suppress
 from pathlib import Path
 
+from hsm.core.at_fork import in_child
 from hsm.core.files import file_key, open_below
 from hsm.core.lock import Locked, LockFile
 from hsm.core.paths import SweepPaths
@@ -59,7 +59,7 @@ class JournalFile:
             _cut_torn_line(self._fd)
             self._adopt(self._fd)
             self._begin_copy()
-            _open_files.add(self)
+            in_child(self, JournalFile.close)  # It has no business with its parent's journals.
         except BaseException:
             self.close()
             raise
@@ -224,18 +224,6 @@ class JournalFile:
 
     def _open(self, path: Path, flags: int) -> int:
         return open_below(self._paths.sweep_dir, path, flags)
-
-
-# A forked child has no business with its parent's journals.
-_open_files: weakref.WeakSet[JournalFile] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for file in list(_open_files):
-        file.close()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -28,6 +28,15 @@ def json_value(value: Any) -> Any:
     return None if found is None else found[0]
 
 
+def is_short(value: Any) -> bool:
+    """Whether JSON surely gives `value` back as it is, and its text is that of one number or less.
+
+    What is not may be so too: this is a quick look, for what most jobs return.
+    """
+    kind = type(value)
+    return kind is float or kind is bool or value is None or (kind is int and abs(value) < 1 << 64)
+
+
 def as_json(value: Any) -> tuple[Any, str] | None:
     """What `json_value` gives, and its text; None if JSON cannot hold it."""
     item = getattr(value, "item", None)

@@ -11,7 +11,6 @@ the refresher, some times a second. So a thousand events a second cost a few red
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 import time
@@ -20,12 +19,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TextIO, cast
-from weakref import WeakSet
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.segment import Segment
 
+from hsm.core.at_fork import in_child
 from hsm.core.compute_source import RunningJob
 from hsm.core.job import Job
 from hsm.core.logger import get_logger
@@ -48,8 +47,6 @@ _QUEUE_LIMIT = 4 << 20
 
 _MOST_DETAILS = 5
 """Failures of one redraw that are shown in full: if all jobs fail at once, the first tell why."""
-
-_live_displays: WeakSet[RichDisplay] = WeakSet()
 
 
 class RichDisplay(Display):
@@ -146,7 +143,7 @@ class RichDisplay(Display):
         self._redirection = _Redirection(before)
         self._restore.callback(self._redirection.undo)
         self._live = live
-        _live_displays.add(self)
+        in_child(self, RichDisplay._forget)
         self._stopping = False
         self._refresher = threading.Thread(target=self._refresh, name="hsm-display", daemon=True)
         self._refresher.start()
@@ -163,7 +160,6 @@ class RichDisplay(Display):
             with self._drawing:
                 self._live = None
                 self._restore.close()
-            _live_displays.discard(self)
             with self._changed:
                 self._refresher = None
                 self._changed.notify_all()
@@ -174,10 +170,11 @@ class RichDisplay(Display):
 
         Nor is the refresher here, who may have held any of the locks.
         """
-        self.stream.drop()
-        self._restore.pop_all()
-        if self._redirection is not None:
-            self._redirection.undo()
+        if self._live is not None:
+            self.stream.drop()
+            self._restore.pop_all()
+            if self._redirection is not None:
+                self._redirection.undo()
 
     def _refresh(self) -> None:
         """The refresher: draw until told to stop, sooner if much output waits."""
@@ -294,14 +291,6 @@ class _Redirection:
             sys.stdout = self._before[0]
         if sys.stderr is self._after[1]:
             sys.stderr = self._before[1]
-
-
-def _forget_all() -> None:
-    for display in list(_live_displays):
-        display._forget()
-
-
-os.register_at_fork(after_in_child=_forget_all)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import json
 import os
 import pickle
 import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -169,6 +171,21 @@ def test_a_rerun_that_crashes_is_failed_and_has_no_old_report(tmp_path: Path) ->
 
 def _attempt(params: dict[str, Any]) -> Any:
     return {int(os.environ["HSM_ATTEMPT"])}
+
+
+def test_a_report_that_is_removed_at_once_is_known_all_the_same(tmp_path: Path) -> None:
+    """Somebody removes all results just when a job has written its own: its value is on record."""
+
+    def job(params: dict[str, Any]) -> int:
+        results = SweepPaths(tmp_path).results
+        atexit.register(shutil.rmtree, results)
+        return 10 * int(params["x"])
+
+    with source(max_parallel_jobs=1, start_method="fork") as made:
+        ids = made.submit_jobs(points(1, 2), "s", tmp_path, function=job)
+        made.wait()
+        assert [made.job(job_id).ending() for job_id in ids] == ["completed"] * 2
+    assert [job.value for job in read_sweep(tmp_path).jobs.values()] == [10, 20]
 
 
 def test_an_end_that_cannot_be_recorded_replaces_nothing(

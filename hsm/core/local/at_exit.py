@@ -9,23 +9,23 @@ from __future__ import annotations
 
 # It registers a hook of its own when it is imported; the last one to be registered is called first.
 import concurrent.futures.thread  # noqa: F401
-import os
 import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING
 
+from hsm.core.at_fork import in_child
+
 if TYPE_CHECKING:
     from hsm.core.local.compute_source import LocalComputeSource
 
 _open: weakref.WeakSet[LocalComputeSource] = weakref.WeakSet()
-# A forked child has no business with its parent's.
-os.register_at_fork(after_in_child=_open.clear)
 
 
 def add(source: LocalComputeSource) -> None:
     """Close `source` at the interpreter's exit, unless it is discarded before."""
     _open.add(source)
+    in_child(source, discard)  # It has no business with its parent's.
 
 
 def discard(source: LocalComputeSource) -> None:

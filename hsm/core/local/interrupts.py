@@ -17,13 +17,13 @@ import signal
 import subprocess
 import threading
 import time
-import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from hsm.core.at_fork import in_child
 from hsm.core.job import signal_name
 from hsm.core.local.own_sockets import own_pair
 
@@ -103,7 +103,7 @@ class _Waker:
         if threading.current_thread() is threading.main_thread():
             fd = self._waker.fileno()
             self._replaced = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
-        _wakers.add(self)
+        in_child(self, _Waker._forget)
 
     def wait(self) -> None:
         """Return when there was a signal or a `wake` since the last call."""
@@ -119,26 +119,17 @@ class _Waker:
     def close(self) -> None:
         if self._replaced is not None:
             signal.set_wakeup_fd(self._replaced)
-        self.forget()
+        self._free()
 
-    def forget(self) -> None:
-        """Close the descriptors."""
-        _wakers.discard(self)
+    def _forget(self) -> None:
+        """In a child, of hsm's or of anybody's: its signals are not the launcher's."""
+        if self._woken.fileno() >= 0:
+            signal.set_wakeup_fd(-1)
+            self._free()
+
+    def _free(self) -> None:
         self._woken.close()
         self._waker.close()
-
-
-_wakers: weakref.WeakSet[_Waker] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """In a child, of hsm's or of anybody's: its signals are not the launcher's."""
-    for waker in list(_wakers):
-        signal.set_wakeup_fd(-1)
-        waker.forget()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 class Interrupts:

@@ -14,15 +14,14 @@ The pipes belong to a slot, not to a job: no job ends before all of its processe
 
 from __future__ import annotations
 
-import mmap
 import os
 import select
-import struct
 import time
 from functools import partial
 
 from hsm.core.files import NotRegular, make_folder_below, open_folder_below, open_in
 from hsm.core.local.log_pipe import ROOM_INTERVAL, LogPipe, describe_lost
+from hsm.core.local.note import Note
 from hsm.core.local.wire import Start
 
 #: Seconds between two looks at a pipe that fills slowly: a job that prints a line now and then
@@ -34,8 +33,8 @@ _SHORTEST_REST = 0.001
 _LAST_PATIENCE = 1.0
 #: Seconds that the fork server waits for the last processes of a job that it has killed.
 _RESCUE_PATIENCE = 1.0
-_LENGTH = struct.Struct("!I")
-_NOTE_SIZE = 1 << 14
+#: Bytes of the names of a job's two logs, and of their sweep's directory.
+_LONGEST_NAMES = 1 << 14
 
 
 class JobLogs:
@@ -52,12 +51,10 @@ class JobLogs:
         self._pipes: tuple[LogPipe, LogPipe] = (LogPipe(), LogPipe())
         self._began = self._looked = 0.0
         self.next_look: float | None = None
-        self._descriptors: tuple[int, ...] = ()  # all that a keeper has of a job that it starts
         self._poll = select.poll()
         for fd in self.read_ends:
             self._poll.register(fd, select.POLLIN)
-        # Shared by keeper and fork server: which files the keeper fills.
-        self._note = mmap.mmap(-1, _NOTE_SIZE)
+        self._names = Note(_LONGEST_NAMES)  # of the files that the keeper fills
 
     @property
     def read_ends(self) -> tuple[int, int]:
@@ -76,9 +73,8 @@ class JobLogs:
             OSError: one of them cannot be written.
         """
         names = start.root, start.stdout, start.stderr
-        self._write_note(*names)
+        self._names.write("\0".join(names).encode("utf-8", "surrogateescape"))
         sizes = self._open(*names, header=start.header)
-        self._descriptors = tuple(fd for pipe in self._pipes for fd in pipe.descriptors)
         self._began = self._looked = self.next_look = time.monotonic()
         return sizes
 
@@ -107,22 +103,25 @@ class JobLogs:
         """
         # Most jobs have printed nothing since the last look: each step that is left out here saves
         # the keeper pages that it shares with the job, and would have to copy.
-        if self._poll.poll(0) or any(pipe.is_behind for pipe in self._pipes):
+        out, err = self._pipes
+        if self._poll.poll(0) or out.is_behind or err.is_behind:
             until = time.monotonic() + (_LAST_PATIENCE if patiently else 0.0)
             for pipe in self._pipes:
                 pipe.empty(until)
-        for pipe in self._pipes:
-            pipe.close_file()
+        out.close_file()
+        err.close_file()
         self.next_look = None
+        if out.lost is None and err.lost is None:
+            return None
         lost = [pipe.lost for pipe in self._pipes if pipe.lost is not None]
-        return describe_lost(sum(size for size, _ in lost), lost[0][1]) if lost else None
+        return describe_lost(sum(size for size, _ in lost), lost[0][1])
 
     def give_to_job(self) -> None:
         """In a job's process: have its stdout and stderr be the pipes, and keep nothing else."""
         for fd, end in enumerate(self.write_ends, start=1):
             os.dup2(end, fd)
-        for fd in self._descriptors:  # And no more: what a job touches here is copied for it.
-            os.close(fd)
+        for pipe in self._pipes:
+            pipe.leave()
 
     def leave_to_keeper(self) -> None:
         """In the fork server: keep no write end, so that a pipe shows when its last writer goes."""
@@ -134,7 +133,7 @@ class JobLogs:
 
         Waits for the job's last process, but not for long.
         """
-        names = self._read_note()
+        names = self._read_names()
         poll = select.poll()
         pipes = {pipe.read_end: pipe for pipe in self._pipes}
         for fd in pipes:
@@ -155,28 +154,21 @@ class JobLogs:
         """Free everything."""
         for pipe in self._pipes:
             pipe.close()
-        self._note.close()
+        self._names.close()
 
     def _open(self, root: str, stdout: str, stderr: str, header: str | None) -> tuple[int, int]:
-        files = open_logs(root, stdout, stderr)
-        out, err = (
-            pipe.open(fd, header, partial(_open_again, root, path))
-            for pipe, fd, path in zip(self._pipes, files, (stdout, stderr), strict=True)
+        out, err = open_logs(root, stdout, stderr)
+        return (
+            self._pipes[0].open(out, header, partial(_open_again, root, stdout)),
+            self._pipes[1].open(err, header, partial(_open_again, root, stderr)),
         )
-        return out, err
 
-    def _write_note(self, *names: str) -> None:
-        data = "\0".join(names).encode("utf-8", "surrogateescape")
-        self._note[: _LENGTH.size] = _LENGTH.pack(0)  # Not to be read while it is half written.
-        if len(data) <= _NOTE_SIZE - _LENGTH.size:
-            self._note[_LENGTH.size : _LENGTH.size + len(data)] = data
-            self._note[: _LENGTH.size] = _LENGTH.pack(len(data))
-
-    def _read_note(self) -> tuple[str, str, str] | None:
-        (size,) = _LENGTH.unpack(self._note[: _LENGTH.size])
-        data = self._note[_LENGTH.size : _LENGTH.size + size]
-        names = data.decode("utf-8", "surrogateescape").split("\0")
-        return (names[0], names[1], names[2]) if len(names) == 3 else None
+    def _read_names(self) -> tuple[str, str, str] | None:
+        noted = self._names.read()
+        if noted is None:
+            return None
+        root, stdout, stderr = noted.decode("utf-8", "surrogateescape").split("\0")
+        return root, stdout, stderr
 
 
 def open_logs(root: str, stdout: str, stderr: str) -> tuple[int, int]:
@@ -188,12 +180,12 @@ def open_logs(root: str, stdout: str, stderr: str) -> tuple[int, int]:
     Raises:
         OSError: one of them cannot be written.
     """
-    directory, name = os.path.split(stdout)
+    directory, _, name = stdout.rpartition(os.sep)
     folder = _open_folder(root, directory)
     try:
         out = _open_log(folder, name)
         try:
-            return out, _open_log(folder, os.path.basename(stderr))
+            return out, _open_log(folder, stderr.rpartition(os.sep)[2])
         except BaseException:
             os.close(out)
             raise

@@ -2,7 +2,7 @@
 
 This is what happens between the keeper's fork and the job's first line of code, and at its end:
 
-    fork --> own session, signals, stdin, environment
+    fork --> own session, signals, environment
                   |--> a command:  exec
                   `--> a function: call it --> report --> exit
 """
@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from hsm.core.local import report
 from hsm.core.local.isolation import LaunchState, enter_job, leave_job
+from hsm.core.local.note import Note
 from hsm.core.local.process import die_with_parent
 from hsm.core.local.wire import Start
 
@@ -27,35 +28,31 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 
 def become_job(
-    start: Start, keeper: int, state: LaunchState, function: Callable[[Any], Any] | None
+    start: Start,
+    keeper: int,
+    state: LaunchState,
+    function: Callable[[Any], Any] | None,
+    note: Note,
 ) -> NoReturn:
     """Turn this process, a fresh child of the keeper, into the job that `start` describes.
 
-    What it prints goes to the job's logs already.
+    What it prints goes to the job's logs already, and it has nothing to read, as the server had.
     """
     try:
         os.setsid()
         die_with_parent(signal.SIGKILL, keeper)
         state.restore_signals()
-        _open_stdin()
         os.environ.update(start.env)
         os.chdir(start.cwd)
         if start.command is not None:
             _execute(start.command)
         assert function is not None
-        call_function(function, start.argument, start.result, state)
+        call_function(function, start.argument, start.result, state, note)
     except BaseException:
         # It is hsm that has failed to start the job; people will look into the job's log.
         traceback.print_exc()
     finally:
         os._exit(1)
-
-
-def _open_stdin() -> None:
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    if nothing:
-        os.dup2(nothing, 0)
-        os.close(nothing)
 
 
 def _execute(command: tuple[str, ...]) -> NoReturn:
@@ -71,7 +68,11 @@ def _execute(command: tuple[str, ...]) -> NoReturn:
 
 
 def call_function(
-    function: Callable[[Any], Any], argument: bytes | None, result: str, state: LaunchState
+    function: Callable[[Any], Any],
+    argument: bytes | None,
+    result: str,
+    state: LaunchState,
+    note: Note | None = None,
 ) -> NoReturn:
     """Call `function`, report how it went and exit accordingly."""
     exit_code = 1
@@ -80,7 +81,9 @@ def call_function(
         enter_job(state)
         outcome = _outcome(function, argument)
         exit_code = _exit_code(outcome)
-        report.write(result, outcome, attempt)
+        facts = report.write(result, outcome, attempt)
+        if note is not None:
+            note.write(facts)
     except BaseException:
         traceback.print_exc()
         exit_code = exit_code or 1

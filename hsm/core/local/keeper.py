@@ -20,10 +20,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NoReturn
 
 from hsm.core.local.job_logs import JobLogs
+from hsm.core.local.note import Note
 from hsm.core.local.process import (
     KEEPER_NAME,
     KILL_INTERVAL,
@@ -43,6 +43,8 @@ from hsm.core.local.wire import Channel, End, Ended, NotStarted, Ready, Start, S
 _SERVER_DIED = signal.SIGCONT
 #: Seconds that a server which stands still gets to end, once its launcher has died.
 _SERVERS_GRACE = 3.0
+#: Bytes of what a job may tell of itself by way of its keeper.
+_LONGEST_REPORT = 1 << 16
 #: getrusage(2): kilobytes on Linux, bytes on macOS.
 _MAXRSS_UNIT = 1024 if LINUX else 1
 
@@ -55,7 +57,8 @@ class Keeper:
         server: the fork server's pid.
         launcher: the launcher's.
         logs: of this keeper's jobs.
-        become_job: called in a forked child with the `Start`; never returns.
+        become_job: called in a forked child with the `Start`, and with where it is to put what it
+            has to report; never returns.
     """
 
     def __init__(
@@ -64,13 +67,14 @@ class Keeper:
         server: int,
         launcher: int,
         logs: JobLogs,
-        become_job: Callable[[Start], NoReturn],
+        become_job: Callable[[Start, Note], NoReturn],
     ) -> None:
         self._channel = channel
         self._server = server
         self._launcher = launcher
         self._logs = logs
         self._become_job = become_job
+        self._report = Note(_LONGEST_REPORT)
         self._doomed = False
 
     def run(self) -> None:
@@ -127,12 +131,12 @@ class Keeper:
         if look is not None and now < look:
             deadline = look if deadline is None else min(deadline, look)
         left = None if deadline is None else max(0.0, deadline - now) * 1000
-        ready = {fd for fd, _ in poll.poll(left)}
+        ready = dict(poll.poll(left))
         if self._wake in ready:
             os.read(self._wake, 512)
             if os.getppid() != self._server:
                 self._doomed = True
-        if not ready.isdisjoint(self._logs.read_ends):
+        if poll is self._poll_all and not ready.keys().isdisjoint(self._logs.read_ends):
             self._logs.look()
         if self._channel.fileno() in ready:
             try:
@@ -148,16 +152,18 @@ class Keeper:
             where = os.path.dirname(start.stdout)
             self._send(NotStarted(f"cannot write its logs in {where}: {error.strerror}"))
             return
+        self._report.clear()
         pid = None if start.command is None else self._exec(start)
         if pid is None:
             pid = os.fork()
             if pid == 0:
                 self._in_child(start)
         self._send(Started(pid, log_sizes))
-        ended = _JobTree(pid, start.grace).watch(self)
+        tree = _JobTree(pid, start.grace)
+        tree.watch(self)
         lost = self._logs.finish(patiently=not self._doomed)
         if not self._doomed:  # Else it did not end by itself, nor because the launcher said so.
-            self._send(replace(ended, lost=lost) if lost else ended)
+            self._send(tree.ended(lost, self._report.read()))
 
     def _exec(self, start: Start) -> int | None:
         """Start a command without copying this process first (vfork), at a third of a fork's cost.
@@ -189,7 +195,7 @@ class Keeper:
         for fd in self._private:
             os.close(fd)
         self._logs.give_to_job()
-        self._become_job(start)
+        self._become_job(start, self._report)
 
     def _send(self, message: object) -> None:
         try:
@@ -229,7 +235,7 @@ class _JobTree:
         self._cpu_seconds = 0.0
         self._max_memory = 0
 
-    def watch(self, keeper: Keeper) -> Ended:
+    def watch(self, keeper: Keeper) -> None:
         while self._reap():
             if self._status is not None and self._kill_at is None:
                 self._terminate(self._grace)  # The job has ended; these are what it left behind.
@@ -239,8 +245,11 @@ class _JobTree:
                 self._terminate(grace)
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 send_signal(descendants(), signal.SIGKILL)
+
+    def ended(self, lost: str | None, report: bytes | None) -> Ended:
+        """What is to be told of it, once it has been watched."""
         assert self._status is not None
-        return Ended(self._status, self._asked, self._cpu_seconds, self._max_memory)
+        return Ended(self._status, self._asked, self._cpu_seconds, self._max_memory, lost, report)
 
     def _reap(self) -> bool:
         """Collect whoever has ended; whether anybody is left."""

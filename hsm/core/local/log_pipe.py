@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from hsm.core.local.process import above_streams
+
 #: Bytes that a pipe holds as the system makes it, and as it is made for a job that prints much.
 #: More would count against what a user's pipes may hold together, the jobs' own among them.
 _CAPACITY, _LARGE_CAPACITY = 1 << 16, 1 << 18
@@ -32,7 +34,7 @@ class LogPipe:
     """
 
     def __init__(self) -> None:
-        self.read_end, self.write_end = map(_above_streams, os.pipe())
+        self.read_end, self.write_end = map(above_streams, os.pipe())
         os.set_blocking(self.read_end, False)
         self.lost: tuple[int, str] | None = None
         self._file: int | None = None
@@ -61,10 +63,12 @@ class LogPipe:
                 os.write(file, f"{header}\n".encode())
         return size
 
-    @property
-    def descriptors(self) -> tuple[int, ...]:
-        """Those of the pipe and of the file that are open."""
-        return tuple(fd for fd in (self.read_end, self.write_end, self._file) if fd is not None)
+    def leave(self) -> None:
+        """In a job: close all, and change nothing, as each page that it writes is copied first."""
+        os.close(self.read_end)
+        os.close(self.write_end)
+        if self._file is not None:
+            os.close(self._file)
 
     @property
     def is_behind(self) -> bool:
@@ -211,12 +215,3 @@ def _end_line(file: int, size: int) -> int:
     if size == 0 or os.pread(file, 1, size - 1) == b"\n":
         return 0
     return os.write(file, b"\n")
-
-
-def _above_streams(fd: int) -> int:
-    """`fd`, moved if it has the number of a standard stream that is closed in this process."""
-    if fd > 2:
-        return fd
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-    os.close(fd)
-    return moved

@@ -6,13 +6,18 @@ import socket
 import threading
 import weakref
 
+from hsm.core.local.process import above_streams
+
 _mutex = threading.Lock()  # a WeakSet that grows cannot be looked through
 _own: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
 
 def own_pair() -> tuple[socket.socket, socket.socket]:
     """A socketpair of hsm's."""
-    pair = socket.socketpair()
+    first, second = (
+        socket.socket(fileno=above_streams(end.detach())) for end in socket.socketpair()
+    )
+    pair = first, second
     with _mutex:
         _own.update(pair)
     return pair

@@ -7,6 +7,7 @@ processes behind.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import sys
@@ -64,9 +65,18 @@ def flush_c_buffers() -> None:
         _libc.fflush(None)
 
 
+def above_streams(fd: int) -> int:
+    """`fd`, moved if it has the number of a standard stream that is closed in this process."""
+    if fd > 2:
+        return fd
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return moved
+
+
 def wake_pipe() -> tuple[int, int]:
     """A pipe that never blocks, for `signal.set_wakeup_fd`: its read end and its write end."""
-    read_end, write_end = os.pipe()
+    read_end, write_end = map(above_streams, os.pipe())
     os.set_blocking(read_end, False)
     os.set_blocking(write_end, False)
     return read_end, write_end

@@ -6,6 +6,9 @@ A report is one file. It is written under a temporary name and renamed: there wh
     pickle of a dict of plain values: how it went
     8 bytes: where the second pickle starts
 
+Where it is not too long, the second pickle goes to the launcher by way of the keeper as well: it is
+known then even if somebody removes the file, and need not be read from there.
+
 What is too large for the journal, see `hsm.core.large`, the job's own process puts beside it: the
 launcher never has it in its memory. Only the launcher of the sweep reads the report: pickles can
 run code.
@@ -27,7 +30,7 @@ from hsm.core.files import PRIVATE, open_below, open_own_below
 from hsm.core.fitting import beginning, reason_of
 from hsm.core.large import INLINE, Large, Shelf
 from hsm.core.paths import SweepPaths
-from hsm.core.plain_json import as_json, encode
+from hsm.core.plain_json import as_json, encode, is_short
 from hsm.core.printable import printable_lines
 
 _OFFSET = struct.Struct("!Q")
@@ -137,8 +140,14 @@ def dumps(value: Any) -> bytes | None:
             return None
 
 
-def write(path: str, outcome: Outcome, attempt: int | None = None) -> None:
-    """Write the report of an attempt that ended with `outcome` to `path`. Raises OSError."""
+def write(path: str, outcome: Outcome, attempt: int | None = None) -> bytes:
+    """Write the report of an attempt that ended with `outcome` to `path`.
+
+    Returns what `loads` takes.
+
+    Raises:
+        OSError: it could not be written.
+    """
     value = dumps(outcome.value)
     facts: dict[str, Any] = {"job_dir": outcome.job_dir, "attempt": attempt}
     if value is None:
@@ -149,19 +158,21 @@ def write(path: str, outcome: Outcome, attempt: int | None = None) -> None:
         facts["extra"] = dumps(outcome.extra)
     if outcome.error is not None:
         facts.update(_describe(outcome.error))
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name}.{os.getpid()}")
+    directory, _, name = path.rpartition(os.sep)
+    temporary = f"{directory}{os.sep}.{name}.{os.getpid()}"
     try:
         with open(_create(temporary), "wb") as file:
             file.write(value)
             file.flush()  # First what a caller gets: there may be no room for all of it.
             facts.update(_for_journal(path, outcome.value, facts))
-            file.write(pickle.dumps(facts, pickle.HIGHEST_PROTOCOL) + _OFFSET.pack(len(value)))
+            told = pickle.dumps(facts, pickle.HIGHEST_PROTOCOL)
+            file.write(told + _OFFSET.pack(len(value)))
             if facts["json"] is None and outcome.value is not None and not _is_kept(facts):
                 # Onto the disk: no power cut shall take what the journal does not have as well.
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
+        return told
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
@@ -170,13 +181,15 @@ def write(path: str, outcome: Outcome, attempt: int | None = None) -> None:
 
 def _for_journal(path: str, value: Any, facts: dict[str, Any]) -> dict[str, Any]:
     """What the journal is to have of a job: its value and message, or where these lie."""
-    found = as_json(value)
     told: dict[str, Any] = {"json": None}
     large = {}
-    if found is not None and len(found[1]) > INLINE:
-        large["value"] = _put_aside(path, found[1])
-    elif found is not None:
-        told["json"] = found[0]
+    if is_short(value):
+        told["json"] = value
+    elif (found := as_json(value)) is not None:
+        if len(found[1]) > INLINE:
+            large["value"] = _put_aside(path, found[1])
+        else:
+            told["json"] = found[0]
     message = facts.get("error_message", "")
     if len(message) > INLINE // _LONGEST_ESCAPE and len(text := encode(message)) > INLINE:
         large["error_message"] = _put_aside(path, text)
@@ -199,7 +212,7 @@ def _put_aside(path: str, text: str) -> dict[str, Any]:
 
 def _sweep_dir(path: str) -> str:
     """Where the sweep is whose job reports to `path`, ``<sweep_dir>/.hsm/results/<n>.pkl``."""
-    return os.path.dirname(os.path.dirname(os.path.dirname(path)))
+    return path.rsplit(os.sep, 3)[0]
 
 
 def _create(path: str) -> int:
@@ -264,14 +277,23 @@ def read(path: Path) -> Report | None:
             end = file.seek(-_OFFSET.size, os.SEEK_END)
             (offset,) = _OFFSET.unpack(file.read())
             file.seek(offset)
-            facts = pickle.loads(file.read(end - offset))
-        large = facts.pop("large", None)
-        if large:
-            paths = SweepPaths(_sweep_dir(str(path)))
-            facts["large"] = {name: Large.of(paths, large[name]) for name in large}
-        return Report(**facts)
+            return loads(file.read(end - offset), path)
     except Exception:  # Damaged pickles raise whatever they like.
         return None
+
+
+def loads(told: bytes, path: Path) -> Report:
+    """The report at `path`, without its value, from what `write` returned.
+
+    Raises:
+        Exception: whatever unpickling it raises.
+    """
+    facts = pickle.loads(told)
+    large = facts.pop("large", None)
+    if large:
+        paths = SweepPaths(_sweep_dir(str(path)))
+        facts["large"] = {name: Large.of(paths, large[name]) for name in large}
+    return Report(**facts)
 
 
 def read_value(path: Path) -> Any:

@@ -31,6 +31,7 @@ from hsm.core.local.isolation import LaunchState, become_server
 from hsm.core.local.job_logs import JobLogs
 from hsm.core.local.job_process import become_job
 from hsm.core.local.keeper import Keeper
+from hsm.core.local.note import Note
 from hsm.core.local.process import (
     become_subreaper,
     descendants,
@@ -137,8 +138,8 @@ class _Server:
             resource.setrlimit(resource.RLIMIT_NOFILE, self._descriptors)
             keeper = os.getpid()
 
-            def start_job(start: Start) -> NoReturn:
-                become_job(start, keeper, self._state, self._function)
+            def start_job(start: Start, note: Note) -> NoReturn:
+                become_job(start, keeper, self._state, self._function, note)
 
             with socket.socket(fileno=own.connection) as connection:
                 Keeper(Channel(connection), server, self._launcher, own.logs, start_job).run()

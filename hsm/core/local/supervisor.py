@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -135,7 +136,7 @@ class Supervisor:
         if ended.lost is not None:
             self.warn(f"job {handle.job.num}: {ended.lost}")
         is_function = handle.work.function is not None
-        report = reports.read(Path(start.result)) if is_function else None
+        report = _report(ended, Path(start.result)) if is_function else None
         kill = kills_before.since() if ended.status else OomKill.NONE
         return judge(ended, report, handle.stop, is_function=is_function, oom_kill=kill)
 
@@ -323,6 +324,14 @@ def _link_logs(handle: JobHandle) -> None:
     job_dir = paths.job_dir(job.num) if handle.directory is JobDir.USUAL else job.job_dir
     if job.attempts and job_dir is not None and handle.directory is not JobDir.SHARED:
         link_logs(paths, job.num, job_dir)
+
+
+def _report(ended: Ended, path: Path) -> reports.Report | None:
+    """What a function's job has reported; None if it did not get to that."""
+    if ended.report is not None:
+        with suppress(Exception):  # Its code may have written there, too.
+            return reports.loads(ended.report, path)
+    return reports.read(path)
 
 
 def _header(attempt: int) -> str:

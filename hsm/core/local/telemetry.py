@@ -30,9 +30,12 @@ _PROVIDERS = (
 
 def flush() -> None:
     """Have each library that is loaded send what it has. Never raises."""
+    senders = list(_senders())
+    if not senders:
+        return
     threads = [
         threading.Thread(target=_call, args=(send,), name="hsm-telemetry", daemon=True)
-        for send in _senders()
+        for send in senders
     ]
     deadline = time.monotonic() + PATIENCE
     with suppress(RuntimeError):  # the machine has no thread for it

@@ -12,18 +12,17 @@ can reach; that is why pickle is safe here.
 
 from __future__ import annotations
 
-import os
 import pickle
 import select
 import socket
 import struct
 import threading
 import time
-import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from hsm.core.at_fork import in_child
 from hsm.core.local.own_sockets import own_pair
 
 _LENGTH = struct.Struct("!Q")
@@ -104,6 +103,7 @@ class Ended:
         cpu_seconds: user and system time of everything that was reaped.
         max_memory: peak resident size of the largest process that was reaped, in bytes.
         lost: what of its output is not in its logs, and why; None if all of it is.
+        report: what a function's job has told of itself by the way, see `report`.
     """
 
     status: int
@@ -111,6 +111,7 @@ class Ended:
     cpu_seconds: float
     max_memory: int
     lost: str | None = None
+    report: bytes | None = None
 
 
 class Channel:
@@ -137,9 +138,11 @@ class Channel:
 
     def _send_more(self) -> None:
         """Send what the socket takes."""
-        with suppress(BlockingIOError):
+        try:
             while self._unsent:
                 del self._unsent[: self._sock.send(self._unsent, SEND_FLAGS)]
+        except BlockingIOError:
+            return
 
     def receive(self) -> Any:
         """The next message; waits for it. Raises EOFError if the other end is gone."""
@@ -189,22 +192,11 @@ class Channel:
         return bytes(data)
 
 
-# Sockets that are this process's business alone. A child that is forked from it, by hsm or by
-# anybody, must not keep them open: a keeper could no longer tell that its launcher is gone.
-_private: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-
-
 def private_pair() -> tuple[socket.socket, socket.socket]:
-    """A socketpair: this process's end, which no later fork inherits, and that of one it starts."""
+    """A socketpair: this process's end, and that of one which it is to start.
+
+    No later child keeps the first: a keeper could no longer tell that its launcher is gone.
+    """
     ours, theirs = own_pair()
-    _private.add(ours)
+    in_child(ours, socket.socket.close)
     return ours, theirs
-
-
-def _after_fork() -> None:
-    for sock in list(_private):
-        sock.close()
-    _private.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
