@@ -76,13 +76,14 @@ def test_a_note_that_is_too_long_leaves_nothing() -> None:
 
 
 _SWEEP = """
-import os, sys
+import os, subprocess, sys
 from hsm import LocalComputeSource
 
 def job(params):
     print("out", params["x"])
     print("err", params["x"], file=sys.stderr)
     assert sys.stdin.read() == "" and os.read(0, 1) == b""
+    assert subprocess.run(["sh", "-c", "! read line && test -e /dev/stdin"]).returncode == 0
     return params["x"]
 
 if __name__ == "__main__":

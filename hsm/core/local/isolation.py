@@ -222,12 +222,14 @@ def _own_streams() -> None:
 
     In the launcher they may have been anything: a notebook's, a pytest's. There is nothing to read.
     """
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
+    for fd, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         if fd == 0 or not _is_open(fd):
-            os.dup2(nothing, fd)
-    if nothing > 2:
-        os.close(nothing)
+            nothing = os.open(os.devnull, flags)
+            if nothing == fd:
+                os.set_inheritable(fd, True)
+            else:
+                os.dup2(nothing, fd)
+                os.close(nothing)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     for name, fd in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
