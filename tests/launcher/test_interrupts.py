@@ -18,10 +18,10 @@ from hsm.core.job import JobState
 from support import START_METHODS, App, Finished, RunningSweep, is_running, wait_until
 
 KILL_GRACE = 1.0
-#: Seconds over the grace that everything may take to be gone.
-SLACK = 1.0
-#: Seconds in which all must be gone that is not given any grace.
-AT_ONCE = 2.0
+#: Seconds over the grace that everything may take to be gone. What nobody ends stays for minutes.
+SLACK = 20.0
+#: Seconds in which all must be gone that is not given any grace: the grace is three times as long.
+AT_ONCE = 20.0
 
 both_methods = pytest.mark.parametrize("start_method", START_METHODS)
 
