@@ -123,7 +123,11 @@ class Life:
         elif victim == "everything":
             # Over and over: what is forked between a look and its kills has lost all who would end
             # it, which is the one thing that hsm does not promise to survive.
-            while self.processes():
+            # And once more where there is nobody: who was not there yet when the look began may be
+            # the child of one who was gone when it came to him.
+            empty_looks = 0
+            while empty_looks < 2:
+                empty_looks = 0 if self.processes() else empty_looks + 1
                 kill_marked(self.mark)
         else:
             send(signal.SIGKILL, found)
