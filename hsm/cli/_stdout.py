@@ -11,31 +11,34 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from hsm.core.printable import printable
 
 
 class Stdout(io.TextIOWrapper):
-    """The usual stdout, which besides remembers its failure, and which characters do not stop.
+    """The usual stdout, which besides remembers its failures, and which characters do not stop.
 
     Attributes:
-        failure: why something could not be written; None if nothing failed.
+        failures: why something could not be written, each time that was tried; a flush tries anew.
     """
 
-    failure: OSError | None = None
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.failures: list[OSError] = []
 
     def write(self, text: str) -> int:
         try:
             return super().write(text)
         except OSError as error:
-            self.failure = error
+            self.failures.append(error)
             raise
 
     def flush(self) -> None:
         try:
             super().flush()
         except OSError as error:
-            self.failure = error
+            self.failures.append(error)
             raise
 
 
@@ -69,7 +72,7 @@ def write_bytes(data: bytes) -> None:
         sys.stdout.buffer.flush()
     except OSError as error:
         if isinstance(sys.stdout, Stdout):
-            sys.stdout.failure = error
+            sys.stdout.failures.append(error)
         raise
 
 
@@ -80,7 +83,11 @@ def failure() -> OSError | None:
             sys.stdout.flush()
     except OSError as error:
         return error
-    return getattr(sys.stdout, "failure", None)
+    return next(iter(_failures()), None)
+
+
+def _failures() -> list[OSError]:
+    return sys.stdout.failures if isinstance(sys.stdout, Stdout) else []
 
 
 def give_up(error: OSError) -> None:
@@ -93,8 +100,7 @@ def give_up(error: OSError) -> None:
         nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         os.dup2(nothing, sys.stdout.fileno())
         os.close(nothing)
-    if isinstance(sys.stdout, Stdout):
-        sys.stdout.failure = None
+    _failures().clear()
     if error.errno != errno.EPIPE:
         with suppress(OSError):
             say(f"hsm: cannot write the output: {error.strerror or error}", error=True)
@@ -106,7 +112,7 @@ def best_effort() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error is not failure():
+        if not any(error is each for each in _failures()):
             raise
     unwritten = failure()
     if unwritten is not None:

@@ -353,9 +353,11 @@ def test_output_that_finds_no_room(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize("more", [("--json",), (), ("--detach",)])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_sweep_whose_output_finds_no_room_ends_as_it_ended(
-    project: Project, more: tuple[str, ...]
+    project: Project, more: tuple[str, ...], unbuffered: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     arguments = ("sweep", "x=1", "--sweep-id", "s", *more, *TRUE)
     code, said = _into(project, "> /dev/full", *arguments)
     assert code == 0
@@ -365,7 +367,11 @@ def test_a_sweep_whose_output_finds_no_room_ends_as_it_ended(
     assert project.states("s") == ["COMPLETED"]
 
 
-def test_a_sweep_whose_reader_has_gone_ends_as_it_ended(project: Project) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_sweep_whose_reader_has_gone_ends_as_it_ended(
+    project: Project, unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     arguments = ("sweep", "x=1", "--json", "--progress", "none", "--", "sleep", "0.2")
     assert _into(project, "| true", *arguments) == (0, "")
 
