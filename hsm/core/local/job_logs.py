@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections.abc import Container
 from functools import partial
 
 from hsm.core.files import NotRegular, make_folder_below, open_folder_below, open_in
@@ -78,9 +79,15 @@ class JobLogs:
         self._began = self._looked = self.next_look = time.monotonic()
         return sizes
 
-    def look(self) -> None:
-        """Move what the job has printed, and rest: few looks for few lines, and no job waits."""
-        shares = [pipe.move() for pipe in self._pipes]
+    def look(self, ready: Container[int]) -> None:
+        """Move what the job has printed, and rest: few looks for few lines, and no job waits.
+
+        Args:
+            ready: those of `read_ends` where something has come.
+        """
+        shares = [
+            pipe.move() if pipe.read_end in ready or pipe.is_behind else 0.0 for pipe in self._pipes
+        ]
         now = time.monotonic()
         if None in shares:
             rest = ROOM_INTERVAL

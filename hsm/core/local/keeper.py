@@ -137,7 +137,7 @@ class Keeper:
             if os.getppid() != self._server:
                 self._doomed = True
         if poll is self._poll_all and not ready.keys().isdisjoint(self._logs.read_ends):
-            self._logs.look()
+            self._logs.look(ready)
         if self._channel.fileno() in ready:
             try:
                 return self._channel.receive()
