@@ -552,6 +552,21 @@ def test_ctrl_c_when_nobody_waits_yet_ends_the_jobs_too(project: Path) -> None:
     assert {job.state for job in sweep.jobs.values()} == {JobState.CANCELLED}
 
 
+def test_ctrl_c_before_anything_is_shown_ends_the_jobs(project: Path) -> None:
+    """As during the display's imports, which take a while."""
+
+    def interrupted(*_: object, **__: object) -> Any:
+        raise KeyboardInterrupt
+
+    with LocalComputeSource(2) as source:
+        manager = JobManager(display=interrupted)
+        points = [{"x": x} for x in range(3)]
+        ids = manager.submit_sweep(points, source, "s", "out", command=["sleep", "600"])
+        with pytest.raises(KeyboardInterrupt):
+            manager.monitor_jobs(ids, source)
+        assert {source.get_job_status(job_id) for job_id in ids} == {JobState.CANCELLED}
+
+
 def test_ctrl_c_while_monitoring_ends_the_jobs(project: Path) -> None:
     (project / "run.py").write_text(INTERRUPTED)
     with (project / "screen").open("wb") as screen:
@@ -562,7 +577,8 @@ def test_ctrl_c_while_monitoring_ends_the_jobs(project: Path) -> None:
             stderr=subprocess.STDOUT,
         )
     try:
-        wait_until(lambda: Path("started-1").exists(), PATIENCE, "two jobs")
+        shown = project / "screen"
+        wait_until(lambda: "job 1 started" in shown.read_text(), PATIENCE, "two jobs")
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == -signal.SIGINT
     finally:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -94,12 +95,15 @@ class JobManager:
         ids = list(dict.fromkeys(job_ids))
         for job_id in ids:
             _check(job_id, compute_source)
-        if isinstance(compute_source, Watchable):
-            for group in _by_sweep(ids, compute_source):
-                with _shown(group, compute_source, self._display or display_factory()):
-                    _wait(ids, group, compute_source)
-        else:
-            _wait(ids, ids, compute_source)
+        guard = partial(_ended_if_interrupted, ids, compute_source)
+        with guard():
+            if isinstance(compute_source, Watchable):
+                for group in _by_sweep(ids, compute_source):
+                    factory = self._display or display_factory()
+                    with _shown(group, compute_source, factory, guard):
+                        compute_source.wait(group)
+            else:
+                compute_source.wait(ids)
         return {job_id: compute_source.get_job_status(job_id) for job_id in ids}
 
     def collect_results(self, sweep_dir: str | Path) -> Results:
@@ -115,15 +119,16 @@ def _check(job_id: str, source: ComputeSource) -> None:
         raise SettingsError("job_ids", job_id, "monitor_jobs", allowed) from None
 
 
-def _wait(all_ids: Sequence[str], ids: Sequence[str], source: ComputeSource) -> None:
-    """Wait for `ids`; whatever interrupts that ends all the jobs that are monitored."""
+@contextmanager
+def _ended_if_interrupted(ids: Sequence[str], source: ComputeSource) -> Iterator[None]:
+    """Whatever interrupts the block ends these jobs, those that have not ended yet."""
     try:
-        source.wait(ids)
+        yield
     except BaseException:
         # The last ones first: so no job that waits gets a slot because another was ended.
-        for job_id in reversed(all_ids):
+        for job_id in reversed(ids):
             source.cancel_job(job_id)
-        source.wait(all_ids)
+        source.wait(ids)
         raise
 
 
@@ -136,8 +141,17 @@ def _by_sweep(ids: Sequence[str], source: Watchable) -> list[list[str]]:
 
 
 @contextmanager
-def _shown(ids: Sequence[str], source: Watchable, factory: DisplayFactory) -> Iterator[None]:
-    """Show these jobs of one sweep while the block runs, and a summary after it."""
+def _shown(
+    ids: Sequence[str],
+    source: Watchable,
+    factory: DisplayFactory,
+    guard: Callable[[], AbstractContextManager[None]],
+) -> Iterator[None]:
+    """Show these jobs of one sweep while the block runs, and a summary after it.
+
+    Args:
+        guard: a block that ends the jobs if it is interrupted, which is shown as well.
+    """
     jobs = [source.job(job_id) for job_id in ids]
     known = set(ids)
 
@@ -154,10 +168,11 @@ def _shown(ids: Sequence[str], source: Watchable, factory: DisplayFactory) -> It
     observer = _OfJobs(known, display)
     # Observe first, then say what is known: an end in between is told twice and counted once.
     source.observers.append(observer)
-    display.jobs_submitted(jobs)
     try:
-        with display:
-            yield
+        with guard():
+            display.jobs_submitted(jobs)
+            with display, guard():
+                yield
     finally:
         source.observers.remove(observer)
         display.summary()
