@@ -767,6 +767,13 @@ def test_no_estimate_is_blank() -> None:
     assert "ETA" not in text_of(view(running=1, eta=None))[1]
 
 
+def test_figures_of_a_machine_that_is_not_built_yet_fit() -> None:
+    rows = [RunningJob(0, "", 0.0), RunningJob(1, "l", 4.0, cpu_percent=1e6, memory=1 << 70)]
+    for width in range(1, 100):
+        for line in view(rows, running=2).lines(width, 15, ascii_only=False):
+            assert cell_len("".join(text for text, _ in line)) <= width
+
+
 texts = st.text(max_size=120)
 many = st.integers(0, 10**6)
 

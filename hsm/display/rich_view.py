@@ -43,9 +43,6 @@ _LEAST_WIDTH = 40
 _LEAST_TEXT = 8
 """Cells below which a column of text is of no use to anybody."""
 
-_FIGURES = 6 + 8
-"""Cells of the columns for CPU and memory."""
-
 _WIDEST_HEAD = 100
 """Cells of the bar and the counts: wider, the figures at both ends would lie too far apart."""
 
@@ -144,7 +141,10 @@ class _Rows:
         self._num = max(3, *(len(str(job.num)) for job in running))
         self._time = max(6, *(len(clock(job.elapsed)) for job in running))
         self._labels = [printable(job.label) for job in running]
-        rest = width - (self._num + self._time + 4 * len(_GAP) + _FIGURES + 1)
+        self._cpu = max(6, *(len(_cpu(job)) for job in running))
+        self._memory = max(8, *(len(_memory(job)) for job in running))
+        figures = self._cpu + self._memory
+        rest = width - (self._num + self._time + 4 * len(_GAP) + figures + 1)
         self._figures = rest >= _LEAST_TEXT
         if not self._figures:
             rest = width - (self._num + self._time + 2 * len(_GAP) + 1)
@@ -168,8 +168,8 @@ class _Rows:
                 str(job.num),
                 label,
                 clock(job.elapsed),
-                "" if job.cpu_percent is None else f"{job.cpu_percent:.0f}%",
-                "" if job.memory is None else memory(job.memory),
+                _cpu(job),
+                _memory(job),
                 clean(job.last_line),
             )
         if fitting < len(self._running):
@@ -183,11 +183,19 @@ class _Rows:
             (f"{_GAP}{elapsed:>{self._time}}", None),
         ]
         if self._figures:
-            line.append((f"{_GAP}{cpu:>6}{_GAP}{used:>8}", None))
+            line.append((f"{_GAP}{cpu:>{self._cpu}}{_GAP}{used:>{self._memory}}", None))
         if self._output:
             text = _fit(output, self._output, self._ascii_only).rstrip()
             line.append((f"{_GAP}{text}", DIM))
         return line
+
+
+def _cpu(job: RunningJob) -> str:
+    return "" if job.cpu_percent is None else f"{job.cpu_percent:.0f}%"
+
+
+def _memory(job: RunningJob) -> str:
+    return "" if job.memory is None else memory(job.memory)
 
 
 def _failed(by_state: Mapping[JobState, int]) -> int:
