@@ -71,8 +71,7 @@ def write_bytes(data: bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except OSError as error:
-        if isinstance(sys.stdout, Stdout):
-            sys.stdout.failures.append(error)
+        _failures().append(error)
         raise
 
 

@@ -11,6 +11,7 @@ import signal
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from hydra_support import (
     succeed,
     write_files,
 )
-from support import START_METHODS
+from support import START_METHODS, App
 
 both_methods = pytest.mark.parametrize("start_method", START_METHODS)
 #: The same, of which other versions of Python and Hydra than the default ones see the cheaper one.
@@ -690,3 +691,37 @@ def test_the_interpreters_options_hold_in_every_job(tmp_path: Path, start_method
     script = ("-O", "-W", "ignore::ImportWarning", "train.py")
     succeed(run_sweep(tmp_path, "+kind=neither", start_method=start_method, script=script))
     assert ends(tmp_path / "sweep")[0]["value"] == [1, ["ignore::ImportWarning"]]
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_a_stdout_of_the_jobs_own_making_is_flushed_before_what_it_writes_to(
+    tmp_path: Path, start_method: str
+) -> None:
+    """It holds text back, and does not flush the buffer below it, which is flushed in any case."""
+    body = """
+        import io
+
+
+        class Holding(io.TextIOBase):
+            def __init__(self):
+                self.held, self.below = "", open(1, "wb", closefd=False)
+
+            def writable(self):
+                return True
+
+            def write(self, text):
+                self.held += text
+                return len(text)
+
+            def flush(self):
+                self.below.write(self.held.encode())
+                self.held = ""
+
+
+        def job(cfg):
+            sys.stdout = Holding()
+            print("held back")
+    """
+    done = App(tmp_path, dedent(body)).run("job=0", start_method=start_method)
+    assert done.states == ["COMPLETED"], done.screen
+    assert (tmp_path / "sweep/.hsm/logs/0.out").read_text() == "held back\n"

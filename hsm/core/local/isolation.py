@@ -53,7 +53,8 @@ _CHANGED = (*_MEANT_FOR_THE_LAUNCHER, *_NO_ENDS, signal.SIGCHLD, signal.SIGCONT)
 # As C has them: `signal` makes enums of what they return, at ten times the cost, and of each job.
 _raw: Any = signal._signal  # type: ignore[attr-defined]
 _get_signal, _set_signal, _set_mask = _raw.getsignal, _raw.signal, _raw.pthread_sigmask
-_BUFFERED = frozenset((io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom))
+_BINARY = frozenset((io.BufferedWriter, io.BufferedRandom))
+_BUFFERED = _BINARY | {io.TextIOWrapper}
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ def _flush(files: list[Any]) -> None:
 
 
 def _is_binary(file: Any) -> bool:
-    return not isinstance(file, io.TextIOWrapper)
+    return type(file) in _BINARY
 
 
 def _own_streams() -> None:
