@@ -430,7 +430,7 @@ def test_the_display_may_be_another(project: Path) -> None:
     assert recorder.made["title"] == "s"
     assert recorder.made["show_output"] is True
     assert recorder.made["paths"].sweep_dir == project / "out"
-    # That job 0 has started may be told or may have been seen at the submission.
+    assert recorder.told.count(("started", 0)) == 1  # before the submission or after it
     assert [event for event in recorder.told if event != ("started", 0)] == [
         *(("submitted", 2), ("enter",), ("ended", 0), ("started", 1), ("ended", 1)),
         *(("exit",), ("summary",)),
@@ -565,6 +565,23 @@ def test_ctrl_c_before_anything_is_shown_ends_the_jobs(project: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             manager.monitor_jobs(ids, source)
         assert {source.get_job_status(job_id) for job_id in ids} == {JobState.CANCELLED}
+
+
+def test_jobs_that_run_before_anybody_watches_are_told_of_once(project: Path) -> None:
+    recorder = Recorder()
+    manager = JobManager(display=recorder.make)
+    with LocalComputeSource(2) as source:
+        job_ids = manager.submit_sweep([{}, {}], source, "s", "out", function=wait_for("go"))
+        wait_until(lambda: len(source.running()) == 2, PATIENCE, "two jobs")
+        thread = threading.Thread(target=manager.monitor_jobs, args=(job_ids, source))
+        thread.start()
+        wait_until(lambda: ("enter",) in recorder.told, PATIENCE, "the display")
+        (project / "go").touch()
+        thread.join(PATIENCE)
+    assert sorted(told for told in recorder.told if told[0] == "started") == [
+        ("started", 0),
+        ("started", 1),
+    ]
 
 
 def test_ctrl_c_while_monitoring_ends_the_jobs(project: Path) -> None:

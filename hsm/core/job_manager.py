@@ -8,6 +8,7 @@ What a sweep runs on is a source; nothing here knows which kinds there are.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -171,6 +172,9 @@ def _shown(
     try:
         with guard():
             display.jobs_submitted(jobs)
+            for job in jobs:
+                if job.state is JobState.RUNNING:  # Since before anybody watched.
+                    observer.job_started(job)
             with display, guard():
                 yield
     finally:
@@ -179,14 +183,20 @@ def _shown(
 
 
 class _OfJobs(SweepObserver):
-    """Passes on what concerns some jobs of a source."""
+    """Passes on what concerns some jobs of a source, and each start once."""
 
     def __init__(self, ids: set[str], display: SweepDisplay) -> None:
         self._ids = ids
         self._display = display
+        self._mutex = threading.Lock()  # guards the next one
+        self._attempts: dict[str, int] = {}  # the latest whose start was told, by job id
 
     def job_started(self, job: Job) -> None:
-        if job.job_id in self._ids:
+        attempt = len(job.attempts)
+        with self._mutex:
+            is_news = self._attempts.get(job.job_id, 0) < attempt
+            self._attempts[job.job_id] = attempt
+        if is_news and job.job_id in self._ids:
             self._display.job_started(job)
 
     def job_output(self, job: Job, stream: str, line: str) -> None:
