@@ -192,11 +192,13 @@ class _OfJobs(SweepObserver):
         self._attempts: dict[str, int] = {}  # the latest whose start was told, by job id
 
     def job_started(self, job: Job) -> None:
+        if job.job_id not in self._ids:
+            return
         attempt = len(job.attempts)
         with self._mutex:
             is_news = self._attempts.get(job.job_id, 0) < attempt
             self._attempts[job.job_id] = attempt
-        if is_news and job.job_id in self._ids:
+        if is_news:
             self._display.job_started(job)
 
     def job_output(self, job: Job, stream: str, line: str) -> None:
