@@ -11,34 +11,31 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from hsm.core.printable import printable
 
 
 class Stdout(io.TextIOWrapper):
-    """The usual stdout, which besides remembers its failures, and which characters do not stop.
+    """The usual stdout, which besides remembers its failure, and which characters do not stop.
 
     Attributes:
-        failures: why something could not be written, each time that was tried; a flush tries anew.
+        failure: why something could not be written the last time; None if nothing failed.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.failures: list[OSError] = []
+    failure: OSError | None = None
 
     def write(self, text: str) -> int:
         try:
             return super().write(text)
         except OSError as error:
-            self.failures.append(error)
+            self.failure = error
             raise
 
     def flush(self) -> None:
         try:
             super().flush()
         except OSError as error:
-            self.failures.append(error)
+            self.failure = error
             raise
 
 
@@ -71,7 +68,8 @@ def write_bytes(data: bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except OSError as error:
-        _failures().append(error)
+        if isinstance(sys.stdout, Stdout):
+            sys.stdout.failure = error
         raise
 
 
@@ -82,11 +80,11 @@ def failure() -> OSError | None:
             sys.stdout.flush()
     except OSError as error:
         return error
-    return next(iter(_failures()), None)
+    return _last_failure()
 
 
-def _failures() -> list[OSError]:
-    return sys.stdout.failures if isinstance(sys.stdout, Stdout) else []
+def _last_failure() -> OSError | None:
+    return getattr(sys.stdout, "failure", None)
 
 
 def give_up(error: OSError) -> None:
@@ -99,7 +97,8 @@ def give_up(error: OSError) -> None:
         nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         os.dup2(nothing, sys.stdout.fileno())
         os.close(nothing)
-    _failures().clear()
+    if isinstance(sys.stdout, Stdout):
+        sys.stdout.failure = None
     if error.errno != errno.EPIPE:
         with suppress(OSError):
             say(f"hsm: cannot write the output: {error.strerror or error}", error=True)
@@ -111,7 +110,7 @@ def best_effort() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not any(error is each for each in _failures()):
+        if error is not _last_failure():  # A flush would fail anew, with another error.
             raise
     unwritten = failure()
     if unwritten is not None:
