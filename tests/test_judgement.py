@@ -4,11 +4,11 @@ import signal
 
 import pytest
 
+from hsm.core.engine.judgement import Stop, judge
 from hsm.core.job import Ending, JobState
-from hsm.core.local.judgement import Stop, judge
 from hsm.core.local.oom import OomKill
-from hsm.core.local.report import Report
 from hsm.core.local.wire import Ended
+from hsm.core.program.report import Report
 
 TIMEOUT = Stop(JobState.TIMEOUT, "timeout after 2 s")
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hsm.core.engine.output import LONGEST_LINE, LineSplitter, OutputFollower, _Stream
 from hsm.core.job import Job
-from hsm.core.local.output import LONGEST_LINE, LineSplitter, OutputFollower, _Stream
 from hsm.core.paths import SweepPaths
 from support import wait_until
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsm.core.local import rng
-from hsm.core.local.rng import RandomStates, capture, mt19937_is_seeded, python_random_is_seeded
+from hsm.core.program import rng
+from hsm.core.program.rng import RandomStates, capture, mt19937_is_seeded, python_random_is_seeded
 
 WORDS = 624
 
@@ -187,7 +187,7 @@ class TestNumpy:
 SCRIPT = """
 import json, os, sys
 {head}
-from hsm.core.local.rng import capture
+from hsm.core.program.rng import capture
 
 def draw():
     import random
@@ -300,7 +300,7 @@ def test_a_bit_generator_of_the_script_goes_on_in_its_jobs() -> None:
 def test_nothing_is_imported_for_a_script_that_uses_no_numpy() -> None:
     assert run_python("""
         import pickle, random, sys
-        from hsm.core.local.rng import capture
+        from hsm.core.program.rng import capture
         random.seed(1)
         states = pickle.loads(pickle.dumps(capture()))
         states.apply()
@@ -314,7 +314,7 @@ IN_FRESH_INTERPRETER = """
     lazy = "numpy" not in sys.modules
     states.apply()
     import random
-    from hsm.core.local.rng import capture
+    from hsm.core.program.rng import capture
     inner = capture()
     import numpy
     print([lazy, random.random(), float(numpy.random.rand()), inner == states])
@@ -328,7 +328,7 @@ def test_a_fresh_interpreter_goes_on_with_the_seeded_streams(tmp_path: Path) -> 
         f"""
         {SEEDED}; {DRAWN}
         import pickle, sys
-        from hsm.core.local.rng import capture
+        from hsm.core.program.rng import capture
         with open(sys.argv[1], "wb") as file: pickle.dump(capture(), file)
         print([True, random.random(), float(numpy.random.rand()), True])
         """,
@@ -347,7 +347,7 @@ def test_a_sweep_in_a_fresh_interpreter_finds_the_seed_too(tmp_path: Path) -> No
         pickle.load(open(sys.argv[1], "rb")).apply()
         import numpy
         numpy.random.random_sample(2_000_000)
-        from hsm.core.local.rng import capture
+        from hsm.core.program.rng import capture
         print(capture().numpy is not None)
     """
     assert run_python(program, str(states)).strip() == "True"

@@ -187,7 +187,7 @@ def find_definition(overrides: Sequence[str], config: str, program: Program) -> 
         definition = from_file if definition is None else from_file.overridden_by(definition)
     assert definition is not None
     if program.uses_hydra:
-        from hsm.cli._hydra_app import check_keys
+        from hsm.hydra_app.config_check import check_keys
 
         assert program.script is not None
         check_keys(program.script[-1], definition, config or "command line")
@@ -200,7 +200,7 @@ def _config_loader(program: Program, overrides: Sequence[str], config: str) -> C
     """What knows the config groups of a Hydra app, where a ``glob()`` may need it."""
     if not program.uses_hydra or not (config or any("glob(" in text for text in overrides)):
         return None
-    from hsm.cli._hydra_app import config_loader
+    from hsm.hydra_app.config_check import config_loader
 
     assert program.script is not None
     return config_loader(program.script[-1])

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.compute_source import RunningJob, SweepObserver
+from hsm.core.engine.output import OutputFollower
 from hsm.core.job import Job, JobState
-from hsm.core.local.output import OutputFollower
 from hsm.core.local.usage import UsageSampler
 from hsm.core.paths import SweepPaths
 from hsm.core.replay import Replay

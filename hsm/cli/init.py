@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from textwrap import wrap
 
-from hsm.cli._hydra_app import sweepable
 from hsm.cli._options import new_app
 from hsm.cli._output import setting_text
 from hsm.cli._plan import SWEEP_FILES
@@ -16,6 +15,7 @@ from hsm.cli._stdout import say
 from hsm.core._hydra_script import uses_hydra_main
 from hsm.core.config import SETTINGS, Setting
 from hsm.core.errors import HsmError
+from hsm.hydra_app.config_check import sweepable
 
 app = new_app()
 

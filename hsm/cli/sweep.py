@@ -35,7 +35,7 @@ from hsm.core.printable import command_line
 from hsm.core.resume import SweepChanged
 
 if TYPE_CHECKING:
-    from hsm.core.local.interrupts import Interruption
+    from hsm.core.engine.interrupts import Interruption
 
 app = new_app()
 
@@ -235,8 +235,8 @@ def run(
     Raises:
         HsmError: it cannot be started.
     """
+    from hsm.core.engine.foreground import run_to_end
     from hsm.core.local import LocalComputeSource
-    from hsm.core.local.run import run_to_end
     from hsm.display import make_display
 
     source = LocalComputeSource.from_conf(conf)

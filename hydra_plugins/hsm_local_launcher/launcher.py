@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from hsm.core.config import LocalConf
+    from hsm.core.engine.policy import History
     from hsm.core.journal import Journal
-    from hsm.core.local.policy import History
     from hsm.core.lock import LockFile
     from hsm.core.resume import Resumption
 
@@ -45,17 +45,17 @@ class HsmLocalLauncher(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Check the settings and read the config files: no later change reaches the sweep."""
-        from . import _core
+        from hsm.hydra_app import session
 
         self.config = config
         self.hydra_context = hydra_context
         self.task_function = task_function
-        _core.set_up(self)
+        session.set_up(self)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run one job per list of overrides; returns what each returned or raised, in order."""
-        from . import _core
+        from hsm.hydra_app import session
 
-        return _core.launch(self, job_overrides, initial_job_idx)
+        return session.launch(self, job_overrides, initial_job_idx)

@@ -15,9 +15,9 @@ from reliability_support import conf, journal_events, source
 from cli_support import Project
 from hsm import collect_results, read_sweep
 from hsm.cli._watched import states
+from hsm.core.engine.policy import History, RetryPolicy, StopPolicy
 from hsm.core.job import Attempt, Ending, IllegalTransition, Job, JobState
 from hsm.core.journal import Journal
-from hsm.core.local.policy import History, RetryPolicy, StopPolicy
 from hsm.core.lock import LockFile
 from hsm.core.paths import SweepPaths
 from hsm.core.replay import Replay

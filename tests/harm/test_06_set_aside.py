@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from reliability_support import conf
 
+from hsm.core.engine.submission import claim
 from hsm.core.errors import HsmError
 from hsm.core.job import Job
 from hsm.core.journal import Journal
-from hsm.core.local.submission import claim
 from hsm.core.lock import LockFile, is_locked
 from hsm.core.paths import SweepPaths
 from hsm.core.scripts import Program

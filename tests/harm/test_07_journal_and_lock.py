@@ -285,7 +285,7 @@ _STEPS = """
         return params["x"]
 
     if __name__ == "__main__":
-        from hsm.core.local.run import run_to_end
+        from hsm.core.engine.foreground import run_to_end
         from hsm.display import make_display
         from hsm.core.paths import SweepPaths
         made = source()

@@ -16,8 +16,8 @@ from cli_support import Project
 from hsm import LocalComputeSource
 from hsm.core.job import Ending, Job, JobState
 from hsm.core.journal import Journal
-from hsm.core.local import report
 from hsm.core.paths import SweepPaths
+from hsm.core.program import report
 from hsm.core.sweep import JournalError
 
 #: What a launcher writes: folders, and files.

@@ -301,8 +301,8 @@ def test_a_running_hydra_sweep_is_shown_as_text(project: Project) -> None:
 def test_how_to_go_on_with_a_hydra_sweep_is_shown_as_text(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    from hsm.core.local.interrupts import Interruption
-    from hydra_plugins.hsm_local_launcher._ending import say_interrupted
+    from hsm.core.engine.interrupts import Interruption
+    from hsm.hydra_app.sweep_ending import say_interrupted
 
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", "x='\x1b[2J'"])
     say_interrupted(Interruption(signal.SIGINT), SweepPaths(tmp_path / "\x1b]0;t\x07"))

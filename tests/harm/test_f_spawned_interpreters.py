@@ -19,7 +19,7 @@ import pytest
 
 from hsm import LocalManager
 from hsm.core.errors import HsmError
-from hsm.core.local.importable import Importable
+from hsm.core.program.importable import Importable
 from support import App
 
 

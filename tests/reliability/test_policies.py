@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from reliability_support import conf
 
 from hsm.core.config import FAILURES, LocalConf
+from hsm.core.engine.judgement import Stop
+from hsm.core.engine.ledger import JobHandle, Ledger
+from hsm.core.engine.policy import RetryPolicy, StopPolicy, failure_kinds
+from hsm.core.engine.timer import Timer
 from hsm.core.job import Ending, Job, JobState
-from hsm.core.local.judgement import Stop
-from hsm.core.local.ledger import JobHandle, Ledger
 from hsm.core.local.limits import Limits
-from hsm.core.local.policy import RetryPolicy, StopPolicy, failure_kinds
 from hsm.core.local.servers import Work
 from hsm.core.local.slot import Slot
-from hsm.core.local.timer import Timer
 from hsm.core.local.usage import UsageSampler
 from hsm.core.local.wire import Start
 from support import wait_until

@@ -23,11 +23,11 @@ from reliability_support import (
     write_driver,
 )
 
+from hsm.core.engine.output import OutputFollower
+from hsm.core.engine.timer import Timer
 from hsm.core.errors import JobFailed
 from hsm.core.job import Job, JobState
 from hsm.core.local import LocalComputeSource
-from hsm.core.local.output import OutputFollower
-from hsm.core.local.timer import Timer
 from hsm.core.paths import SweepPaths
 from hsm.core.sweep import read_sweep
 from support import START_METHODS, App, is_running, wait_until

@@ -20,21 +20,21 @@ from typing import Any
 from hsm.core.compute_source import ComputeSource, RunningJob, SweepObserver
 from hsm.core.config import UNSET, LocalConf, resolve_local
 from hsm.core.control import Listener, drop_requests
+from hsm.core.engine import at_exit, kept_reports
+from hsm.core.engine.interrupts import deliver, wait_for_program
+from hsm.core.engine.observers import Audience
+from hsm.core.engine.own_threads import OWN_THREADS
+from hsm.core.engine.policy import History
+from hsm.core.engine.scheduler import Engine
+from hsm.core.engine.submission import JobSpec, OpenSweep, claim, make_specs, record
 from hsm.core.errors import HsmError, JobFailed, SettingsError
 from hsm.core.job import Job, JobState
 from hsm.core.journal import Journal, JournalLost
-from hsm.core.local import at_exit, kept_reports
-from hsm.core.local.audience import Audience
-from hsm.core.local.engine import Engine
-from hsm.core.local.interrupts import deliver, wait_for_program
 from hsm.core.local.limits import check_machine
-from hsm.core.local.points import plain_points
-from hsm.core.local.policy import History
-from hsm.core.local.report import Report
-from hsm.core.local.start_method import OWN_THREADS
-from hsm.core.local.submission import JobSpec, OpenSweep, claim, make_specs, record
 from hsm.core.lock import LockFile
 from hsm.core.paths import SweepPaths
+from hsm.core.program.points import plain_points
+from hsm.core.program.report import Report
 from hsm.core.resume import Resumption, save_files
 from hsm.core.scripts import Program, find_program
 from hsm.core.sweep_end import run_at_end

@@ -25,9 +25,9 @@ from contextlib import suppress
 from glob import glob
 from pathlib import Path
 
+from hsm.core.engine.own_sockets import own_descriptors
 from hsm.core.local.finding import Finding, listed
 from hsm.core.local.own_files import shared_files
-from hsm.core.local.own_sockets import own_descriptors
 from hsm.core.local.sockets import SocketFacts
 
 _GPU_DEVICES = ("/dev/nvidia", "/dev/kfd")

@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 
 import hsm
-from hsm.core.local.isolation import LaunchState
+from hsm.core.local.fork_isolation import take_for_forks
 from hsm.core.local.patience import LOOK_INTERVAL, Patience, kill_tree
 from hsm.core.local.process import is_over
 from hsm.core.local.server import serve
@@ -75,7 +75,7 @@ class ForkServer:
         """
         ours, theirs = private_pair()
         launcher = os.getpid()
-        state = LaunchState.take_for_forks(exit_hooks)
+        state = take_for_forks(exit_hooks)
         # The launcher's handlers must not run in the child, until it has dropped them.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:

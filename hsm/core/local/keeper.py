@@ -27,16 +27,15 @@ from hsm.core.local.note import Note
 from hsm.core.local.process import (
     KEEPER_NAME,
     KILL_INTERVAL,
-    LINUX,
     become_subreaper,
     descendants,
     die_with_parent,
     send_signal,
-    set_process_name,
     stat_fields,
     wake_pipe,
 )
 from hsm.core.local.wire import Channel, End, Ended, NotStarted, Ready, Start, Started
+from hsm.core.own_process import LINUX, set_process_name
 
 #: Sent by the kernel to a keeper when the fork server dies. It does no harm at other times, and
 #: goes on with a keeper that somebody has stopped.

@@ -15,12 +15,12 @@ from collections.abc import Callable
 import psutil
 
 from hsm.core.config import LocalConf
+from hsm.core.engine.judgement import Stop
+from hsm.core.engine.ledger import JobHandle, Ledger
+from hsm.core.engine.own_threads import OWN_THREADS
+from hsm.core.engine.policy import History
 from hsm.core.errors import SettingsError
 from hsm.core.job import JobState
-from hsm.core.local.judgement import Stop
-from hsm.core.local.ledger import JobHandle, Ledger
-from hsm.core.local.policy import History
-from hsm.core.local.start_method import OWN_THREADS
 from hsm.core.local.usage import SAMPLE_AGE, UsageSampler
 
 #: Seconds between looks at memory: a job can exceed its limit by what it allocates in between.

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from hsm.core.local.process import above_streams
+from hsm.core.own_process import above_streams
 
 #: Bytes that a pipe holds as the system makes it, and as it is made for a job that prints much.
 #: More would count against what a user's pipes may hold together, the jobs' own among them.

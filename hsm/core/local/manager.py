@@ -19,11 +19,11 @@ from typing import Any
 from hsm.core.compute_source import SweepObserver
 from hsm.core.config import UNSET, HsmConfig, resolve_local
 from hsm.core.display_hook import DisplayFactory, display_factory
+from hsm.core.engine.foreground import run_to_end
+from hsm.core.engine.interrupts import Interruption, deliver
 from hsm.core.errors import HsmError
 from hsm.core.journal import JournalLost
 from hsm.core.local.compute_source import LocalComputeSource
-from hsm.core.local.interrupts import Interruption, deliver
-from hsm.core.local.run import run_to_end
 from hsm.core.paths import SweepPaths
 from hsm.core.results import Results, collect_results
 from hsm.core.scripts import find_program

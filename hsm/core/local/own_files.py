@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from hsm.core.errors import HsmError
 from hsm.core.files import file_key
-from hsm.core.local.process import LINUX
+from hsm.core.own_process import LINUX
 
 _OPEN = "/proc/self/fd"
 _INFO = "/proc/self/fdinfo"

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from hsm.core.local.process import LINUX
+from hsm.core.own_process import LINUX
 
 #: Bytes of one piece of a heap that are copied for each job. What is larger is data, not state: it
 #: stays shared.

@@ -1,4 +1,4 @@
-"""What Linux offers to keep hold of processes: subreaper, parent-death signal, names, trees.
+"""What Linux offers to keep hold of processes: subreaper, parent-death signal, trees.
 
 On other systems the Linux-only calls do nothing; there a killed launcher or keeper can leave
 processes behind.
@@ -6,22 +6,20 @@ processes behind.
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from hsm.core.own_process import above_streams, prctl
 
 if TYPE_CHECKING:
     import psutil
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
-_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
 #: What `ps` shows for a keeper, on Linux.
@@ -30,22 +28,10 @@ KEEPER_NAME = "hsm-keeper"
 #: Seconds between looks at what is left after SIGKILL: orphans show up one generation at a time.
 KILL_INTERVAL = 0.02
 
-LINUX = sys.platform.startswith("linux")
-_libc = ctypes.CDLL(None, use_errno=True) if LINUX else None
-
-
-def _prctl(option: int, argument: int | bytes) -> None:
-    if _libc is None:
-        return
-    value = ctypes.c_char_p(argument) if isinstance(argument, bytes) else ctypes.c_ulong(argument)
-    if _libc.prctl(option, value, 0, 0, 0) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"prctl({option}): {os.strerror(error)}")
-
 
 def become_subreaper() -> None:
     """Have orphaned descendants become this process's children, not init's: it can reap them."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(signum: signal.Signals, parent: int) -> None:
@@ -54,24 +40,9 @@ def die_with_parent(signum: signal.Signals, parent: int) -> None:
     The signal follows the parent *thread*: only a child of a single-threaded process may rely on
     it. If `parent` has ended before the call, the signal is sent here.
     """
-    _prctl(_PR_SET_PDEATHSIG, signum)
+    prctl(_PR_SET_PDEATHSIG, signum)
     if os.getppid() != parent:
         os.kill(os.getpid(), signum)
-
-
-def flush_c_buffers() -> None:
-    """Write out what C code has printed: libc's buffers are not Python's."""
-    if _libc is not None:
-        _libc.fflush(None)
-
-
-def above_streams(fd: int) -> int:
-    """`fd`, moved if it has the number of a standard stream that is closed in this process."""
-    if fd > 2:
-        return fd
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-    os.close(fd)
-    return moved
 
 
 def wake_pipe() -> tuple[int, int]:
@@ -80,21 +51,6 @@ def wake_pipe() -> tuple[int, int]:
     os.set_blocking(read_end, False)
     os.set_blocking(write_end, False)
     return read_end, write_end
-
-
-def process_name() -> bytes:
-    """The name that `ps` and `top` show for this process; empty where there is none."""
-    try:
-        with open("/proc/self/comm", "rb") as file:
-            return file.read().strip()
-    except OSError:
-        return b""
-
-
-def set_process_name(name: bytes) -> None:
-    """Set that name; at most 15 bytes count."""
-    if name:
-        _prctl(_PR_SET_NAME, name)
 
 
 def stat_fields(pid: int) -> list[str]:

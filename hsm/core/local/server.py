@@ -27,7 +27,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from hsm.core.local.isolation import LaunchState, become_server
+from hsm.core.local.fork_isolation import become_server
 from hsm.core.local.job_logs import JobLogs
 from hsm.core.local.job_process import become_job
 from hsm.core.local.keeper import Keeper
@@ -37,10 +37,11 @@ from hsm.core.local.process import (
     descendants,
     die_with_parent,
     send_signal,
-    set_process_name,
     wake_pipe,
 )
 from hsm.core.local.wire import Channel, Start
+from hsm.core.own_process import set_process_name
+from hsm.core.program.isolation import LaunchState
 
 #: Sent by the kernel when the launcher dies, or the thread of it that has forked this process. It
 #: does no harm at other times, and goes on with a server that somebody has stopped.

@@ -12,9 +12,9 @@ from hsm.core.journal import Journal
 from hsm.core.local.forkserver import ForkServer
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.slot import ServerLost, Slot, SlotLost
-from hsm.core.local.spawn import CannotPickle, Payload
 from hsm.core.local.start_method import ServerStart, choose
 from hsm.core.logger import get_logger
+from hsm.core.program.payload import CannotPickle, Payload
 
 log = get_logger(__name__)
 

@@ -18,11 +18,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import FrameType
 
+from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.local.finding import Finding, listed
-from hsm.core.local.process import LINUX
+from hsm.core.own_process import LINUX
 
-#: Names of hsm's own threads start so. They hold no lock that a job's process uses.
-OWN_THREADS = "hsm-"
 #: Where the code of threads begins that serve a test runner alone: pytest-xdist's.
 _RUNNERS = frozenset(("execnet.gateway_base",))
 _NOT_LINUX = Finding("this is not Linux", is_harmful=False)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hsm.core.at_fork import in_child
-from hsm.core.local.own_sockets import own_pair
+from hsm.core.engine.own_sockets import own_pair
 
 _LENGTH = struct.Struct("!Q")
 #: To send what the socket takes. A peer that is gone is an error: SIGPIPE would end the launcher of

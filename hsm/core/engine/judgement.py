@@ -11,8 +11,8 @@ from signal import SIGKILL
 
 from hsm.core.job import Ending, JobState, signal_name
 from hsm.core.local.oom import OomKill
-from hsm.core.local.report import Report
 from hsm.core.local.wire import Ended
+from hsm.core.program.report import Report
 
 
 @dataclass(frozen=True)

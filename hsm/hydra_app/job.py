@@ -17,11 +17,11 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from hsm.core.local import by_value
-from hsm.core.local.job_process import print_error, system_exit_code
-from hsm.core.local.log_links import unlink_logs
-from hsm.core.local.report import Outcome, dumps
+from hsm.core.log_links import unlink_logs
 from hsm.core.paths import SweepPaths
+from hsm.core.program import by_value
+from hsm.core.program.call import print_error, system_exit_code
+from hsm.core.program.report import Outcome, dumps
 
 
 class JobExit(Exception):

@@ -11,26 +11,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hsm.core.config import LocalConf
+from hsm.core.engine import kept_reports
+from hsm.core.engine.judgement import Stop, judge
+from hsm.core.engine.ledger import JobDir, JobHandle, Ledger, NotWanted
+from hsm.core.engine.output import OutputFollower
+from hsm.core.engine.policy import RetryPolicy, StopPolicy
 from hsm.core.errors import HsmError
 from hsm.core.job import Ending, JobState
 from hsm.core.journal import JournalLost
-from hsm.core.local import kept_reports
-from hsm.core.local import report as reports
 from hsm.core.local.forkserver import ForkServer
-from hsm.core.local.judgement import Stop, judge
-from hsm.core.local.ledger import JobDir, JobHandle, Ledger, NotWanted
 from hsm.core.local.leftovers import kill_leftovers
 from hsm.core.local.limits import Limits
-from hsm.core.local.log_links import link_logs, unlink_logs
 from hsm.core.local.oom import OomKill, OomKills
-from hsm.core.local.output import OutputFollower
-from hsm.core.local.points import variables
-from hsm.core.local.policy import RetryPolicy, StopPolicy
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.servers import Servers
 from hsm.core.local.slot import CannotStart, KeeperStuck, Slot, SlotLost
 from hsm.core.local.wire import Ended, Start, Started
+from hsm.core.log_links import link_logs, unlink_logs
 from hsm.core.logger import get_logger
+from hsm.core.program import report as reports
+from hsm.core.program.points import variables
 
 _log = get_logger(__name__)
 

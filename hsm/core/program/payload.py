@@ -23,11 +23,11 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hsm.core.errors import HsmError
-from hsm.core.local import mp_method
-from hsm.core.local.rng import capture
+from hsm.core.program import mp_method
+from hsm.core.program.rng import capture
 
 if TYPE_CHECKING:
-    from hsm.core.local.importable import Importable
+    from hsm.core.program.importable import Importable
 
 _PROGRAM = """\
 import sys
@@ -36,7 +36,7 @@ import pickle
 path, argument, result = sys.argv[1:]
 with open(path + ".path", "rb") as file:
     sys.path[:] = pickle.load(file)
-from hsm.core.local.spawn import run
+from hsm.core.program.payload import run
 run(path, argument, result)
 """
 
@@ -73,7 +73,7 @@ class Payload:
 
     def __init__(self, function: Callable[[Any], Any], path: Path) -> None:
         self._path = path
-        from hsm.core.local import by_value
+        from hsm.core.program import by_value
 
         with by_value.for_fresh_interpreter() as importable:
             try:
@@ -98,7 +98,7 @@ class Payload:
 
 def _dump(function: Callable[[Any], Any], importable: Importable) -> bytes:
     """Two pickles: what has to be there before the app is loaded, and what loads it."""
-    from hsm.core.local import by_value
+    from hsm.core.program import by_value
 
     modules: dict[str, dict[str, Any]] = {}
     content = {"random": capture(), "function": function, "modules": modules}
@@ -120,7 +120,7 @@ def _dump(function: Callable[[Any], Any], importable: Importable) -> bytes:
 
 
 def _culprit(function: Callable[[Any], Any], error: Exception) -> str:
-    from hsm.core.local import by_value
+    from hsm.core.program import by_value
 
     script_function = _find_script_function(function)
     if script_function is not None:
@@ -250,7 +250,7 @@ def _definitions(names: dict[str, Any]) -> dict[str, Any]:
 
 def _picklable(names: dict[str, Any]) -> dict[str, Any]:
     """Those that can be pickled by themselves, and do not take masses of data along."""
-    from hsm.core.local import by_value
+    from hsm.core.program import by_value
 
     found: dict[str, Any] = {}
     for name, value in names.items():
@@ -266,8 +266,8 @@ def _picklable(names: dict[str, Any]) -> dict[str, Any]:
 
 def run(path: str, argument: str, result: str) -> None:
     """In the fresh interpreter: load the payload and be the job."""
-    from hsm.core.local.isolation import LaunchState
-    from hsm.core.local.job_process import call_function
+    from hsm.core.program.call import call_function
+    from hsm.core.program.isolation import LaunchState
 
     with open(argument, "rb") as file:
         pickled_argument = file.read()

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
-from hsm.core.local.interrupts import Interrupts
+from hsm.core.engine.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from hsm.core.compute_source import SweepObserver
     from hsm.core.display_hook import SweepDisplay
+    from hsm.core.engine.interrupts import Interruption
     from hsm.core.local.compute_source import LocalComputeSource
-    from hsm.core.local.interrupts import Interruption
 
 
 def run_to_end(

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import cloudpickle
 
-from hsm.core.local.importable import Importable
+from hsm.core.program.importable import Importable
 
 _Maker = Callable[..., CodeType]
 

@@ -15,10 +15,10 @@ from functools import partial
 from typing import Any
 
 from hsm.core.config import LocalConf
+from hsm.core.engine.interrupts import Interruption, wait_for_program
 from hsm.core.errors import HsmError
 from hsm.core.job import JobState
 from hsm.core.journal import Journal
-from hsm.core.local.interrupts import Interruption, wait_for_program
 from hsm.core.parameters import to_override
 from hsm.core.paths import SweepPaths
 from hsm.core.printable import command_line, printable

@@ -132,7 +132,7 @@ def dumps(value: Any) -> bytes | None:
     try:
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception:
-        from hsm.core.local import by_value
+        from hsm.core.program import by_value
 
         try:
             return by_value.dumps(value)

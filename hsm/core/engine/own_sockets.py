@@ -6,7 +6,7 @@ import socket
 import threading
 import weakref
 
-from hsm.core.local.process import above_streams
+from hsm.core.own_process import above_streams
 
 _mutex = threading.Lock()  # a WeakSet that grows cannot be looked through
 _own: weakref.WeakSet[socket.socket] = weakref.WeakSet()

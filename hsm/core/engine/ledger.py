@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from hsm.core.engine.judgement import Stop
 from hsm.core.job import Ending, Job, JobState
 from hsm.core.journal import Journal
-from hsm.core.local.judgement import Stop
 from hsm.core.local.servers import Work
 from hsm.core.local.slot import Slot
 from hsm.core.local.wire import Start

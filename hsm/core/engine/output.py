@@ -16,9 +16,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.files import open_log
 from hsm.core.job import Job
-from hsm.core.local.start_method import OWN_THREADS
 from hsm.core.logger import get_logger
 from hsm.core.paths import SweepPaths
 

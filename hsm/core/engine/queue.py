@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from hsm.core.local.ledger import JobHandle
+from hsm.core.engine.ledger import JobHandle
 
 
 class Waiting:

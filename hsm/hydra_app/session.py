@@ -28,21 +28,21 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from hsm.core.control import drop_requests
+from hsm.core.engine.foreground import run_to_end
+from hsm.core.engine.ledger import JobDir
+from hsm.core.engine.policy import History
+from hsm.core.engine.submission import JobSpec, plain_settings
 from hsm.core.errors import HsmError, JobFailed
 from hsm.core.job import Job, JobState
 from hsm.core.journal import Journal, SweepInUse
 from hsm.core.local import LocalComputeSource
-from hsm.core.local.ledger import JobDir
-from hsm.core.local.policy import History
-from hsm.core.local.report import RemoteError
-from hsm.core.local.run import run_to_end
-from hsm.core.local.submission import JobSpec, plain_settings
 from hsm.core.lock import Locked, LockFile
 from hsm.core.logger import get_logger
 from hsm.core.parameters import to_override
 from hsm.core.paths import SweepPaths
 from hsm.core.plain_json import json_value
 from hsm.core.printable import printable_lines
+from hsm.core.program.report import RemoteError
 from hsm.core.registry import register
 from hsm.core.resume import Match, SweepChanged, open_sweep, save_files
 from hsm.core.scripts import Program
@@ -50,12 +50,11 @@ from hsm.core.setting_aside import set_aside
 from hsm.core.sweep import has_begun
 from hsm.core.sweep_id import new_sweep_id
 from hsm.display import make_display
-
-from ._ending import SweepEnding, say_interrupted
-from ._frozen_config import freeze, loaded_files
-from ._job import HydraJob
-from .config import validated
-from .launcher import HsmLocalLauncher
+from hsm.hydra_app.frozen_config import freeze, loaded_files
+from hsm.hydra_app.job import HydraJob
+from hsm.hydra_app.sweep_ending import SweepEnding, say_interrupted
+from hydra_plugins.hsm_local_launcher.config import validated
+from hydra_plugins.hsm_local_launcher.launcher import HsmLocalLauncher
 
 log = get_logger(__name__)
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from hsm.core.errors import HsmError
 from hsm.core.job import Job
-from hsm.core.local import report as reports
-from hsm.core.local.report import Report
 from hsm.core.paths import SweepPaths
+from hsm.core.program import report as reports
+from hsm.core.program.report import Report
 
 
 class ResultLost(HsmError):

@@ -17,18 +17,12 @@ import signal
 import sys
 import tempfile
 import threading
-import weakref
-from dataclasses import dataclass, field, replace
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Protocol
 
-from hsm.core.local import telemetry
-from hsm.core.local.process import flush_c_buffers, process_name, set_process_name
-from hsm.core.local.rng import RandomStates, capture
-
-if TYPE_CHECKING:
-    from hsm.core.local.own_files import OpenFile
-    from hsm.core.local.own_memory import SharedMemory
+from hsm.core.own_process import flush_c_buffers, process_name, set_process_name
+from hsm.core.program import telemetry
+from hsm.core.program.rng import RandomStates, capture
 
 _HELPERS = (
     ("multiprocessing.resource_tracker", "_resource_tracker", ("_fd", "_pid")),
@@ -39,7 +33,7 @@ _HELPERS = (
     ),
 )
 #: Signals that reach everybody with a Ctrl-C, a hang-up or a service manager's stop.
-_MEANT_FOR_THE_LAUNCHER = (
+MEANT_FOR_THE_LAUNCHER = (
     signal.SIGINT,
     signal.SIGTERM,
     signal.SIGHUP,
@@ -47,14 +41,30 @@ _MEANT_FOR_THE_LAUNCHER = (
     signal.SIGTSTP,
 )
 #: Whatever the app makes of these two, a peer that is gone or a full log ends no process of hsm's.
-_NO_ENDS = (signal.SIGPIPE, signal.SIGXFSZ)
+NO_ENDS = (signal.SIGPIPE, signal.SIGXFSZ)
 #: All whose disposition differs between the launching process and a server or keeper.
-_CHANGED = (*_MEANT_FOR_THE_LAUNCHER, *_NO_ENDS, signal.SIGCHLD, signal.SIGCONT)
+_CHANGED = (*MEANT_FOR_THE_LAUNCHER, *NO_ENDS, signal.SIGCHLD, signal.SIGCONT)
 # As C has them: `signal` makes enums of what they return, at ten times the cost, and of each job.
 _raw: Any = signal._signal  # type: ignore[attr-defined]
 _get_signal, _set_signal, _set_mask = _raw.getsignal, _raw.signal, _raw.pthread_sigmask
 _BINARY = frozenset((io.BufferedWriter, io.BufferedRandom))
 _BUFFERED = _BINARY | {io.TextIOWrapper}
+
+
+class SharedFile(Protocol):
+    """A file that the launching process has open, and each job is to open for itself."""
+
+    def is_open(self) -> bool: ...
+
+    def reopen(self) -> None: ...
+
+
+class SharedMemory(Protocol):
+    """Memory that forks would share, and each job is to have for itself."""
+
+    def own(self) -> None: ...
+
+    def hold(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ class LaunchState:
     files: list[Any]
     name: bytes
     is_forked: bool = False
-    opened: list[OpenFile] = field(default_factory=list)
+    opened: list[SharedFile] = field(default_factory=list)
     memory: SharedMemory | None = None
     exit_hooks: bool = False
 
@@ -96,76 +106,12 @@ class LaunchState:
             handlers[number] = int(handler) if isinstance(handler, int) else handler
         return cls(handlers, capture(), files, process_name())
 
-    @classmethod
-    def take_for_forks(cls, exit_hooks: bool) -> LaunchState:
-        """The same, and what forked jobs would share; for the thread that is about to fork."""
-        from hsm.core.local import own_files  # A spawned job has no use for the two.
-        from hsm.core.local.own_memory import SharedMemory
-
-        return replace(
-            cls.take(),
-            is_forked=True,
-            opened=own_files.find(),
-            memory=SharedMemory.find(),
-            exit_hooks=exit_hooks,
-        )
-
     def restore_signals(self) -> None:
         """Give every signal its disposition back, and let all of them in."""
         for number, handler in self.signals.items():
             if handler is not None:  # None: installed from C (faulthandler), so still in place
                 _set_signal(number, handler)
         _set_mask(signal.SIG_SETMASK, ())
-
-
-def _do_nothing(number: int, frame: FrameType | None) -> None:
-    """A signal's handler: unlike SIG_IGN, it does not outlive an exec."""
-
-
-def _ignore_signals() -> None:
-    """Leave to the launcher what is meant for it, and to each system call what it has to tell."""
-    for number in _MEANT_FOR_THE_LAUNCHER:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _do_nothing)
-    for number in _NO_ENDS:
-        if signal.getsignal(number) is not None:  # None: installed from C, and could not come back
-            signal.signal(number, signal.SIG_IGN)
-
-
-def become_server(state: LaunchState) -> None:
-    """In the fork server: drop what is the launcher's own, and keep its objects as they are.
-
-    Garbage collection would touch, and so copy, every page that the jobs share. What is done here
-    is done once; what is left to the jobs costs each of them pages of its own.
-    """
-    gc.freeze()
-    if state.is_forked:
-        _own_streams()
-    state.opened[:] = [file for file in state.opened if file.is_open()]
-    _forget_exit_hooks(state.exit_hooks)
-    _forget_finalizers()
-    if state.memory is not None:
-        state.memory.own()
-    _ignore_signals()
-
-
-def _forget_exit_hooks(but_the_apps: bool) -> None:
-    if not but_the_apps:
-        atexit._clear()
-        return
-    # Each job registers these two for itself.
-    atexit.unregister(logging.shutdown)
-    if (util := sys.modules.get("multiprocessing.util")) is not None:
-        atexit.unregister(util._exit_function)
-
-
-def _forget_finalizers() -> None:
-    """Drop the launcher's `weakref.finalize` objects: a TemporaryDirectory of the script's, say.
-
-    Their exit hook was cleared too; the next such object registers it anew.
-    """
-    weakref.finalize._registry.clear()  # type: ignore[attr-defined]
-    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
 
 
 def enter_job(state: LaunchState) -> None:
@@ -184,7 +130,7 @@ def enter_job(state: LaunchState) -> None:
         state.memory.hold()
     atexit.register(logging.shutdown)
     if not state.is_forked:
-        _own_streams()
+        own_streams()
 
 
 def leave_job(state: LaunchState, exit_code: int) -> NoReturn:
@@ -218,7 +164,7 @@ def _is_binary(file: Any) -> bool:
     return type(file) in _BINARY
 
 
-def _own_streams() -> None:
+def own_streams() -> None:
     """Have `sys.stdout` and `sys.stderr` write to descriptors 1 and 2, line by line.
 
     In the launcher they may have been anything: a notebook's, a pytest's. There is nothing to read.

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 
-from hsm.core.local.start_method import OWN_THREADS
+from hsm.core.engine.own_threads import OWN_THREADS
 
 
 class Timer:

@@ -17,20 +17,20 @@ from contextlib import ExitStack
 
 from hsm.core.compute_source import RunningJob
 from hsm.core.config import LocalConf
+from hsm.core.engine.judgement import Stop
+from hsm.core.engine.ledger import JobHandle, Ledger
+from hsm.core.engine.observers import Audience
+from hsm.core.engine.output import OutputFollower
+from hsm.core.engine.own_threads import OWN_THREADS
+from hsm.core.engine.policy import History, RetryPolicy, StopPolicy
+from hsm.core.engine.queue import Waiting
+from hsm.core.engine.supervisor import Supervisor
+from hsm.core.engine.timer import Timer
 from hsm.core.job import JobState
-from hsm.core.local.audience import Audience
-from hsm.core.local.judgement import Stop
-from hsm.core.local.ledger import JobHandle, Ledger
 from hsm.core.local.limits import Limits
-from hsm.core.local.output import OutputFollower
-from hsm.core.local.policy import History, RetryPolicy, StopPolicy
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.servers import Servers
-from hsm.core.local.start_method import OWN_THREADS
-from hsm.core.local.supervisor import Supervisor
-from hsm.core.local.timer import Timer
 from hsm.core.local.usage import UsageSampler
-from hsm.core.local.waiting import Waiting
 
 
 class Engine:

@@ -24,8 +24,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from hsm.core.at_fork import in_child
+from hsm.core.engine.own_sockets import own_pair
 from hsm.core.job import signal_name
-from hsm.core.local.own_sockets import own_pair
 
 if TYPE_CHECKING:
     from hsm.core.local.compute_source import LocalComputeSource

@@ -1,0 +1,77 @@
+"""A job that is a Python function, in its own process: call --> report --> exit."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from hsm.core.program import report
+from hsm.core.program.isolation import LaunchState, enter_job, leave_job
+
+
+def call_function(
+    function: Callable[[Any], Any],
+    argument: bytes | None,
+    result: str,
+    state: LaunchState,
+    tell: Callable[[bytes], object] | None = None,
+) -> NoReturn:
+    """Call `function`, report how it went and exit accordingly.
+
+    Args:
+        argument: pickled; None for none.
+        result: the path of the report.
+        state: of the launching process.
+        tell: is told what `report.write` returns.
+    """
+    exit_code = 1
+    attempt = int(os.environ["HSM_ATTEMPT"])  # While it is as hsm has set it.
+    try:
+        enter_job(state)
+        outcome = _outcome(function, argument)
+        exit_code = _exit_code(outcome)
+        facts = report.write(result, outcome, attempt)
+        if tell is not None:
+            tell(facts)
+    except BaseException:
+        traceback.print_exc()
+        exit_code = exit_code or 1
+    finally:
+        leave_job(state, exit_code)
+
+
+def _outcome(function: Callable[[Any], Any], argument: bytes | None) -> report.Outcome:
+    try:
+        returned = function(pickle.loads(argument) if argument is not None else None)
+        return returned if isinstance(returned, report.Outcome) else report.Outcome(returned)
+    except SystemExit as exit_request:
+        return report.Outcome(exit_code=system_exit_code(exit_request))
+    except BaseException as error:
+        print_error(error)
+        return report.Outcome(error=error)
+
+
+def system_exit_code(exit_request: SystemExit) -> int:
+    """The exit code that the interpreter would end with; prints the text of a sys.exit("text")."""
+    code = exit_request.code
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    print(code, file=sys.stderr)
+    return 1
+
+
+def print_error(error: BaseException) -> None:
+    """Print a job's exception to its stderr."""
+    print(report.format_error(error), end="", file=sys.stderr)
+
+
+def _exit_code(outcome: report.Outcome) -> int:
+    if outcome.exit_code is not None:
+        return outcome.exit_code
+    return 0 if outcome.error is None else 1
