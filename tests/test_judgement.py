@@ -1,24 +1,25 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
 import pytest
 
+from hsm.core.engine.backend import Ended
 from hsm.core.engine.judgement import Stop, judge
 from hsm.core.job import Ending, JobState
-from hsm.core.local.oom import OomKill
-from hsm.core.local.wire import Ended
+from hsm.core.local.oom import KILLED, OomKill
 from hsm.core.program.report import Report
 
 TIMEOUT = Stop(JobState.TIMEOUT, "timeout after 2 s")
 
 
 def exited(code: int, *, asked: bool = False) -> Ended:
-    return Ended(code << 8, asked, 0.5, 1000)
+    return Ended(code, None, asked, 0.5, 1000)
 
 
 def killed(number: int, *, asked: bool = False) -> Ended:
-    return Ended(number, asked, 0.5, 1000)
+    return Ended(None, signal.Signals(number).name, asked, 0.5, 1000)
 
 
 def verdict(
@@ -108,6 +109,11 @@ OOM = "killed by the kernel's out-of-memory killer"
 def test_a_kill_for_want_of_memory_is_named_as_far_as_it_is_known(
     ended: Ended, kill: OomKill, ending: str
 ) -> None:
-    told = judge(ended, None, None, is_function=False, oom_kill=kill)
+    code = ended.exit_code
+    if code is None:
+        assert ended.signal is not None
+        code = -signal.Signals[ended.signal]
+    reason = kill.reason(ended.exit_code) if code in KILLED else None
+    told = judge(replace(ended, out_of_memory=reason), None, None, is_function=False)
     assert told.describe() == ending
     assert told.state is (JobState.OUT_OF_MEMORY if OOM in ending else JobState.FAILED)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,17 +80,12 @@ class Watched:
         """The jobs that run now, by number."""
         with self._mutex:
             jobs = [job for job in self.sweep.jobs.values() if job.state is JobState.RUNNING]
-            pids = {job.job_id: job.attempts[-1].pid or 0 for job in jobs}
-        usage = self._sampler.recent(pids) if self._is_here else {}
-        now = time.time()
-        found = []
-        for job in sorted(jobs, key=lambda job: job.num):
-            elapsed = max(0.0, now - (job.attempts[-1].started or now))
-            cpu, memory = usage.get(job.job_id, (None, None))
-            last_line = self._output.last_line(job)
-            seen = RunningJob(job.num, job.label, elapsed, cpu, memory, last_line, job.job_id)
-            found.append(seen)
-        return found
+            pids = {job.num: job.attempts[-1].pid or 0 for job in jobs}
+        usage = self._sampler.recent(pids.values()) if self._is_here else {}
+        return [
+            RunningJob.of(job, usage.get(pids[job.num], (None, None)), self._output.last_line(job))
+            for job in sorted(jobs, key=lambda job: job.num)
+        ]
 
     def close(self) -> None:
         """Free everything."""

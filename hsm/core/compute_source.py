@@ -8,6 +8,7 @@ waits for it.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,13 @@ class RunningJob:
     memory: int | None = None
     last_line: str = ""
     job_id: str = ""
+
+    @classmethod
+    def of(cls, job: Job, usage: tuple[float | None, int | None], last_line: str) -> RunningJob:
+        """What `job` does now, with its `cpu_percent` and `memory`."""
+        now = time.time()
+        elapsed = max(0.0, now - (job.attempts[-1].started or now))
+        return cls(job.num, job.label, elapsed, *usage, last_line, job.job_id)
 
 
 class SweepObserver:

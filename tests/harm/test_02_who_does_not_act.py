@@ -21,11 +21,12 @@ import pytest
 
 from cli_support import Project
 from hsm import LocalComputeSource
+from hsm.core.engine.backend import Launch, Started
 from hsm.core.job import Job, JobState
 from hsm.core.local import forkserver, slot
 from hsm.core.local.process import is_stopped
 from hsm.core.local.slot import KeeperStuck, Slot
-from hsm.core.local.wire import Channel, Ready, Start, Started
+from hsm.core.local.wire import Channel, Ready
 from support import PATIENCE, App, is_running, wait_until
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -340,7 +341,7 @@ def mute_keeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Slot, Channel
 
 @pytest.mark.usefixtures("impatient")
 def test_a_keeper_that_runs_and_does_nothing_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    start = Start({}, "", "", "", "", ("true",), None, "", grace=0.0)
+    start = Launch(0, {}, "", "", "", "", ("true",), None, "", grace=0.0)
     with mute_keeper(monkeypatch) as (silent, channel):
         monkeypatch.setattr(slot, "_EXIT_PATIENCE", 0.0)
         silent.start(start)

@@ -21,6 +21,7 @@ from reliability_support import Recorder, points, source, start_driver, write_dr
 from hsm.core.errors import SettingsError
 from hsm.core.job import Job, JobState
 from hsm.core.local import oom
+from hsm.core.local.backend import LocalBackend
 from hsm.core.local.oom import OomKill, OomKills
 from hsm.core.sweep import read_sweep
 from support import App, wait_until
@@ -151,7 +152,8 @@ def test_the_peak_is_that_of_all_processes_together(
         wait_until(lambda: len(list(tmp_path.glob("eaten-*"))) == 4, 30, "four children")
         pid = made.job(job_id).attempts[0].pid
         assert pid is not None
-        peaks = made._engine._sampler._peaks
+        assert isinstance(made._backend, LocalBackend)
+        peaks = made._backend._memory._sampler._peaks
         wait_until(lambda: peaks[pid][1] > 4 * 80 * MB, 30, "a sample")
         Path("go").touch()
         made.wait(timeout=30)

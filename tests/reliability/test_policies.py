@@ -13,16 +13,14 @@ from hypothesis import strategies as st
 from reliability_support import conf
 
 from hsm.core.config import FAILURES, LocalConf
+from hsm.core.engine.backend import Attempt, Ended, Started, Work
 from hsm.core.engine.judgement import Stop
 from hsm.core.engine.ledger import JobHandle, Ledger
-from hsm.core.engine.policy import RetryPolicy, StopPolicy, failure_kinds
+from hsm.core.engine.policy import History, RetryPolicy, StopPolicy, failure_kinds
+from hsm.core.engine.time_limits import TimeLimits
 from hsm.core.engine.timer import Timer
 from hsm.core.job import Ending, Job, JobState
-from hsm.core.local.limits import Limits
-from hsm.core.local.servers import Work
-from hsm.core.local.slot import Slot
-from hsm.core.local.usage import UsageSampler
-from hsm.core.local.wire import Start
+from hsm.core.local.memory import Memory
 from support import wait_until
 from sweep_support import PROFILE
 
@@ -188,8 +186,8 @@ def test_the_timers_thread_ends_when_all_is_cancelled() -> None:
 # --- time limits ------------------------------------------------------------------------------
 
 
-def limits(**settings: Any) -> Limits:
-    return Limits(conf(**settings), Ledger(), UsageSampler(), lambda *_: None)
+def limits(**settings: Any) -> TimeLimits:
+    return TimeLimits(conf(**settings), History())
 
 
 @PROFILE
@@ -214,60 +212,68 @@ def test_the_time_limit_is_the_shorter_of_the_fixed_one_and_the_medians_multiple
 
 def test_memory_that_is_short_is_told_once_and_ends_when_nobody_waits_any_more() -> None:
     told: list[str] = []
-    of_source = Limits(
-        conf(min_free_memory="1000TB"), Ledger(), UsageSampler(), lambda _, text: told.append(text)
-    )
+    memory = Memory(conf(min_free_memory="1000TB"))
     wanted = threading.Event()
     wanted.set()
     waiting = [
-        threading.Thread(target=of_source.wait_for_memory, args=(wanted.is_set,)) for _ in range(3)
+        threading.Thread(target=memory.wait_for_room, args=(wanted.is_set, told.append))
+        for _ in range(3)
     ]
     for thread in waiting:
         thread.start()
     wait_until(lambda: told, 10, "the message")
     wanted.clear()
-    of_source.wake()
     for thread in waiting:
         thread.join(10)
         assert not thread.is_alive()
     (message,) = told
     assert "min_free_memory is 1e+06 GB" in message
-    of_source.close()
+    memory.close()
 
 
 # --- the ledger -------------------------------------------------------------------------------
 
 
-class FakeSlot(Slot):
-    """A slot that notes whether the ledger was locked when a message was sent."""
+class FakeAttempt(Attempt):
+    """Notes whether the ledger was locked when it was called."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.sent: list[tuple[str, bool]] = []
 
-    def start(self, start: Start) -> None:
+    def start(self) -> None:
         self.sent.append(("start", self.ledger._lock.locked()))
 
     def end(self, grace: float) -> None:
         self.sent.append(("end", self.ledger._lock.locked()))
 
+    def started(self) -> Started:
+        raise NotImplementedError
 
-def launched(ledger: Ledger) -> tuple[JobHandle, FakeSlot]:
+    def ended(self, deadline: float | None) -> Ended | None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+def launched(ledger: Ledger) -> tuple[JobHandle, FakeAttempt]:
     nothing: Any = None  # the ledger only hands it on
     job = Job(0, "s_0", "x=0", {"x": 0})
-    handle, slot = JobHandle(job, Work(command=("true",)), None, nothing, "/"), FakeSlot(ledger)
+    handle = JobHandle(job, Work(command=("true",)), None, nothing, "/")
+    attempt = FakeAttempt(ledger)
     ledger.add([handle])
-    ledger.launch(handle, slot, nothing)
+    ledger.launch(handle, attempt)
     ledger.started(handle, 42)
-    return handle, slot
+    return handle, attempt
 
 
 def test_an_end_cannot_reach_the_slots_next_job() -> None:
-    """Between the look at a job's slot and the message to it, the slot must not change hands."""
+    """Between the look at a job's attempt and its end, the slot must not change hands."""
     ledger = Ledger()
-    handle, slot = launched(ledger)
+    handle, attempt = launched(ledger)
     assert ledger.end(handle, Stop(JobState.CANCELLED, "cancelled"), 1.0)
-    assert slot.sent == [("start", True), ("end", True)]
+    assert attempt.sent == [("start", True), ("end", True)]
 
 
 def test_a_job_that_times_out_and_is_cancelled_meanwhile_is_not_retried() -> None:

@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING
 from hsm.core.at_fork import in_child
 
 if TYPE_CHECKING:
-    from hsm.core.local.compute_source import LocalComputeSource
+    from hsm.core.engine.source import SweepSource
 
-_open: weakref.WeakSet[LocalComputeSource] = weakref.WeakSet()
+_open: weakref.WeakSet[SweepSource] = weakref.WeakSet()
 
 
-def add(source: LocalComputeSource) -> None:
+def add(source: SweepSource) -> None:
     """Close `source` at the interpreter's exit, unless it is discarded before."""
     _open.add(source)
     in_child(source, discard)  # It has no business with its parent's.
 
 
-def discard(source: LocalComputeSource) -> None:
+def discard(source: SweepSource) -> None:
     """`source` is closed."""
     _open.discard(source)
 

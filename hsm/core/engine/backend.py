@@ -17,11 +17,15 @@ If the launching process dies, whatever a backend has started here ends soon, an
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hsm.core.errors import HsmError
+
+if TYPE_CHECKING:
+    from hsm.core.journal import Journal
 
 #: CPU in percent of one core, and resident bytes, of all processes of a job; None: not known (yet).
 Usage = tuple[float | None, int | None]
@@ -53,6 +57,21 @@ class Work:
     function: Callable[[Any], Any] | None = None
     command: tuple[str, ...] | None = None
     how: Mapping[str, Any] | None = field(default=None, repr=False)
+    _recorded: dict[Journal, Mapping[str, Any]] = field(default_factory=dict, init=False)
+    _mutex: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def record_how(self, journal: Journal) -> None:
+        """Write into `journal` how the place runs it, unless that is there.
+
+        Raises:
+            OSError, JournalLost: see `Journal.append`.
+        """
+        how = self.how
+        with self._mutex:
+            if how is None or self._recorded.get(journal) is how:
+                return
+            self._recorded[journal] = how
+        journal.append("server", keep=True, **how)
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from hsm.core.compute_source import SweepObserver
     from hsm.core.display_hook import SweepDisplay
     from hsm.core.engine.interrupts import Interruption
-    from hsm.core.local.compute_source import LocalComputeSource
+    from hsm.core.engine.source import SweepSource
 
 
 def run_to_end(
-    source: LocalComputeSource, submit: Callable[[], Sequence[str]], display: SweepDisplay
+    source: SweepSource, submit: Callable[[], Sequence[str]], display: SweepDisplay
 ) -> tuple[list[str], Interruption | None]:
     """Run the jobs that `submit` gives to `source`; closes the source.
 

@@ -28,7 +28,7 @@ from hsm.core.engine.own_sockets import own_pair
 from hsm.core.job import signal_name
 
 if TYPE_CHECKING:
-    from hsm.core.local.compute_source import LocalComputeSource
+    from hsm.core.engine.source import SweepSource
 
 #: Seconds between two looks at whether a program has ended.
 _INTERVAL = 0.05
@@ -154,7 +154,7 @@ class Interrupts:
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
-    def wait(self, source: LocalComputeSource, job_ids: Sequence[str]) -> Interruption | None:
+    def wait(self, source: SweepSource, job_ids: Sequence[str]) -> Interruption | None:
         """Wait until the jobs have ended; returns what made them, or None."""
         waker = _Waker()
         try:
@@ -163,7 +163,7 @@ class Interrupts:
             waker.close()
 
     def _wait(
-        self, source: LocalComputeSource, job_ids: Sequence[str], waker: _Waker
+        self, source: SweepSource, job_ids: Sequence[str], waker: _Waker
     ) -> Interruption | None:
         def put(event: _Event) -> None:
             self._events.put(event)

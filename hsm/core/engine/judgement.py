@@ -5,13 +5,10 @@ A pure function: every row of the table of faults is a test without a process.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from signal import SIGKILL
 
-from hsm.core.job import Ending, JobState, signal_name
-from hsm.core.local.oom import OomKill
-from hsm.core.local.wire import Ended
+from hsm.core.engine.backend import Ended
+from hsm.core.job import Ending, JobState
 from hsm.core.program.report import Report
 
 
@@ -29,29 +26,25 @@ def judge(
     stop: Stop | None,
     *,
     is_function: bool,
-    oom_kill: OomKill = OomKill.NONE,
 ) -> Ending:
     """The ending of an attempt.
 
     A job that hsm ended while it still ran has the state that goes with it, whatever it made of its
-    SIGTERM. Else what the kernel says comes first, and only then the job's own report: a job is
-    COMPLETED if its process exited with 0 and, where its function should have returned, it did.
+    SIGTERM. Else what is seen from outside comes first, and only then the job's own report: a job
+    is COMPLETED if its process exited with 0 and, where its function should have returned, it did.
 
     Args:
-        ended: what the keeper saw.
+        ended: what the place saw.
         report: what the job's process reported, if it got to that.
         stop: why hsm wanted it to end, if it did.
         is_function: whether the job is a Python function and so owes a report.
-        oom_kill: whether the kernel's OOM killer was at work while the job ran.
     """
-    code = os.waitstatus_to_exitcode(ended.status)
-    exit_code, signal = (code, None) if code >= 0 else (None, signal_name(-code))
     state, reason = JobState.COMPLETED, None
     if stop is not None and ended.asked:
         state, reason = stop.state, stop.reason
-    elif oom_kill is not OomKill.NONE and code in (-SIGKILL, 128 + SIGKILL):
-        state, reason = JobState.OUT_OF_MEMORY, _oom_reason(exit_code, oom_kill)
-    elif code != 0:
+    elif ended.out_of_memory is not None:
+        state, reason = JobState.OUT_OF_MEMORY, ended.out_of_memory
+    elif ended.exit_code != 0:
         state = JobState.FAILED
     elif is_function and report is None:
         state, reason = JobState.FAILED, "exit code 0, but its function did not return (os._exit?)"
@@ -61,23 +54,14 @@ def judge(
     has_value = state is JobState.COMPLETED
     return Ending(
         state=state,
-        exit_code=exit_code,
-        signal=signal,
+        exit_code=ended.exit_code,
+        signal=ended.signal,
         reason=reason,
         error_type=report.error_type,
         error_message=report.error_message,
-        cpu_seconds=round(ended.cpu_seconds, 3),
+        cpu_seconds=None if ended.cpu_seconds is None else round(ended.cpu_seconds, 3),
         max_memory=ended.max_memory,
         value=report.json if has_value else None,
         job_dir=report.job_dir,
         large={name: large for name, large in report.large.items() if has_value or name != "value"},
-    )
-
-
-def _oom_reason(exit_code: int | None, oom_kill: OomKill) -> str:
-    surely = "" if oom_kill is OomKill.HERE else "probably "
-    what = f"{surely}killed by the kernel's out-of-memory killer"
-    # A shell exits so when what it has run was killed.
-    return (
-        what if exit_code is None else f"exit code {exit_code}, as one of its processes was {what}"
     )

@@ -6,7 +6,6 @@ this is what dies with the process.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,12 +13,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from hsm.core.engine.backend import Attempt, Work
 from hsm.core.engine.judgement import Stop
 from hsm.core.job import Ending, Job, JobState
 from hsm.core.journal import Journal
-from hsm.core.local.servers import Work
-from hsm.core.local.slot import Slot
-from hsm.core.local.wire import Start
 
 
 class NotWanted(Exception):
@@ -58,7 +55,7 @@ class JobHandle:
         cwd: its working directory.
         began: when its latest attempt got a process, by `time.monotonic()`.
         seconds: what its latest attempt took by that clock, which nobody sets.
-        slot: where it runs; from just before its process is asked for until it has ended.
+        attempt: where it runs; from just before its process is asked for until it has ended.
         stop: why hsm wants it to end; the first reason that there was.
         is_cancelled: one of the reasons was that nobody wants it any more: there is no retry.
         is_over: it has ended, and everybody who should know was told.
@@ -73,7 +70,7 @@ class JobHandle:
     cwd: str
     began: float = 0.0
     seconds: float | None = None
-    slot: Slot | None = None
+    attempt: Attempt | None = None
     stop: Stop | None = None
     is_cancelled: bool = False
     is_over: bool = False
@@ -121,20 +118,6 @@ class Ledger:
         with self._lock:
             return [handle for handle in self._running.values() if not handle.job.state.is_final]
 
-    def pids(self, started_before: float = math.inf) -> dict[str, int]:
-        """The process of each running job, by the job's id.
-
-        Args:
-            started_before: `time.monotonic()`; leaves out those that were started later.
-        """
-        with self._lock:
-            attempts = {
-                job_id: handle.job.attempt
-                for job_id, handle in self._running.items()
-                if handle.began <= started_before
-            }
-        return {job_id: item.pid for job_id, item in attempts.items() if item and item.pid}
-
     def is_wanted(self, handle: JobHandle) -> bool:
         """Whether nobody has cancelled the job."""
         return handle.stop is None and self._stop is None
@@ -151,32 +134,32 @@ class Ledger:
         if handle.stop is not None:
             raise NotWanted(handle.stop)
 
-    def launch(self, handle: JobHandle, slot: Slot, start: Start) -> None:
-        """Have `slot` start the job, unless it is not wanted any more.
+    def launch(self, handle: JobHandle, attempt: Attempt) -> None:
+        """Have `attempt` start the job, unless it is not wanted any more.
 
         Whoever ends the job comes either before this, and then it is not started, or after it, and
-        then finds the slot, whose keeper gets the End behind the Start.
+        then finds the attempt.
 
         Raises:
-            NotWanted, SlotLost: it was not started.
+            NotWanted, PlaceGone: it was not started.
         """
         with self._lock:
             self._check_wanted(handle)
-            slot.start(start)
-            handle.slot = slot
+            attempt.start()
+            handle.attempt = attempt
 
     def started(self, handle: JobHandle, pid: int | None) -> None:
-        """The job has a process (None: hsm failed to give it one)."""
+        """The job has a process, here with `pid`, or hsm failed to give it one."""
         with self._lock:
             handle.job.start(time.time(), pid)
             handle.began = time.monotonic()
-            if pid is not None:
+            if handle.attempt is not None:
                 self._running[handle.job.job_id] = handle
 
     def left(self, handle: JobHandle) -> None:
-        """The job has left its slot."""
+        """The job's attempt is over: nobody calls its `end` any more."""
         with self._lock:
-            handle.slot = None
+            handle.attempt = None
 
     def retried(self, handle: JobHandle, ending: Ending) -> bool:
         """The attempt has ended and there is to be another one; False if the job is not wanted."""
@@ -214,16 +197,16 @@ class Ledger:
                 return False
             handle.stop = handle.stop or stop
             handle.is_cancelled |= stop.state is JobState.CANCELLED
-            if handle.slot is not None:
-                # Under the lock: the slot must not get its next job between the look and the End.
-                handle.slot.end(grace)
+            if handle.attempt is not None:
+                # Under the lock: the attempt must not be closed between the look and the end.
+                handle.attempt.end(grace)
         return True
 
     def stop(self, stop: Stop, grace: float) -> None:
         """Start no more jobs and have all that run ended. The first reason given stays."""
         with self._lock:
             self._stop = stop = self._stop or stop
-            handles = [handle for handle in self._handles.values() if handle.slot is not None]
+            handles = [handle for handle in self._handles.values() if handle.attempt is not None]
         for handle in handles:
             self.end(handle, stop, grace)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from hsm.core.compute_source import RunningJob, SweepObserver
 from hsm.core.display_hook import SweepDisplay, display_factory
@@ -14,8 +13,11 @@ from hsm.core.paths import SweepPaths
 _log = get_logger(__name__)
 
 
-class Audience:
-    """Tells observers what happens.
+class Observers(SweepObserver):
+    """An observer that tells all others.
+
+    What one raises is logged, the first time, and is nobody else's business: neither the jobs nor
+    the other observers can help it.
 
     Args:
         observers: the first ones.
@@ -23,7 +25,7 @@ class Audience:
         shows_output: print what jobs print, where there are no observers.
 
     Attributes:
-        observers: any thread may add or remove one, at any time.
+        all: any thread may add or remove one, at any time.
     """
 
     def __init__(
@@ -33,7 +35,7 @@ class Audience:
         *,
         shows_output: bool,
     ) -> None:
-        self.observers = list(observers)
+        self.all = list(observers)
         self._faulty: set[int] = set()  # the observers that have raised, by id
         self._running = running
         self._shows_output = shows_output
@@ -41,38 +43,47 @@ class Audience:
 
     def prepare(self, paths: SweepPaths) -> None:
         """Before the jobs of a sweep run: see that their output is shown, if it is to be shown."""
-        if self._shows_output and not self.observers and self._printer is None:
+        if self._shows_output and not self.all and self._printer is None:
             make_display = display_factory()
             self._printer = make_display(
                 "none", show_output=True, paths=paths, running=self._running
             )
 
-    def tell(self, event: str, *arguments: Any) -> None:
-        """Call the method `event` of every observer; see `SweepObserver`.
+    def jobs_submitted(self, jobs: Sequence[Job]) -> None:
+        self._tell(lambda each: each.jobs_submitted(jobs))
 
-        What one raises is logged, the first time, and is nobody else's business: neither the jobs
-        nor the other observers can help it.
-        """
-        for observer in tuple(self.observers):  # one may be added or removed meanwhile
-            try:
-                getattr(observer, event)(*arguments)
-            except Exception:
-                if id(observer) not in self._faulty:
-                    self._faulty.add(id(observer))
-                    _log.exception("an observer of the sweep has failed: %r", observer)
+    def job_started(self, job: Job) -> None:
+        self._tell(lambda each: each.job_started(job))
+
+    def job_output(self, job: Job, stream: str, line: str) -> None:
+        if self.all:
+            self._tell(lambda each: each.job_output(job, stream, line))
+        elif self._printer is not None:
+            self._printer.job_output(job, stream, line)
+
+    def job_retried(self, job: Job, delay: float) -> None:
+        self._tell(lambda each: each.job_retried(job, delay))
+
+    def job_ended(self, job: Job) -> None:
+        self._tell(lambda each: each.job_ended(job))
+
+    def message(self, text: str) -> None:
+        self._tell(lambda each: each.message(text))
 
     def warn(self, text: str) -> None:
         """Tell a one-line notice of something that must not stay unseen, such as lost records.
 
         Where no observer shows it, it is logged.
         """
-        if not any(getattr(each, "shows_messages", True) for each in tuple(self.observers)):
+        if not any(getattr(each, "shows_messages", True) for each in tuple(self.all)):
             _log.warning("%s", text)
-        self.tell("message", text)
+        self.message(text)
 
-    def tell_output(self, job: Job, stream: str, line: str) -> None:
-        """`job` printed `line` on `stream`."""
-        if self.observers:
-            self.tell("job_output", job, stream, line)
-        elif self._printer is not None:
-            self._printer.job_output(job, stream, line)
+    def _tell(self, tell: Callable[[SweepObserver], None]) -> None:
+        for observer in tuple(self.all):  # one may be added or removed meanwhile
+            try:
+                tell(observer)
+            except Exception:
+                if id(observer) not in self._faulty:
+                    self._faulty.add(id(observer))
+                    _log.exception("an observer of the sweep has failed: %r", observer)

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from hsm.core.engine.ledger import JobHandle
 
 
-class Waiting:
+class JobQueue:
     """A queue whose members can leave it. Thread-safe.
 
     Jobs that have run before come first: the next attempt of one is due when its delay is over, and

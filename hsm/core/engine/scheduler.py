@@ -1,80 +1,73 @@
-"""The moving parts of a LocalComputeSource: threads, fork servers, temporary directories.
+"""Which job runs when: a queue, a thread for each slot, and a timer for what is to run again.
 
-The engine makes them, and ends them in the right order:
-
-    LocalComputeSource --handles--> Engine: Waiting --ThreadPoolExecutor--> Supervisor.run, once
-                                       |      ^ Timer: retries                   per attempt
-                                       `-- Ledger, Servers, Scratch, OutputFollower, UsageSampler
+SweepSource --handles--> Scheduler: JobQueue --ThreadPoolExecutor--> Supervisor.run, once per
+|          ^ Timer: retries                  attempt --> Backend
+`-- Ledger, OutputFollower
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from hsm.core.compute_source import RunningJob
 from hsm.core.config import LocalConf
+from hsm.core.engine.backend import Backend
 from hsm.core.engine.judgement import Stop
 from hsm.core.engine.ledger import JobHandle, Ledger
-from hsm.core.engine.observers import Audience
+from hsm.core.engine.observers import Observers
 from hsm.core.engine.output import OutputFollower
 from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.policy import History, RetryPolicy, StopPolicy
-from hsm.core.engine.queue import Waiting
+from hsm.core.engine.queue import JobQueue
 from hsm.core.engine.supervisor import Supervisor
+from hsm.core.engine.time_limits import TimeLimits
 from hsm.core.engine.timer import Timer
 from hsm.core.job import JobState
-from hsm.core.local.limits import Limits
-from hsm.core.local.scratch import Scratch
-from hsm.core.local.servers import Servers
-from hsm.core.local.usage import UsageSampler
 
 
-class Engine:
+class Scheduler:
     """Runs job handles. Thread-safe.
 
     Args:
         conf: the settings of all of them.
-        audience: whoever watches.
+        backend: where they run.
+        observers: whoever watches.
         history: of the sweep's jobs that other engines ran before; added to.
     """
 
     def __init__(
         self,
         conf: LocalConf,
-        audience: Audience,
+        backend: Backend,
+        observers: Observers,
         history: History | None = None,
     ) -> None:
         history = history or History()
         self._conf = conf
         self.ledger = Ledger()
-        self.scratch = Scratch(keep=not conf.cleanup_on_exit)
-        self.servers = Servers(self.scratch, conf.start_method.value, conf.exit_hooks)
-        self._output = OutputFollower(audience.tell_output, every_line=conf.show_output)
+        self._backend = backend
+        self._output = OutputFollower(observers.job_output, every_line=conf.show_output)
         self._timer = Timer()
-        self._sampler = UsageSampler()
-        self._limits = Limits(conf, self.ledger, self._sampler, audience.tell, history)
+        self._time_limits = TimeLimits(conf, history)
         self._supervisor = Supervisor(
             conf=conf,
+            backend=backend,
             ledger=self.ledger,
-            servers=self.servers,
-            scratch=self.scratch,
+            observers=observers,
             output=self._output,
-            limits=self._limits,
+            time_limits=self._time_limits,
             retries=RetryPolicy(conf),
             stops=StopPolicy(conf, history),
             retry_later=self._retry_later,
             stop=self.stop,
-            tell=audience.tell,
-            warn=audience.warn,
         )
         self._pool = ThreadPoolExecutor(
             conf.max_parallel_jobs, thread_name_prefix=f"{OWN_THREADS}slot"
         )
-        self._waiting = Waiting()
+        self._queue = JobQueue()
         self._has_thread = False
         self._history = history
 
@@ -87,22 +80,17 @@ class Engine:
             if not handle.is_over:
                 waiting.append(handle)
             elif handle.job.state is JobState.COMPLETED:
-                self._limits.completed(handle.job.duration)
+                self._time_limits.completed(handle.job.duration)
         for handle in waiting:
-            self._queue(handle)
+            self._enqueue(handle)
 
     def running(self) -> list[RunningJob]:
         """The jobs that run now, by number, with a sample of their CPU and memory."""
-        jobs = [handle.job for handle in self.ledger.running()]
-        usage = self._sampler.recent(self.ledger.pids())
-        now = time.time()
         found = []
-        for job in jobs:
-            elapsed = max(0.0, now - (job.attempts[-1].started or now))
-            cpu, memory = usage.get(job.job_id, (None, None))
-            last_line = self._output.last_line(job)
-            seen = RunningJob(job.num, job.label, elapsed, cpu, memory, last_line, job.job_id)
-            found.append(seen)
+        for handle in self.ledger.running():
+            attempt = handle.attempt
+            usage = (None, None) if attempt is None else attempt.usage()
+            found.append(RunningJob.of(handle.job, usage, self._output.last_line(handle.job)))
         return sorted(found, key=lambda running: running.num)
 
     def cancel(self, handle: JobHandle) -> bool:
@@ -110,7 +98,7 @@ class Engine:
         stop = Stop(JobState.CANCELLED, "cancelled")
         if not self.ledger.end(handle, stop, self._conf.kill_grace):
             return False
-        if self._waiting.remove(handle) or self._timer.cancel(handle):
+        if self._queue.remove(handle) or self._timer.cancel(handle):
             self._supervisor.run(handle)  # It ends here, and not when a slot or its time comes.
         return True
 
@@ -118,7 +106,6 @@ class Engine:
         """Start no more jobs and end those that run; returns at once."""
         stop = Stop(JobState.CANCELLED, reason)
         self.ledger.stop(stop, self._conf.kill_grace if grace is None else grace)
-        self._limits.wake()
         self._timer.hurry()
 
     def wait(self) -> None:
@@ -128,33 +115,31 @@ class Engine:
         ended.wait()
 
     def close(self) -> None:
-        """Free everything. All jobs have ended, or end now."""
+        """Free everything, the backend as well. All jobs have ended, or end now."""
         with ExitStack() as last_first:  # what one raises keeps none of the others from it
-            last_first.callback(self.scratch.close)
+            last_first.callback(self._backend.close)
             last_first.callback(self._output.stop)
-            last_first.callback(self.servers.close)
-            last_first.callback(self._limits.close)
             last_first.callback(self._pool.shutdown, wait=True)
 
     def _retry_later(self, handle: JobHandle, delay: float) -> None:
-        self._timer.later(delay, handle, lambda: self._queue(handle))
+        self._timer.later(delay, handle, lambda: self._enqueue(handle))
         if not self.ledger.is_wanted(handle) and self._timer.cancel(handle):
             # It was cancelled, or everything was stopped, just before it began to wait.
-            self._queue(handle)
+            self._enqueue(handle)
 
-    def _queue(self, handle: JobHandle) -> None:
-        self._waiting.add(handle)
+    def _enqueue(self, handle: JobHandle) -> None:
+        self._queue.add(handle)
         try:
             self._pool.submit(self._run_next)
             self._has_thread = True
         except RuntimeError as error:
             # The machine has no thread for it. If there are some already, one of them takes it.
-            if not self._has_thread and self._waiting.remove(handle):
+            if not self._has_thread and self._queue.remove(handle):
                 self.stop(f"there is no thread for it ({error})")
                 self._supervisor.run(handle)
 
     def _run_next(self) -> None:
         """In a slot's thread; there is a call for each job that came to wait."""
-        handle = self._waiting.take()
+        handle = self._queue.take()
         if handle is not None:  # Else it was cancelled.
             self._supervisor.run(handle)

@@ -15,10 +15,10 @@ from enum import Enum
 from typing import Any
 
 from hsm.core.config import LocalConf
+from hsm.core.engine.backend import Work
 from hsm.core.engine.ledger import JobDir, JobHandle
 from hsm.core.job import Job
 from hsm.core.journal import Journal
-from hsm.core.local.servers import Work
 from hsm.core.lock import LockFile
 from hsm.core.logger import get_logger
 from hsm.core.paths import SweepPaths

@@ -1,47 +1,19 @@
-"""LocalComputeSource: the jobs of sweeps on this machine, so many at a time.
-
-It is the part that callers see; each of the others has a module of its own:
-
-    submit_jobs --> submission --JobHandles--> Engine --> jobs' processes
-                        |                        |
-                     Journal               SweepObservers
-"""
+"""LocalComputeSource: the jobs of sweeps on this machine, so many at a time."""
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from hsm.core.compute_source import ComputeSource, RunningJob, SweepObserver
+from hsm.core.compute_source import SweepObserver
 from hsm.core.config import UNSET, LocalConf, resolve_local
-from hsm.core.control import Listener, drop_requests
-from hsm.core.engine import at_exit, kept_reports
-from hsm.core.engine.interrupts import deliver, wait_for_program
-from hsm.core.engine.observers import Audience
-from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.policy import History
-from hsm.core.engine.scheduler import Engine
-from hsm.core.engine.submission import JobSpec, OpenSweep, claim, make_specs, record
-from hsm.core.errors import HsmError, JobFailed, SettingsError
-from hsm.core.job import Job, JobState
-from hsm.core.journal import Journal, JournalLost
-from hsm.core.local.limits import check_machine
-from hsm.core.lock import LockFile
-from hsm.core.paths import SweepPaths
-from hsm.core.program.points import plain_points
-from hsm.core.program.report import Report
-from hsm.core.resume import Resumption, save_files
-from hsm.core.scripts import Program, find_program
-from hsm.core.sweep_end import run_at_end
-from hsm.core.sweep_id import check_sweep_id
+from hsm.core.engine.source import SweepSource
+from hsm.core.local.backend import LocalBackend
 
 
-class LocalComputeSource(ComputeSource):
+class LocalComputeSource(SweepSource):
     """Runs jobs as processes of this machine.
 
     An argument that is not given comes from hsm.yaml, then the environment (HSM_LOCAL_*), then the
@@ -74,7 +46,15 @@ class LocalComputeSource(ComputeSource):
         settings["max_parallel_jobs"] = max_parallel_jobs
         settings["timeout"] = timeout
         settings["show_output"] = show_output
-        self._set_up(resolve_local(settings).conf, observers, (function, command, script))
+        conf = resolve_local(settings).conf
+        super().__init__(
+            LocalBackend(conf),
+            conf,
+            observers=observers,
+            function=function,
+            command=command,
+            script=script,
+        )
 
     @classmethod
     def from_conf(
@@ -90,345 +70,6 @@ class LocalComputeSource(ComputeSource):
             history: of a sweep that several sources run, one after another.
         """
         source = cls.__new__(cls)
-        source._set_up(conf, observers, history=history)
+        backend = LocalBackend(conf)
+        SweepSource.__init__(source, backend, conf, observers=observers, history=history)
         return source
-
-    def _set_up(
-        self,
-        conf: LocalConf,
-        observers: Iterable[SweepObserver],
-        default: tuple[Any, Any, Any] = (None, None, None),
-        history: History | None = None,
-    ) -> None:
-        check_machine(conf)
-        self.conf = conf
-        self._audience = Audience(observers, self.running, shows_output=conf.show_output)
-        self.observers = self._audience.observers
-        self._default = default  # function, command, script
-        self._mutex = threading.RLock()  # guards the next two
-        self._sweeps: dict[Path, OpenSweep] = {}
-        self._closed = False
-        self._engine = Engine(conf, self._audience, history)
-        self._ledger = self._engine.ledger
-        self._listener = Listener(
-            self._cancel_as_asked, f"{OWN_THREADS}control", self._look_at_record
-        )
-        #: Ends everything when another process asks for it.
-        self.on_cancel: Callable[[], None] = lambda: self.stop("cancelled")
-        #: Ends everything when a sweep's record cannot be written any more; is told why.
-        self.on_lost: Callable[[str], None] = self.stop
-        #: The descriptor that on_sweep_end writes its stdout to; None for this process's own.
-        self.hook_stdout: int | None = None
-        at_exit.add(self)
-
-    # --- submitting ---
-
-    def submit_jobs(
-        self,
-        param_combinations: Sequence[Mapping[str, Any]],
-        sweep_id: str,
-        sweep_dir: str | Path,
-        *,
-        function: Callable[[Any], Any] | None = None,
-        command: str | Sequence[str] | None = None,
-        script: str | os.PathLike[str] | None = None,
-        resume: bool | None = None,
-    ) -> list[str]:
-        """Queue one job per parameter combination; returns their ids at once, in order.
-
-        Args:
-            param_combinations: each job's parameters, by name; JSON must hold them.
-            sweep_id: the sweep's id; more jobs may be submitted to a sweep of this source.
-            sweep_dir: the sweep's directory, made if missing.
-            function: called with a job's parameters; its return value is the job's result.
-            command: or what to exec, a list of words (or one line, split into words); in it
-                ``{name}`` is a parameter, ``{job_dir}`` the job's directory, ``{{`` a brace.
-                Nothing goes through a shell.
-            script: or a script, which gets the parameters as arguments ``name=value``.
-            resume: go on with the sweep in `sweep_dir`, if there is one: jobs are known by their
-                parameters, and those that completed do not run again. By default, the setting.
-
-        If none of the three is given, here or to the constructor, hsm.yaml says what jobs run.
-
-        Raises:
-            SettingsError: nothing or too much says what jobs run; parameters that JSON cannot hold;
-                an id that is none; `sweep_dir` holds an earlier sweep.
-            SweepInUse: another launcher works in `sweep_dir`.
-            HsmError: the source is closed or was stopped.
-        """
-        if function is None and command is None and script is None:
-            function, command, script = self._default
-        program = find_program(function, command, script)
-        combinations = plain_points(param_combinations)
-        check_sweep_id(sweep_id, "submit_jobs")
-        paths = SweepPaths(sweep_dir)
-        resumes = self.conf.resume if resume is None else resume
-        with self._mutex:
-            sweep = self._sweeps.get(paths.sweep_dir)
-            if sweep is None:
-                return self._begin(combinations, program, sweep_id, paths, resumes=resumes)
-            specs = make_specs(
-                combinations,
-                program,
-                paths,
-                first=sweep.next_num,
-                resumption=sweep.resumption,
-            )
-            if sweep.resumption is not None:
-                sweep_id = sweep.resumption.sweep_id
-            return self.submit(specs, sweep_id, sweep_dir, function=program.function)
-
-    def _begin(
-        self,
-        combinations: Sequence[Mapping[str, Any]],
-        program: Program,
-        sweep_id: str,
-        paths: SweepPaths,
-        *,
-        resumes: bool,
-    ) -> list[str]:
-        """Submit the first jobs of a sweep: of a new one, or of one to go on with."""
-        lock, resumption = claim(paths, program, self.conf, resumes=resumes)
-        try:
-            return self.submit(
-                make_specs(combinations, program, paths, resumption=resumption),
-                sweep_id if resumption is None else resumption.sweep_id,
-                paths.sweep_dir,
-                function=program.function,
-                lock=lock,
-                files=program.files(),
-                program=program.record(),
-                resumption=resumption,
-            )
-        finally:
-            if paths.sweep_dir not in self._sweeps:
-                if resumption is not None and resumption.journal_file is not None:
-                    resumption.journal_file.close()
-                lock.release()
-
-    def submit(
-        self,
-        specs: Sequence[JobSpec],
-        sweep_id: str,
-        sweep_dir: str | Path,
-        *,
-        function: Callable[[Any], Any] | None = None,
-        lock: LockFile | None = None,
-        journal: Journal | None = None,
-        files: Mapping[str, str] | None = None,
-        program: Mapping[str, Any] | None = None,
-        resumption: Resumption | None = None,
-    ) -> list[str]:
-        """As `submit_jobs`, for jobs that the caller has numbered and described.
-
-        Args:
-            function: what those jobs call that have no command of their own.
-            lock: the sweep directory's, if the caller holds it; the source releases it.
-            journal: the sweep's, if the caller keeps it and closes it when all parts of the sweep
-                are done.
-            files: texts of the script and configs, by name: what a later resume compares.
-            program: what the jobs run, for the record.
-            resumption: what knows the sweep's earlier jobs, if it goes on.
-        """
-        if function is None and any(spec.command is None for spec in specs):
-            raise SettingsError(
-                "function", None, "submit", "a callable, for jobs without a command"
-            )
-        with self._mutex:
-            stopped = self._ledger.stopped
-            if self._closed or stopped is not None:
-                reason = stopped.reason if stopped else "it is closed"
-                raise HsmError(f"this source takes no more jobs: {reason}")
-            # First, while there are no threads: a function's server is forked from this process.
-            work = self._engine.servers.prepare(function)
-            paths = SweepPaths(sweep_dir)
-            sweep = self._sweep(sweep_id, paths, lock, journal, program, resumption)
-            if files:
-                save_files(sweep.journal.paths, files)
-            self._audience.prepare(sweep.journal.paths)
-            handles = [sweep.handle(spec, work) for spec in specs]
-            record(sweep.journal, specs, handles)
-            with suppress(OSError):  # It waits for room, and no job waits for it.
-                work.record_start(sweep.journal)
-        self._ledger.add(handles)
-        waiting = [handle for handle in handles if not handle.is_over]
-        self._audience.tell("jobs_submitted", [handle.job for handle in waiting])
-        over = len(handles) - len(waiting)
-        if over:
-            text = f"{over} of {len(handles)} jobs had ended before: they do not run again"
-            self._audience.tell("message", text)
-        self._engine.run(handles)
-        return [handle.job.job_id for handle in handles]
-
-    def _sweep(
-        self,
-        sweep_id: str,
-        paths: SweepPaths,
-        lock: LockFile | None,
-        journal: Journal | None,
-        program: Mapping[str, Any] | None,
-        resumption: Resumption | None,
-    ) -> OpenSweep:
-        sweep = self._sweeps.get(paths.sweep_dir)
-        if sweep is None:
-            if journal is not None:
-                sweep = OpenSweep(journal, is_lent=True)
-            else:
-                drop_requests(paths)
-                sweep = OpenSweep.at(paths, sweep_id, self.conf, program, lock, resumption)
-            self._sweeps[paths.sweep_dir] = sweep
-            sweep.journal.tell_to(self._audience.warn, self._lose)
-            self._listener.add(paths)
-        elif sweep.journal.sweep_id != sweep_id:
-            raise HsmError(
-                f"{paths.sweep_dir} holds sweep {sweep.journal.sweep_id}, not {sweep_id}"
-            )
-        return sweep
-
-    # --- asking ---
-
-    def get_job_status(self, job_id: str) -> JobState:
-        return self._ledger[job_id].job.state
-
-    def job(self, job_id: str) -> Job:
-        """The job with this id, as it is now. Raises KeyError."""
-        return self._ledger[job_id].job
-
-    def jobs(self) -> list[Job]:
-        """All jobs that were ever submitted here, in that order."""
-        return [handle.job for handle in self._ledger.all()]
-
-    def paths(self, job_id: str) -> SweepPaths:
-        """Where the sweep of the job with this id lies. Raises KeyError."""
-        return self._ledger[job_id].journal.paths
-
-    def report(self, job_id: str) -> Report | None:
-        """What a function's process reported; None for a command, or if it did not get to that.
-
-        Raises KeyError.
-        """
-        handle = self._ledger[job_id]
-        if handle.work.function is None:
-            return None
-        return kept_reports.read(handle.journal.paths, handle.job)
-
-    def result(self, job_id: str) -> Any:
-        """Wait for a job and return what its function returned (None for a command).
-
-        Raises:
-            KeyError: no such job.
-            JobFailed: the job did not complete; its cause is the job's own exception, if any.
-            Exception: whatever unpickling the value raises.
-        """
-        self.wait([job_id])
-        handle = self._ledger[job_id]
-        if not handle.job.state.has_succeeded:
-            report = self.report(job_id)
-            raise JobFailed(handle.job) from (report.load_error() if report else None)
-        if handle.work.function is None:
-            return None
-        try:
-            return kept_reports.read_value(handle.journal.paths, handle.job)
-        except Exception:
-            value = handle.job.value
-            if value is None:
-                raise
-            return value  # The file is damaged, and the journal has it as well.
-
-    def running(self) -> list[RunningJob]:
-        """The jobs that run now, by number. Samples CPU and memory about once a second at most."""
-        return self._engine.running()
-
-    # --- waiting and ending ---
-
-    def wait(
-        self, job_ids: Sequence[str] | None = None, timeout: float | None = None
-    ) -> dict[str, JobState]:
-        ended = threading.Event()
-        ids = self.when_ended(job_ids, ended.set)
-        try:
-            ended.wait(timeout)
-        except KeyboardInterrupt:
-            # Else the interpreter, at its exit, would wait for all jobs that are still queued.
-            self.stop("interrupted by SIGINT")
-            raise
-        return {job_id: self._ledger[job_id].job.state for job_id in ids}
-
-    def when_ended(self, job_ids: Sequence[str] | None, callback: Callable[[], None]) -> list[str]:
-        """Call `callback` once the jobs (None: all) have ended; perhaps at once.
-
-        It is called from one of the source's threads and must not block. Returns the jobs' ids.
-        """
-        return self._ledger.when_ended(job_ids, callback)
-
-    def cancel_job(self, job_id: str) -> bool:
-        return self._engine.cancel(self._ledger[job_id])
-
-    def stop(self, reason: str, *, grace: float | None = None) -> None:
-        """Start no more jobs and end those that run. Returns at once; `wait` waits.
-
-        May be called again to shorten the grace.
-
-        Args:
-            reason: one line, for the record.
-            grace: seconds between SIGTERM and SIGKILL; the setting kill_grace by default.
-        """
-        self._engine.stop(reason, grace)
-
-    def close(self, *, cancel: bool = False) -> None:
-        with self._mutex:
-            if self._closed:
-                return
-            self._closed = True
-        try:
-            if cancel:
-                self.stop("cancelled")
-            self._engine.wait()
-        except BaseException:
-            # A second Ctrl-C, say: no patience any more, but still nothing left behind.
-            self.stop("cancelled", grace=0)
-            self._engine.wait()
-            raise
-        finally:
-            self._free()
-
-    def _free(self) -> None:
-        stopped = self._ledger.stopped
-        at_exit.discard(self)
-        self._listener.stop()
-        try:
-            self._engine.close()
-        finally:  # Whatever went wrong there, the record of the sweep is complete.
-            for sweep in self._sweeps.values():
-                sweep.close(stopped.reason if stopped else None)
-        if self.conf.on_sweep_end is not None:
-            self._run_at_end(self.conf.on_sweep_end)
-
-    def _run_at_end(self, command: Sequence[str]) -> None:
-        wait = partial(wait_for_program, grace=self.conf.kill_grace)
-        for sweep in self._sweeps.values():
-            went = run_at_end(command, sweep.journal.paths, wait, stdout=self.hook_stdout)
-            if went.problem is not None:
-                self._audience.warn(went.problem)
-            if went.signum is not None:
-                deliver(went.signum)
-                break
-
-    def _cancel_as_asked(self, paths: SweepPaths, num: int | None) -> None:
-        """Another process, `hsm cancel`, asks for a job's end, or for everything's."""
-        if num is None:
-            self.on_cancel()
-            return
-        sweep_id = self._sweeps[paths.sweep_dir].journal.sweep_id
-        with suppress(KeyError):  # it has no such job
-            self.cancel_job(f"{sweep_id}_{num}")
-
-    def _look_at_record(self, paths: SweepPaths) -> None:
-        """See whether a record is still this source's: nothing may be written for hours."""
-        with suppress(JournalLost):  # `_lose` was told.
-            self._sweeps[paths.sweep_dir].journal.look()
-
-    def _lose(self, reason: str) -> None:
-        """The record of a sweep cannot be written any more."""
-        self._audience.warn(reason)
-        self.on_lost(reason)

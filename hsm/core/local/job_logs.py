@@ -20,10 +20,10 @@ import time
 from collections.abc import Container
 from functools import partial
 
+from hsm.core.engine.backend import Launch
 from hsm.core.files import NotRegular, make_folder_below, open_folder_below, open_in
 from hsm.core.local.log_pipe import ROOM_INTERVAL, LogPipe, describe_lost
 from hsm.core.local.note import Note
-from hsm.core.local.wire import Start
 
 #: Seconds between two looks at a pipe that fills slowly: a job that prints a line now and then
 #: shall not wake its keeper for each.
@@ -67,15 +67,15 @@ class JobLogs:
         """What a job has as its stdout and stderr."""
         return self._pipes[0].write_end, self._pipes[1].write_end
 
-    def begin(self, start: Start) -> tuple[int, int]:
+    def begin(self, launch: Launch) -> tuple[int, int]:
         """Open the logs of a job that is to start; returns their sizes.
 
         Raises:
             OSError: one of them cannot be written.
         """
-        names = start.root, start.stdout, start.stderr
+        names = launch.root, launch.stdout, launch.stderr
         self._names.write("\0".join(names).encode("utf-8", "surrogateescape"))
-        sizes = self._open(*names, header=start.header)
+        sizes = self._open(*names, header=launch.header)
         self._began = self._looked = self.next_look = time.monotonic()
         return sizes
 

@@ -15,9 +15,9 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from hsm.core.engine.backend import Launch
 from hsm.core.local.note import Note
 from hsm.core.local.process import die_with_parent
-from hsm.core.local.wire import Start
 from hsm.core.program.call import call_function
 from hsm.core.program.isolation import NO_ENDS, LaunchState
 
@@ -26,13 +26,13 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 
 def become_job(
-    start: Start,
+    launch: Launch,
     keeper: int,
     state: LaunchState,
     function: Callable[[Any], Any] | None,
     note: Note,
 ) -> NoReturn:
-    """Turn this process, a fresh child of the keeper, into the job that `start` describes.
+    """Turn this process, a fresh child of the keeper, into the job that `launch` describes.
 
     What it prints goes to the job's logs already, and it has nothing to read, as the server had.
     """
@@ -40,12 +40,12 @@ def become_job(
         os.setsid()
         die_with_parent(signal.SIGKILL, keeper)
         state.restore_signals()
-        os.environ.update(start.env)
-        os.chdir(start.cwd)
-        if start.command is not None:
-            _execute(start.command)
+        os.environ.update(launch.env)
+        os.chdir(launch.cwd)
+        if launch.command is not None:
+            _execute(launch.command)
         assert function is not None
-        call_function(function, start.argument, start.result, state, note.write)
+        call_function(function, launch.argument, launch.result, state, note.write)
     except BaseException:
         # It is hsm that has failed to start the job; people will look into the job's log.
         traceback.print_exc()

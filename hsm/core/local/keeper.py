@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
+from hsm.core.engine.backend import Launch, Started
 from hsm.core.local.job_logs import JobLogs
 from hsm.core.local.note import Note
 from hsm.core.local.process import (
@@ -34,7 +35,7 @@ from hsm.core.local.process import (
     stat_fields,
     wake_pipe,
 )
-from hsm.core.local.wire import Channel, End, Ended, NotStarted, Ready, Start, Started
+from hsm.core.local.wire import Channel, End, NotStarted, Ready, Reaped
 from hsm.core.own_process import LINUX, set_process_name
 
 #: Sent by the kernel to a keeper when the fork server dies. It does no harm at other times, and
@@ -56,7 +57,7 @@ class Keeper:
         server: the fork server's pid.
         launcher: the launcher's.
         logs: of this keeper's jobs.
-        become_job: called in a forked child with the `Start`, and with where it is to put what it
+        become_job: called in a forked child with the `Launch`, and with where it is to put what it
             has to report; never returns.
     """
 
@@ -66,7 +67,7 @@ class Keeper:
         server: int,
         launcher: int,
         logs: JobLogs,
-        become_job: Callable[[Start, Note], NoReturn],
+        become_job: Callable[[Launch, Note], NoReturn],
     ) -> None:
         self._channel = channel
         self._server = server
@@ -85,7 +86,7 @@ class Keeper:
         self._send(Ready(os.getpid()))
         while not self._doomed:
             message = self._next_message(None)
-            if isinstance(message, Start):
+            if isinstance(message, Launch):
                 self._run_job(message)
         self._have_server_end()
 
@@ -144,43 +145,43 @@ class Keeper:
                 self._doomed = True
         return None
 
-    def _run_job(self, start: Start) -> None:
+    def _run_job(self, launch: Launch) -> None:
         try:
-            log_sizes = self._logs.begin(start)
+            log_sizes = self._logs.begin(launch)
         except OSError as error:
-            where = os.path.dirname(start.stdout)
+            where = os.path.dirname(launch.stdout)
             self._send(NotStarted(f"cannot write its logs in {where}: {error.strerror}"))
             return
         self._report.clear()
-        pid = None if start.command is None else self._exec(start)
+        pid = None if launch.command is None else self._exec(launch)
         if pid is None:
             pid = os.fork()
             if pid == 0:
-                self._in_child(start)
+                self._in_child(launch)
         self._send(Started(pid, log_sizes))
-        tree = _JobTree(pid, start.grace)
+        tree = _JobTree(pid, launch.grace)
         tree.watch(self)
         lost = self._logs.finish(patiently=not self._doomed)
         if not self._doomed:  # Else it did not end by itself, nor because the launcher said so.
             self._send(tree.ended(lost, self._report.read()))
 
-    def _exec(self, start: Start) -> int | None:
-        """Start a command without copying this process first (vfork), at a third of a fork's cost.
+    def _exec(self, launch: Launch) -> int | None:
+        """Launch a command without copying this process first (vfork), at a third of a fork's cost.
 
         Such a job has no parent-death signal: if the keeper is killed, the fork server finds it.
         Returns None if the command cannot be executed: a forked child then says so where people
         look.
         """
-        assert start.command is not None
+        assert launch.command is not None
         stdout, stderr = self._logs.write_ends
         try:
             process = subprocess.Popen(
-                start.command,
+                launch.command,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
-                cwd=start.cwd,
-                env={**os.environ, **start.env},
+                cwd=launch.cwd,
+                env={**os.environ, **launch.env},
                 start_new_session=True,
             )
         except OSError:
@@ -188,13 +189,13 @@ class Keeper:
         process.returncode = 0  # It is reaped here, with everybody else, and not by its Popen.
         return process.pid
 
-    def _in_child(self, start: Start) -> NoReturn:
+    def _in_child(self, launch: Launch) -> NoReturn:
         signal.set_wakeup_fd(-1)
         self._channel.forget()
         for fd in self._private:
             os.close(fd)
         self._logs.give_to_job()
-        self._become_job(start, self._report)
+        self._become_job(launch, self._report)
 
     def _send(self, message: object) -> None:
         try:
@@ -245,10 +246,10 @@ class _JobTree:
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 send_signal(descendants(), signal.SIGKILL)
 
-    def ended(self, lost: str | None, report: bytes | None) -> Ended:
+    def ended(self, lost: str | None, report: bytes | None) -> Reaped:
         """What is to be told of it, once it has been watched."""
         assert self._status is not None
-        return Ended(self._status, self._asked, self._cpu_seconds, self._max_memory, lost, report)
+        return Reaped(self._status, self._asked, self._cpu_seconds, self._max_memory, lost, report)
 
     def _reap(self) -> bool:
         """Collect whoever has ended; whether anybody is left."""

@@ -14,11 +14,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from signal import SIGKILL
 
 #: Where version 2 of the control groups is mounted, and below it, or instead, version 1.
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUP = Path("/proc/self/cgroup")
 _MACHINE = Path("/proc/vmstat")
+
+#: How a job ends that the killer has hit, as `os.waitstatus_to_exitcode` tells it: by itself, or,
+#: as a shell does, because what it has run was killed.
+KILLED = (-SIGKILL, 128 + SIGKILL)
 
 
 class OomKill(Enum):
@@ -29,6 +34,20 @@ class OomKill(Enum):
     """There was one on this machine, perhaps of something else."""
     HERE = "here"
     """There was one in the jobs' control group."""
+
+    def reason(self, exit_code: int | None) -> str | None:
+        """Why a job whose end is one of `KILLED` ran out of memory; None if it did not.
+
+        Args:
+            exit_code: of its process; None if a signal ended it.
+        """
+        if self is OomKill.NONE:
+            return None
+        surely = "" if self is OomKill.HERE else "probably "
+        what = f"{surely}killed by the kernel's out-of-memory killer"
+        if exit_code is None:
+            return what
+        return f"exit code {exit_code}, as one of its processes was {what}"
 
 
 @dataclass(frozen=True)

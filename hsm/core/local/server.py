@@ -27,6 +27,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from hsm.core.engine.backend import Launch
 from hsm.core.local.fork_isolation import become_server
 from hsm.core.local.job_logs import JobLogs
 from hsm.core.local.job_process import become_job
@@ -39,7 +40,7 @@ from hsm.core.local.process import (
     send_signal,
     wake_pipe,
 )
-from hsm.core.local.wire import Channel, Start
+from hsm.core.local.wire import Channel
 from hsm.core.own_process import set_process_name
 from hsm.core.program.isolation import LaunchState
 
@@ -139,8 +140,8 @@ class _Server:
             resource.setrlimit(resource.RLIMIT_NOFILE, self._descriptors)
             keeper = os.getpid()
 
-            def start_job(start: Start, note: Note) -> NoReturn:
-                become_job(start, keeper, self._state, self._function, note)
+            def start_job(launch: Launch, note: Note) -> NoReturn:
+                become_job(launch, keeper, self._state, self._function, note)
 
             with socket.socket(fileno=own.connection) as connection:
                 Keeper(Channel(connection), server, self._launcher, own.logs, start_job).run()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from hsm.core.errors import HsmError
-from hsm.core.journal import Journal
+from hsm.core.engine.backend import CannotStart, Work
 from hsm.core.local.forkserver import ForkServer
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.slot import ServerLost, Slot, SlotLost
@@ -23,40 +22,15 @@ log = get_logger(__name__)
 _MOST_RESTARTS = 3
 
 
-class CannotStart(HsmError):
-    """Neither a fork nor a fresh interpreter can run a function; says why, and what to do."""
-
-
 @dataclass(eq=False)
-class Work:
-    """What jobs do: call a function with their argument, or exec a command.
+class FunctionWork(Work):
+    """A function, called in forks of a server that carries it or in fresh interpreters.
 
     Attributes:
-        function: for a Python job.
-        command: for the others.
         payload: the function, made ready for spawn, once it is spawned; then it stays so.
-        start: how its latest server was started; None for commands.
     """
 
-    function: Callable[[Any], Any] | None = None
-    command: tuple[str, ...] | None = None
     payload: Payload | None = None
-    start: ServerStart | None = None
-    _recorded: dict[Journal, ServerStart] = field(default_factory=dict)
-    _mutex: threading.Lock = field(default_factory=threading.Lock)
-
-    def record_start(self, journal: Journal) -> None:
-        """Write into `journal` how the latest server was started, unless it is there.
-
-        Raises:
-            OSError, JournalLost: see `Journal.append`.
-        """
-        start = self.start
-        with self._mutex:
-            if start is None or self._recorded.get(journal) is start:
-                return
-            self._recorded[journal] = start
-        journal.append("server", keep=True, **asdict(start))
 
 
 class Servers:
@@ -74,30 +48,25 @@ class Servers:
         self._exit_hooks = exit_hooks
         self._mutex = threading.Lock()
         # Those that carry a function, by their work; the clean one, which serves all that exec.
-        self._running: dict[Work | None, ForkServer] = {}
+        self._running: dict[FunctionWork | None, ForkServer] = {}
         self._retired: list[ForkServer] = []
         # By id of the function; its `Work` keeps it alive, so the id stays its own.
-        self._functions: dict[int, Work] = {}
+        self._functions: dict[int, FunctionWork] = {}
         self._restarts = 0
         self._closed = False
 
     def prepare(self, function: Callable[[Any], Any] | None) -> Work:
-        """Start the server for a function (None: for commands), unless it runs already.
-
-        Call it before there are threads: a function's server is forked from this process.
-
-        Raises:
-            CannotPickle: the function is to be spawned, and cannot be.
-            CannotStart: nor is a fork known to work.
-        """
-        work = Work() if function is None else self._functions.get(id(function))
-        if work is None:
-            work = Work(function=function)
+        """As `LocalBackend.prepare`."""
+        if function is None:
+            work = Work()
             self._server(work)
-            self._functions[id(function)] = work
-        elif function is None:
-            self._server(work)
-        return work
+            return work
+        known = self._functions.get(id(function))
+        if known is None:
+            known = FunctionWork(function)
+            self._server(known)
+            self._functions[id(function)] = known
+        return known
 
     def slot(self, work: Work) -> tuple[ForkServer, Slot]:
         """A free slot for a job of `work`. Raises SlotLost if its server was lost too often."""
@@ -128,28 +97,30 @@ class Servers:
         with self._mutex:
             if self._closed:
                 raise SlotLost("the source is closed")
-            carrying = work if work.function is not None and work.payload is None else None
+            carrying: FunctionWork | None = None
+            if isinstance(work, FunctionWork) and work.payload is None:
+                carrying = work
             server = self._running.get(carrying)
             if server is not None:
                 return server
             if self._restarts > _MOST_RESTARTS:
                 raise SlotLost(f"the fork server was lost {self._restarts} times")
             if carrying is not None:
-                work.start = self._choose(carrying)
-                if work.payload is not None:
+                carrying.how = asdict(self._choose(carrying))
+                if carrying.payload is not None:
                     carrying = None
             if carrying not in self._running:
                 self._running[carrying] = self._start(carrying)
             return self._running[carrying]
 
-    def _start(self, carrying: Work | None) -> ForkServer:
+    def _start(self, carrying: FunctionWork | None) -> ForkServer:
         disposable = self._scratch.disposable
         if carrying is None:
             return ForkServer.start_clean(disposable)
         assert carrying.function is not None
         return ForkServer.start_carrying(carrying.function, disposable, exit_hooks=self._exit_hooks)
 
-    def _choose(self, work: Work) -> ServerStart:
+    def _choose(self, work: FunctionWork) -> ServerStart:
         """Look how the server for a function is to be started, and make the function ready for it.
 
         Raises:

@@ -18,10 +18,11 @@ from typing import Any
 
 import psutil
 
+from hsm.core.engine.backend import CannotStart, Launch, Started
 from hsm.core.errors import HsmError
 from hsm.core.local.patience import LOOK_INTERVAL, Patience, continue_stopped, kill_tree
 from hsm.core.local.process import is_over, is_zombie, stat_fields
-from hsm.core.local.wire import Channel, End, Ended, NotStarted, Ready, Start, Started
+from hsm.core.local.wire import Channel, End, NotStarted, Ready, Reaped
 
 #: Seconds between looks at the keeper of a job that runs.
 _QUIET_INTERVAL = 2.0
@@ -36,10 +37,6 @@ _EXIT_PATIENCE = 3.0
 
 class SlotLost(HsmError):
     """The keeper behind a slot is gone, and its job with it."""
-
-
-class CannotStart(HsmError):
-    """A job got no process."""
 
 
 class ServerLost(SlotLost):
@@ -94,11 +91,11 @@ class Slot:
         except psutil.Error as error:
             raise SlotLost("its keeper is gone") from error
 
-    def start(self, start: Start) -> None:
+    def start(self, launch: Launch) -> None:
         """Have a job started; `started` then tells its pid. Raises SlotLost."""
-        self._new_job(start.grace)
+        self._new_job(launch.grace)
         try:
-            self._channel.send(start)
+            self._channel.send(launch)
         except OSError as error:
             raise SlotLost("its keeper is gone") from error
 
@@ -117,10 +114,10 @@ class Slot:
         self._look_at = time.monotonic() + _QUIET_INTERVAL
         return message
 
-    def ended(self, deadline: float | None) -> Ended | None:
+    def ended(self, deadline: float | None) -> Reaped | None:
         """How the job ended; None if it still runs at `deadline` (monotonic). Raises SlotLost."""
         message = self._next(math.inf if deadline is None else deadline)
-        assert message is None or isinstance(message, Ended)
+        assert message is None or isinstance(message, Reaped)
         return message
 
     def end(self, grace: float) -> None:
@@ -136,7 +133,7 @@ class Slot:
         """Kill the job, and wait until nothing of it is left."""
         self.end(0.0)
         with suppress(SlotLost):  # Its keeper is gone, and kills it on its way.
-            while not isinstance(self._next(math.inf), Ended):
+            while not isinstance(self._next(math.inf), (Reaped, NotStarted)):
                 pass
 
     def shut(self) -> None:
@@ -185,7 +182,7 @@ class Slot:
             self._patience = Patience(self._keeper, looks)
         return self._patience.look()
 
-    def _give_up(self) -> Ended:
+    def _give_up(self) -> Reaped:
         """Kill the keeper with all that is below it, and find out how the job has ended.
 
         Raises:
@@ -199,7 +196,7 @@ class Slot:
         self._continue_server()
         last = self._last_message()
         self.shut()  # A server that stands still holds it open.
-        if isinstance(last, Ended):  # It has acted at the last moment.
+        if isinstance(last, Reaped):  # It has acted at the last moment.
             return last
         if was_killed:
             raise SlotLost("its keeper is gone")
@@ -218,7 +215,7 @@ class Slot:
         return message
 
 
-def _seen(pid: int, *, asked: bool) -> Ended | None:
+def _seen(pid: int, *, asked: bool) -> Reaped | None:
     """What can be said of a job whose keeper does not: the kernel tells of who is not reaped yet.
 
     Args:
@@ -233,5 +230,5 @@ def _seen(pid: int, *, asked: bool) -> Ended | None:
         if is_zombie(process) and set(process.uids()) == {os.geteuid()}:
             status = int(stat_fields(pid)[-1])
     if status is None:
-        return Ended(signal.SIGKILL, True, cpu_seconds, 0) if asked else None
-    return Ended(status, asked, cpu_seconds, 0)
+        return Reaped(signal.SIGKILL, True, cpu_seconds, 0) if asked else None
+    return Reaped(status, asked, cpu_seconds, 0)

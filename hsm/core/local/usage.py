@@ -9,11 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeGuard
 
 import psutil
 
+from hsm.core.engine.backend import Usage
 from hsm.core.local.process import KEEPER_NAME
 
 #: Seconds for which a sample is good enough: looking at every process of the machine is not free.
@@ -21,17 +22,14 @@ SAMPLE_AGE = 1.0
 #: A tree's exact size is asked for again once its resident size has grown by this factor.
 _GROWTH = 1.02
 
-#: CPU in percent of one core (None at first), resident bytes.
-Usage = tuple[float | None, int | None]
-
 
 class UsageSampler:
-    """Samples process trees. Thread-safe."""
+    """Samples the process trees of jobs, each known by its process's pid. Thread-safe."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._taken = 0.0  # monotonic
-        self._recent: dict[str, Usage] = {}
+        self._recent: dict[int, Usage] = {}
         # By the pid of the job's process: when it was looked at (monotonic), and the job's CPU
         # seconds by then.
         self._cpu: dict[int, tuple[float, float]] = {}
@@ -39,22 +37,18 @@ class UsageSampler:
         # several processes.
         self._peaks: dict[int, tuple[int, int]] = {}
 
-    def recent(self, roots: Mapping[str, int]) -> dict[str, Usage]:
-        """A sample that is at most a second old; a tree that is newer than that may be missing.
-
-        Args:
-            roots: pid of each job's process, by job id.
-        """
+    def recent(self, pids: Collection[int]) -> dict[int, Usage]:
+        """A sample that is at most a second old; a tree that is newer than that may be missing."""
         with self._mutex:
             now = time.monotonic()
             if now - self._taken >= SAMPLE_AGE:
-                self._refresh(roots)
+                self._refresh(pids)
             return self._recent
 
-    def sample(self, roots: Mapping[str, int]) -> dict[str, Usage]:
-        """A sample of now; arguments and result as for `recent`."""
+    def sample(self, pids: Collection[int]) -> dict[int, Usage]:
+        """A sample of now."""
         with self._mutex:
-            self._refresh(roots)
+            self._refresh(pids)
             return self._recent
 
     def watch(self, pid: int) -> None:
@@ -79,27 +73,27 @@ class UsageSampler:
                 self._peaks[pid] = (resident, max(most, memory))
         return memory
 
-    def _refresh(self, roots: Mapping[str, int]) -> None:
-        self._recent = self._sample(roots)
+    def _refresh(self, pids: Collection[int]) -> None:
+        self._recent = self._sample(pids)
         self._taken = time.monotonic()
 
-    def _sample(self, roots: Mapping[str, int]) -> dict[str, Usage]:
+    def _sample(self, pids: Collection[int]) -> dict[int, Usage]:
         children: dict[int, list[psutil.Process]] = defaultdict(list)
         processes: dict[int, psutil.Process] = {}
         for process in psutil.process_iter(["ppid"]):
             children[process.info["ppid"]].append(process)
             processes[process.pid] = process
         now = time.monotonic()
-        usage: dict[str, Usage] = {}
+        usage: dict[int, Usage] = {}
         cpu_now: dict[int, tuple[float, float]] = {}
-        for key, pid in roots.items():
+        for pid in pids:
             if pid in processes:
                 keeper = processes.get(processes[pid].info["ppid"])
                 tops = children[keeper.pid] if _is_keeper(keeper) else [processes[pid]]
                 tree = _below(tops, children)
                 cpu, memory = _measure(tree)
                 cpu_now[pid] = (now, cpu)
-                usage[key] = (self._percent(pid, now, cpu), memory)
+                usage[pid] = (self._percent(pid, now, cpu), memory)
                 self._note_peak(pid, tree, memory)
         self._cpu = cpu_now
         return usage

@@ -2,9 +2,9 @@
 
 They are pickles, each after its length, over a socketpair:
 
-    keeper:   Ready, once  ---> launcher
-    launcher: Start ---> keeper          keeper: Started, then Ended ---> launcher
-              End   --->                         or NotStarted       --->
+    keeper:   Ready, once   ---> launcher
+    launcher: Launch ---> keeper          keeper: Started, then Reaped ---> launcher
+              End    --->                         or NotStarted        --->
 
 Both ends are processes of the same user, of one program, connected by a socketpair that nobody else
 can reach; that is why pickle is safe here.
@@ -39,49 +39,8 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Start:
-    """Start a job's process.
-
-    Attributes:
-        env: variables to set on top of the environment that the fork server was started with.
-        root: the sweep's directory.
-        stdout, stderr: log files below it, in one directory; appended to.
-        header: a line to write into both first; None for the first attempt.
-        cwd: working directory.
-        command: what to exec; None for the function that the fork server carries.
-        argument: pickled argument of that function.
-        result: where its report goes.
-        grace: seconds that processes which the job leaves behind get between SIGTERM and SIGKILL.
-    """
-
-    env: dict[str, str]
-    root: str
-    stdout: str
-    stderr: str
-    cwd: str
-    command: tuple[str, ...] | None
-    argument: bytes | None
-    result: str
-    grace: float
-    header: str | None = None
-
-
-@dataclass(frozen=True)
-class Started:
-    """The job has a process.
-
-    Attributes:
-        pid: its process.
-        log_sizes: bytes in its stdout's and its stderr's log from earlier attempts.
-    """
-
-    pid: int
-    log_sizes: tuple[int, int]
-
-
-@dataclass(frozen=True)
 class NotStarted:
-    """The job got no process, for `reason`. No `Ended` follows."""
+    """The job got no process, for `reason`. No `Reaped` follows."""
 
     reason: str
 
@@ -94,7 +53,7 @@ class End:
 
 
 @dataclass(frozen=True)
-class Ended:
+class Reaped:
     """The job's process and all that it left behind are gone.
 
     Attributes:

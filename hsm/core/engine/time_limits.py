@@ -1,0 +1,46 @@
+"""How long a job may run: so many seconds, or so many times as long as others took."""
+
+from __future__ import annotations
+
+import bisect
+import statistics
+import threading
+
+from hsm.core.config import LocalConf
+from hsm.core.engine.policy import History
+
+#: Jobs that must have completed before their median says anything.
+_ENOUGH = 3
+
+
+class TimeLimits:
+    """The limits of one source's jobs. Thread-safe."""
+
+    def __init__(self, conf: LocalConf, history: History) -> None:
+        self._conf = conf
+        self._mutex = threading.Lock()  # guards the next one
+        self._durations = history.durations
+
+    @property
+    def may_change(self) -> bool:
+        """Whether `timeout` has to be asked again while a job runs."""
+        return self._conf.timeout_factor is not None
+
+    def completed(self, duration: float | None) -> None:
+        """A job has completed in `duration` seconds."""
+        if duration is not None and self.may_change:
+            with self._mutex:
+                bisect.insort(self._durations, duration)
+
+    def timeout(self) -> tuple[float, str] | None:
+        """Seconds that a job may run, as things stand, and why; None for no limit."""
+        limits = []
+        if self._conf.timeout is not None:
+            limits.append((self._conf.timeout, f"timeout after {self._conf.timeout:g} s"))
+        factor = self._conf.timeout_factor
+        with self._mutex:
+            if factor is not None and len(self._durations) >= _ENOUGH:
+                median = statistics.median(self._durations)
+                reason = f"timeout after {factor * median:.3g} s, {factor:g} times the median"
+                limits.append((factor * median, reason))
+        return min(limits, default=None)

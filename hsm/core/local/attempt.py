@@ -1,0 +1,159 @@
+"""One attempt of a job on this machine: a slot of a fork server, and what is known of its end."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+from hsm.core.engine.backend import (
+    Attempt,
+    CannotStart,
+    Ended,
+    JobLost,
+    Launch,
+    PlaceGone,
+    Started,
+    Usage,
+)
+from hsm.core.job import signal_name
+from hsm.core.local.forkserver import ForkServer
+from hsm.core.local.leftovers import kill_leftovers
+from hsm.core.local.memory import Memory
+from hsm.core.local.oom import KILLED, OomKills
+from hsm.core.local.slot import KeeperStuck, Slot, SlotLost
+from hsm.core.local.wire import Reaped
+
+
+class LocalAttempt(Attempt):
+    """See `Attempt`.
+
+    Args:
+        launch: what is to run.
+        server: the fork server that the slot is of; gets it back at the end.
+        slot: where it is to run; free.
+        memory: watches what it uses.
+        clean: called at the end: removes what was made for the job.
+    """
+
+    def __init__(
+        self,
+        launch: Launch,
+        server: ForkServer,
+        slot: Slot,
+        memory: Memory,
+        clean: Callable[[], None],
+    ) -> None:
+        self._launch = launch
+        self._server = server
+        self._slot = slot
+        self._memory = memory
+        self._clean = clean
+        self._pid: int | None = None
+        self._mutex = threading.Lock()  # guards the next three
+        self._has_job = False  # the slot
+        self._was_asked = False  # to end the job, before its memory was the reason
+        self._too_large: str | None = None  # why the job is ended because of its memory
+        self._has_slot = True  # neither lost nor given back
+        self._kills_before = OomKills.now()
+
+    def start(self) -> None:
+        try:
+            self._slot.start(self._launch)
+        except SlotLost as error:  # It died while idle.
+            self._drop()
+            raise PlaceGone(str(error)) from error
+        self._has_job = True
+
+    def started(self) -> Started:
+        try:
+            started = self._slot.started()
+        except CannotStart:
+            self._left()
+            raise
+        except SlotLost as error:
+            raise self._lost(error) from error
+        assert started.pid is not None
+        self._pid = started.pid
+        self._memory.watch(started.pid, self._end_for_memory)
+        return started
+
+    def ended(self, deadline: float | None) -> Ended | None:
+        try:
+            reaped = self._slot.ended(deadline)
+        except SlotLost as error:
+            raise self._lost(error) from error
+        if reaped is None:
+            return None
+        self._left()
+        return self._describe(reaped)
+
+    def end(self, grace: float) -> None:
+        with self._mutex:
+            self._was_asked = self._was_asked or self._too_large is None
+            if self._has_job:
+                self._slot.end(grace)
+
+    def usage(self) -> Usage:
+        pid = self._pid
+        return (None, None) if pid is None else self._memory.usage(pid)
+
+    def close(self) -> None:
+        try:
+            if self._has_job:
+                # The fault is hsm's own. The job runs all the same, and nobody looks after it.
+                self._slot.end_at_once()
+                self._drop()
+            elif self._has_slot:
+                self._server.give_back(self._slot)
+        finally:
+            self._peak()
+            self._clean()
+
+    def _end_for_memory(self, reason: str) -> None:
+        with self._mutex:
+            if self._has_job and not self._was_asked:
+                self._too_large = self._too_large or reason
+                # SIGKILL at once: in the seconds of a grace it could take all that there is.
+                self._slot.end(0.0)
+
+    def _left(self) -> None:
+        """The job has left the slot, which is free for another."""
+        with self._mutex:
+            self._has_job = False
+
+    def _drop(self) -> None:
+        """The slot is lost."""
+        self._left()
+        self._has_slot = False
+        self._server.drop(self._slot)
+
+    def _lost(self, error: SlotLost) -> JobLost:
+        self._drop()
+        kill_leftovers(self._launch.env, self._pid)
+        if isinstance(error, KeeperStuck):
+            return JobLost(str(error))
+        who = "its keeper" if self._server.is_alive() else "the fork server"
+        return JobLost(f"{who} was killed, and the job with it")
+
+    def _peak(self) -> int:
+        """The most bytes that the job was seen to use; nobody looks at it any more."""
+        pid, self._pid = self._pid, None
+        return 0 if pid is None else self._memory.forget(pid)
+
+    def _describe(self, reaped: Reaped) -> Ended:
+        code = os.waitstatus_to_exitcode(reaped.status)
+        exit_code, signal = (code, None) if code >= 0 else (None, signal_name(-code))
+        out_of_memory = self._too_large if reaped.asked else None
+        if code in KILLED and out_of_memory is None:
+            out_of_memory = self._kills_before.since().reason(exit_code)
+        return Ended(
+            exit_code,
+            signal,
+            asked=reaped.asked and self._was_asked,
+            cpu_seconds=reaped.cpu_seconds,
+            max_memory=max(reaped.max_memory, self._peak()),
+            out_of_memory=out_of_memory,
+            report=reaped.report,
+            lost=reaped.lost,
+        )

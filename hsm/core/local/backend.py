@@ -1,0 +1,87 @@
+"""This machine as a place where jobs run: fork servers, with a keeper for each slot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hsm.core.config import LocalConf
+from hsm.core.engine.backend import Backend, CannotStart, Launch, Work
+from hsm.core.local.attempt import LocalAttempt
+from hsm.core.local.forkserver import ForkServer
+from hsm.core.local.memory import Memory, check_machine
+from hsm.core.local.scratch import Scratch
+from hsm.core.local.servers import FunctionWork, Servers
+from hsm.core.local.slot import SlotLost
+
+
+class LocalBackend(Backend):
+    """See `Backend`.
+
+    Args:
+        conf: its own settings are used: start_method, memory and the like.
+
+    Raises:
+        SettingsError: this machine can never meet one.
+    """
+
+    def __init__(self, conf: LocalConf) -> None:
+        check_machine(conf)
+        self._memory = Memory(conf)
+        self._scratch = Scratch(keep=not conf.cleanup_on_exit)
+        self._servers = Servers(self._scratch, conf.start_method.value, conf.exit_hooks)
+
+    def prepare(self, function: Callable[[Any], Any] | None) -> Work:
+        """Start the server for a function (None: for commands), unless it runs already.
+
+        Call it before there are threads: a function's server is forked from this process.
+
+        Raises:
+            CannotPickle: the function is to be spawned, and cannot be.
+            CannotStart: nor is a fork known to work.
+        """
+        return self._servers.prepare(function)
+
+    def wait_for_room(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:
+        self._memory.wait_for_room(is_wanted, notice)
+
+    def attempt(self, work: Work, launch: Launch) -> LocalAttempt:
+        temporary = self._scratch.make(launch.num)
+        clean = partial(self._scratch.clean, launch.num)
+        try:
+            server, slot = self._servers.slot(work)
+        except SlotLost as error:
+            clean()
+            raise CannotStart(str(error)) from error
+        try:
+            launch = replace(launch, env={**launch.env, "TMPDIR": str(temporary)})
+            launch = self._made_ready(work, launch, server)
+        except BaseException:
+            server.give_back(slot)
+            clean()
+            raise
+        return LocalAttempt(launch, server, slot, self._memory, clean)
+
+    def _made_ready(self, work: Work, launch: Launch, server: ForkServer) -> Launch:
+        """`launch` with what a function's job execs on a server that does not carry the function.
+
+        One server may be another's successor, and of the other kind.
+        """
+        if not isinstance(work, FunctionWork) or server.carries_function:
+            return launch
+        assert work.payload is not None
+        assert launch.argument is not None
+        path = self._scratch.path / f"argument-{launch.num}"
+        path.write_bytes(launch.argument)
+        command = work.payload.command(path, Path(launch.result))
+        return replace(launch, command=command, argument=None)
+
+    def close(self) -> None:
+        with ExitStack() as last_first:  # what one raises keeps none of the others from it
+            last_first.callback(self._scratch.close)
+            last_first.callback(self._servers.close)
+            last_first.callback(self._memory.close)
