@@ -29,6 +29,7 @@ from hsm.cli._plan import Asked, Plan
 from hsm.cli._resume import find_earlier, from_there, recorded_settings
 from hsm.cli._stdout import best_effort, say
 from hsm.core.config import SETTINGS, LocalConf, resolve_local
+from hsm.core.display_hook import display_of
 from hsm.core.errors import HsmError
 from hsm.core.job import Job, JobState
 from hsm.core.printable import command_line
@@ -237,19 +238,12 @@ def run(
     """
     from hsm.core.engine.foreground import run_to_end
     from hsm.core.local import LocalComputeSource
-    from hsm.display import make_display
 
     source = LocalComputeSource.from_conf(conf)
     if as_json:
         source.hook_stdout = 2
-    display = make_display(
-        str(conf.progress),
-        show_output=conf.show_output,
-        paths=plan.paths,
-        running=source.running,
-        title=plan.sweep_id,
-        stream=sys.stderr if as_json else sys.stdout,
-    )
+    stream = sys.stderr if as_json else sys.stdout
+    display = display_of(source, plan.paths, plan.sweep_id, stream=stream)
 
     def submit() -> Sequence[str]:
         points, what = list(plan.points()), plan.program.arguments()

@@ -8,15 +8,20 @@ waits for it.
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from hsm.core.config import LocalConf
 from hsm.core.job import Job, JobState
+from hsm.core.paths import SweepPaths
 
 _Source = TypeVar("_Source", bound="ComputeSource")
 
@@ -87,8 +92,9 @@ class SweepObserver:
 class ComputeSource(ABC):
     """Runs the jobs of sweeps.
 
-    As a context manager it waits at the end for all its jobs, or cancels them if an exception
-    leaves the block.
+    A source of one's own has to have the abstract methods; what else it has is shown, and used to
+    end its jobs sooner. As a context manager it waits at the end for all its jobs, or cancels them
+    if an exception leaves the block.
     """
 
     @abstractmethod
@@ -97,8 +103,21 @@ class ComputeSource(ABC):
         param_combinations: Sequence[Mapping[str, Any]],
         sweep_id: str,
         sweep_dir: str | Path,
+        *,
+        function: Callable[[Any], Any] | None = None,
+        command: str | Sequence[str] | None = None,
+        script: str | os.PathLike[str] | None = None,
+        resume: bool | None = None,
     ) -> list[str]:
-        """Queue one job per parameter combination; returns their ids, in order, at once."""
+        """Queue one job per parameter combination; returns their ids, in order, at once.
+
+        Args:
+            param_combinations: each job's parameters, by name.
+            sweep_id: the sweep's id.
+            sweep_dir: its directory.
+            function, command, script: what jobs run; JobManager leaves out what it was not given.
+            resume: go on with the sweep in `sweep_dir`, if there is one; left out in the same way.
+        """
 
     @abstractmethod
     def get_job_status(self, job_id: str) -> JobState:
@@ -120,6 +139,60 @@ class ComputeSource(ABC):
     @abstractmethod
     def close(self, *, cancel: bool = False) -> None:
         """Wait for all jobs (`cancel`: end them) and free what the source holds. Idempotent."""
+
+    # What a source may have besides.
+
+    @cached_property
+    def conf(self) -> LocalConf:
+        """The settings of its jobs, and of how they are shown."""
+        return LocalConf()
+
+    @cached_property
+    def observers(self) -> list[SweepObserver]:
+        """Who is told what happens, if the source tells; any thread may add or remove one."""
+        return []
+
+    def job(self, job_id: str) -> Job:
+        """The job with this id, as it is now. Raises KeyError if the source has none to show."""
+        raise KeyError(job_id)
+
+    def jobs(self) -> list[Job]:
+        """All jobs that were ever submitted here, in that order, as far as it can show them."""
+        return []
+
+    def paths(self, job_id: str) -> SweepPaths | None:
+        """Where the sweep of a job lies; None if nothing can be shown of it. Raises KeyError."""
+        return None
+
+    def running(self) -> list[RunningJob]:
+        """The jobs that run now, by number."""
+        return []
+
+    def stop(self, reason: str, *, grace: float | None = None) -> None:
+        """Start no more jobs and end those that run. Returns at once; `wait` waits.
+
+        May be called again to shorten the grace.
+
+        Args:
+            reason: one line, for the record.
+            grace: seconds between SIGTERM and SIGKILL; the setting kill_grace by default.
+        """
+        for job in self.jobs():
+            self.cancel_job(job.job_id)
+
+    def when_ended(self, job_ids: Sequence[str] | None, callback: Callable[[], None]) -> list[str]:
+        """Call `callback` once the jobs (None: all) have ended; perhaps at once.
+
+        It is called from another thread or this one, and must not block. Returns the jobs' ids.
+        """
+        ids = [job.job_id for job in self.jobs()] if job_ids is None else list(job_ids)
+
+        def wait() -> None:
+            self.wait(ids)
+            callback()
+
+        threading.Thread(target=wait, daemon=True).start()
+        return ids
 
     def __enter__(self: _Source) -> _Source:
         return self

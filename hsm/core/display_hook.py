@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from hsm.core.compute_source import RunningJob
+    from hsm.core.compute_source import ComputeSource, RunningJob
     from hsm.core.job import Job
     from hsm.core.paths import SweepPaths
 
@@ -66,3 +66,31 @@ def set_display_factory(factory: DisplayFactory) -> None:
 def display_factory() -> DisplayFactory:
     """How displays are made."""
     return _factories[0]
+
+
+def display_of(
+    source: ComputeSource,
+    paths: SweepPaths,
+    title: str,
+    *,
+    make: DisplayFactory | None = None,
+    running: Callable[[], Sequence[RunningJob]] | None = None,
+    **options: Any,
+) -> SweepDisplay:
+    """A display of a sweep of `source`, of the kind that its settings name.
+
+    Args:
+        paths: where the sweep lies.
+        title: names it.
+        make: how displays are made; hsm's own by default.
+        running: what runs of it; by default all that runs in the source.
+        options: others that `make` takes.
+    """
+    return (make or display_factory())(
+        str(source.conf.progress),
+        show_output=source.conf.show_output,
+        paths=paths,
+        running=running or source.running,
+        title=title,
+        **options,
+    )

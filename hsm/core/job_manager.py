@@ -13,30 +13,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from hsm.core.compute_source import ComputeSource, RunningJob, SweepObserver
-from hsm.core.config import LocalConf
-from hsm.core.display_hook import DisplayFactory, SweepDisplay, display_factory
+from hsm.core.display_hook import DisplayFactory, SweepDisplay, display_of
 from hsm.core.errors import SettingsError
 from hsm.core.job import Job, JobState
 from hsm.core.paths import SweepPaths
 from hsm.core.results import Results, collect_results
 from hsm.core.sweep_id import check_sweep_id
-
-
-@runtime_checkable
-class Watchable(Protocol):
-    """What a source has that can be watched, as LocalComputeSource can. Any other is waited for."""
-
-    conf: LocalConf
-    observers: list[SweepObserver]
-
-    def job(self, job_id: str) -> Job: ...
-
-    def paths(self, job_id: str) -> SweepPaths: ...
-
-    def running(self) -> list[RunningJob]: ...
 
 
 class JobManager:
@@ -98,13 +83,13 @@ class JobManager:
             _check(job_id, compute_source)
         guard = partial(_ended_if_interrupted, ids, compute_source)
         with guard():
-            if isinstance(compute_source, Watchable):
-                for group in _by_sweep(ids, compute_source):
-                    factory = self._display or display_factory()
-                    with _shown(group, compute_source, factory, guard):
-                        compute_source.wait(group)
-            else:
-                compute_source.wait(ids)
+            for sweep_dir, group in _by_sweep(ids, compute_source).items():
+                if sweep_dir is None:
+                    compute_source.wait(group)
+                    continue
+                paths = SweepPaths(sweep_dir)
+                with _shown(group, compute_source, paths, self._display, guard):
+                    compute_source.wait(group)
         return {job_id: compute_source.get_job_status(job_id) for job_id in ids}
 
     def collect_results(self, sweep_dir: str | Path) -> Results:
@@ -133,19 +118,21 @@ def _ended_if_interrupted(ids: Sequence[str], source: ComputeSource) -> Iterator
         raise
 
 
-def _by_sweep(ids: Sequence[str], source: Watchable) -> list[list[str]]:
-    """The jobs of each sweep: a display shows one."""
-    groups: dict[Path, list[str]] = {}
+def _by_sweep(ids: Sequence[str], source: ComputeSource) -> dict[Path | None, list[str]]:
+    """The jobs of each sweep, by its directory: a display shows one. None: none can be shown."""
+    groups: dict[Path | None, list[str]] = {}
     for job_id in ids:
-        groups.setdefault(source.paths(job_id).sweep_dir, []).append(job_id)
-    return list(groups.values())
+        paths = source.paths(job_id)
+        groups.setdefault(None if paths is None else paths.sweep_dir, []).append(job_id)
+    return groups
 
 
 @contextmanager
 def _shown(
     ids: Sequence[str],
-    source: Watchable,
-    factory: DisplayFactory,
+    source: ComputeSource,
+    paths: SweepPaths,
+    make: DisplayFactory | None,
     guard: Callable[[], AbstractContextManager[None]],
 ) -> Iterator[None]:
     """Show these jobs of one sweep while the block runs, and a summary after it.
@@ -159,13 +146,8 @@ def _shown(
     def running() -> list[RunningJob]:
         return [seen for seen in source.running() if seen.job_id in known]
 
-    display = factory(
-        str(source.conf.progress),
-        show_output=source.conf.show_output,
-        paths=source.paths(ids[0]),
-        running=running,
-        title=jobs[0].job_id.rpartition("_")[0],
-    )
+    title = jobs[0].job_id.rpartition("_")[0]
+    display = display_of(source, paths, title, make=make, running=running)
     observer = _OfJobs(known, display)
     # Observe first, then say what is known: an end in between is told twice and counted once.
     source.observers.append(observer)

@@ -252,15 +252,12 @@ class SweepSource(ComputeSource):
         return self._ledger[job_id].job.state
 
     def job(self, job_id: str) -> Job:
-        """The job with this id, as it is now. Raises KeyError."""
         return self._ledger[job_id].job
 
     def jobs(self) -> list[Job]:
-        """All jobs that were ever submitted here, in that order."""
         return [handle.job for handle in self._ledger.all()]
 
     def paths(self, job_id: str) -> SweepPaths:
-        """Where the sweep of the job with this id lies. Raises KeyError."""
         return self._ledger[job_id].journal.paths
 
     def report(self, job_id: str) -> Report | None:
@@ -297,7 +294,6 @@ class SweepSource(ComputeSource):
             return value  # The file is damaged, and the journal has it as well.
 
     def running(self) -> list[RunningJob]:
-        """The jobs that run now, by number. Samples CPU and memory about once a second at most."""
         return self._scheduler.running()
 
     # --- waiting and ending ---
@@ -316,24 +312,12 @@ class SweepSource(ComputeSource):
         return {job_id: self._ledger[job_id].job.state for job_id in ids}
 
     def when_ended(self, job_ids: Sequence[str] | None, callback: Callable[[], None]) -> list[str]:
-        """Call `callback` once the jobs (None: all) have ended; perhaps at once.
-
-        It is called from one of the source's threads and must not block. Returns the jobs' ids.
-        """
         return self._ledger.when_ended(job_ids, callback)
 
     def cancel_job(self, job_id: str) -> bool:
         return self._scheduler.cancel(self._ledger[job_id])
 
     def stop(self, reason: str, *, grace: float | None = None) -> None:
-        """Start no more jobs and end those that run. Returns at once; `wait` waits.
-
-        May be called again to shorten the grace.
-
-        Args:
-            reason: one line, for the record.
-            grace: seconds between SIGTERM and SIGKILL; the setting kill_grace by default.
-        """
         self._scheduler.stop(reason, grace)
 
     def close(self, *, cancel: bool = False) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from hsm.core.compute_source import SweepObserver
 from hsm.core.config import UNSET, HsmConfig, resolve_local
-from hsm.core.display_hook import DisplayFactory, display_factory
+from hsm.core.display_hook import DisplayFactory, display_of
 from hsm.core.engine.foreground import run_to_end
 from hsm.core.engine.interrupts import Interruption, deliver
 from hsm.core.errors import HsmError
@@ -192,13 +192,7 @@ class LocalManager:
         submission: Mapping[str, Any],
     ) -> Interruption | None:
         """Run a sweep to its end; returns what interrupted it, or None."""
-        display = (self._display or display_factory())(
-            str(self.conf.progress),
-            show_output=self.conf.show_output,
-            paths=paths,
-            running=source.running,
-            title=sweep_id,
-        )
+        display = display_of(source, paths, sweep_id, make=self._display)
         _, interruption = run_to_end(
             source,
             lambda: source.submit_jobs(param_combinations, sweep_id, paths.sweep_dir, **submission),
