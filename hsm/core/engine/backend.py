@@ -9,8 +9,8 @@ next; it writes the record and tells observers. A backend starts processes somew
 tells how they ended. The two share a file system: logs and reports are files of the sweep.
 
 Every method may be called from any thread, and those of several attempts at the same time. No wait
-is without a bound but that for a job's own end: whatever a place does or leaves undone (it hangs,
-is stopped, was killed), the methods return or raise one of the errors here.
+is without a bound but those for a job's own end and for room: whatever a place does or leaves
+undone (it hangs, is stopped, was killed), the methods return or raise one of the errors here.
 
 If the launching process dies, whatever a backend has started here ends soon, and without its help.
 """
