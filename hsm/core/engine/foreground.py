@@ -36,9 +36,9 @@ def run_to_end(
     with Interrupts().caught() as interrupts, source:
         job_ids = list(submit())
         with display:
-            interruption = interrupts.wait(source, job_ids)
+            interrupts.wait(source, job_ids)
+    interruption = source.interruption
     if interruption is None or interruption.signum is None:
-        # Closing the source may have taken a while: it runs on_sweep_end. It also writes the last
-        # record, and may find that it cannot.
+        # Closing the source may have taken a while: it runs on_sweep_end.
         interruption = interrupts.late() or interruption
     return job_ids, interruption

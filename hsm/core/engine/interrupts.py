@@ -1,7 +1,8 @@
-"""Ctrl-C, SIGTERM and SIGHUP while the main thread waits for jobs, `hsm cancel`, a lost record.
+"""Ctrl-C, SIGTERM and SIGHUP while the main thread waits for jobs.
 
-The first ends the jobs in good order, the second at once. The handlers only put the signal's number
-into a queue, which is all that is safe to do between any two instructions of the main thread.
+The first ends the jobs in good order, the second at once, see `SweepSource.interrupt`. The
+handlers only put the signal's number into a queue, which is all that is safe to do between any two
+instructions of the main thread.
 
 Python runs handlers in the main thread, but the kernel gives a signal to any thread that takes it
 (after a Ctrl-Z and `kill`, say), and then nothing wakes a main thread that waits for a lock. So it
@@ -77,7 +78,7 @@ class Interruption:
         return 128 + (signal.SIGTERM if self.signum is None else self.signum)
 
 
-#: What happens while somebody waits; None is the end of the jobs.
+#: What happens while somebody waits: a signal, or, as None, the end of the jobs.
 _Event = Interruption | None
 
 
@@ -133,10 +134,16 @@ class _Waker:
 
 
 class Interrupts:
-    """Collects signals from creation to the end of the block; outside the main thread, none."""
+    """Collects signals inside the block `caught`; outside the main thread, none.
 
-    def __init__(self) -> None:
+    Args:
+        heard: a signal that has come already.
+    """
+
+    def __init__(self, heard: Interruption | None = None) -> None:
         self._events: SimpleQueue[_Event] = SimpleQueue()
+        if heard is not None:
+            self._events.put(heard)
 
     @contextmanager
     def caught(self) -> Iterator[Interrupts]:
@@ -154,45 +161,33 @@ class Interrupts:
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
-    def wait(self, source: SweepSource, job_ids: Sequence[str]) -> Interruption | None:
-        """Wait until the jobs have ended; returns what made them, or None."""
+    def wait(self, source: SweepSource, job_ids: Sequence[str] | None) -> Interruption | None:
+        """Wait until the jobs (None: all) have ended; returns what interrupted them, or None."""
         waker = _Waker()
-        try:
-            return self._wait(source, job_ids, waker)
-        finally:
-            waker.close()
 
-    def _wait(
-        self, source: SweepSource, job_ids: Sequence[str], waker: _Waker
-    ) -> Interruption | None:
-        def put(event: _Event) -> None:
-            self._events.put(event)
+        def ended() -> None:
+            self._events.put(None)
             waker.wake()
 
-        source.on_cancel = lambda: put(Interruption())
-        source.on_lost = lambda reason: put(Interruption(lost=reason))
-        source.when_ended(job_ids, lambda: put(None))
-        first = self._next(waker)
-        if first is None:
-            return None
-        source.stop(first.reason)
-        while (further := self._next(waker)) is not None:
-            source.stop(further.reason, grace=0.0)
-            if first.signum is None:
-                first = further  # A signal is for the program as well, a cancel for the sweep only.
-        return first
+        try:
+            source.when_ended(job_ids, ended)
+            while (signalled := self._next(waker)) is not None:
+                source.interrupt(signalled)
+        finally:
+            waker.close()
+        return source.interruption
 
     def late(self) -> Interruption | None:
-        """A signal that has come since `wait` returned, or a loss; None if there was neither."""
+        """A signal that has come since `wait` returned; None if there was none."""
         with suppress(Empty):
             while True:
                 event = self._events.get_nowait()
-                if event is not None and (event.signum is not None or event.lost):
+                if event is not None:
                     return event
         return None
 
     def within(self, seconds: float) -> Interruption | None:
-        """The next signal, if it comes in so many seconds; what else happens does not count."""
+        """The next signal, if it comes in so many seconds."""
         with suppress(Empty):
             return self._events.get(timeout=seconds)
         return None

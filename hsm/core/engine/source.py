@@ -20,7 +20,7 @@ from hsm.core.config import LocalConf
 from hsm.core.control import Listener, drop_requests
 from hsm.core.engine import at_exit, kept_reports
 from hsm.core.engine.backend import Backend
-from hsm.core.engine.interrupts import deliver, wait_for_program
+from hsm.core.engine.interrupts import Interruption, deliver, wait_for_program
 from hsm.core.engine.observers import Observers
 from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.policy import History
@@ -69,15 +69,14 @@ class SweepSource(ComputeSource):
         self._mutex = threading.RLock()  # guards the next two
         self._sweeps: dict[Path, OpenSweep] = {}
         self._closed = False
+        self._interrupted = threading.Lock()  # guards `interruption`
         self._scheduler = Scheduler(conf, backend, self._observers, history)
         self._ledger = self._scheduler.ledger
         self._listener = Listener(
             self._cancel_as_asked, f"{OWN_THREADS}control", self._look_at_record
         )
-        #: Ends everything when another process asks for it.
-        self.on_cancel: Callable[[], None] = lambda: self.stop("cancelled")
-        #: Ends everything when a sweep's record cannot be written any more; is told why.
-        self.on_lost: Callable[[str], None] = self.stop
+        #: What ended everything before its time: a signal, `hsm cancel`, a record that was lost.
+        self.interruption: Interruption | None = None
         #: The descriptor that on_sweep_end writes its stdout to; None for this process's own.
         self.hook_stdout: int | None = None
         at_exit.add(self)
@@ -179,6 +178,7 @@ class SweepSource(ComputeSource):
         files: Mapping[str, str] | None = None,
         program: Mapping[str, Any] | None = None,
         resumption: Resumption | None = None,
+        though_stopped: bool = False,
     ) -> list[str]:
         """As `submit_jobs`, for jobs that the caller has numbered and described.
 
@@ -190,6 +190,7 @@ class SweepSource(ComputeSource):
             files: texts of the script and configs, by name: what a later resume compares.
             program: what the jobs run, for the record.
             resumption: what knows the sweep's earlier jobs, if it goes on.
+            though_stopped: record them also when the source was stopped: they are CANCELLED then.
         """
         if function is None and any(spec.command is None for spec in specs):
             raise SettingsError(
@@ -197,7 +198,7 @@ class SweepSource(ComputeSource):
             )
         with self._mutex:
             stopped = self._ledger.stopped
-            if self._closed or stopped is not None:
+            if self._closed or (stopped is not None and not though_stopped):
                 reason = stopped.reason if stopped else "it is closed"
                 raise HsmError(f"this source takes no more jobs: {reason}")
             # First, while there are no threads: a function's server is forked from this process.
@@ -320,6 +321,18 @@ class SweepSource(ComputeSource):
     def stop(self, reason: str, *, grace: float | None = None) -> None:
         self._scheduler.stop(reason, grace)
 
+    def interrupt(self, interruption: Interruption) -> None:
+        """End everything: the first time in good order, any further time at once.
+
+        Returns at once. `interruption` is kept, but if an earlier one is: a signal, which is for
+        the program as well, takes the place of what was for the sweep only.
+        """
+        with self._interrupted:
+            earlier = self.interruption
+            if earlier is None or (earlier.signum is None and interruption.signum is not None):
+                self.interruption = interruption
+        self.stop(interruption.reason, grace=None if earlier is None else 0.0)
+
     def close(self, *, cancel: bool = False) -> None:
         with self._mutex:
             if self._closed:
@@ -362,7 +375,7 @@ class SweepSource(ComputeSource):
     def _cancel_as_asked(self, paths: SweepPaths, num: int | None) -> None:
         """Another process, `hsm cancel`, asks for a job's end, or for everything's."""
         if num is None:
-            self.on_cancel()
+            self.interrupt(Interruption())
             return
         sweep_id = self._sweeps[paths.sweep_dir].journal.sweep_id
         with suppress(KeyError):  # it has no such job
@@ -376,4 +389,4 @@ class SweepSource(ComputeSource):
     def _lose(self, reason: str) -> None:
         """The record of a sweep cannot be written any more."""
         self._observers.warn(reason)
-        self.on_lost(reason)
+        self.interrupt(Interruption(lost=reason))
