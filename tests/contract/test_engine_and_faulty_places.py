@@ -1,0 +1,202 @@
+"""What the engine makes of a place that refuses, loses jobs, or lets them wait."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from contract_jobs import STAY
+from contract_support import Place, noted_pid, points, start_program, states
+from hsm import read_sweep
+from hsm.core.config import resolve_local
+from hsm.core.engine.backend import CannotStart, Ended, JobLost, Launch, PlaceGone, Started, Work
+from hsm.core.engine.source import SweepSource
+from plain_backend import PlainAttempt, PlainBackend
+from support import PATIENCE, is_running, wait_until
+
+#: Where programs find what these tests have.
+FOLDERS = (Path(__file__).parent, Path(__file__).parents[1])
+
+
+class Faulty(PlainBackend):
+    """A place that does not always do what it is asked for.
+
+    Args:
+        fault: is called with each method's name before that is done; may raise.
+    """
+
+    def __init__(self, fault: Callable[[str], None]) -> None:
+        super().__init__()
+        self.fault = fault
+
+    def attempt(self, work: Work, launch: Launch) -> PlainAttempt:
+        self.fault("attempt")
+        made = super().attempt(work, launch)
+        made.__class__ = FaultyAttempt
+        assert isinstance(made, FaultyAttempt)
+        made.fault = self.fault
+        return made
+
+
+class FaultyAttempt(PlainAttempt):
+    fault: Callable[[str], None]
+
+    def start(self) -> None:
+        self.fault("start")
+        super().start()
+
+    def started(self) -> Started:
+        self.fault("started")
+        return super().started()
+
+    def ended(self, deadline: float | None) -> Ended | None:
+        self.fault("ended")
+        return super().ended(deadline)
+
+
+def faulty(method: str, *errors: Exception, **settings: object) -> SweepSource:
+    """A source over plain processes, where the first calls of `method` raise `errors`."""
+    left = list(errors)
+
+    def fault(name: str) -> None:
+        if name == method and left:
+            raise left.pop(0)
+
+    conf = resolve_local({"max_parallel_jobs": 1, "retry_delay": 0, **settings}).conf
+    return SweepSource(Faulty(fault), conf)
+
+
+def test_a_place_that_is_gone_is_replaced_and_the_job_knows_nothing_of_it() -> None:
+    with faulty("start", PlaceGone("it is gone"), PlaceGone("that, too")) as source:
+        source.submit_jobs(points(0, 1), "s", "s", command="true")
+        assert states(source) == ["COMPLETED"] * 2
+        assert [len(job.attempts) for job in source.jobs()] == [1, 1]
+
+
+@pytest.mark.parametrize("method", ["attempt", "started"])
+def test_a_job_that_gets_no_process_has_failed_and_may_be_retried(method: str) -> None:
+    errors = [CannotStart("no room at all"), CannotStart("still none")]
+    with faulty(method, *errors, max_retries=1) as source:
+        source.submit_jobs(points(0), "s", "s", command="true")
+        assert states(source) == ["FAILED"]
+        source.submit_jobs(points(1), "s", "s", command="true")
+        assert states(source) == ["FAILED", "COMPLETED"]
+    job = read_sweep("s").jobs[0]
+    assert [attempt.reason for attempt in job.attempts] == ["no room at all", "still none"]
+    assert [attempt.pid for attempt in job.attempts] == [None, None]
+
+
+@pytest.mark.parametrize("method", ["started", "ended"])
+def test_a_job_that_is_lost_has_crashed(method: str) -> None:
+    settings = {"max_retries": 1, "retry_on": ["crashed"]}
+    with faulty(method, JobLost("the node is gone"), **settings) as source:
+        source.submit_jobs(points(0), "s", "s", command="sleep 0.1")
+        assert states(source) == ["COMPLETED"]
+        lost, again = source.jobs()[0].attempts
+    assert (lost.signal, lost.reason) == ("SIGKILL", "the node is gone")
+    assert again.exit_code == 0
+
+
+def test_a_job_that_is_lost_as_it_is_cancelled_is_cancelled() -> None:
+    class Losing(PlainBackend):
+        def attempt(self, work: Work, launch: Launch) -> PlainAttempt:
+            return LosingAttempt(launch, None, self._folder)
+
+    class LosingAttempt(PlainAttempt):
+        is_told = False
+
+        def ended(self, deadline: float | None) -> Ended | None:
+            ended = super().ended(deadline)
+            if ended is not None and not self.is_told:
+                self.is_told = True
+                raise JobLost("the node is gone")
+            return ended
+
+    with SweepSource(Losing(), resolve_local({"max_retries": 1}).conf) as source:
+        (job_id,) = source.submit_jobs(points(0), "s", "s", command=STAY)
+        noted_pid(0)
+        source.cancel_job(job_id)
+        assert states(source) == ["CANCELLED"]
+        assert source.job(job_id).attempts[0].signal == "SIGKILL"
+
+
+@pytest.mark.parametrize("method", ["attempt", "start", "started", "ended"])
+def test_a_fault_of_the_place_itself_fails_one_job_and_leaves_nothing(method: str) -> None:
+    with faulty(method, RuntimeError("a bug")) as source:
+        source.submit_jobs(points(0, 1), "s", "s", command="sleep 0.1")
+        assert states(source) == ["FAILED", "COMPLETED"]
+        assert "a bug" in source.jobs()[0].ending()
+
+
+def test_jobs_wait_for_room_until_there_is_some_or_nobody_wants_them() -> None:
+    class Full(PlainBackend):
+        def wait_for_room(
+            self, is_wanted: Callable[[], bool], notice: Callable[[str], None]
+        ) -> None:
+            notice("there is no room")
+            while is_wanted() and not has_room.wait(0.02):
+                pass
+
+    has_room = threading.Event()
+    with SweepSource(Full(), resolve_local({"max_parallel_jobs": 1}).conf) as source:
+        ids = source.submit_jobs(points(0, 1), "s", "s", command="true")
+        assert source.cancel_job(ids[0])
+        assert states(source, ids[:1]) == ["CANCELLED"]
+        assert str(source.get_job_status(ids[1])) == "PENDING"
+        has_room.set()
+        assert states(source) == ["CANCELLED", "COMPLETED"]
+        assert source.jobs()[0].attempts == []
+
+
+def test_another_place_needs_nothing_of_this_machines(project: Path) -> None:
+    program = """
+import sys
+from hsm.core.config import resolve_local
+from hsm.core.engine.source import SweepSource
+from plain_backend import PlainBackend
+
+with SweepSource(PlainBackend(), resolve_local({}).conf) as source:
+    source.submit_jobs([{"x": 0}], "s", "sweep", command="true")
+print([name for name in sys.modules if name.startswith("hsm.core.local")])
+"""
+    (project / "launcher.py").write_text(program)
+    with start_program(project, ["launcher.py"], FOLDERS) as launcher:
+        done = launcher.finish()
+    assert (done.code, done.out, done.states) == (0, "[]\n", ["COMPLETED"]), done.screen
+
+
+# --- the launcher's death ---------------------------------------------------------------------
+
+LAUNCHER = """
+import sys
+from contract_support import Place
+from contract_jobs import DEAF
+
+source = Place(sys.argv[1]).source()
+source.submit_jobs([{"x": 0}, {"x": 1}], "s", "sweep", command=DEAF)
+source.wait()
+"""
+
+
+def test_if_the_launcher_is_killed_its_jobs_go(place: Place, project: Path) -> None:
+    (project / "launcher.py").write_text(LAUNCHER)
+    with start_program(project, ["launcher.py", place.name], FOLDERS) as launcher:
+        pids = [noted_pid(0), noted_pid(1)]
+        launcher.process.send_signal(signal.SIGKILL)
+        wait_until(lambda: not any(map(is_running, pids)), PATIENCE, "the jobs' ends")
+        launcher.assert_all_gone(PATIENCE)
+    sweep = read_sweep("sweep")
+    assert [str(job.state) for job in sweep.jobs.values()] == ["CANCELLED"] * 2
+
+
+def test_a_program_that_just_ends_waits_for_its_jobs(place: Place, project: Path) -> None:
+    program = LAUNCHER.replace("DEAF)", '["sleep", "0.2"])').replace("source.wait()", "")
+    (project / "launcher.py").write_text(program)
+    with start_program(project, ["launcher.py", place.name], FOLDERS) as launcher:
+        done = launcher.finish()
+    assert (done.code, done.states) == (0, ["COMPLETED"] * 2), done.screen
+    assert done.sweep.closed == "finished"
