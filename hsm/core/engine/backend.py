@@ -32,7 +32,7 @@ Usage = tuple[float | None, int | None]
 
 
 class CannotStart(HsmError):
-    """A job got no process there, and would get none if it were asked for again; says why."""
+    """A job got no process there, and this attempt has failed; says why."""
 
 
 class PlaceGone(HsmError):
@@ -57,8 +57,10 @@ class Work:
     function: Callable[[Any], Any] | None = None
     command: tuple[str, ...] | None = None
     how: Mapping[str, Any] | None = field(default=None, repr=False)
-    _recorded: dict[Journal, Mapping[str, Any]] = field(default_factory=dict, init=False)
-    _mutex: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _recorded: dict[Journal, Mapping[str, Any]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+    _mutex: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def record_how(self, journal: Journal) -> None:
         """Write into `journal` how the place runs it, unless that is there.
@@ -85,7 +87,8 @@ class Launch:
         stdout, stderr: log files below it, in one directory; appended to, and every byte is kept.
         header: a line to write into both first; None for the first attempt.
         cwd: working directory.
-        command: what to exec; None for the work's function.
+        command: what to exec; None for the work's function. One that is not there, or cannot be
+            executed, has ended with 127 or 126, and a line ``hsm: <program>: <reason>`` in stderr.
         argument: pickled argument of that function.
         result: where its report goes, see `hsm.core.program.report`.
         grace: seconds that processes which the job leaves behind get between SIGTERM and SIGKILL.
@@ -110,7 +113,8 @@ class Started:
 
     Attributes:
         pid: its process on this machine, for the record; None if it has none here.
-        log_sizes: bytes in its stdout's and its stderr's log from earlier attempts.
+        log_sizes: where its part of stdout's and of stderr's log begins, in bytes: at its header,
+            which begins a line, if it has one.
     """
 
     pid: int | None
@@ -147,12 +151,14 @@ class Attempt(Protocol):
     """One attempt of one job, opaque to the engine: a process, a task of an allocation, a step.
 
     The engine calls `start` once, then, if that raised nothing, `started`, then `ended` until it
-    returns an `Ended`; at any time, from any thread, `end`; and `close` in any case, once, when
-    nobody can call `end` any more.
+    returns an `Ended`; `end` from any thread at any time after `start`; `usage` at any time; and
+    `close` in any case, once, when nobody can call `end` any more.
     """
 
     def start(self) -> None:
         """Have the job started; `started` then tells of it. Must not wait: a lock is held.
+
+        What takes a while, such as a fork, may be left to `started`.
 
         Raises:
             PlaceGone: nothing was started.
@@ -185,7 +191,10 @@ class Attempt(Protocol):
         return None, None
 
     def close(self) -> None:
-        """Free what the attempt holds. A job that still runs is killed first: nothing is left."""
+        """Free what the attempt holds. A job that still runs is killed first: nothing is left.
+
+        Raises nothing. May come after the backend's `close`.
+        """
 
 
 class Backend(Protocol):
@@ -210,6 +219,9 @@ class Backend(Protocol):
 
     def attempt(self, work: Work, launch: Launch) -> Attempt:
         """A place for one attempt of a job, and all that is needed there.
+
+        Args:
+            work: what `prepare` returned or, for a command, any other: `launch.command` says all.
 
         Raises:
             CannotStart: there is none.
