@@ -13,11 +13,10 @@ import pytest
 
 from hsm.core import registry
 from hsm.core.errors import SettingsError
-from hsm.core.journal import Journal, SweepInUse
+from hsm.core.journal import Journal
 from hsm.core.lock import LockFile
 from hsm.core.paths import SweepPaths
 from hsm.core.registry import (
-    claim_for_new_sweep,
     find_sweep,
     known_sweeps,
     register,
@@ -354,31 +353,3 @@ def test_an_unknown_sweep_is_one_line_with_the_near_one(name: str, hint: str) ->
 def test_there_is_no_last_sweep() -> None:
     with pytest.raises(SettingsError, match=r"'last' is refused.*no sweep is known yet"):
         find_sweep("last")
-
-
-# --- claiming a directory
-# -------------------------------------------------------------------------------------------------
-
-
-def test_a_new_directory_is_claimed_once(tmp_path: Path) -> None:
-    paths = SweepPaths(tmp_path / "a" / "b")
-    lock = claim_for_new_sweep(paths)
-    with pytest.raises(SweepInUse, match="in use by this process"):
-        claim_for_new_sweep(paths)
-    lock.release()
-    claim_for_new_sweep(paths).release()
-
-
-def test_a_directory_with_an_earlier_sweep_is_refused_and_left_as_it_is() -> None:
-    paths = SweepPaths(start("one"))
-    before = paths.journal.read_bytes()
-    for _ in range(2):  # The refusal leaves no lock behind.
-        with pytest.raises(SettingsError, match="a directory without a sweep"):
-            claim_for_new_sweep(paths)
-    assert paths.journal.read_bytes() == before
-
-
-@pytest.mark.parametrize("place", ["/proc/sweep", "/dev/null/sweep"])
-def test_a_directory_that_cannot_be_made_is_refused(place: str) -> None:
-    with pytest.raises(SettingsError, match="sweep_dir must be a directory that can be written"):
-        claim_for_new_sweep(SweepPaths(place))

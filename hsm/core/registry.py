@@ -30,13 +30,9 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.errors import SettingsError
-from hsm.core.files import NotRegular, open_linked
-from hsm.core.journal import SweepInUse, cannot_write
-from hsm.core.lock import Locked, LockFile
+from hsm.core.files import open_linked
 from hsm.core.paths import SweepPaths
 from hsm.core.records import PATH, TEXT, TIME, BadRecord, check, parse
-from hsm.core.setting_aside import finish
-from hsm.core.sweep import has_begun
 from hsm.core.sweep_id import LAST
 
 STATE_DIR_VARIABLE = "HSM_STATE_DIR"
@@ -73,40 +69,6 @@ class KnownSweep:
     def belongs_to(self, project: Path) -> bool:
         """Whether it was started in the directory `project`, or lies somewhere below it."""
         return self.cwd == project or project in self.paths.sweep_dir.parents
-
-
-def claim_for_new_sweep(paths: SweepPaths, *, shared: bool = False) -> LockFile:
-    """Lock a directory that holds no sweep yet; it is made if missing.
-
-    Args:
-        shared: with the directory's group.
-
-    Raises:
-        SettingsError: it holds an earlier sweep, or cannot be written.
-        SweepInUse: another launcher works there.
-    """
-    try:
-        paths.create(shared=shared)
-        paths.check_job_dirs()
-        lock = LockFile(paths.lock)
-    except Locked as error:
-        raise SweepInUse(f"{paths.sweep_dir} is in use by {error.owner}") from error
-    except OSError as error:
-        where = f"{error.filename}: " if isinstance(error, NotRegular) else ""
-        reason = f"{where}{error.strerror or error}"
-        allowed = "a directory that can be written"
-        raise SettingsError("sweep_dir", str(paths.sweep_dir), "sweep", allowed, reason) from error
-    if has_begun(paths):
-        lock.release()
-        allowed = "a directory without a sweep"
-        hint = "it holds an earlier one: choose another sweep_dir, or another sweep id"
-        raise SettingsError("sweep_dir", str(paths.sweep_dir), "sweep", allowed, hint)
-    try:
-        finish(paths)
-    except OSError as error:
-        lock.release()
-        raise cannot_write(error) from error
-    return lock
 
 
 def registry_file() -> Path:

@@ -25,7 +25,14 @@ from hsm.core.engine.observers import Observers
 from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.policy import History
 from hsm.core.engine.scheduler import Scheduler
-from hsm.core.engine.submission import JobSpec, OpenSweep, claim, make_specs, record
+from hsm.core.engine.submission import (
+    JobSpec,
+    OpenSweep,
+    claim,
+    give_back,
+    make_specs,
+    record,
+)
 from hsm.core.errors import HsmError, JobFailed, SettingsError
 from hsm.core.job import Job, JobState
 from hsm.core.journal import Journal, JournalLost
@@ -161,10 +168,8 @@ class SweepSource(ComputeSource):
                 resumption=resumption,
             )
         finally:
-            if paths.sweep_dir not in self._sweeps:
-                if resumption is not None and resumption.journal_file is not None:
-                    resumption.journal_file.close()
-                lock.release()
+            if not self.has(paths):
+                give_back(lock, resumption)
 
     def submit(
         self,
@@ -248,6 +253,10 @@ class SweepSource(ComputeSource):
         return sweep
 
     # --- asking ---
+
+    def has(self, paths: SweepPaths) -> bool:
+        """Whether the sweep in that directory was begun here."""
+        return paths.sweep_dir in self._sweeps
 
     def get_job_status(self, job_id: str) -> JobState:
         return self._ledger[job_id].job.state

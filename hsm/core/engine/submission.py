@@ -9,25 +9,24 @@ Before that, a source claims the sweep's directory, and learns whether it goes o
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
+from hsm.core.claim import claim_new, is_there_to_resume
 from hsm.core.config import LocalConf
 from hsm.core.engine.backend import Work
 from hsm.core.engine.ledger import JobDir, JobHandle
 from hsm.core.job import Job
 from hsm.core.journal import Journal
 from hsm.core.lock import LockFile
-from hsm.core.logger import get_logger
 from hsm.core.paths import SweepPaths
-from hsm.core.registry import claim_for_new_sweep, register
+from hsm.core.registry import register
 from hsm.core.resume import Match, Resumption, open_sweep
 from hsm.core.scripts import Program
-from hsm.core.sweep import has_begun
 
-log = get_logger(__name__)
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def claim(
         SweepInUse: another launcher works there.
         SweepChanged, JournalError: the sweep cannot be resumed.
     """
-    if resumes and has_begun(paths):
+    if resumes and is_there_to_resume(paths):
         return open_sweep(
             paths,
             conf.rerun.value,
@@ -158,9 +157,14 @@ def claim(
             program.record(),
             accept_changes=conf.accept_changes,
         )
-    if resumes:
-        log.warning("no sweep in %s to go on with: a new one begins", paths.sweep_dir)
-    return claim_for_new_sweep(paths, shared=conf.share_with_group), None
+    return claim_new(paths, shared=conf.share_with_group), None
+
+
+def give_back(lock: LockFile, resumption: Resumption | None) -> None:
+    """What `claim` has taken: no sweep was begun with it."""
+    if resumption is not None and resumption.journal_file is not None:
+        resumption.journal_file.close()
+    lock.release()
 
 
 def make_specs(
@@ -172,15 +176,34 @@ def make_specs(
     resumption: Resumption | None = None,
 ) -> list[JobSpec]:
     """One spec per parameter combination, numbered from `first`, or as the resumption has it."""
-    matches: Sequence[Match | None] = [None] * len(combinations)
-    if resumption is not None:
-        matches = resumption.match(combinations)
-    specs = []
-    for index, (params, match) in enumerate(zip(combinations, matches, strict=True)):
-        num = first + index if match is None else match.num
+
+    def describe(params: Mapping[str, Any], num: int) -> JobSpec:
         words = program.command_for(params, paths.job_dir(num))
-        specs.append(JobSpec(num, params, label_of(params), params, command=words, earlier=match))
-    return specs
+        return JobSpec(num, params, label_of(params), params, command=words)
+
+    return number(combinations, combinations, describe, first=first, resumption=resumption)
+
+
+def number(
+    items: Sequence[_Item],
+    points: Sequence[Mapping[str, Any]],
+    describe: Callable[[_Item, int], JobSpec],
+    *,
+    first: int,
+    resumption: Resumption | None,
+) -> list[JobSpec]:
+    """Give each job its number, and what it was in the sweep that is resumed.
+
+    Args:
+        items: whatever the jobs are made of.
+        points: their parameters.
+        describe: makes a job of an item and its number.
+        first: number of the first, unless the resumption has their numbers.
+    """
+    if resumption is None:
+        return [describe(item, num) for num, item in enumerate(items, first)]
+    pairs = zip(items, resumption.match(points), strict=True)
+    return [replace(describe(item, match.num), earlier=match) for item, match in pairs]
 
 
 def record(journal: Journal, specs: Sequence[JobSpec], handles: Sequence[JobHandle]) -> None:
