@@ -12,24 +12,30 @@ import concurrent.futures.thread  # noqa: F401
 import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from hsm.core.at_fork import in_child
 
-if TYPE_CHECKING:
-    from hsm.core.engine.source import SweepSource
 
-_open: weakref.WeakSet[SweepSource] = weakref.WeakSet()
+class Closable(Protocol):
+    """A source, or what has one and closes it with more that is its own."""
+
+    def stop(self, reason: str) -> None: ...
+
+    def close(self) -> None: ...
 
 
-def add(source: SweepSource) -> None:
+_open: weakref.WeakSet[Closable] = weakref.WeakSet()
+
+
+def add(source: Closable) -> None:
     """Close `source` at the interpreter's exit, unless it is discarded before."""
     _open.add(source)
     in_child(source, discard)  # It has no business with its parent's.
 
 
-def discard(source: SweepSource) -> None:
-    """`source` is closed."""
+def discard(source: Closable) -> None:
+    """`source` is closed, or somebody else closes it."""
     _open.discard(source)
 
 
