@@ -31,7 +31,7 @@ from hsm.cli._stdout import best_effort, say
 from hsm.core.config import SETTINGS, LocalConf, resolve_local
 from hsm.core.display_hook import display_of
 from hsm.core.errors import HsmError
-from hsm.core.job import Job, JobState
+from hsm.core.job import Job
 from hsm.core.printable import command_line
 from hsm.core.resume import SweepChanged
 
@@ -238,6 +238,7 @@ def run(
     """
     from hsm.core.engine.foreground import run_to_end
     from hsm.core.local import LocalComputeSource
+    from hsm.display import report
 
     source = LocalComputeSource.from_conf(conf)
     if as_json:
@@ -264,21 +265,14 @@ def run(
     with best_effort():
         display.summary()
         if interruption is not None:
-            _say_interrupted(interruption, plan, jobs)
+            command = command_line(["hsm", "sweep", "--resume", plan.sweep_id])
+            for line in report.interrupted(interruption, plan.paths, command):
+                say(line, error=True)
         if as_json:
             print_json(_summary(plan, jobs, interruption))
     if interruption is not None:
         return interruption.exit_code
     return 0 if all(job.state.has_succeeded for job in jobs) else 1
-
-
-def _say_interrupted(interruption: Interruption, plan: Plan, jobs: Sequence[Job]) -> None:
-    completed = sum(job.state is JobState.COMPLETED for job in jobs)
-    say(
-        f"{interruption.headline}: {completed} of {len(jobs)} jobs completed; "
-        f"hsm sweep --resume {plan.sweep_id} goes on",
-        error=True,
-    )
 
 
 def _summary(plan: Plan, jobs: Sequence[Job], interruption: Interruption | None) -> dict[str, Any]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from hsm.core.errors import HsmError
 from hsm.core.job import Job, JobState
 from hsm.core.paths import SweepPaths
 from hsm.core.printable import printable
+from hsm.core.sweep import read_sweep
 from hsm.display.counts import Counts
 from hsm.display.tail import last_lines
 from hsm.display.text import shorten, span
+
+if TYPE_CHECKING:
+    from hsm.core.engine.interrupts import Interruption
 
 _LONGEST = 300
 _TAIL_LINES = 10
@@ -93,6 +99,20 @@ def summary(counts: Counts, paths: SweepPaths, title: str, now: float) -> list[s
     lines.append(f"results: {printable(str(_from_here(paths.sweep_dir)))}")
     lines.append(f"logs:    {printable(str(_from_here(paths.logs)))}")
     return lines
+
+
+def interrupted(interruption: Interruption, paths: SweepPaths, command: str) -> list[str]:
+    """Why a sweep has ended before its time, what is done of it, and the `command` to go on."""
+    try:
+        jobs = list(read_sweep(paths.sweep_dir).jobs.values())
+    except HsmError:
+        jobs = []
+    completed = sum(job.state is JobState.COMPLETED for job in jobs)
+    return [
+        f"{printable(interruption.headline)}: {completed} of {len(jobs)} jobs completed; "
+        f"their results are kept in {printable(str(paths.sweep_dir))}",
+        f"To go on where it stopped: {command}",
+    ]
 
 
 def _from_here(path: Path) -> Path:

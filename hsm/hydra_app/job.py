@@ -70,8 +70,9 @@ class LightJobReturn(JobReturn):
 class HydraJob:
     """Composes a job's config and runs the app's function on it.
 
-    It is called with the job's number, id and overrides. Forked, it carries the loaded app; pickled
-    for a fresh interpreter, it takes Hydra's singletons along.
+    It is called with the job's number, its id, its overrides, and those of Hydra's own config that
+    all jobs of its batch have. Forked, it carries the loaded app; pickled for a fresh interpreter,
+    it takes Hydra's singletons along.
     """
 
     def __init__(
@@ -91,8 +92,9 @@ class HydraJob:
         content = by_value.dumps((Singleton.get_state(), self.__dict__))
         return _restore, (content,)
 
-    def __call__(self, argument: tuple[int, str, list[str]]) -> Outcome:
-        num, job_id, overrides = argument
+    def __call__(self, argument: tuple[int, str, list[str], list[str]]) -> Outcome:
+        num, job_id, overrides, of_hydra = argument
+        self.config.hydra.overrides.hydra = of_hydra
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
             config.hydra.job.id = job_id

@@ -1,386 +1,404 @@
-"""The launcher's work: from Hydra's overrides to jobs, and from their ends to JobReturns."""
+"""A Hydra sweep, from its launcher's setup to its end: one source, one record, for all its batches.
+
+    launch(batch) ---+--> JobSpecs --> source --> JobReturns
+    submit(point) ---'
+
+It is closed at the end of Hydra's multirun, by a signal, or when its launchers go.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import itertools
 import os
-import pickle
-import re
 import sys
+import threading
 import weakref
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import (
-    JobReturn,
-    JobStatus,
-    configure_log,
-    filter_overrides,
-    setup_globals,
-)
-from hydra.errors import CompactHydraException, ConfigCompositionException
-from hydra.types import HydraContext
+from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_globals
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hsm.core.control import drop_requests
-from hsm.core.engine.foreground import run_to_end
-from hsm.core.engine.ledger import JobDir
-from hsm.core.engine.policy import History
-from hsm.core.engine.submission import JobSpec, plain_settings
-from hsm.core.errors import HsmError, JobFailed
-from hsm.core.job import Job, JobState
-from hsm.core.journal import Journal, SweepInUse
+from hsm.core.config import LocalConf
+from hsm.core.engine import at_exit
+from hsm.core.engine.interrupts import Interruption, Interrupts
+from hsm.core.engine.own_threads import OWN_THREADS
+from hsm.core.engine.submission import JobSpec, give_back, number
+from hsm.core.errors import HsmError
 from hsm.core.local import LocalComputeSource
-from hsm.core.lock import Locked, LockFile
-from hsm.core.logger import get_logger
-from hsm.core.parameters import to_override
-from hsm.core.paths import SweepPaths
-from hsm.core.plain_json import json_value
-from hsm.core.printable import printable_lines
-from hsm.core.program.report import RemoteError
-from hsm.core.registry import register
-from hsm.core.resume import Match, SweepChanged, open_sweep, save_files
-from hsm.core.scripts import Program
-from hsm.core.setting_aside import set_aside
-from hsm.core.sweep import has_begun
+from hsm.core.printable import printable
+from hsm.core.resume import Resumption
 from hsm.core.sweep_id import new_sweep_id
-from hsm.display import make_display
+from hsm.display import make_display, report
 from hsm.hydra_app.frozen_config import freeze, loaded_files
 from hsm.hydra_app.job import HydraJob
-from hsm.hydra_app.sweep_ending import SweepEnding, say_interrupted
-from hydra_plugins.hsm_local_launcher.config import validated
-from hydra_plugins.hsm_local_launcher.launcher import HsmLocalLauncher
-
-log = get_logger(__name__)
-
-
-class LauncherError(ConfigCompositionException):
-    """What the user can mend, a setting or a situation: Hydra shows one line and no traceback."""
-
-    def __str__(self) -> str:
-        return printable_lines(super().__str__())
+from hsm.hydra_app.launched import code_files, program_record
+from hsm.hydra_app.points import OverrideValues, job_directory
+from hsm.hydra_app.refusals import launcher_errors
+from hsm.hydra_app.returns import job_return
+from hsm.hydra_app.sweep_dir import SweepDir
+from hsm.hydra_app.sweep_ending import EndOfSweep, IdleHandlers, end_by, resume_command
 
 
-class HydraJobFailed(JobFailed, CompactHydraException):
-    """A job that ended without an exception of its own; Hydra shows it as one line."""
+class Session:
+    """A sweep whose sweeper submits its jobs as it likes: in batches, one by one, from any thread.
 
+    Its record lies in the directory that hydra.sweep.dir names when it is made. It begins with the
+    first job, and ends when Hydra says that the multirun has, or with its launchers.
 
-def set_up(launcher: HsmLocalLauncher) -> None:
-    """Check the launcher's settings and freeze the app's config files. Raises LauncherError."""
-    assert launcher.config is not None
-    assert launcher.hydra_context is not None
-    try:
-        launcher.conf = validated(launcher.settings)
-    except HsmError as error:
-        raise LauncherError(str(error)) from None
-    freeze(launcher.hydra_context.config_loader)
-    if not launcher.conf.resume:
-        launcher.lock = _claim_sweep_dir(launcher.config, launcher.conf.share_with_group)
-        return
-    paths = SweepPaths(str(launcher.config.hydra.sweep.dir))
-    if not has_begun(paths):
-        log.warning("no sweep in %s to go on with: a new one begins", paths.sweep_dir)
-        launcher.lock = _claim_for_resume(paths, launcher.conf.share_with_group)
-
-
-def launch(
-    launcher: HsmLocalLauncher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-) -> Sequence[JobReturn]:
-    """Run one batch of jobs and wait for it.
+    Attributes:
+        source: what runs its jobs.
+        paths: where its record lies.
+        sweep_id: its id; "" until it has begun.
 
     Args:
-        job_overrides: the overrides of each job.
-        initial_job_idx: number of the first.
-
-    Returns:
-        What each job returned or raised, in order.
+        conf: the settings of all its jobs.
+        make_source: makes what runs them.
+        hydra_context, task_function, config: of the sweep, as the launcher's `setup` gets them.
 
     Raises:
-        LauncherError: the jobs cannot be started.
-        SystemExit: a signal interrupted the sweep; the code is 128 + its number. Or it was
-            cancelled; then the code is that of a SIGTERM.
+        HsmError: the machine is not as the settings want it; the directory cannot be used.
     """
-    setup_globals()
-    config, context = launcher.config, launcher.hydra_context
-    assert config is not None
-    assert context is not None
-    assert launcher.task_function is not None
-    _configure_log(config, context)
-    paths = SweepPaths(str(config.hydra.sweep.dir))
-    try:
-        if launcher.journal is None:
-            _begin(launcher, paths)
-        # The configs that this batch is the first to use; its sweeper has composed them.
-        save_files(paths, _launched_files(launcher))
-        job = HydraJob(context, config, launcher.task_function)
-        specs = _specs(launcher, job_overrides, initial_job_idx)
-        return _run(launcher, job, specs, paths)
-    except SweepInUse as error:
-        raise LauncherError(f"{error}: choose another hydra.sweep.dir") from None
-    except SweepChanged as error:
-        error.remedy = "hydra.launcher.accept_changes=true"
-        raise LauncherError(str(error)) from None
-    except HsmError as error:
-        raise LauncherError(str(error)) from None
 
-
-def _begin(launcher: HsmLocalLauncher, paths: SweepPaths) -> None:
-    """Before the first batch: a new sweep, or one to go on with."""
-    assert launcher.conf is not None
-    assert launcher.config is not None
-    assert launcher.hydra_context is not None
-    conf, lock, launcher.lock = launcher.conf, launcher.lock, None
-    files = _launched_files(launcher)
-    program = _program(launcher)
-    file = None
-    if lock is None:
-        lock, launcher.resumption = open_sweep(
-            paths, conf.rerun.value, files, program, accept_changes=conf.accept_changes
-        )
-        sweep_id, file = launcher.resumption.sweep_id, launcher.resumption.journal_file
-    else:
-        _set_aside_earlier_sweep(paths, lock, conf.share_with_group)
-        sweep_id = new_sweep_id(str(launcher.config.hydra.job.name))
-    drop_requests(paths)
-    settings = plain_settings(conf)
-    launcher.journal = Journal(paths, sweep_id, settings, program=program, lock=lock, file=file)
-    launcher.history = History()
-    register(sweep_id, paths.sweep_dir)
-    ending = SweepEnding(launcher.journal, conf)
-    weakref.finalize(launcher, ending.close)
-
-
-def _program(launcher: HsmLocalLauncher) -> dict[str, Any]:
-    """What the jobs run, for the record."""
-    assert launcher.config is not None
-    assert launcher.task_function is not None
-    record = Program(function=launcher.task_function).record()
-    return {**record, "config": f"the config {launcher.config.hydra.job.config_name}"}
-
-
-def _launched_files(launcher: HsmLocalLauncher) -> dict[str, str]:
-    """The texts of the script, of the app's module and of the configs that have been loaded."""
-    assert launcher.hydra_context is not None
-    assert launcher.task_function is not None
-    files = loaded_files(launcher.hydra_context.config_loader)
-    script = getattr(sys.modules["__main__"], "__file__", None)
-    # Where a console script started the app, that is not where its code is.
-    code = getattr(inspect.unwrap(launcher.task_function), "__code__", None)
-    module = code.co_filename if code is not None else None
-    names = {} if script is None else {Path(script).name: script}
-    if module is not None and (script is None or not _is_same_file(module, script)):
-        names[os.path.abspath(module)] = module
-    for name, path in names.items():
-        with suppress(OSError, UnicodeDecodeError):
-            files[name] = Path(path).read_text(encoding="utf-8")
-    return files
-
-
-def _is_same_file(first: str, second: str) -> bool:
-    return os.path.realpath(first) == os.path.realpath(second)
-
-
-def _run(
-    launcher: HsmLocalLauncher, job: HydraJob, specs: Sequence[JobSpec], paths: SweepPaths
-) -> Sequence[JobReturn]:
-    conf, journal = launcher.conf, launcher.journal
-    assert conf is not None
-    assert journal is not None
-    source = LocalComputeSource.from_conf(
-        dataclasses.replace(conf, on_sweep_end=None), history=launcher.history
-    )
-    display = make_display(
-        str(conf.progress),
-        show_output=conf.show_output,
-        paths=paths,
-        running=source.running,
-        title=journal.sweep_id,
-    )
-    job_ids, interruption = run_to_end(
-        source,
-        lambda: source.submit(
-            specs, journal.sweep_id, paths.sweep_dir, function=job, journal=journal
-        ),
-        display,
-    )
-    display.summary()
-    if interruption is not None:
-        say_interrupted(interruption, paths)
-        raise SystemExit(interruption.exit_code)
-    returns = [
-        _job_return(source, job_id, spec.argument[2])
-        for job_id, spec in zip(job_ids, specs, strict=True)
-    ]
-    assert launcher.config is not None
-    assert launcher.hydra_context is not None
-    _configure_log(launcher.config, launcher.hydra_context)
-    return returns
-
-
-def _configure_log(config: DictConfig, context: HydraContext) -> None:
-    options: dict[str, Any] = {}
-    if hasattr(context, "execution_whitelist"):  # Hydra 1.4
-        options["execution_whitelist"] = context.execution_whitelist
-    configure_log(config.hydra.hydra_logging, config.hydra.verbose, **options)
-
-
-def _claim_for_resume(paths: SweepPaths, shared: bool) -> LockFile:
-    """Lock the directory of a sweep that was to go on and has not begun: this one and no other."""
-    try:
-        paths.create(shared=shared)
-        return LockFile(paths.lock)
-    except Locked as error:
-        raise LauncherError(f"{paths.sweep_dir} is in use by {error.owner}") from None
-    except OSError as error:
-        raise _cannot_write(paths, error) from None
-
-
-def _claim_sweep_dir(config: DictConfig, shared: bool) -> LockFile:
-    """Lock the sweep's directory or, if another sweep runs there, a new one beside it.
-
-    Hydra names sweeps by the second; of two that start in the same one, the second gets another
-    directory, and its sweeper and its jobs are told so.
-    """
-    asked = str(config.hydra.sweep.dir)
-    for number in itertools.count(1):
-        directory = asked if number == 1 else f"{asked}-{number}"
-        paths = SweepPaths(directory)
+    def __init__(
+        self,
+        conf: LocalConf,
+        make_source: Callable[[LocalConf], LocalComputeSource],
+        hydra_context: HydraContext,
+        task_function: TaskFunction,
+        config: DictConfig,
+    ) -> None:
+        freeze(hydra_context.config_loader)
+        self._conf = conf
+        self._config = config
+        self._context = hydra_context
+        self._job = HydraJob(hydra_context, config, task_function)
+        self.source = make_source(conf)
         try:
-            if number > 1:
-                paths.sweep_dir.mkdir()  # A new one: what lies beside it is somebody's.
-            paths.create(shared=shared)
-            paths.check_job_dirs()
-            lock = LockFile(paths.lock)
-        except FileExistsError:
-            continue
-        except Locked as error:
-            log.info("Another sweep runs in %s (%s): this one goes beside it", asked, error.owner)
-            continue
-        except OSError as error:
-            raise _cannot_write(paths, error) from None
-        if number > 1:
-            config.hydra.sweep.dir = directory
-            config.hydra.overrides.hydra.append(to_override("hydra.sweep.dir", directory))
-        return lock
-    raise AssertionError("unreachable")
-
-
-def _cannot_write(paths: SweepPaths, error: OSError) -> LauncherError:
-    where = error.filename or paths.hsm_dir
-    return LauncherError(f"hydra.sweep.dir: cannot write {where}: {error.strerror}")
-
-
-def _set_aside_earlier_sweep(paths: SweepPaths, lock: LockFile, shared: bool) -> None:
-    earlier = set_aside(paths, lock, shared=shared)
-    if earlier is not None:
-        log.info("The record of an earlier sweep in %s is now %s", paths.sweep_dir, earlier.name)
-
-
-def _specs(
-    launcher: HsmLocalLauncher, job_overrides: Sequence[Sequence[str]], first: int
-) -> list[JobSpec]:
-    assert launcher.journal is not None
-    assert launcher.config is not None
-    sweep_id = launcher.journal.sweep_id
-    values = _OverrideValues()
-    shown = [filter_overrides(overrides) for overrides in job_overrides]
-    points = [values.of(overrides) for overrides in shown]
-    matches: Sequence[Match | None] = [None] * len(points)
-    if launcher.resumption is not None:
-        matches = launcher.resumption.match(points)
-    sweep = OmegaConf.to_container(launcher.config.hydra.sweep, resolve=False)
-    subdir = str(sweep.get("subdir")) if isinstance(sweep, dict) else ""
-    specs = []
-    for index, (overrides, params, match) in enumerate(
-        zip(job_overrides, points, matches, strict=True)
-    ):
-        num = first + index if match is None else match.num
-        argument = (num, f"{sweep_id}_{num}", list(overrides))
-        label = " ".join(shown[index])
-        spec = JobSpec(
-            num,
-            params,
-            label,
-            argument,
-            makes_own_dir=True,
-            directory=_directory(subdir, overrides),
-            earlier=match,
+            self._sweep_dir = SweepDir(conf, config)
+        except BaseException:
+            self.source.close()
+            raise
+        self.paths = self._sweep_dir.paths
+        self._display = make_display(
+            str(conf.progress),
+            show_output=conf.show_output,
+            paths=self.paths,
+            running=self.source.running,
         )
-        specs.append(spec)
-    return specs
+        self.source.observers.append(self._display)
+        self.sweep_id = ""
+        self._pid = os.getpid()
+        self._mutex = threading.RLock()  # guards what follows
+        self._resumption: Resumption | None = None
+        self._values = OverrideValues()
+        self._used: set[int] = set()  # the numbers that jobs have
+        self._next_num = 0
+        self._saved: set[str] = set()  # names of the configs that the record has
+        self._waiting = 0  # calls of `launch` that wait for their jobs
+        self._closed = False
+        self._closing = threading.RLock()
+        self._launchers = 0
+        self._resolver = ThreadPoolExecutor(1, thread_name_prefix=f"{OWN_THREADS}futures")
+        self._callback = EndOfSweep(self)
+        hydra_context.callbacks.callbacks.append(self._callback)
+        at_exit.discard(self.source)
+        at_exit.add(self)
+        self._handlers = IdleHandlers(self._interrupted)
 
+    @classmethod
+    def joined_by(
+        cls,
+        launcher: object,
+        conf: LocalConf,
+        make_source: Callable[[LocalConf], LocalComputeSource],
+        hydra_context: HydraContext,
+        task_function: TaskFunction,
+        config: DictConfig,
+    ) -> Session:
+        """The session for a launcher: the one that there is for the same sweep, or a new one.
 
-def _directory(subdir: str, overrides: Sequence[str]) -> JobDir:
-    """What is known of a job's directory; which one it is, its composed config alone tells."""
-    if any("hydra.sweep." in text for text in overrides):
-        return JobDir.SHARED
-    if subdir == "${hydra.job.num}":
-        return JobDir.USUAL
-    return JobDir.OWN if re.search(r"\$\{hydra\.job\.(num|id)\}", subdir) else JobDir.SHARED
+        It ends when all its launchers have gone, if it has not before. Raises as the class does.
+        """
+        for callback in hydra_context.callbacks.callbacks:
+            if isinstance(callback, EndOfSweep):
+                session = callback.session
+                if session._is_for(conf, task_function, config):
+                    break
+        else:
+            session = cls(conf, make_source, hydra_context, task_function, config)
+        session._config = config
+        session._launchers += 1
+        weakref.finalize(launcher, session._leave)
+        return session
 
+    def _is_for(self, conf: LocalConf, task_function: TaskFunction, config: DictConfig) -> bool:
+        """Whether a launcher with these would be one of the same sweep."""
+        is_same = conf == self._conf and task_function is self._job.task_function
+        return is_same and not self._closed and self._sweep_dir.is_meant_by(config)
 
-class _OverrideValues:
-    """Reads overrides as parameters.
+    # --- its jobs ---
 
-    A sweep has few different ones, and parsing takes a while: each is parsed once.
-    """
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> list[JobReturn]:
+        """Run one batch of jobs and wait for it.
 
-    def __init__(self) -> None:
-        self._parser = OverridesParser.create()
-        self._known: dict[str, tuple[str, Any]] = {}
+        Args:
+            job_overrides: the overrides of each job.
+            initial_job_idx: number of the first. If not all the numbers are free, the jobs get the
+                next free ones.
 
-    def of(self, overrides: Sequence[str]) -> Mapping[str, Any]:
-        return dict(self._parse(text) for text in overrides)
+        Returns:
+            What each job returned or raised, in order.
 
-    def _parse(self, text: str) -> tuple[str, Any]:
-        if text not in self._known:
-            key, _, value = text.partition("=")
-            parsed: Any = value
+        Raises:
+            LauncherError: the jobs cannot be started.
+            SystemExit: a signal interrupted the sweep; the code is 128 + its number. Or it was
+                cancelled; then the code is that of a SIGTERM.
+        """
+        if not job_overrides:
+            return []
+        setup_globals()
+        self._configure_log()
+        with self._uninterrupted() as interrupts:
+            job_ids = self._submit(job_overrides, initial_job_idx)
+            with self._shown():
+                interrupts.wait(self.source, job_ids)
+        pairs = zip(job_ids, job_overrides, strict=True)
+        returns = [job_return(self.source, job_id, list(given)) for job_id, given in pairs]
+        self._configure_log()
+        return returns
+
+    def submit(self, overrides: Sequence[str]) -> Future[JobReturn]:
+        """Queue one job, for a sweeper that does not wait for batches. Thread-safe.
+
+        Returns:
+            A future of what the job returns or raises, as `launch` would return it. It cannot be
+            cancelled.
+
+        Raises as `launch` does.
+        """
+        setup_globals()
+        future: Future[JobReturn] = Future()
+        future.set_running_or_notify_cancel()
+        with self._uninterrupted():
+            job_ids = self._submit([overrides], None)
+            resolve = partial(self._resolve, future, job_ids[0], list(overrides))
+
+            def ended() -> None:  # In a thread of its own: files are read, and others called back.
+                self._resolver.submit(resolve)
+
+            self.source.when_ended(job_ids, ended)
+        return future
+
+    def _resolve(self, future: Future[JobReturn], job_id: str, overrides: list[str]) -> None:
+        try:
+            future.set_result(job_return(self.source, job_id, overrides))
+        except BaseException as error:
+            future.set_exception(error)
+
+    def _submit(self, job_overrides: Sequence[Sequence[str]], asked: int | None) -> list[str]:
+        """Queue jobs; returns their ids.
+
+        Args:
+            asked: the number of the first, if the sweeper cares.
+        """
+        with self._mutex, launcher_errors():
+            if self._closed:
+                if (interruption := self.source.interruption) is not None:
+                    raise SystemExit(interruption.exit_code)
+                raise HsmError("the sweep has ended, and takes no more jobs")
+            if self.sweep_id:
+                return self._hand_over(job_overrides, asked, files=self._new_files())
+            function = self._job.task_function
+            files = {**code_files(function), **self._new_files()}
+            program = program_record(function, self._config)
+            lock, self._resumption = self._sweep_dir.open(files, program)
+            if self._resumption is None:
+                self.sweep_id = new_sweep_id(str(self._config.hydra.job.name))
+            else:
+                self.sweep_id = self._resumption.sweep_id
+            self._display.title = printable(self.sweep_id)
             try:
-                override = self._parser.parse_override(text)
-                # `~x`, which takes x away, is something else than `x=null`.
-                key, parsed = override.get_key_element().lstrip("+"), override.value()
-            except Exception:
-                log.debug("recorded as text: %s", text)  # Its job will say what is wrong with it.
-            plain = json_value(parsed)
-            self._known[text] = (key, plain if plain is not None or parsed is None else value)
-        return self._known[text]
+                return self._hand_over(
+                    job_overrides,
+                    asked,
+                    lock=lock,
+                    files=files,
+                    program=program,
+                    resumption=self._resumption,
+                )
+            except BaseException:
+                if not self.source.has(self.paths):
+                    self.sweep_id = ""
+                    self._sweep_dir.give_back()
+                    give_back(lock, self._resumption)
+                raise
 
+    def _hand_over(
+        self, job_overrides: Sequence[Sequence[str]], asked: int | None, **more: Any
+    ) -> list[str]:
+        """Give jobs to the source; returns their ids.
 
-def _job_return(source: LocalComputeSource, job_id: str, overrides: list[str]) -> JobReturn:
-    """What Hydra's sweepers want to know of a job that has ended."""
-    job = source.job(job_id)
-    report = source.report(job_id)
-    result = JobReturn(overrides=overrides)
-    if report is not None and report.extra is not None:
-        result = pickle.loads(report.extra)
-    if job.state.has_succeeded:
-        result.status = JobStatus.COMPLETED
-        result.return_value = _value(source, job)
-        return result
-    result.status = JobStatus.FAILED
-    error = report.load_error() if report is not None and job.state is JobState.FAILED else None
-    if error is None:
-        error = HydraJobFailed(job)
-    elif not isinstance(error, Exception):
-        # A KeyboardInterrupt that a job raised must not look like one in this process.
-        error = RemoteError(type(error).__name__, str(error))
-    elif getattr(result, "_remote_traceback", None) is not None:
-        error.__cause__ = None  # Hydra 1.4 shows the job's own traceback by itself.
-    result.return_value = error
-    return result
-
-
-def _value(source: LocalComputeSource, job: Job) -> Any:
-    try:
-        return source.result(job.job_id)
-    except Exception as error:
-        log.warning(
-            "job %d: its return value cannot be unpickled (%r): None is used", job.num, error
+        Args:
+            more: what the source has to know of a sweep that begins.
+        """
+        specs = self._specs(job_overrides, asked)
+        directory = self.paths.sweep_dir
+        job_ids = self.source.submit(
+            specs, self.sweep_id, directory, function=self._job, though_stopped=True, **more
         )
-        return None
+        self._used.update(spec.num for spec in specs)
+        self._next_num = max(self._next_num, *(spec.num + 1 for spec in specs))
+        return job_ids
+
+    def _specs(self, job_overrides: Sequence[Sequence[str]], asked: int | None) -> list[JobSpec]:
+        hydra = self._config.hydra
+        # What a sweeper may have changed since the last batch: jobs' configs begin with these.
+        of_hydra = OmegaConf.to_container(hydra.overrides.hydra)
+        sweep = OmegaConf.to_container(hydra.sweep, resolve=False)
+        subdir = str(sweep.get("subdir")) if isinstance(sweep, dict) else ""
+        directory = Path(str(hydra.sweep.dir)).absolute()
+        is_moved = directory != self.paths.sweep_dir
+        if is_moved:
+            directory.mkdir(parents=True, exist_ok=True)  # As Hydra's own launcher does.
+        shown = [filter_overrides(overrides) for overrides in job_overrides]
+        points = [self._values.of(overrides) for overrides in shown]
+
+        def describe(index: int, num: int) -> JobSpec:
+            overrides = list(job_overrides[index])
+            return JobSpec(
+                num,
+                points[index],
+                " ".join(shown[index]),
+                (num, f"{self.sweep_id}_{num}", overrides, of_hydra),
+                makes_own_dir=True,
+                directory=job_directory(subdir, overrides, is_moved=is_moved),
+            )
+
+        count = len(points)
+        if asked is None or not self._used.isdisjoint(range(asked, asked + count)):
+            asked = self._next_num
+        return number(range(count), points, describe, first=asked, resumption=self._resumption)
+
+    def _new_files(self) -> dict[str, str]:
+        """The configs that have been used since the last call: a sweeper composes what it asks."""
+        files = loaded_files(self._context.config_loader)
+        new = {name: text for name, text in files.items() if name not in self._saved}
+        self._saved |= new.keys()
+        return new
+
+    def _configure_log(self) -> None:
+        options: dict[str, Any] = {}
+        if hasattr(self._context, "execution_whitelist"):  # Hydra 1.4
+            options["execution_whitelist"] = self._context.execution_whitelist
+        hydra = self._config.hydra
+        configure_log(hydra.hydra_logging, hydra.verbose, **options)
+
+    @contextmanager
+    def _shown(self) -> Iterator[None]:
+        """Have the display live while anybody waits for jobs."""
+        with self._mutex:
+            self._waiting += 1
+            if self._waiting == 1:
+                self._display.__enter__()
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._waiting -= 1
+                if self._waiting == 0:
+                    self._display.__exit__(None, None, None)
+
+    # --- its end ---
+
+    @contextmanager
+    def _uninterrupted(self) -> Iterator[Interrupts]:
+        """Have signals wait until nothing is half done: what interrupts the sweep then ends it.
+
+        Raises SystemExit.
+        """
+        if self.source.interruption is not None:
+            self.end()
+        with Interrupts().caught() as interrupts:
+            yield interrupts
+        late = interrupts.late()
+        if late is not None:
+            self.source.interrupt(late)
+        if self.source.interruption is not None:
+            self.end()
+
+    def _interrupted(self, signum: int) -> bool:
+        """A signal came while the main thread was in no method of this class.
+
+        Returns False if there is nothing to end. Raises SystemExit.
+        """
+        if not self.sweep_id or self._closed:
+            return False
+        with Interrupts(Interruption(signum)).caught() as interrupts:
+            interrupts.wait(self.source, None)
+        self.end()
+        return True
+
+    def end(self) -> None:
+        """End the sweep as `close` does. Raises SystemExit if it was interrupted."""
+        interruption = self._close() or self.source.interruption
+        if interruption is not None:
+            raise SystemExit(interruption.exit_code)
+
+    def stop(self, reason: str) -> None:
+        """Start no more jobs and end those that run; returns at once."""
+        self.source.stop(reason)
+
+    def close(self) -> None:
+        """Wait for the jobs, close the record and say what became of the sweep. Idempotent.
+
+        For callers whom an exception would tell nothing: a signal that came meanwhile takes its
+        usual way when all is done.
+        """
+        interruption = self._close()
+        if interruption is not None and interruption.signum is not None:
+            end_by(interruption.signum)
+
+    def _leave(self) -> None:
+        """A launcher has gone."""
+        self._launchers -= 1
+        if not self._launchers:
+            self.close()
+
+    def _close(self) -> Interruption | None:
+        """Close what is open; returns what has interrupted the sweep, if that was not closed yet.
+
+        A child that was forked from the launching process has nothing to do with it.
+        """
+        if os.getpid() != self._pid:
+            return None
+        with self._closing:
+            if self._closed:
+                return None
+            with self._mutex:
+                self._closed = True
+            with Interrupts().caught() as interrupts:
+                if self.sweep_id:
+                    interrupts.wait(self.source, None)
+                self.source.close()
+                self._resolver.shutdown(wait=False)
+                self._sweep_dir.give_back()
+            self._handlers.restore()
+            at_exit.discard(self)
+            with suppress(ValueError):
+                self._context.callbacks.callbacks.remove(self._callback)
+            interruption = self.source.interruption
+            if self.sweep_id:
+                self._display.summary()
+                if interruption is not None:
+                    command = resume_command(self.paths)
+                    lines = report.interrupted(interruption, self.paths, command)
+                    print(*lines, sep="\n", file=sys.stderr)
+            # A signal may have ended on_sweep_end, of a sweep whose jobs had all ended.
+            return interruption or interrupts.late()

@@ -1,7 +1,8 @@
-"""How a sweep ends that its sweeper submits batch by batch, and what a person is told then.
+"""How a Hydra sweep comes to its end: Hydra says so, or a signal comes while nobody waits for jobs.
 
-A launcher is not told which batch is the last. So its sweep ends when it does, or the process; and
-between two batches, while the sweeper thinks, a signal finds nobody but the handlers made here.
+A launcher is not told which batch is the last. Hydra tells its callbacks when the sweeper is done,
+unless it failed; then the sweep ends with its launcher. And while the sweeper thinks, a signal
+finds nobody but the handlers made here.
 """
 
 from __future__ import annotations
@@ -10,102 +11,89 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from hsm.core.config import LocalConf
-from hsm.core.engine.interrupts import Interruption, wait_for_program
-from hsm.core.errors import HsmError
-from hsm.core.job import JobState
-from hsm.core.journal import Journal
+from hydra.experimental.callback import Callback
+
+from hsm.core.engine.interrupts import SIGNALS
 from hsm.core.parameters import to_override
 from hsm.core.paths import SweepPaths
-from hsm.core.printable import command_line, printable
-from hsm.core.sweep import read_sweep
-from hsm.core.sweep_end import run_at_end
+from hsm.core.printable import command_line
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
-
-class _BetweenBatches:
-    """A signal's handler. `replaced` is the handler that jobs get back."""
-
-    def __init__(self, ending: SweepEnding, replaced: Any) -> None:
-        self._ending = ending
-        self.replaced = replaced
-
-    def __call__(self, number: int, frame: object) -> None:
-        self._ending.interrupt(number)
+    from hsm.hydra_app.session import Session
 
 
-class SweepEnding:
-    """Closes the journal of a Hydra sweep at its end, and says there why that came.
+class EndOfSweep(Callback):
+    """Ends a session when its multirun does. Elsewhere, in a spawned job, it does nothing."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Raises SystemExit if the sweep was interrupted."""
+        self.session.end()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Callback, ()
+
+
+class IdleHandlers:
+    """Handles signals wherever no other handler of hsm's does, from creation to `restore`.
+
+    A signal that is ignored stays so. Outside the main thread there are none.
 
     Args:
-        journal: the sweep's.
-        conf: names the command to run when it has ended, if there is one.
+        heard: is told a signal's number; False if it is not to be dealt with: whoever had handled
+            that signal before then gets it.
     """
 
-    def __init__(self, journal: Journal, conf: LocalConf) -> None:
-        self._journal = journal
-        self._conf = conf
-        self._reason = "finished"
-        self._pid = os.getpid()
-        self._handlers: dict[int, Any] = {}
+    def __init__(self, heard: Callable[[int], bool]) -> None:
+        self._handlers: dict[int, _IdleHandler] = {}
         if threading.current_thread() is threading.main_thread():
-            for number in map(int, _SIGNALS):
-                handler = signal.getsignal(number)
-                if handler is not signal.SIG_IGN:
-                    self._handlers[number] = _BetweenBatches(self, handler)
-                    signal.signal(number, self._handlers[number])
+            for number in map(int, SIGNALS):
+                before = signal.getsignal(number)
+                if before is not signal.SIG_IGN:
+                    handler = self._handlers[number] = _IdleHandler(heard, before)
+                    signal.signal(number, handler)
 
-    def interrupt(self, number: int) -> None:
-        """A signal came. Raises SystemExit."""
-        interruption = Interruption(number)
-        self._reason = interruption.reason
-        say_interrupted(interruption, self._journal.paths)
-        raise SystemExit(interruption.exit_code)
-
-    def close(self) -> None:
-        """The sweep has ended; nothing to do with it in a child forked from its launcher."""
-        if os.getpid() != self._pid:
+    def restore(self) -> None:
+        """Put back what was there before. Elsewhere than in the main thread that cannot be."""
+        if threading.current_thread() is not threading.main_thread():
             return
-        for number, handler in self._handlers.items():
-            if signal.getsignal(number) == handler:
-                before = handler.replaced
+        for number, own in self._handlers.items():
+            before = own.replaced
+            if signal.getsignal(number) is own:
                 signal.signal(number, signal.SIG_DFL if before is None else before)
-        self._journal.close(self._reason)
-        if self._conf.on_sweep_end is not None:
-            self._run_at_end(self._conf.on_sweep_end)
 
-    def _run_at_end(self, command: Sequence[str]) -> None:
-        wait = partial(wait_for_program, grace=self._conf.kill_grace)
-        went = run_at_end(command, self._journal.paths, wait)
-        if went.problem is not None:
-            print(printable(went.problem), file=sys.stderr)
-        if went.signum is None:
+
+class _IdleHandler:
+    """`replaced` is the handler that jobs get back."""
+
+    def __init__(self, heard: Callable[[int], bool], replaced: Any) -> None:
+        self._heard = heard
+        self._pid = os.getpid()
+        self.replaced = replaced
+
+    def __call__(self, number: int, frame: Any) -> None:
+        if os.getpid() == self._pid and self._heard(number):
             return
-        sys.stdout.flush()
-        if signal.getsignal(went.signum) is signal.default_int_handler:
-            # The KeyboardInterrupt that it raises would be nobody's, in a finalizer.
-            signal.signal(went.signum, signal.SIG_DFL)
-        signal.raise_signal(went.signum)
+        if callable(self.replaced):
+            self.replaced(number, frame)
+        elif self.replaced is signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
 
-def say_interrupted(interruption: Interruption, paths: SweepPaths) -> None:
-    """Tell what is done of the sweep, and how to go on with it."""
-    try:
-        jobs = read_sweep(paths.sweep_dir).jobs.values()
-    except HsmError:
-        jobs = {}.values()
-    completed = sum(job.state is JobState.COMPLETED for job in jobs)
-    print(
-        f"{interruption.headline}: {completed} of {len(jobs)} jobs completed; "
-        f"their results are kept in {printable(str(paths.sweep_dir))}\n"
-        f"To go on where it stopped: {resume_command(paths)}",
-        file=sys.stderr,
-    )
+def end_by(number: int) -> None:
+    """Let a signal end the program where an exception would be nobody's: in a finalizer, say."""
+    sys.stdout.flush()
+    if signal.getsignal(number) is signal.default_int_handler:
+        signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
 
 
 def resume_command(paths: SweepPaths) -> str:

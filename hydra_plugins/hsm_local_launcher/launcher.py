@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.plugins.launcher import Launcher
 
+from .config import validated
+
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
     from hydra.types import HydraContext, TaskFunction
     from omegaconf import DictConfig
 
     from hsm.core.config import LocalConf
-    from hsm.core.engine.policy import History
-    from hsm.core.journal import Journal
-    from hsm.core.lock import LockFile
-    from hsm.core.resume import Resumption
+    from hsm.core.local import LocalComputeSource
+    from hsm.hydra_app.session import Session
 
 
 class HsmLocalLauncher(Launcher):
@@ -24,38 +24,38 @@ class HsmLocalLauncher(Launcher):
 
     Args:
         settings: the fields of `hsm.core.config.LocalConf`, as Hydra composed them.
+
+    Attributes:
+        session: the sweep, from `setup` on. A sweeper may submit single jobs to it, see there.
     """
+
+    session: Session
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
-        self.conf: LocalConf | None = None
-        self.config: DictConfig | None = None
-        self.hydra_context: HydraContext | None = None
-        self.task_function: TaskFunction | None = None
-        #: The lock on the sweep's directory, from `setup` to the first `launch`.
-        self.lock: LockFile | None = None
-        #: The sweep that is resumed, if one is.
-        self.resumption: Resumption | None = None
-        #: The record of the sweep, from its first batch on.
-        self.journal: Journal | None = None
-        #: What its jobs have come to: policies and limits count over all batches.
-        self.history: History | None = None
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Check the settings and read the config files: no later change reaches the sweep."""
-        from hsm.hydra_app import session
+        from hsm.hydra_app.refusals import launcher_errors
+        from hsm.hydra_app.session import Session
 
-        self.config = config
-        self.hydra_context = hydra_context
-        self.task_function = task_function
-        session.set_up(self)
+        with launcher_errors():
+            conf = validated(self.settings)
+            self.session = Session.joined_by(
+                self, conf, self.make_source, hydra_context, task_function, config
+            )
+
+    @staticmethod
+    def make_source(conf: LocalConf) -> LocalComputeSource:
+        """Make what runs the jobs. Static: what it belongs to would never go."""
+        from hsm.core.local import LocalComputeSource
+
+        return LocalComputeSource.from_conf(conf)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run one job per list of overrides; returns what each returned or raised, in order."""
-        from hsm.hydra_app import session
-
-        return session.launch(self, job_overrides, initial_job_idx)
+        return self.session.launch(job_overrides, initial_job_idx)

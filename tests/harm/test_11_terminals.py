@@ -299,14 +299,16 @@ def test_a_running_hydra_sweep_is_shown_as_text(project: Project) -> None:
 
 
 def test_how_to_go_on_with_a_hydra_sweep_is_shown_as_text(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from hsm.core.engine.interrupts import Interruption
-    from hsm.hydra_app.sweep_ending import say_interrupted
+    from hsm.display import report
+    from hsm.hydra_app.sweep_ending import resume_command
 
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", "x='\x1b[2J'"])
-    say_interrupted(Interruption(signal.SIGINT), SweepPaths(tmp_path / "\x1b]0;t\x07"))
-    told = capsys.readouterr().err
+    paths = SweepPaths(tmp_path / "\x1b]0;t\x07")
+    lines = report.interrupted(Interruption(signal.SIGINT), paths, resume_command(paths))
+    told = "".join(f"{line}\n" for line in lines)
     assert only_prints(told)
     assert "\x1b" not in told
     assert "$'x=\\'\\x1b[2J\\''" in told

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at whether a program has ended.
 _INTERVAL = 0.05
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Interrupts:
         """Install the handlers. A signal that is ignored (nohup, a background job) stays so."""
         before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
-            for number in map(int, _SIGNALS):
+            for number in map(int, SIGNALS):
                 handler = signal.getsignal(number)
                 if handler is not signal.SIG_IGN:
                     before[number] = handler

@@ -1,0 +1,34 @@
+"""How hsm's errors reach who uses the launcher: as one line in their own words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hydra.errors import ConfigCompositionException
+
+from hsm.core.errors import HsmError
+from hsm.core.journal import SweepInUse
+from hsm.core.printable import printable_lines
+from hsm.core.resume import SweepChanged
+
+
+class LauncherError(ConfigCompositionException):
+    """What the user can mend, a setting or a situation: Hydra shows one line and no traceback."""
+
+    def __str__(self) -> str:
+        return printable_lines(super().__str__())
+
+
+@contextmanager
+def launcher_errors() -> Iterator[None]:
+    """Raise hsm's errors as LauncherError."""
+    try:
+        yield
+    except SweepInUse as error:
+        raise LauncherError(f"{error}: choose another hydra.sweep.dir") from None
+    except SweepChanged as error:
+        error.remedy = "hydra.launcher.accept_changes=true"
+        raise LauncherError(str(error)) from None
+    except HsmError as error:
+        raise LauncherError(str(error)) from None

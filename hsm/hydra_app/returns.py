@@ -1,0 +1,55 @@
+"""What a sweeper is told of a job that has ended."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException
+
+from hsm.core.errors import JobFailed
+from hsm.core.job import Job, JobState
+from hsm.core.local import LocalComputeSource
+from hsm.core.logger import get_logger
+from hsm.core.program.report import RemoteError
+
+log = get_logger(__name__)
+
+
+class HydraJobFailed(JobFailed, CompactHydraException):
+    """A job that ended without an exception of its own; Hydra shows it as one line."""
+
+
+def job_return(source: LocalComputeSource, job_id: str, overrides: list[str]) -> JobReturn:
+    """What the job returned or raised, as Hydra's sweepers want it."""
+    job = source.job(job_id)
+    report = source.report(job_id)
+    result = JobReturn(overrides=overrides)
+    if report is not None and report.extra is not None:
+        result = pickle.loads(report.extra)
+    if job.state.has_succeeded:
+        result.status = JobStatus.COMPLETED
+        result.return_value = _value(source, job)
+        return result
+    result.status = JobStatus.FAILED
+    error = report.load_error() if report is not None and job.state is JobState.FAILED else None
+    if error is None:
+        error = HydraJobFailed(job)
+    elif not isinstance(error, Exception):
+        # A KeyboardInterrupt that a job raised must not look like one in this process.
+        error = RemoteError(type(error).__name__, str(error))
+    elif getattr(result, "_remote_traceback", None) is not None:
+        error.__cause__ = None  # Hydra 1.4 shows the job's own traceback by itself.
+    result.return_value = error
+    return result
+
+
+def _value(source: LocalComputeSource, job: Job) -> Any:
+    try:
+        return source.result(job.job_id)
+    except Exception as error:
+        log.warning(
+            "job %d: its return value cannot be unpickled (%r): None is used", job.num, error
+        )
+        return None
