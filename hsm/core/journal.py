@@ -135,7 +135,6 @@ class Journal:
         self.lost = ""
         self._said_lost = False
         self._closed = False
-        self._said_closed = False
         self._has_resumed = False
         self._waiting: list[_Waiting] = []  # records that there was no room for
         self.shelf = Shelf(paths)
@@ -200,7 +199,7 @@ class Journal:
         record.setdefault("time", time.time())
         lost: list[str] = []
         line = fitting.line_of(record, partial(self._put, record, lost if keep else None))
-        return lost + self._append(_Waiting(line, keep), is_close=event == "close")
+        return lost + self._append(_Waiting(line, keep))
 
     def _put(
         self, record: Mapping[str, Any], lost: list[str] | None, name: str, text: str
@@ -217,7 +216,7 @@ class Journal:
             lost.append(fitting.loss(record, name, error))
             return Large(self.paths, lost=fitting.reason_of(error))
 
-    def _append(self, item: _Waiting, *, is_close: bool = False) -> list[str]:
+    def _append(self, item: _Waiting) -> list[str]:
         """Write what waits, and then `item`.
 
         Returns what was lost. Raises OSError, JournalLost.
@@ -227,7 +226,6 @@ class Journal:
             with self._mutex:
                 if self._closed:
                     return []
-                self._said_closed = is_close
                 self._waiting.append(item)
                 try:
                     self._check_file(partial(self._write_all, lost))
@@ -364,19 +362,11 @@ class Journal:
             **details,
         )
 
-    def say_closed(self, reason: str) -> None:
-        """Write that this was the end of the sweep, unless that was the last thing written.
-
-        More may follow nevertheless, if somebody submits more jobs.
-        """
-        if not self._said_closed:
-            # A missing last line reads as a launcher that died.
-            with suppress(OSError, JournalLost):
-                self.append("close", reason=reason)
-
     def close(self, reason: str) -> None:
         """Write the last record and give the sweep directory free. Idempotent."""
-        self.say_closed(reason)
+        # A missing last line reads as a launcher that died.
+        with suppress(OSError, JournalLost):
+            self.append("close", reason=reason)
         with self._mutex:
             if not self._closed:
                 self._free()

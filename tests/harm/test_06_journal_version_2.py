@@ -15,7 +15,7 @@ from reliability_support import conf, journal_events, source
 from cli_support import Project
 from hsm import collect_results, read_sweep
 from hsm.cli._watched import states
-from hsm.core.engine.policy import History, RetryPolicy, StopPolicy
+from hsm.core.engine.policy import RetryPolicy, StopPolicy
 from hsm.core.job import Attempt, Ending, IllegalTransition, Job, JobState
 from hsm.core.journal import Journal
 from hsm.core.lock import LockFile
@@ -278,9 +278,10 @@ def test_what_was_pruned_is_neither_retried_nor_run_again_nor_counted_as_a_failu
     assert [rerun for rerun in RERUN if runs_again(job, rerun)] == ["all"]
     settings = conf(max_retries=3, fail_fast=True)
     assert RetryPolicy(settings).delay(Ending(JobState.PRUNED), 1) is None
-    history = History(in_a_row=2)
-    assert StopPolicy(settings, history).note(0, JobState.PRUNED) is None
-    assert (history.failures, history.in_a_row) == (0, 0)
+    policy = StopPolicy(settings)
+    policy.in_a_row = 2
+    assert policy.note(0, JobState.PRUNED) is None
+    assert (policy.failures, policy.in_a_row) == (0, 0)
 
 
 def test_a_sweep_with_a_pruned_job_is_a_success_for_hsm_monitor(project: Project) -> None:

@@ -16,7 +16,7 @@ from hsm.core.config import FAILURES, LocalConf
 from hsm.core.engine.backend import Attempt, Ended, Started, Work
 from hsm.core.engine.judgement import Stop
 from hsm.core.engine.ledger import JobHandle, Ledger
-from hsm.core.engine.policy import History, RetryPolicy, StopPolicy, failure_kinds
+from hsm.core.engine.policy import RetryPolicy, StopPolicy, failure_kinds
 from hsm.core.engine.time_limits import TimeLimits
 from hsm.core.engine.timer import Timer
 from hsm.core.job import Ending, Job, JobState
@@ -187,7 +187,7 @@ def test_the_timers_thread_ends_when_all_is_cancelled() -> None:
 
 
 def limits(**settings: Any) -> TimeLimits:
-    return TimeLimits(conf(**settings), History())
+    return TimeLimits(conf(**settings))
 
 
 @PROFILE

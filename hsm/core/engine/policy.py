@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
 
 from hsm.core.config import LocalConf
 from hsm.core.job import Ending, JobState
@@ -40,55 +39,39 @@ class RetryPolicy:
         return float(min(conf.retry_delay * 2.0 ** min(attempts - 1, 60), conf.retry_max_delay))
 
 
-@dataclass
-class History:
-    """What a sweep's jobs have come to so far, as far as its policies and limits care.
-
-    A sweep that is submitted in parts, one source after another, hands it on from one to the next.
+class StopPolicy:
+    """Whether a sweep has seen enough failures. Thread-safe.
 
     Attributes:
         failures: jobs that did not complete.
         in_a_row: how many did not since the last one that did.
-        stopped: why the sweep was stopped, if it was.
-        durations: of the jobs that completed, in seconds, sorted.
     """
 
-    failures: int = 0
-    in_a_row: int = 0
-    stopped: str | None = None
-    durations: list[float] = field(default_factory=list)
-
-
-class StopPolicy:
-    """Whether a sweep has seen enough failures. Thread-safe."""
-
-    def __init__(self, conf: LocalConf, history: History | None = None) -> None:
+    def __init__(self, conf: LocalConf) -> None:
         self._conf = conf
         self._mutex = threading.Lock()
-        self._history = history or History()
+        self.failures = 0
+        self.in_a_row = 0
 
     def note(self, num: int, state: JobState) -> str | None:
         """Job `num` has ended in `state`; the reason to stop everything, if that is one."""
         if state is JobState.CANCELLED:
             return None
         with self._mutex:
-            history = self._history
             if state.has_succeeded:
-                history.in_a_row = 0
+                self.in_a_row = 0
                 return None
-            history.failures += 1
-            history.in_a_row += 1
-            reason = self._reason(num)
-            history.stopped = history.stopped or reason
-            return reason
+            self.failures += 1
+            self.in_a_row += 1
+            return self._reason(num)
 
     def _reason(self, num: int) -> str | None:
-        conf, history = self._conf, self._history
+        conf = self._conf
         if conf.fail_fast:
             return f"fail_fast, as job {num} did not complete"
-        if conf.max_failures is not None and history.failures >= conf.max_failures:
-            return f"max_failures: {history.failures} jobs did not complete"
+        if conf.max_failures is not None and self.failures >= conf.max_failures:
+            return f"max_failures: {self.failures} jobs did not complete"
         most = conf.max_consecutive_failures
-        if most is not None and history.in_a_row >= most:
-            return f"max_consecutive_failures: {history.in_a_row} jobs in a row did not complete"
+        if most is not None and self.in_a_row >= most:
+            return f"max_consecutive_failures: {self.in_a_row} jobs in a row did not complete"
         return None

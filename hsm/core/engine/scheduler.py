@@ -20,7 +20,7 @@ from hsm.core.engine.ledger import JobHandle, Ledger
 from hsm.core.engine.observers import Observers
 from hsm.core.engine.output import OutputFollower
 from hsm.core.engine.own_threads import OWN_THREADS
-from hsm.core.engine.policy import History, RetryPolicy, StopPolicy
+from hsm.core.engine.policy import RetryPolicy, StopPolicy
 from hsm.core.engine.queue import JobQueue
 from hsm.core.engine.supervisor import Supervisor
 from hsm.core.engine.time_limits import TimeLimits
@@ -35,23 +35,15 @@ class Scheduler:
         conf: the settings of all of them.
         backend: where they run.
         observers: whoever watches.
-        history: of the sweep's jobs that other engines ran before; added to.
     """
 
-    def __init__(
-        self,
-        conf: LocalConf,
-        backend: Backend,
-        observers: Observers,
-        history: History | None = None,
-    ) -> None:
-        history = history or History()
+    def __init__(self, conf: LocalConf, backend: Backend, observers: Observers) -> None:
         self._conf = conf
         self.ledger = Ledger()
         self._backend = backend
         self._output = OutputFollower(observers.job_output, every_line=conf.show_output)
         self._timer = Timer()
-        self._time_limits = TimeLimits(conf, history)
+        self._time_limits = TimeLimits(conf)
         self._supervisor = Supervisor(
             conf=conf,
             backend=backend,
@@ -60,7 +52,7 @@ class Scheduler:
             output=self._output,
             time_limits=self._time_limits,
             retries=RetryPolicy(conf),
-            stops=StopPolicy(conf, history),
+            stops=StopPolicy(conf),
             retry_later=self._retry_later,
             stop=self.stop,
         )
@@ -69,12 +61,9 @@ class Scheduler:
         )
         self._queue = JobQueue()
         self._has_thread = False
-        self._history = history
 
     def run(self, handles: Iterable[JobHandle]) -> None:
         """Queue jobs, which the ledger knows already; what is over counts for the limits."""
-        if self._history.stopped is not None:
-            self.stop(self._history.stopped)  # before they came: none of them starts
         waiting = []
         for handle in handles:
             if not handle.is_over:

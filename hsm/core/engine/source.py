@@ -23,7 +23,6 @@ from hsm.core.engine.backend import Backend
 from hsm.core.engine.interrupts import Interruption, deliver, wait_for_program
 from hsm.core.engine.observers import Observers
 from hsm.core.engine.own_threads import OWN_THREADS
-from hsm.core.engine.policy import History
 from hsm.core.engine.scheduler import Scheduler
 from hsm.core.engine.submission import (
     JobSpec,
@@ -35,7 +34,7 @@ from hsm.core.engine.submission import (
 )
 from hsm.core.errors import HsmError, JobFailed, SettingsError
 from hsm.core.job import Job, JobState
-from hsm.core.journal import Journal, JournalLost
+from hsm.core.journal import JournalLost
 from hsm.core.lock import LockFile
 from hsm.core.paths import SweepPaths
 from hsm.core.program.points import plain_points
@@ -54,7 +53,6 @@ class SweepSource(ComputeSource):
         conf: the settings, checked.
         observers: are told what happens.
         function, command, script: what jobs run if `submit_jobs` does not say, see there.
-        history: of a sweep that several sources run, one after another.
     """
 
     def __init__(
@@ -66,7 +64,6 @@ class SweepSource(ComputeSource):
         function: Callable[[Any], Any] | None = None,
         command: str | Sequence[str] | None = None,
         script: str | os.PathLike[str] | None = None,
-        history: History | None = None,
     ) -> None:
         self.conf = conf
         self._backend = backend
@@ -77,7 +74,7 @@ class SweepSource(ComputeSource):
         self._sweeps: dict[Path, OpenSweep] = {}
         self._closed = False
         self._interrupted = threading.Lock()  # guards `interruption`
-        self._scheduler = Scheduler(conf, backend, self._observers, history)
+        self._scheduler = Scheduler(conf, backend, self._observers)
         self._ledger = self._scheduler.ledger
         self._listener = Listener(
             self._cancel_as_asked, f"{OWN_THREADS}control", self._look_at_record
@@ -179,7 +176,6 @@ class SweepSource(ComputeSource):
         *,
         function: Callable[[Any], Any] | None = None,
         lock: LockFile | None = None,
-        journal: Journal | None = None,
         files: Mapping[str, str] | None = None,
         program: Mapping[str, Any] | None = None,
         resumption: Resumption | None = None,
@@ -190,8 +186,6 @@ class SweepSource(ComputeSource):
         Args:
             function: what those jobs call that have no command of their own.
             lock: the sweep directory's, if the caller holds it; the source releases it.
-            journal: the sweep's, if the caller keeps it and closes it when all parts of the sweep
-                are done.
             files: texts of the script and configs, by name: what a later resume compares.
             program: what the jobs run, for the record.
             resumption: what knows the sweep's earlier jobs, if it goes on.
@@ -209,7 +203,7 @@ class SweepSource(ComputeSource):
             # First, while there are no threads: a function's server is forked from this process.
             work = self._backend.prepare(function)
             paths = SweepPaths(sweep_dir)
-            sweep = self._sweep(sweep_id, paths, lock, journal, program, resumption)
+            sweep = self._sweep(sweep_id, paths, lock, program, resumption)
             if files:
                 save_files(sweep.journal.paths, files)
             self._observers.prepare(sweep.journal.paths)
@@ -232,17 +226,13 @@ class SweepSource(ComputeSource):
         sweep_id: str,
         paths: SweepPaths,
         lock: LockFile | None,
-        journal: Journal | None,
         program: Mapping[str, Any] | None,
         resumption: Resumption | None,
     ) -> OpenSweep:
         sweep = self._sweeps.get(paths.sweep_dir)
         if sweep is None:
-            if journal is not None:
-                sweep = OpenSweep(journal, is_lent=True)
-            else:
-                drop_requests(paths)
-                sweep = OpenSweep.at(paths, sweep_id, self.conf, program, lock, resumption)
+            drop_requests(paths)
+            sweep = OpenSweep.at(paths, sweep_id, self.conf, program, lock, resumption)
             self._sweeps[paths.sweep_dir] = sweep
             sweep.journal.tell_to(self._observers.warn, self._lose)
             self._listener.add(paths)
@@ -367,7 +357,7 @@ class SweepSource(ComputeSource):
             self._scheduler.close()
         finally:  # Whatever went wrong there, the record of the sweep is complete.
             for sweep in self._sweeps.values():
-                sweep.close(stopped.reason if stopped else None)
+                sweep.journal.close(stopped.reason if stopped else "finished")
         if self.conf.on_sweep_end is not None:
             self._run_at_end(self.conf.on_sweep_end)
 

@@ -60,24 +60,13 @@ class OpenSweep:
 
     Attributes:
         journal: its record.
-        is_lent: the journal is somebody else's, who submits the sweep in parts and closes it.
         next_num: the number of its next job.
         resumption: what knows its earlier jobs, if it is resumed.
     """
 
     journal: Journal
-    is_lent: bool = False
     next_num: int = 0
     resumption: Resumption | None = None
-
-    def close(self, reason: str | None) -> None:
-        """The source is done with it; `reason` tells why it was stopped, if it was."""
-        if not self.is_lent:
-            self.journal.close(reason or "finished")
-            return
-        if reason is not None:
-            self.journal.say_closed(reason)
-        self.journal.tell_to()
 
     @classmethod
     def at(

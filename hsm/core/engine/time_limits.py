@@ -7,7 +7,6 @@ import statistics
 import threading
 
 from hsm.core.config import LocalConf
-from hsm.core.engine.policy import History
 
 #: Jobs that must have completed before their median says anything.
 _ENOUGH = 3
@@ -16,10 +15,10 @@ _ENOUGH = 3
 class TimeLimits:
     """The limits of one source's jobs. Thread-safe."""
 
-    def __init__(self, conf: LocalConf, history: History) -> None:
+    def __init__(self, conf: LocalConf) -> None:
         self._conf = conf
         self._mutex = threading.Lock()  # guards the next one
-        self._durations = history.durations
+        self._durations: list[float] = []  # of the jobs that completed, sorted
 
     @property
     def may_change(self) -> bool:

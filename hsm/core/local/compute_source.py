@@ -8,7 +8,6 @@ from typing import Any
 
 from hsm.core.compute_source import SweepObserver
 from hsm.core.config import UNSET, LocalConf, resolve_local
-from hsm.core.engine.policy import History
 from hsm.core.engine.source import SweepSource
 from hsm.core.local.backend import LocalBackend
 
@@ -58,18 +57,9 @@ class LocalComputeSource(SweepSource):
 
     @classmethod
     def from_conf(
-        cls,
-        conf: LocalConf,
-        *,
-        observers: Iterable[SweepObserver] = (),
-        history: History | None = None,
+        cls, conf: LocalConf, *, observers: Iterable[SweepObserver] = ()
     ) -> LocalComputeSource:
-        """A source with settings that were resolved and checked already.
-
-        Args:
-            history: of a sweep that several sources run, one after another.
-        """
+        """A source with settings that were resolved and checked already."""
         source = cls.__new__(cls)
-        backend = LocalBackend(conf)
-        SweepSource.__init__(source, backend, conf, observers=observers, history=history)
+        SweepSource.__init__(source, LocalBackend(conf), conf, observers=observers)
         return source
