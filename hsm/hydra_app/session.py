@@ -84,12 +84,8 @@ class Session:
             self.source.close()
             raise
         self.paths = self._sweep_dir.paths
-        self._display = make_display(
-            str(conf.progress),
-            show_output=conf.show_output,
-            paths=self.paths,
-            running=self.source.running,
-        )
+        shown: dict[str, Any] = {"show_output": conf.show_output, "running": self.source.running}
+        self._display = make_display(str(conf.progress), paths=self.paths, **shown)
         self.source.observers.append(self._display)
         self.sweep_id = ""
         self._pid = os.getpid()
@@ -225,14 +221,8 @@ class Session:
                 self.sweep_id = self._resumption.sweep_id
             self._display.title = printable(self.sweep_id)
             try:
-                return self._hand_over(
-                    job_overrides,
-                    asked,
-                    lock=lock,
-                    files=files,
-                    program=program,
-                    resumption=self._resumption,
-                )
+                more = {"lock": lock, "program": program, "resumption": self._resumption}
+                return self._hand_over(job_overrides, asked, files=files, **more)
             except BaseException:
                 if not self.source.has(self.paths):
                     self.sweep_id = ""
@@ -383,22 +373,24 @@ class Session:
                 return None
             with self._mutex:
                 self._closed = True
-            with Interrupts().caught() as interrupts:
-                if self.sweep_id:
+            try:
+                with Interrupts().caught() as interrupts:
                     interrupts.wait(self.source, None)
-                self.source.close()
+                    self.source.close()
+            finally:
                 self._resolver.shutdown(wait=False)
                 self._sweep_dir.give_back()
-            self._handlers.restore()
-            at_exit.discard(self)
-            with suppress(ValueError):
-                self._context.callbacks.callbacks.remove(self._callback)
-            interruption = self.source.interruption
+                self._handlers.restore()
+                at_exit.discard(self)
+                with suppress(ValueError):
+                    self._context.callbacks.callbacks.remove(self._callback)
             if self.sweep_id:
-                self._display.summary()
-                if interruption is not None:
-                    command = resume_command(self.paths)
-                    lines = report.interrupted(interruption, self.paths, command)
-                    print(*lines, sep="\n", file=sys.stderr)
+                self._say_how_it_ended()
             # A signal may have ended on_sweep_end, of a sweep whose jobs had all ended.
-            return interruption or interrupts.late()
+            return self.source.interruption or interrupts.late()
+
+    def _say_how_it_ended(self) -> None:
+        self._display.summary()
+        if (interruption := self.source.interruption) is not None:
+            lines = report.interrupted(interruption, self.paths, resume_command(self.paths))
+            print(*lines, sep="\n", file=sys.stderr)

@@ -50,24 +50,6 @@ _SLOW_SWEEPER = """
 """
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_between_two_batches_ends_the_sweep_in_good_order(
-    tmp_path: Path, name: str
-) -> None:
-    app = App(tmp_path, "def job(cfg): return cfg.job")
-    write_files(tmp_path, {"hydra_plugins/slow.py": _SLOW_SWEEPER})
-    number = getattr(signal, name)
-    with app.start("hydra/sweeper=slow", "job=0") as running:
-        running.wait_for_files("thinking")
-        running.process.send_signal(number)
-        done = running.finish()
-    assert done.code == 128 + number
-    assert done.sweep.closed == f"interrupted by {name}"
-    assert "Traceback" not in done.screen
-    assert f"Interrupted by {name}: 1 of 1 jobs completed" in done.err
-    assert "hydra.launcher.resume=true" in done.err
-
-
 def test_a_request_to_cancel_between_two_batches_is_heard(tmp_path: Path) -> None:
     app = App(tmp_path, "def job(cfg):\n    if cfg.job:\n        time.sleep(60)")
     write_files(tmp_path, {"hydra_plugins/slow.py": _SLOW_SWEEPER})
