@@ -8,9 +8,9 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
 
+from hsm.core.engine.source import SweepSource
 from hsm.core.errors import JobFailed
 from hsm.core.job import Job, JobState
-from hsm.core.local import LocalComputeSource
 from hsm.core.logger import get_logger
 from hsm.core.program.report import RemoteError
 
@@ -21,7 +21,7 @@ class HydraJobFailed(JobFailed, CompactHydraException):
     """A job that ended without an exception of its own; Hydra shows it as one line."""
 
 
-def job_return(source: LocalComputeSource, job_id: str, overrides: list[str]) -> JobReturn:
+def job_return(source: SweepSource, job_id: str, overrides: list[str]) -> JobReturn:
     """What the job returned or raised, as Hydra's sweepers want it."""
     job = source.job(job_id)
     report = source.report(job_id)
@@ -45,7 +45,7 @@ def job_return(source: LocalComputeSource, job_id: str, overrides: list[str]) ->
     return result
 
 
-def _value(source: LocalComputeSource, job: Job) -> Any:
+def _value(source: SweepSource, job: Job) -> Any:
     try:
         return source.result(job.job_id)
     except Exception as error:

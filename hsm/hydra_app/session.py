@@ -17,23 +17,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from hsm.core.config import LocalConf
+from hsm.core.display_hook import display_of
 from hsm.core.engine import at_exit
 from hsm.core.engine.interrupts import Interruption, Interrupts
 from hsm.core.engine.own_threads import OWN_THREADS
+from hsm.core.engine.source import SweepSource
 from hsm.core.engine.submission import JobSpec, give_back, number
 from hsm.core.errors import HsmError
-from hsm.core.local import LocalComputeSource
 from hsm.core.printable import printable
 from hsm.core.resume import Resumption
 from hsm.core.sweep_id import new_sweep_id
-from hsm.display import make_display, report
+from hsm.display import Display, report
 from hsm.hydra_app.frozen_config import freeze, loaded_files
 from hsm.hydra_app.job import HydraJob
 from hsm.hydra_app.launched import code_files, program_record
@@ -67,7 +68,7 @@ class Session:
     def __init__(
         self,
         conf: LocalConf,
-        make_source: Callable[[LocalConf], LocalComputeSource],
+        make_source: Callable[[LocalConf], SweepSource],
         hydra_context: HydraContext,
         task_function: TaskFunction,
         config: DictConfig,
@@ -84,8 +85,8 @@ class Session:
             self.source.close()
             raise
         self.paths = self._sweep_dir.paths
-        shown: dict[str, Any] = {"show_output": conf.show_output, "running": self.source.running}
-        self._display = make_display(str(conf.progress), paths=self.paths, **shown)
+        # hsm's own; it gets its title when the sweep gets its id
+        self._display = cast("Display", display_of(self.source, self.paths, ""))
         self.source.observers.append(self._display)
         self.sweep_id = ""
         self._pid = os.getpid()
@@ -111,7 +112,7 @@ class Session:
         cls,
         launcher: object,
         conf: LocalConf,
-        make_source: Callable[[LocalConf], LocalComputeSource],
+        make_source: Callable[[LocalConf], SweepSource],
         hydra_context: HydraContext,
         task_function: TaskFunction,
         config: DictConfig,

@@ -13,12 +13,7 @@ import pytest
 
 from contract_support import start_program
 from hsm import read_sweep
-from hydra_plugins.hsm_local_launcher.launcher import HsmLocalLauncher
 from support import RunningSweep
-
-pytestmark = pytest.mark.skipif(
-    not hasattr(HsmLocalLauncher, "make_source"), reason="a launcher cannot say yet what runs jobs"
-)
 
 LAUNCHER = """
 from hydra.core.config_store import ConfigStore
