@@ -96,9 +96,10 @@ class Session:
         self._used: set[int] = set()  # the numbers that jobs have
         self._next_num = 0
         self._saved: set[str] = set()  # names of the configs that the record has
-        self._waiting = 0  # calls of `launch` that wait for their jobs
         self._closed = False
-        self._closing = threading.RLock()
+        self._closing = threading.RLock()  # held until all is closed
+        self._showing = threading.Lock()  # guards the next one
+        self._waiting = 0  # calls of `launch` that wait for their jobs
         self._launchers = 0
         self._resolver = ThreadPoolExecutor(1, thread_name_prefix=f"{OWN_THREADS}futures")
         self._callback = EndOfSweep(self)
@@ -227,6 +228,7 @@ class Session:
             except BaseException:
                 if not self.source.has(self.paths):
                     self.sweep_id = ""
+                    self._saved.clear()
                     self._sweep_dir.give_back()
                     give_back(lock, self._resumption)
                 raise
@@ -234,11 +236,7 @@ class Session:
     def _hand_over(
         self, job_overrides: Sequence[Sequence[str]], asked: int | None, **more: Any
     ) -> list[str]:
-        """Give jobs to the source; returns their ids.
-
-        Args:
-            more: what the source has to know of a sweep that begins.
-        """
+        """Give jobs to the source, with what it has to know of a sweep that begins."""
         specs = self._specs(job_overrides, asked)
         directory = self.paths.sweep_dir
         job_ids = self.source.submit(
@@ -294,14 +292,14 @@ class Session:
     @contextmanager
     def _shown(self) -> Iterator[None]:
         """Have the display live while anybody waits for jobs."""
-        with self._mutex:
+        with self._showing:
             self._waiting += 1
             if self._waiting == 1:
                 self._display.__enter__()
         try:
             yield
         finally:
-            with self._mutex:
+            with self._showing:
                 self._waiting -= 1
                 if self._waiting == 0:
                     self._display.__exit__(None, None, None)
@@ -316,11 +314,13 @@ class Session:
         """
         if self.source.interruption is not None:
             self.end()
-        with Interrupts().caught() as interrupts:
-            yield interrupts
-        late = interrupts.late()
-        if late is not None:
-            self.source.interrupt(late)
+        interrupts = Interrupts()
+        try:
+            with interrupts.caught():
+                yield interrupts
+        finally:
+            if (late := interrupts.late()) is not None:
+                self.source.interrupt(late)
         if self.source.interruption is not None:
             self.end()
 
