@@ -19,6 +19,7 @@ from hydra_support import clean_environment, write_files
 from support import START_METHODS, App, Finished, RunningSweep, wait_until
 
 _SWEEPERS = """
+    import asyncio
     import json
     import threading
     import time
@@ -147,6 +148,21 @@ _SWEEPERS = """
                 time.sleep(0.02)
             self.returned = [future.result() for future in futures]
 
+        def awaiting(self):
+            async def gather():
+                session = self.launcher.session
+                futures = [session.submit([f"job={num}"]) for num in range(3)]
+                return await asyncio.gather(*map(asyncio.wrap_future, futures))
+
+            self.returned = asyncio.run(gather())
+
+        def again(self):
+            for num in range(2):
+                try:
+                    self.launch(num, first=num)
+                except Exception as error:
+                    Path(f"refused-{num}").write_text(str(error))
+
         def leaving(self):
             self.launcher.session.submit(["job=0"])
             think("started-0")
@@ -224,9 +240,9 @@ class Sweep:
     def events(self) -> list[str]:
         return [event["event"] for event in self.app.events()]
 
-    def cancel(self) -> None:
-        """Have `hsm cancel` end the sweep."""
-        words = [sys.executable, "-m", "hsm.cli.main", "cancel", "./sweep"]
+    def cancel(self, *jobs: str) -> None:
+        """Have `hsm cancel` end the sweep, or some of its jobs."""
+        words = [sys.executable, "-m", "hsm.cli.main", "cancel", "./sweep", *jobs]
         subprocess.run(
             words, cwd=self.folder, env=clean_environment(), capture_output=True, check=False
         )
@@ -338,6 +354,44 @@ def test_a_sweeper_may_go_on_after_a_failure(tmp_path: Path) -> None:
     assert sweep.returned()[1][1] == "ValueError"
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_sweep_that_cannot_begin_may_be_tried_again(tmp_path: Path, resumed: bool) -> None:
+    """What was taken for it is given back: else the second try would find its own lock."""
+    sweep = Sweep(tmp_path, "LOCK = threading.Lock()\ndef job(cfg): return LOCK.locked()")
+    if resumed:
+        assert sweep.run("again", start_method="fork").states == ["COMPLETED"] * 2
+    before = sweep.events()
+    done = sweep.run("again", start_method="spawn", resume=resumed)
+    assert (done.code, done.out, sweep.events()) == (0, "", before)
+    first, second = ((tmp_path / f"refused-{num}").read_text() for num in range(2))
+    assert first == second
+    assert "LOCK" in first
+
+
+def test_a_launcher_for_another_place_is_a_subclass(tmp_path: Path) -> None:
+    write_files(
+        tmp_path,
+        {
+            "hydra_plugins/elsewhere.py": """
+                from pathlib import Path
+
+                from hydra_plugins.hsm_local_launcher.launcher import HsmLocalLauncher
+
+
+                class Elsewhere(HsmLocalLauncher):
+                    @staticmethod
+                    def make_source(conf):
+                        Path("made").touch()
+                        return HsmLocalLauncher.make_source(conf)
+            """
+        },
+    )
+    app = App(tmp_path, "def job(cfg): return cfg.job")
+    done = app.run("job=1,2", "hydra.launcher._target_=hydra_plugins.elsewhere.Elsewhere")
+    assert (done.code, done.values) == (0, [1, 2])
+    assert (tmp_path / "made").exists()
+
+
 @pytest.mark.parametrize("start_method", START_METHODS)
 def test_all_batches_have_one_fork_server(tmp_path: Path, start_method: str) -> None:
     """A job's parent is its keeper, whose parent is the server."""
@@ -401,6 +455,26 @@ def test_futures_of_a_resumed_sweep_have_the_earlier_values(tmp_path: Path) -> N
     assert sorted(value[0] for _, value, _ in sweep.returned()) == [10 * num for num in range(7)]
 
 
+def test_an_event_loop_may_await_jobs(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    done = sweep.run("awaiting")
+    assert_is_one_sweep(sweep, done, 3)
+    assert [value for _, value, _ in sweep.returned()] == done.values
+
+
+def test_one_job_may_be_cancelled_while_the_others_go_on(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, _STAYING)
+    with sweep.start("asking") as running:
+        running.wait_for_files("started-0", "started-1")
+        sweep.cancel("1")
+        running.touch("end-0")
+        running.wait_for_files("started-2")
+        running.touch("end-2")
+        done = running.finish()
+    assert_is_one_sweep(sweep, done, 3, "2 completed, 1 cancelled")
+    assert [status for status, _, _ in sweep.returned()] == ["COMPLETED", "FAILED", "COMPLETED"]
+
+
 def test_jobs_are_waited_for_when_their_sweeper_has_failed(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, _STAYING)
     with sweep.start("leaving") as running:
@@ -440,9 +514,12 @@ def test_a_signal_between_batches_ends_the_sweep(tmp_path: Path, name: str) -> N
 
 
 @_SIGNALS
-def test_a_signal_in_a_sweepers_own_loop_ends_jobs_and_sweep(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("kind", ["asking", "awaiting"])
+def test_a_signal_in_a_sweepers_own_loop_ends_jobs_and_sweep(
+    tmp_path: Path, kind: str, name: str
+) -> None:
     sweep = Sweep(tmp_path, _STAYING)
-    with sweep.start("asking", own_group=True) as running:
+    with sweep.start(kind, own_group=True) as running:
         running.wait_for_files("started-0", "started-1")
         running.touch("end-0")
         running.wait_for_files("started-2")
