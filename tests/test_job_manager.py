@@ -18,7 +18,7 @@ import pytest
 
 from hsm import JobManager, JobState, LocalComputeSource, LocalManager, SettingsError, read_sweep
 from hsm.core.compute_source import ComputeSource
-from hsm.core.job import Job
+from hsm.core.job import Ending, Job
 from hsm.core.journal import SweepInUse
 from hsm.core.paths import SweepPaths
 from support import PATIENCE, SOURCE, wait_until
@@ -472,39 +472,109 @@ def test_output_is_shown_once_where_somebody_monitors(capsys: pytest.CaptureFixt
     assert sorted(line for line in screen if "] o" in line) == [f"[{x}] o{x}" for x in range(8)]
 
 
+class Instant(ComputeSource):
+    """A source of somebody's own. Its jobs have ended before anybody looks."""
+
+    def submit_jobs(
+        self,
+        param_combinations: Sequence[Mapping[str, Any]],
+        sweep_id: str,
+        sweep_dir: str | Path,
+        **program: Any,
+    ) -> list[str]:
+        assert not program
+        self.ids = [f"{sweep_id}_{num}" for num in range(len(param_combinations))]
+        return self.ids
+
+    def get_job_status(self, job_id: str) -> JobState:
+        return dict.fromkeys(self.ids, JobState.COMPLETED)[job_id]
+
+    def wait(
+        self, job_ids: Sequence[str] | None = None, timeout: float | None = None
+    ) -> dict[str, JobState]:
+        return {job_id: self.get_job_status(job_id) for job_id in job_ids or self.ids}
+
+    def cancel_job(self, job_id: str) -> bool:
+        return False
+
+    def close(self, *, cancel: bool = False) -> None: ...
+
+
 def test_a_source_that_cannot_be_watched_is_waited_for(tmp_path: Path) -> None:
-    class Instant(ComputeSource):
-        """Its jobs have ended before anybody looks."""
-
-        def submit_jobs(
-            self,
-            param_combinations: Sequence[Mapping[str, Any]],
-            sweep_id: str,
-            sweep_dir: str | Path,
-            **program: Any,
-        ) -> list[str]:
-            assert not program
-            self.ids = [f"{sweep_id}_{num}" for num in range(len(param_combinations))]
-            return self.ids
-
-        def get_job_status(self, job_id: str) -> JobState:
-            return dict.fromkeys(self.ids, JobState.COMPLETED)[job_id]
-
-        def wait(
-            self, job_ids: Sequence[str] | None = None, timeout: float | None = None
-        ) -> dict[str, JobState]:
-            return {job_id: self.get_job_status(job_id) for job_id in job_ids or self.ids}
-
-        def cancel_job(self, job_id: str) -> bool:
-            return False
-
-        def close(self, *, cancel: bool = False) -> None: ...
-
     manager, source = JobManager(), Instant()
     job_ids = manager.submit_sweep([{}, {}], source, "s", tmp_path)
     assert manager.monitor_jobs(job_ids, source) == dict.fromkeys(job_ids, JobState.COMPLETED)
     with pytest.raises(SettingsError):
         manager.monitor_jobs(["other"], source)
+
+
+class Shown(Instant):
+    """One that has more to tell: its jobs run until they are cancelled."""
+
+    def submit_jobs(self, *args: Any, **program: Any) -> list[str]:
+        ids = super().submit_jobs(*args, **program)
+        self.where = SweepPaths(args[2])
+        self.known = {job_id: Job(num, job_id, f"x={num}", {}) for num, job_id in enumerate(ids)}
+        for job in self.known.values():
+            job.start(time.time(), None)
+        return ids
+
+    def job(self, job_id: str) -> Job:
+        return self.known[job_id]
+
+    def jobs(self) -> list[Job]:
+        return list(self.known.values())
+
+    def paths(self, job_id: str) -> SweepPaths:
+        return self.where
+
+    def get_job_status(self, job_id: str) -> JobState:
+        return self.known[job_id].state
+
+    def wait(
+        self, job_ids: Sequence[str] | None = None, timeout: float | None = None
+    ) -> dict[str, JobState]:
+        for job_id in job_ids or self.ids:
+            self.cancel_job(job_id)
+        return super().wait(job_ids, timeout)
+
+    def cancel_job(self, job_id: str) -> bool:
+        job = self.known[job_id]
+        if job.state.is_final:
+            return False
+        job.end(time.time(), Ending(JobState.CANCELLED, reason="cancelled"))
+        for observer in self.observers:
+            observer.job_ended(job)
+        return True
+
+
+def test_a_source_of_ones_own_is_shown_as_far_as_it_tells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manager, source = JobManager(), Shown()
+    job_ids = manager.submit_sweep([{}, {}], source, "s", tmp_path)
+    states = manager.monitor_jobs(job_ids, source)
+    assert states == dict.fromkeys(job_ids, JobState.CANCELLED)
+    screen = capsys.readouterr().out
+    assert "[0/2] job 0 started (x=0)" in screen
+    assert "[2/2] job 1 CANCELLED" in screen
+    assert "s: 2 jobs: 2 cancelled" in screen
+
+
+def test_what_a_source_need_not_have_has_a_default(tmp_path: Path) -> None:
+    plain, source = Instant(), Shown()
+    plain.submit_jobs([{}], "p", tmp_path)
+    job_ids = source.submit_jobs([{}, {}], "s", tmp_path)
+    assert (plain.jobs(), plain.running(), plain.paths("p_0")) == ([], [], None)
+    assert plain.observers == []
+    with pytest.raises(KeyError):
+        plain.job("p_0")
+    plain.stop("enough")
+    source.stop("enough")
+    assert {source.get_job_status(job_id) for job_id in job_ids} == {JobState.CANCELLED}
+    ended = threading.Event()
+    assert source.when_ended(None, ended.set) == job_ids
+    assert ended.wait(30)
 
 
 # --- Ctrl-C

@@ -36,6 +36,7 @@ from hsm.core.printable import command_line
 from hsm.core.resume import SweepChanged
 
 if TYPE_CHECKING:
+    from hsm.core.compute_source import ComputeSource
     from hsm.core.engine.interrupts import Interruption
 
 app = new_app()
@@ -247,16 +248,7 @@ def run(
     display = display_of(source, plan.paths, plan.sweep_id, stream=stream)
 
     def submit() -> Sequence[str]:
-        points, what = list(plan.points()), plan.program.arguments()
-        try:
-            ids = source.submit_jobs(points, plan.sweep_id, plan.paths.sweep_dir, **what)
-        except SweepChanged as error:
-            error.remedy = "--accept-changes"
-            raise
-        except OSError as error:  # a full disk, no more processes
-            where = f"cannot write {error.filename}: " if error.filename else ""
-            reason = f"{where}{error.strerror or error}"
-            raise HsmError(f"{plan.sweep_id} cannot be started: {reason}") from error
+        ids = _submit(plan, source)
         started()
         return ids
 
@@ -273,6 +265,19 @@ def run(
     if interruption is not None:
         return interruption.exit_code
     return 0 if all(job.state.has_succeeded for job in jobs) else 1
+
+
+def _submit(plan: Plan, source: ComputeSource) -> list[str]:
+    points, what = list(plan.points()), plan.program.arguments()
+    try:
+        return source.submit_jobs(points, plan.sweep_id, plan.paths.sweep_dir, **what)
+    except SweepChanged as error:
+        error.remedy = "--accept-changes"
+        raise
+    except OSError as error:  # a full disk, no more processes
+        where = f"cannot write {error.filename}: " if error.filename else ""
+        reason = f"{where}{error.strerror or error}"
+        raise HsmError(f"{plan.sweep_id} cannot be started: {reason}") from error
 
 
 def _summary(plan: Plan, jobs: Sequence[Job], interruption: Interruption | None) -> dict[str, Any]:

@@ -109,14 +109,27 @@ class ComputeSource(ABC):
         script: str | os.PathLike[str] | None = None,
         resume: bool | None = None,
     ) -> list[str]:
-        """Queue one job per parameter combination; returns their ids, in order, at once.
+        """Queue one job per parameter combination; returns their ids at once, in order.
 
         Args:
-            param_combinations: each job's parameters, by name.
-            sweep_id: the sweep's id.
-            sweep_dir: its directory.
-            function, command, script: what jobs run; JobManager leaves out what it was not given.
-            resume: go on with the sweep in `sweep_dir`, if there is one; left out in the same way.
+            param_combinations: each job's parameters, by name; JSON must hold them.
+            sweep_id: the sweep's id; more jobs may be submitted to a sweep of this source.
+            sweep_dir: the sweep's directory, made if missing.
+            function: called with a job's parameters; its return value is the job's result.
+            command: or what to exec, a list of words (or one line, split into words); in it
+                ``{name}`` is a parameter, ``{job_dir}`` the job's directory, ``{{`` a brace.
+                Nothing goes through a shell.
+            script: or a script, which gets the parameters as arguments ``name=value``.
+            resume: go on with the sweep in `sweep_dir`, if there is one: jobs are known by their
+                parameters, and those that completed do not run again. By default, the setting.
+
+        If none of the three is given, here or to the constructor, hsm.yaml says what jobs run.
+
+        Raises:
+            SettingsError: nothing or too much says what jobs run; parameters that JSON cannot hold;
+                an id that is none; `sweep_dir` holds an earlier sweep.
+            SweepInUse: another launcher works in `sweep_dir`.
+            HsmError: the source is closed or was stopped.
         """
 
     @abstractmethod

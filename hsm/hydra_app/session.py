@@ -258,22 +258,24 @@ class Session:
             directory.mkdir(parents=True, exist_ok=True)  # As Hydra's own launcher does.
         shown = [filter_overrides(overrides) for overrides in job_overrides]
         points = [self._values.of(overrides) for overrides in shown]
-
-        def describe(index: int, num: int) -> JobSpec:
-            overrides = list(job_overrides[index])
-            return JobSpec(
+        first = self._next_num if asked is None else asked
+        if not self._used.isdisjoint(range(first, first + len(points))):
+            first = self._next_num
+        numbers = number(points, first, self._resumption)
+        return [
+            JobSpec(
                 num,
-                points[index],
-                " ".join(shown[index]),
-                (num, f"{self.sweep_id}_{num}", overrides, of_hydra),
+                params,
+                " ".join(words),
+                (num, f"{self.sweep_id}_{num}", list(overrides), of_hydra),
                 makes_own_dir=True,
                 directory=job_directory(subdir, overrides, is_moved=is_moved),
+                earlier=earlier,
             )
-
-        count = len(points)
-        if asked is None or not self._used.isdisjoint(range(asked, asked + count)):
-            asked = self._next_num
-        return number(range(count), points, describe, first=asked, resumption=self._resumption)
+            for overrides, words, params, (num, earlier) in zip(
+                job_overrides, shown, points, numbers, strict=True
+            )
+        ]
 
     def _new_files(self) -> dict[str, str]:
         """The configs that have been used since the last call: a sweeper composes what it asks."""

@@ -98,28 +98,6 @@ class SweepSource(ComputeSource):
         script: str | os.PathLike[str] | None = None,
         resume: bool | None = None,
     ) -> list[str]:
-        """Queue one job per parameter combination; returns their ids at once, in order.
-
-        Args:
-            param_combinations: each job's parameters, by name; JSON must hold them.
-            sweep_id: the sweep's id; more jobs may be submitted to a sweep of this source.
-            sweep_dir: the sweep's directory, made if missing.
-            function: called with a job's parameters; its return value is the job's result.
-            command: or what to exec, a list of words (or one line, split into words); in it
-                ``{name}`` is a parameter, ``{job_dir}`` the job's directory, ``{{`` a brace.
-                Nothing goes through a shell.
-            script: or a script, which gets the parameters as arguments ``name=value``.
-            resume: go on with the sweep in `sweep_dir`, if there is one: jobs are known by their
-                parameters, and those that completed do not run again. By default, the setting.
-
-        If none of the three is given, here or to the constructor, hsm.yaml says what jobs run.
-
-        Raises:
-            SettingsError: nothing or too much says what jobs run; parameters that JSON cannot hold;
-                an id that is none; `sweep_dir` holds an earlier sweep.
-            SweepInUse: another launcher works in `sweep_dir`.
-            HsmError: the source is closed or was stopped.
-        """
         if function is None and command is None and script is None:
             function, command, script = self._default
         program = find_program(function, command, script)
@@ -196,10 +174,7 @@ class SweepSource(ComputeSource):
                 "function", None, "submit", "a callable, for jobs without a command"
             )
         with self._mutex:
-            stopped = self._ledger.stopped
-            if self._closed or (stopped is not None and not though_stopped):
-                reason = stopped.reason if stopped else "it is closed"
-                raise HsmError(f"this source takes no more jobs: {reason}")
+            self._check_open(though_stopped)
             # First, while there are no threads: a function's server is forked from this process.
             work = self._backend.prepare(function)
             paths = SweepPaths(sweep_dir)
@@ -220,6 +195,12 @@ class SweepSource(ComputeSource):
             self._observers.message(text)
         self._scheduler.run(handles)
         return [handle.job.job_id for handle in handles]
+
+    def _check_open(self, though_stopped: bool) -> None:
+        stopped = self._ledger.stopped
+        if self._closed or (stopped is not None and not though_stopped):
+            reason = stopped.reason if stopped else "it is closed"
+            raise HsmError(f"this source takes no more jobs: {reason}")
 
     def _sweep(
         self,

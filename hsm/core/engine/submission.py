@@ -9,10 +9,10 @@ Before that, a source claims the sweep's directory, and learns whether it goes o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
 from hsm.core.claim import claim_new, is_there_to_resume
 from hsm.core.config import LocalConf
@@ -25,8 +25,6 @@ from hsm.core.paths import SweepPaths
 from hsm.core.registry import register
 from hsm.core.resume import Match, Resumption, open_sweep
 from hsm.core.scripts import Program
-
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -165,34 +163,25 @@ def make_specs(
     resumption: Resumption | None = None,
 ) -> list[JobSpec]:
     """One spec per parameter combination, numbered from `first`, or as the resumption has it."""
-
-    def describe(params: Mapping[str, Any], num: int) -> JobSpec:
+    specs = []
+    numbers = number(combinations, first, resumption)
+    for params, (num, earlier) in zip(combinations, numbers, strict=True):
         words = program.command_for(params, paths.job_dir(num))
-        return JobSpec(num, params, label_of(params), params, command=words)
-
-    return number(combinations, combinations, describe, first=first, resumption=resumption)
+        specs.append(JobSpec(num, params, label_of(params), params, command=words, earlier=earlier))
+    return specs
 
 
 def number(
-    items: Sequence[_Item],
-    points: Sequence[Mapping[str, Any]],
-    describe: Callable[[_Item, int], JobSpec],
-    *,
-    first: int,
-    resumption: Resumption | None,
-) -> list[JobSpec]:
-    """Give each job its number, and what it was in the sweep that is resumed.
+    points: Sequence[Mapping[str, Any]], first: int, resumption: Resumption | None
+) -> list[tuple[int, Match | None]]:
+    """The number of the job of each point, and what that was in the sweep that is resumed.
 
     Args:
-        items: whatever the jobs are made of.
-        points: their parameters.
-        describe: makes a job of an item and its number.
         first: number of the first, unless the resumption has their numbers.
     """
     if resumption is None:
-        return [describe(item, num) for num, item in enumerate(items, first)]
-    pairs = zip(items, resumption.match(points), strict=True)
-    return [replace(describe(item, match.num), earlier=match) for item, match in pairs]
+        return [(num, None) for num in range(first, first + len(points))]
+    return [(match.num, match) for match in resumption.match(points)]
 
 
 def record(journal: Journal, specs: Sequence[JobSpec], handles: Sequence[JobHandle]) -> None:
