@@ -259,7 +259,7 @@ class Session:
         shown = [filter_overrides(overrides) for overrides in job_overrides]
         points = [self._values.of(overrides) for overrides in shown]
         first = self._next_num if asked is None else asked
-        if not self._used.isdisjoint(range(first, first + len(points))):
+        if first < 0 or not self._used.isdisjoint(range(first, first + len(points))):
             first = self._next_num
         numbers = number(points, first, self._resumption)
         return [

@@ -70,6 +70,11 @@ _SWEEPERS = """
             self.launch(1, 2, first=0)
             self.launch(3, first=0)
 
+        def below(self):
+            self.launch(0, first=-3)
+            self.launch(1, 2, first=1)
+            self.launch(3, first=2)
+
         def thread(self):
             thread = threading.Thread(target=self.launch, args=(0, 1), kwargs={"first": 0})
             thread.start()
@@ -264,9 +269,10 @@ def _summaries(done: Finished) -> list[str]:
     return [line for line in done.out.splitlines() if line.startswith(done.sweep.sweep_id)]
 
 
-def test_batches_that_are_all_numbered_from_zero_overwrite_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["zero", "below"])
+def test_batches_with_numbers_that_are_taken_overwrite_nothing(tmp_path: Path, kind: str) -> None:
     sweep = Sweep(tmp_path)
-    done = sweep.run("zero")
+    done = sweep.run(kind)
     assert_is_one_sweep(sweep, done, 4)
     assert done.values == [[10 * num, f"sweep/{num}"] for num in range(4)]
     assert [job.params for _, job in sorted(done.jobs.items())] == [{"job": n} for n in range(4)]
