@@ -11,13 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hsm._version import __version__
-from hsm.core.display_hook import SweepDisplay, set_display_factory
+from hsm.core.display_hook import set_display_factory
 
 if sys.platform == "win32":
     raise ImportError("hsm needs Linux, or another Unix: on Windows, use it inside WSL")
 
 if TYPE_CHECKING:
-    from hsm.core.compute_source import ComputeSource, SweepObserver
+    from hsm.core.compute_source import ComputeSource, SweepDisplay, SweepObserver
     from hsm.core.errors import HsmError, JobFailed, SettingsError
     from hsm.core.job import Attempt, Job, JobState
     from hsm.core.job_manager import JobManager

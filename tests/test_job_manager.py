@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from hsm import JobManager, JobState, LocalComputeSource, LocalManager, SettingsError, read_sweep
-from hsm.core.compute_source import ComputeSource
+from hsm.core.compute_source import ComputeSource, SweepDisplay
 from hsm.core.job import Ending, Job
 from hsm.core.journal import SweepInUse
 from hsm.core.paths import SweepPaths
@@ -376,7 +376,7 @@ def test_two_threads_may_monitor_one_source(source: LocalComputeSource, project:
     assert source.observers == []
 
 
-class Recorder:
+class Recorder(SweepDisplay):
     """A display that remembers what it was told."""
 
     def __init__(self) -> None:
@@ -387,8 +387,9 @@ class Recorder:
         self.made = {"progress": progress, **options}
         return self
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Recorder:
         self.told.append(("enter",))
+        return self
 
     def __exit__(self, *exc_info: Any) -> None:
         self.told.append(("exit",))

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from hsm.core.config import LocalConf
@@ -24,6 +23,7 @@ from hsm.core.job import Job, JobState
 from hsm.core.paths import SweepPaths
 
 _Source = TypeVar("_Source", bound="ComputeSource")
+_Display = TypeVar("_Display", bound="SweepDisplay")
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,19 @@ class SweepObserver:
     def shows_messages(self) -> bool:
         """Whether somebody sees what `message` is told; if nobody does, warnings are logged."""
         return type(self).message is not SweepObserver.message
+
+
+class SweepDisplay(SweepObserver):
+    """Shows a sweep: live inside its `with` block, with a summary for the end. Nothing here."""
+
+    def __enter__(self: _Display) -> _Display:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Nothing is live any more."""
+
+    def summary(self) -> None:
+        """Tell what became of the sweep."""
 
 
 class ComputeSource(ABC):
@@ -210,10 +223,5 @@ class ComputeSource(ABC):
     def __enter__(self: _Source) -> _Source:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
         self.close(cancel=exc_type is not None)

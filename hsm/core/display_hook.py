@@ -14,31 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from hsm.core.compute_source import ComputeSource, RunningJob
-    from hsm.core.job import Job
+    from hsm.core.compute_source import ComputeSource, RunningJob, SweepDisplay
     from hsm.core.paths import SweepPaths
-
-
-class SweepDisplay(Protocol):
-    """Shows a sweep: an observer, live inside its `with` block, with a summary for the end."""
-
-    def __enter__(self) -> Any: ...
-
-    def __exit__(self, *exc_info: Any) -> None: ...
-
-    def jobs_submitted(self, jobs: Sequence[Job]) -> None: ...
-
-    def job_started(self, job: Job) -> None: ...
-
-    def job_output(self, job: Job, stream: str, line: str) -> None: ...
-
-    def job_retried(self, job: Job, delay: float) -> None: ...
-
-    def job_ended(self, job: Job) -> None: ...
-
-    def message(self, text: str) -> None: ...
-
-    def summary(self) -> None: ...
 
 
 class DisplayFactory(Protocol):

@@ -6,10 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TextIO, TypeVar
 
-from hsm.core.compute_source import RunningJob, SweepObserver
+from hsm.core.compute_source import RunningJob, SweepDisplay
 from hsm.core.job import Job
 from hsm.core.logger import get_logger
 from hsm.core.paths import SweepPaths
@@ -23,7 +22,7 @@ _log = get_logger(__name__)
 _Display = TypeVar("_Display", bound="Display")
 
 
-class Display(SweepObserver):
+class Display(SweepDisplay):
     """Shows a sweep to a person; this one shows the end's summary only, and the others build on it.
 
     A context manager: what is live lives inside the block, and the terminal is as before at its
@@ -62,12 +61,7 @@ class Display(SweepObserver):
             self._start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         with shielded():
             self._stop()
 

@@ -8,13 +8,12 @@ forked by that), and the source is closed before anybody speaks of the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from hsm.core.engine.interrupts import Interrupts
 
 if TYPE_CHECKING:
-    from hsm.core.compute_source import SweepObserver
-    from hsm.core.display_hook import SweepDisplay
+    from hsm.core.compute_source import SweepDisplay
     from hsm.core.engine.interrupts import Interruption
     from hsm.core.engine.source import SweepSource
 
@@ -32,7 +31,7 @@ def run_to_end(
     Returns:
         The jobs' ids, and what interrupted them, or None.
     """
-    source.observers.append(cast("SweepObserver", display))  # it has all that one has
+    source.observers.append(display)
     with Interrupts().caught() as interrupts, source:
         job_ids = list(submit())
         with display:
