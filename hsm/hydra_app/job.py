@@ -15,7 +15,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from hsm.core.log_links import unlink_logs
 from hsm.core.paths import SweepPaths
@@ -94,7 +94,8 @@ class HydraJob:
 
     def __call__(self, argument: tuple[int, str, list[str], list[str]]) -> Outcome:
         num, job_id, overrides, of_hydra = argument
-        self.config.hydra.overrides.hydra = of_hydra
+        with read_write(self.config.hydra):  # Hydra 1.4 has it read-only by now.
+            self.config.hydra.overrides.hydra = of_hydra
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
             config.hydra.job.id = job_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 
 from hsm.core.claim import claim_beside, is_there_to_resume, lock_directory
 from hsm.core.config import LocalConf
@@ -53,8 +53,9 @@ class SweepDir:
 
     def _tell(self, config: DictConfig) -> None:
         if str(config.hydra.sweep.dir) != self._given:
-            config.hydra.sweep.dir = self._given
-            config.hydra.overrides.hydra.append(to_override("hydra.sweep.dir", self._given))
+            with read_write(config.hydra):  # Hydra 1.4 has it read-only by now.
+                config.hydra.sweep.dir = self._given
+                config.hydra.overrides.hydra.append(to_override("hydra.sweep.dir", self._given))
 
     def open(
         self, files: Mapping[str, str], program: Mapping[str, Any]
