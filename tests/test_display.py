@@ -968,6 +968,18 @@ def test_the_block_can_be_entered_again(paths: SweepPaths) -> None:
     assert rich.screen.text == "after 0\nafter 1"
 
 
+def test_a_view_that_comes_again_is_not_waited_for(
+    paths: SweepPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rich = Rich(paths)
+    with rich.display:
+        rich.display.jobs_submitted([pending(0)])
+        rich.wait_for("1 pending")
+    monkeypatch.setattr(rich_display, "_INTERVAL", 3600.0)
+    with rich.display:
+        rich.wait_for("1 pending")
+
+
 def test_threads_live_only_inside_the_block(paths: SweepPaths) -> None:
     before = threading.active_count()
     rich = Rich(paths)

@@ -178,7 +178,8 @@ class RichDisplay(Display):
 
     def _refresh(self) -> None:
         """The refresher: draw until told to stop, sooner if much output waits."""
-        pause = _INTERVAL
+        # A view that was there before, as of the last batch, is not missed for a moment.
+        pause = _INTERVAL if self._latest.view is None else 0.0
         while not self._stopping:
             with self._changed:
                 self._changed.wait_for(self._is_urgent, pause)
