@@ -166,7 +166,11 @@ class Chaos:
         if not found:
             return life
         self._note(("SIGKILL", victim), life, found)
+        # A keeper's server reads on what it had to read. If that is dead as well, nobody does.
+        loses = victim == "keeper" and not any("hsm-server" in of for of in parents_of(found[0]))
         life.kill(victim, found)
+        if loses:
+            self.record.lose_pipes()
         if victim in _SURVIVED:
             self.record.check(life.patience)
             return life
