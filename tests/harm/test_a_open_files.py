@@ -12,7 +12,7 @@ from textwrap import dedent
 import pytest
 
 from hsm.core.local import own_files
-from hsm.core.local.own_files import FileLost
+from hsm.core.local.own_files import FileLost, OpenFile
 from support import App
 
 JOBS = 8
@@ -181,6 +181,23 @@ def text(tmp_path: Path) -> Path:
     path = tmp_path / "text"
     path.write_text("0123456789")
     return path
+
+
+def test_a_file_that_is_closed_during_the_look_is_nothing_that_jobs_share(
+    text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of hsm's own threads may be: the job whose slot's thread looked was FAILED."""
+    with open(text) as file:
+
+        def close_it(found: OpenFile) -> bool:
+            if not file.closed and file.fileno() in found.fds:
+                file.close()
+                return False
+            return True
+
+        monkeypatch.setattr(OpenFile, "is_reopenable", close_it)
+        assert own_files.shared_files() == []
+        assert file.closed
 
 
 def found(fd: int) -> list[own_files.OpenFile]:

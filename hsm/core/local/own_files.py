@@ -109,11 +109,12 @@ def find() -> list[OpenFile]:
 
 def shared_files() -> list[str]:
     """Names of files open for reading that jobs cannot open for themselves: forks share them."""
-    return [
-        os.readlink(f"{_OPEN}/{file.fds[0]}")
-        for file in _open_for_reading()
-        if not file.is_reopenable()
-    ]
+    names = []
+    for file in _open_for_reading():
+        if not file.is_reopenable() and file.is_open():
+            with suppress(OSError):  # Another thread's, who has just closed it.
+                names.append(os.readlink(f"{_OPEN}/{file.fds[0]}"))
+    return names
 
 
 def _open_for_reading() -> Iterator[OpenFile]:
