@@ -373,3 +373,36 @@ def _environment() -> dict[str, str]:
     env = {k: v for k, v in os.environ.items() if not k.startswith(("HSM_", "HYDRA_"))}
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SOURCE), env.get("PYTHONPATH")]))
     return {**env, "PYTHONFAULTHANDLER": "1"}
+
+
+@contextmanager
+def start_program(
+    folder: Path, words: Sequence[str | Path], **options: Any
+) -> Iterator[RunningSweep]:
+    """Run a program that sweeps into ``folder/sweep``; what is left after the `with` is killed.
+
+    Args:
+        options: for `subprocess.Popen`; `env` is added to the environment.
+    """
+    mark = uuid.uuid4().hex
+    with (
+        TemporaryDirectory(prefix="t") as temporary,
+        (folder / "screen.out").open("wb") as out,
+        (folder / "screen.err").open("wb") as err,
+    ):
+        given = options.pop("env", {})
+        env = {**_environment(), **given, _MARK: mark, "TMPDIR": temporary}
+        process = subprocess.Popen(
+            [*map(str, words)],
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            **{"start_new_session": True, **options},
+        )
+        running = RunningSweep(folder, process, mark, Path(temporary))
+        try:
+            yield running
+        finally:
+            running.kill()

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import support
 from hsm.core.compute_source import SweepObserver
 from hsm.core.config import resolve_local
 from hsm.core.engine.backend import Attempt, Backend, Ended, Launch
@@ -26,7 +22,7 @@ from hsm.core.local import LocalComputeSource
 from hsm.core.local.backend import LocalBackend
 from hsm.core.paths import SweepPaths
 from plain_backend import PlainBackend
-from support import PATIENCE, RunningSweep, wait_until
+from support import PATIENCE, SOURCE, RunningSweep, start_program, wait_until
 
 
 @dataclass(frozen=True)
@@ -159,34 +155,14 @@ def end_of(attempt: Attempt) -> Ended:
     return ended
 
 
-@contextmanager
-def start_program(
+def start_python(
     folder: Path, words: Sequence[str], path: Sequence[Path]
-) -> Iterator[RunningSweep]:
-    """Run a program that sweeps into ``folder/sweep``; what is left after the `with` is killed.
+) -> AbstractContextManager[RunningSweep]:
+    """`start_program` with Python.
 
     Args:
         path: where it finds modules besides those of hsm.
     """
-    mark = uuid.uuid4().hex
-    with (
-        TemporaryDirectory(prefix="t") as temporary,
-        (folder / "screen.out").open("wb") as out,
-        (folder / "screen.err").open("wb") as err,
-    ):
-        env = {**support._environment(), support._MARK: mark, "TMPDIR": temporary}
-        env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], *map(str, path)])
-        process = subprocess.Popen(
-            [sys.executable, *words],
-            cwd=folder,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            start_new_session=True,
-        )
-        running = RunningSweep(folder, process, mark, Path(temporary))
-        try:
-            yield running
-        finally:
-            running.kill()
+    places = [str(SOURCE), os.environ.get("PYTHONPATH", ""), *map(str, path)]
+    env = {"PYTHONPATH": os.pathsep.join(filter(None, places))}
+    return start_program(folder, [sys.executable, *words], env=env)

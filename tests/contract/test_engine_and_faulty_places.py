@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from contract_jobs import STAY
-from contract_support import Place, noted_pid, points, start_program, states
+from contract_support import Place, noted_pid, points, start_python, states
 from hsm import read_sweep
 from hsm.core.config import resolve_local
 from hsm.core.engine.backend import CannotStart, Ended, JobLost, Launch, PlaceGone, Started, Work
@@ -164,7 +164,7 @@ with SweepSource(PlainBackend(), resolve_local({}).conf) as source:
 print([name for name in sys.modules if name.startswith("hsm.core.local")])
 """
     (project / "launcher.py").write_text(program)
-    with start_program(project, ["launcher.py"], FOLDERS) as launcher:
+    with start_python(project, ["launcher.py"], FOLDERS) as launcher:
         done = launcher.finish()
     assert (done.code, done.out, done.states) == (0, "[]\n", ["COMPLETED"]), done.screen
 
@@ -184,7 +184,7 @@ source.wait()
 
 def test_if_the_launcher_is_killed_its_jobs_go(place: Place, project: Path) -> None:
     (project / "launcher.py").write_text(LAUNCHER)
-    with start_program(project, ["launcher.py", place.name], FOLDERS) as launcher:
+    with start_python(project, ["launcher.py", place.name], FOLDERS) as launcher:
         pids = [noted_pid(0), noted_pid(1)]
         launcher.process.send_signal(signal.SIGKILL)
         wait_until(lambda: not any(map(is_running, pids)), PATIENCE, "the jobs' ends")
@@ -196,7 +196,7 @@ def test_if_the_launcher_is_killed_its_jobs_go(place: Place, project: Path) -> N
 def test_a_program_that_just_ends_waits_for_its_jobs(place: Place, project: Path) -> None:
     program = LAUNCHER.replace("DEAF)", '["sleep", "0.2"])').replace("source.wait()", "")
     (project / "launcher.py").write_text(program)
-    with start_program(project, ["launcher.py", place.name], FOLDERS) as launcher:
+    with start_python(project, ["launcher.py", place.name], FOLDERS) as launcher:
         done = launcher.finish()
     assert (done.code, done.states) == (0, ["COMPLETED"] * 2), done.screen
     assert done.sweep.closed == "finished"

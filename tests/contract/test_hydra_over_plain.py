@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from contract_support import start_program
+from contract_support import start_python
 from hsm import read_sweep
 from support import RunningSweep
 
@@ -73,7 +73,7 @@ def app(project: Path) -> Path:
 def sweep(app: Path, launcher: str, *overrides: str) -> Iterator[RunningSweep]:
     """A multirun of the app that runs into ``sweep``."""
     words = ["app.py", "-m", f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep", *overrides]
-    with start_program(app, words, [Path(__file__).parent]) as running:
+    with start_python(app, words, [Path(__file__).parent]) as running:
         yield running
 
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import threading
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from textwrap import dedent
 from typing import Any
 
-import support
 from hsm.core.compute_source import SweepObserver
 from hsm.core.config import HsmConfig, LocalConf, resolve_local
 from hsm.core.job import Job
 from hsm.core.local import LocalComputeSource
-from support import RunningSweep
+from support import RunningSweep, start_program
 
 #: What every driver script begins with: see `start_driver`.
 _DRIVER = """\
@@ -138,39 +134,6 @@ def write_driver(folder: Path, body: str) -> Path:
     path = folder / "driver.py"
     path.write_text(_DRIVER + dedent(body), encoding="utf-8")
     return path
-
-
-@contextmanager
-def start_program(
-    folder: Path, words: Sequence[str | Path], **options: Any
-) -> Iterator[RunningSweep]:
-    """Run a program that sweeps into ``folder/sweep``; what is left after the `with` is killed.
-
-    Args:
-        options: for `subprocess.Popen`; `env` is added to the environment.
-    """
-    mark = uuid.uuid4().hex
-    with (
-        TemporaryDirectory(prefix="t") as temporary,
-        (folder / "screen.out").open("wb") as out,
-        (folder / "screen.err").open("wb") as err,
-    ):
-        given = options.pop("env", {})
-        env = {**support._environment(), **given, support._MARK: mark, "TMPDIR": temporary}
-        process = subprocess.Popen(
-            [*map(str, words)],
-            cwd=folder,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            **{"start_new_session": True, **options},
-        )
-        running = RunningSweep(folder, process, mark, Path(temporary))
-        try:
-            yield running
-        finally:
-            running.kill()
 
 
 @contextmanager

@@ -13,11 +13,11 @@ from typing import Any
 
 import hydra
 import pytest
-from reliability_support import side_lines, start_program
+from reliability_support import side_lines
 
 from hsm.core.job import JobState
 from hsm.core.sweep import read_sweep
-from support import Finished, RunningSweep, wait_until
+from support import Finished, RunningSweep, start_program, wait_until
 
 HYDRA_14 = hasattr(hydra.utils, "execution_whitelist")
 

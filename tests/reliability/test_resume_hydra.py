@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reliability_support import side_lines, start_program
+from reliability_support import side_lines
 
 from docs_support import Page
 from hsm.core.sweep import read_sweep
-from support import REPOSITORY, App, wait_until
+from support import REPOSITORY, App, start_program, wait_until
 
 _APP = """
     def job(cfg):

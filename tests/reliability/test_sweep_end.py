@@ -19,7 +19,6 @@ from reliability_support import (
     points,
     source,
     start_driver,
-    start_program,
     write_driver,
 )
 
@@ -30,7 +29,7 @@ from hsm.core.local import LocalManager
 from hsm.core.paths import SweepPaths
 from hsm.core.sweep import Sweep, read_sweep
 from hsm.core.sweep_end import environment, run_at_end
-from support import App, RunningSweep, is_running, wait_until
+from support import App, RunningSweep, is_running, start_program, wait_until
 from sweep_support import HYDRA_14
 
 
