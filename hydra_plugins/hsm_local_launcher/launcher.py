@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from hsm.core.config import LocalConf
-    from hsm.core.local import LocalComputeSource
+    from hsm.core.engine.source import SweepSource
     from hsm.hydra_app.session import Session
 
 
@@ -48,8 +48,11 @@ class HsmLocalLauncher(Launcher):
             )
 
     @staticmethod
-    def make_source(conf: LocalConf) -> LocalComputeSource:
-        """Make what runs the jobs. Static: what it belongs to would never go."""
+    def make_source(conf: LocalConf) -> SweepSource:
+        """Make what runs the jobs; a launcher for another place overrides this.
+
+        Static, as the session keeps it: a launcher that the session knew would never go.
+        """
         from hsm.core.local import LocalComputeSource
 
         return LocalComputeSource.from_conf(conf)
