@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
-from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_globals
+from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from hsm.core.config import LocalConf
 from hsm.core.display_hook import display_of
@@ -29,7 +28,7 @@ from hsm.core.engine import at_exit
 from hsm.core.engine.interrupts import Interruption, Interrupts
 from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.source import SweepSource
-from hsm.core.engine.submission import JobSpec, give_back, number
+from hsm.core.engine.submission import give_back
 from hsm.core.errors import HsmError
 from hsm.core.printable import printable
 from hsm.core.resume import Resumption
@@ -38,11 +37,17 @@ from hsm.display import Display, report
 from hsm.hydra_app.frozen_config import freeze, loaded_files
 from hsm.hydra_app.job import HydraJob
 from hsm.hydra_app.launched import code_files, program_record
-from hsm.hydra_app.points import OverrideValues, job_directory
 from hsm.hydra_app.refusals import launcher_errors
 from hsm.hydra_app.returns import job_return
+from hsm.hydra_app.specs import JobSpecs
 from hsm.hydra_app.sweep_dir import SweepDir
-from hsm.hydra_app.sweep_ending import EndOfSweep, IdleHandlers, end_by, resume_command
+from hsm.hydra_app.sweep_ending import (
+    EndOfSweep,
+    IdleHandlers,
+    end_by,
+    is_inside_hsm,
+    resume_command,
+)
 
 
 class Session:
@@ -92,15 +97,13 @@ class Session:
         self._pid = os.getpid()
         self._mutex = threading.RLock()  # guards what follows
         self._resumption: Resumption | None = None
-        self._values = OverrideValues()
-        self._used: set[int] = set()  # the numbers that jobs have
-        self._next_num = 0
+        self._specs = JobSpecs(self.paths)
         self._saved: set[str] = set()  # names of the configs that the record has
         self._closed = False
         self._closing = threading.RLock()  # held until all is closed
         self._showing = threading.Lock()  # guards the next one
         self._waiting = 0  # calls of `launch` that wait for their jobs
-        self._launchers = 0
+        self._launchers: set[int] = set()  # their ids
         self._resolver = ThreadPoolExecutor(1, thread_name_prefix=f"{OWN_THREADS}futures")
         self._callback = EndOfSweep(self)
         hydra_context.callbacks.callbacks.append(self._callback)
@@ -130,8 +133,8 @@ class Session:
         else:
             session = cls(conf, make_source, hydra_context, task_function, config)
         session._config = config
-        session._launchers += 1
-        weakref.finalize(launcher, session._leave)
+        session._launchers.add(id(launcher))
+        weakref.finalize(launcher, session._leave, id(launcher))
         return session
 
     def _is_for(self, conf: LocalConf, task_function: TaskFunction, config: DictConfig) -> bool:
@@ -167,8 +170,12 @@ class Session:
             job_ids = self._submit(job_overrides, initial_job_idx)
             with self._shown():
                 interrupts.wait(self.source, job_ids)
-        pairs = zip(job_ids, job_overrides, strict=True)
-        returns = [job_return(self.source, job_id, list(given)) for job_id, given in pairs]
+            # Here, as a signal's own handler could not ask a source that is being asked.
+            returns = [
+                job_return(self.source, job_id, list(given))
+                for job_id, given in zip(job_ids, job_overrides, strict=True)
+                if self.source.interruption is None
+            ]
         self._configure_log()
         return returns
 
@@ -237,45 +244,13 @@ class Session:
         self, job_overrides: Sequence[Sequence[str]], asked: int | None, **more: Any
     ) -> list[str]:
         """Give jobs to the source, with what it has to know of a sweep that begins."""
-        specs = self._specs(job_overrides, asked)
+        specs = self._specs.of(job_overrides, asked, self._config, self.sweep_id, self._resumption)
         directory = self.paths.sweep_dir
         job_ids = self.source.submit(
             specs, self.sweep_id, directory, function=self._job, though_stopped=True, **more
         )
-        self._used.update(spec.num for spec in specs)
-        self._next_num = max(self._next_num, *(spec.num + 1 for spec in specs))
+        self._specs.take(specs)
         return job_ids
-
-    def _specs(self, job_overrides: Sequence[Sequence[str]], asked: int | None) -> list[JobSpec]:
-        hydra = self._config.hydra
-        # What a sweeper may have changed since the last batch: jobs' configs begin with these.
-        of_hydra = OmegaConf.to_container(hydra.overrides.hydra)
-        sweep = OmegaConf.to_container(hydra.sweep, resolve=False)
-        subdir = str(sweep.get("subdir")) if isinstance(sweep, dict) else ""
-        directory = Path(str(hydra.sweep.dir)).absolute()
-        is_moved = directory != self.paths.sweep_dir
-        if is_moved:
-            directory.mkdir(parents=True, exist_ok=True)  # As Hydra's own launcher does.
-        shown = [filter_overrides(overrides) for overrides in job_overrides]
-        points = [self._values.of(overrides) for overrides in shown]
-        first = self._next_num if asked is None else asked
-        if first < 0 or not self._used.isdisjoint(range(first, first + len(points))):
-            first = self._next_num
-        numbers = number(points, first, self._resumption)
-        return [
-            JobSpec(
-                num,
-                params,
-                " ".join(words),
-                (num, f"{self.sweep_id}_{num}", list(overrides), of_hydra),
-                makes_own_dir=True,
-                directory=job_directory(subdir, overrides, is_moved=is_moved),
-                earlier=earlier,
-            )
-            for overrides, words, params, (num, earlier) in zip(
-                job_overrides, shown, points, numbers, strict=True
-            )
-        ]
 
     def _new_files(self) -> dict[str, str]:
         """The configs that have been used since the last call: a sweeper composes what it asks."""
@@ -358,10 +333,18 @@ class Session:
         if interruption is not None and interruption.signum is not None:
             end_by(interruption.signum)
 
-    def _leave(self) -> None:
-        """A launcher has gone."""
-        self._launchers -= 1
-        if not self._launchers:
+    def _leave(self, launcher: int) -> None:
+        """A launcher has gone, and with the last one the sweep.
+
+        Where garbage is collected, that may be in any thread, at any point of its work.
+        """
+        self._launchers.discard(launcher)
+        if self._launchers or self._closed:
+            return
+        if is_inside_hsm(sys._getframe(1)):
+            # This thread may hold a lock, or be one that the jobs need: it cannot wait for them.
+            threading.Thread(target=self.close, name=f"{OWN_THREADS}close", daemon=True).start()
+        else:
             self.close()
 
     def _close(self) -> Interruption | None:
@@ -377,20 +360,26 @@ class Session:
             with self._mutex:
                 self._closed = True
             try:
-                with Interrupts().caught() as interrupts:
-                    interrupts.wait(self.source, None)
-                    self.source.close()
+                return self._finish()
             finally:
-                self._resolver.shutdown(wait=False)
-                self._sweep_dir.give_back()
-                self._handlers.restore()
+                # Last: who waits for the end, as the interpreter's exit does, waits for all of it.
                 at_exit.discard(self)
                 with suppress(ValueError):
                     self._context.callbacks.callbacks.remove(self._callback)
-            if self.sweep_id:
-                self._say_how_it_ended()
-            # A signal may have ended on_sweep_end, of a sweep whose jobs had all ended.
-            return self.source.interruption or interrupts.late()
+
+    def _finish(self) -> Interruption | None:
+        try:
+            with Interrupts().caught() as interrupts:
+                interrupts.wait(self.source, None)
+                self.source.close()
+        finally:
+            self._resolver.shutdown(wait=False)
+            self._sweep_dir.give_back()
+            self._handlers.restore()
+        if self.sweep_id:
+            self._say_how_it_ended()
+        # A signal may have ended on_sweep_end, of a sweep whose jobs had all ended.
+        return self.source.interruption or interrupts.late()
 
     def _say_how_it_ended(self) -> None:
         self._display.summary()

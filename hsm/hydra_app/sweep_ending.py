@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
@@ -94,6 +95,15 @@ def end_by(number: int) -> None:
     if signal.getsignal(number) is signal.default_int_handler:
         signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
+
+
+def is_inside_hsm(frame: FrameType | None) -> bool:
+    """Whether a function of hsm's is among those that have called the one of `frame`, or is it."""
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).startswith("hsm."):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def resume_command(paths: SweepPaths) -> str:

@@ -20,9 +20,11 @@ from support import START_METHODS, App, Finished, RunningSweep, wait_until
 
 _SWEEPERS = """
     import asyncio
+    import gc
     import json
     import threading
     import time
+    import weakref
     from concurrent.futures import FIRST_COMPLETED, wait
     from pathlib import Path
 
@@ -30,6 +32,8 @@ _SWEEPERS = """
     from hydra.core.plugins import Plugins
     from hydra.plugins.sweeper import Sweeper
     from omegaconf import read_write  # Hydra 1.4 has the config read-only
+
+    from hsm import SweepObserver
 
 
     def think(name="go"):
@@ -180,6 +184,35 @@ _SWEEPERS = """
             Path("left").touch()
             raise RuntimeError("the sweeper has failed")
 
+        def collected(self):
+            self.make_garbage()
+            self.leaving()
+
+        def dropping(self):
+            self.make_garbage()
+            future = self.launcher.session.submit(["job=0"])
+            del self.launcher
+            self.returned = [future.result()]
+            # The slot's thread cannot close the sweep itself.
+            think("closed")
+
+        def make_garbage(self):
+            gc.disable()
+            self.launcher.itself = self.launcher
+            collecting = Collecting(self.launcher)
+            self.launcher.session.source.observers.append(collecting)
+
+
+    class Collecting(SweepObserver):
+        "Collects a launcher as garbage, in the thread of a job's slot."
+
+        def __init__(self, launcher):
+            self.launcher = weakref.ref(launcher)
+
+        def job_ended(self, job):
+            gc.collect()
+            Path("collected").write_text(f"{self.launcher() is None}")
+
 
     def value(result):
         try:
@@ -265,7 +298,8 @@ def assert_is_one_sweep(sweep: Sweep, done: Finished, count: int, states: str = 
     events = sweep.events()
     assert (events.count("sweep"), events.count("close"), events[-1]) == (1, 1, "close")
     assert sorted(done.jobs) == list(range(count))
-    head = f"{done.sweep.sweep_id}: {count} jobs: {states or f'{count} completed'}"
+    jobs = "1 job" if count == 1 else f"{count} jobs"
+    head = f"{done.sweep.sweep_id}: {jobs}: {states or f'{count} completed'}"
     assert _summaries(done) == [head]
     assert f"[{count}/{count}] " in done.out
 
@@ -487,9 +521,11 @@ def test_one_job_may_be_cancelled_while_the_others_go_on(tmp_path: Path) -> None
     assert [status for status, _, _ in sweep.returned()] == ["COMPLETED", "FAILED", "COMPLETED"]
 
 
-def test_jobs_are_waited_for_when_their_sweeper_has_failed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["leaving", "collected"])
+def test_jobs_are_waited_for_when_their_sweeper_has_failed(tmp_path: Path, kind: str) -> None:
+    """Also where a thread that the jobs need collects the launcher as garbage."""
     sweep = Sweep(tmp_path, _STAYING)
-    with sweep.start("leaving") as running:
+    with sweep.start(kind) as running:
         running.wait_for_files("left")
         running.touch("end-0")
         done = running.finish()
@@ -497,6 +533,20 @@ def test_jobs_are_waited_for_when_their_sweeper_has_failed(tmp_path: Path) -> No
     assert "the sweeper has failed" in done.err
     assert (done.states, done.values, done.sweep.closed) == (["COMPLETED"], [0], "finished")
     assert f"{done.sweep.sweep_id}: 1 job: 1 completed" in done.out
+    assert kind == "leaving" or (tmp_path / "collected").read_text() == "True"
+
+
+def test_a_launcher_may_go_as_garbage_in_a_thread_that_its_jobs_need(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    with sweep.start("dropping") as running:
+        running.wait_for_files("collected")
+        journal = SweepPaths(running.sweep_dir).journal
+        wait_until(lambda: '"event":"close"' in journal.read_text(), 60, "the end of the record")
+        running.touch("closed")
+        done = running.finish()
+    assert_is_one_sweep(sweep, done, 1)
+    assert (tmp_path / "collected").read_text() == "True"
+    assert done.values == [[0, "sweep/0"]]
 
 
 # --- signals and requests while nobody waits in `launch` ---------------------------------------

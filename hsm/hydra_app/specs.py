@@ -1,0 +1,132 @@
+"""From a job's overrides to what the source gets: its number, its parameters, its argument.
+
+["lr=0.1", "hydra.sweep.dir=x"] --JobSpecs.of--> JobSpec(3, {"lr": 0.1}, …)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import filter_overrides
+from omegaconf import DictConfig, OmegaConf
+
+from hsm.core.engine.ledger import JobDir
+from hsm.core.engine.submission import JobSpec, number
+from hsm.core.logger import get_logger
+from hsm.core.paths import SweepPaths
+from hsm.core.plain_json import json_value
+from hsm.core.resume import Resumption
+
+log = get_logger(__name__)
+
+
+class JobSpecs:
+    """Makes them, and knows which numbers the jobs of a sweep have.
+
+    Args:
+        paths: of the sweep's record.
+    """
+
+    def __init__(self, paths: SweepPaths) -> None:
+        self._paths = paths
+        self._values = _OverrideValues()
+        self._used: set[int] = set()
+        self._next_num = 0
+
+    def of(
+        self,
+        job_overrides: Sequence[Sequence[str]],
+        asked: int | None,
+        config: DictConfig,
+        sweep_id: str,
+        resumption: Resumption | None,
+    ) -> list[JobSpec]:
+        """The jobs with these overrides.
+
+        Args:
+            asked: the number of the first, if the sweeper cares; if not all that follow from it are
+                free, they get the next free ones.
+            config: of the sweep, as its sweeper has it now.
+            resumption: what knows its earlier jobs, if it goes on.
+        """
+        hydra = config.hydra
+        # What a sweeper may have changed since the last batch: jobs' configs begin with these.
+        of_hydra = OmegaConf.to_container(hydra.overrides.hydra)
+        sweep = OmegaConf.to_container(hydra.sweep, resolve=False)
+        subdir = str(sweep.get("subdir")) if isinstance(sweep, dict) else ""
+        directory = Path(str(hydra.sweep.dir)).absolute()
+        is_moved = directory != self._paths.sweep_dir
+        if is_moved:
+            directory.mkdir(parents=True, exist_ok=True)  # As Hydra's own launcher does.
+        shown = [filter_overrides(overrides) for overrides in job_overrides]
+        points = [self._values.of(overrides) for overrides in shown]
+        first = self._next_num if asked is None else asked
+        if first < 0 or not self._used.isdisjoint(range(first, first + len(points))):
+            first = self._next_num
+        numbers = number(points, first, resumption)
+        return [
+            JobSpec(
+                num,
+                params,
+                " ".join(words),
+                (num, f"{sweep_id}_{num}", list(overrides), of_hydra),
+                makes_own_dir=True,
+                directory=_directory(subdir, overrides, is_moved=is_moved),
+                earlier=earlier,
+            )
+            for overrides, words, params, (num, earlier) in zip(
+                job_overrides, shown, points, numbers, strict=True
+            )
+        ]
+
+    def take(self, specs: Sequence[JobSpec]) -> None:
+        """These jobs were submitted: their numbers are taken."""
+        self._used.update(spec.num for spec in specs)
+        self._next_num = max(self._next_num, *(spec.num + 1 for spec in specs))
+
+
+class _OverrideValues:
+    """Reads overrides as parameters.
+
+    A sweep has few different ones, and parsing takes a while: each is parsed once.
+    """
+
+    def __init__(self) -> None:
+        self._parser = OverridesParser.create()
+        self._known: dict[str, tuple[str, Any]] = {}
+
+    def of(self, overrides: Sequence[str]) -> Mapping[str, Any]:
+        """The parameters of a job with these overrides, as JSON can hold them."""
+        return dict(self._parse(text) for text in overrides)
+
+    def _parse(self, text: str) -> tuple[str, Any]:
+        if text not in self._known:
+            key, _, value = text.partition("=")
+            parsed: Any = value
+            try:
+                override = self._parser.parse_override(text)
+                # `~x`, which takes x away, is something else than `x=null`.
+                key, parsed = override.get_key_element().lstrip("+"), override.value()
+            except Exception:
+                log.debug("recorded as text: %s", text)  # Its job will say what is wrong with it.
+            plain = json_value(parsed)
+            self._known[text] = (key, plain if plain is not None or parsed is None else value)
+        return self._known[text]
+
+
+def _directory(subdir: str, overrides: Sequence[str], *, is_moved: bool) -> JobDir:
+    """What is known of a job's directory; which one it is, its composed config alone tells.
+
+    Args:
+        subdir: hydra.sweep.subdir.
+        is_moved: hydra.sweep.dir may be another directory than the sweep's.
+    """
+    if any("hydra.sweep." in text for text in overrides):
+        return JobDir.SHARED
+    if subdir == "${hydra.job.num}" and not is_moved:
+        return JobDir.USUAL
+    return JobDir.OWN if re.search(r"\$\{hydra\.job\.(num|id)\}", subdir) else JobDir.SHARED
