@@ -210,7 +210,10 @@ _SWEEPERS = """
             self.launcher = weakref.ref(launcher)
 
         def job_ended(self, job):
-            gc.collect()
+            deadline = time.monotonic() + 50
+            while self.launcher() is not None and time.monotonic() < deadline:
+                gc.collect()  # The main thread may be on its way out of the sweeper yet.
+                time.sleep(0.01)
             Path("collected").write_text(f"{self.launcher() is None}")
 
 
