@@ -17,6 +17,7 @@ from hsm.core.lock import LockFile
 from hsm.core.paths import SweepPaths
 from hydra_support import clean_environment, write_files
 from support import START_METHODS, App, Finished, RunningSweep, wait_until
+from sweep_support import HYDRA_14
 
 _SWEEPERS = """
     import asyncio
@@ -524,7 +525,13 @@ def test_one_job_may_be_cancelled_while_the_others_go_on(tmp_path: Path) -> None
     assert [status for status, _, _ in sweep.returned()] == ["COMPLETED", "FAILED", "COMPLETED"]
 
 
-@pytest.mark.parametrize("kind", ["leaving", "collected"])
+_COLLECTED = pytest.param(
+    "collected",
+    marks=pytest.mark.skipif(HYDRA_14, reason="there the sweep ends before its launcher goes"),
+)
+
+
+@pytest.mark.parametrize("kind", ["leaving", _COLLECTED])
 def test_jobs_are_waited_for_when_their_sweeper_has_failed(tmp_path: Path, kind: str) -> None:
     """Also where a thread that the jobs need collects the launcher as garbage."""
     sweep = Sweep(tmp_path, _STAYING)
