@@ -126,7 +126,6 @@ def test_sixty_four_jobs_at_once_with_output(tmp_path: Path) -> None:
     command = [
         "sh",
         "-c",
-        "touch started; "
         "for i in 0 1 2 3 4 5 6 7 8 9; do echo line $i; echo line $i >&2; sleep 0.05; done; "
         "while [ ! -e $HSM_SWEEP_DIR/go ]; do sleep 0.2; done",
     ]
