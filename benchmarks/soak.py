@@ -37,7 +37,7 @@ import psutil
 from _marked import VARIABLE, marked_processes, new_mark
 from apps.soak_jobs import KINDS, job
 from hsm import LocalComputeSource, read_sweep
-from hsm.core.config import resolve_local
+from hsm.core.settings.resolve import resolve_local
 
 #: What may be kept for each job that has ended: its record, in memory.
 BYTES_PER_JOB = 8000

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from hsm.core._hydra_script import uses_hydra_main
-from hsm.core.config import HsmConfig
 from hsm.core.errors import SettingsError
 from hsm.core.scripts import find_program
+from hsm.core.settings.resolve import HsmConfig
 
 
 @pytest.fixture(autouse=True)

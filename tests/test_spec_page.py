@@ -17,10 +17,10 @@ import pytest
 import yaml
 
 from hsm.core.compute_source import ComputeSource
-from hsm.core.config import LocalConf, resolve_local
 from hsm.core.job_manager import JobManager
 from hsm.core.local import LocalComputeSource, LocalManager
 from hsm.core.results import collect_results
+from hsm.core.settings.resolve import LocalConf, resolve_local
 from support import PATIENCE, SOURCE
 
 TRAIN = """\

@@ -81,7 +81,7 @@ def job(params: dict[str, Any]) -> int:
 def sweep(count: int, *, commands: bool) -> None:
     """Run the sweep in ./sweep, or go on with it."""
     from hsm import LocalComputeSource
-    from hsm.core.config import resolve_local
+    from hsm.core.settings.resolve import resolve_local
 
     settings = {"max_parallel_jobs": 3, "kill_grace": 1.0, "resume": True, "timeout": 8.0}
     program: dict[str, Any] = {"function": job}

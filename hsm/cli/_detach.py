@@ -19,10 +19,10 @@ from typing import NoReturn
 from hsm.cli._output import from_here, print_json
 from hsm.cli._plan import Plan
 from hsm.cli._stdout import best_effort, say
-from hsm.core.config import LocalConf
 from hsm.core.errors import HsmError
 from hsm.core.files import open_below
 from hsm.core.printable import printable_lines
+from hsm.core.settings.resolve import LocalConf
 
 _STARTED = b"+"
 

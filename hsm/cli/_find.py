@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from hsm.cli._stdout import say
-from hsm.core.config import load_hsm_config
 from hsm.core.errors import SettingsError
 from hsm.core.job import Job
 from hsm.core.paths import SweepPaths
 from hsm.core.registry import find_sweep
+from hsm.core.settings.resolve import load_hsm_config
 from hsm.core.sweep import Sweep
 from hsm.core.sweep_id import LAST, OUTPUT_DIR
 

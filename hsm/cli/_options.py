@@ -9,8 +9,8 @@ from typing import Annotated, Any, TypeVar, cast
 import typer
 
 from hsm.cli._complete import job_numbers, one_of, sweep_ids
-from hsm.core.config import SETTINGS, Setting
 from hsm.core.errors import SettingsError
+from hsm.core.settings.resolve import SETTINGS, Setting
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hsm.core._arguments import check_key, plain_key, read_scalar, to_override
 from hsm.core._axes import TEXT_KEYS, TEXT_KEYS_HINT, Axis, Listed, Rows, Values, Zipped
-from hsm.core._sweep_yaml import Lined, load_yaml
 from hsm.core.errors import SettingsError, UnknownSetting
+from hsm.core.yaml_lines import Lined, load_yaml
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader

@@ -18,9 +18,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hsm.core.config import LocalConf
 from hsm.core.job import Job, JobState
 from hsm.core.paths import SweepPaths
+from hsm.core.settings.resolve import LocalConf
 
 _Source = TypeVar("_Source", bound="ComputeSource")
 _Display = TypeVar("_Display", bound="SweepDisplay")

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core._hydra_script import config_texts, uses_hydra_main
-from hsm.core.config import HsmConfig, load_hsm_config
 from hsm.core.errors import SettingsError
 from hsm.core.parameters import expand_command, to_argv, to_override
+from hsm.core.settings.resolve import HsmConfig, load_hsm_config
 
 _RUN_DIR = "hydra.run.dir"
 #: Bytes of one argument, the NUL at its end included: MAX_ARG_STRLEN of Linux.

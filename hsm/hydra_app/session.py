@@ -22,7 +22,6 @@ from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hsm.core.config import LocalConf
 from hsm.core.display_hook import display_of
 from hsm.core.engine import at_exit
 from hsm.core.engine.interrupts import Interruption, Interrupts
@@ -32,6 +31,7 @@ from hsm.core.engine.submission import give_back
 from hsm.core.errors import HsmError
 from hsm.core.printable import printable
 from hsm.core.resume import Resumption
+from hsm.core.settings.resolve import LocalConf
 from hsm.core.sweep_id import new_sweep_id
 from hsm.display import Display, report
 from hsm.hydra_app.frozen_config import freeze, loaded_files

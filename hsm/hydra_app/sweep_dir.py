@@ -8,13 +8,13 @@ from typing import Any
 from omegaconf import DictConfig, read_write
 
 from hsm.core.claim import claim_beside, is_there_to_resume, lock_directory
-from hsm.core.config import LocalConf
 from hsm.core.lock import LockFile
 from hsm.core.logger import get_logger
 from hsm.core.parameters import to_override
 from hsm.core.paths import SweepPaths
 from hsm.core.resume import Resumption, open_sweep
 from hsm.core.setting_aside import set_aside
+from hsm.core.settings.resolve import LocalConf
 
 log = get_logger(__name__)
 

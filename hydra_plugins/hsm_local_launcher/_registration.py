@@ -43,8 +43,8 @@ def setting(name: str) -> Any:
     A bad value in hsm.yaml or in the environment must not break an app that only shows its config:
     there this gives the built-in value, and `config.validated` refuses it before a sweep starts.
     """
-    from hsm.core.config import SETTINGS, resolve_local
     from hsm.core.errors import SettingsError, UnknownSetting
+    from hsm.core.settings.resolve import SETTINGS, resolve_local
 
     if name not in SETTINGS:
         raise UnknownSetting.among(name, None, f"${{{RESOLVER}:{name}}}", SETTINGS)

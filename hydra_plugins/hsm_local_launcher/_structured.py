@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from hsm.core.config import LocalConf
+from hsm.core.settings.resolve import LocalConf
 
 
 @dataclass

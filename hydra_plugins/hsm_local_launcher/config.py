@@ -17,7 +17,7 @@ from ._registration import register
 if TYPE_CHECKING:
     from hydra.core.config_search_path import ConfigSearchPath
 
-    from hsm.core.config import LocalConf
+    from hsm.core.settings.resolve import LocalConf
 
 
 class HsmLocalRegistration(SearchPathPlugin):
@@ -38,7 +38,7 @@ def validated(launcher_settings: Mapping[str, Any]) -> LocalConf:
     Raises:
         SettingsError: a value there, in hsm.yaml or in the environment is not allowed.
     """
-    from hsm.core.config import resolve_local
+    from hsm.core.settings.resolve import resolve_local
 
     return resolve_local(launcher_settings, argument_origin=_origin).conf
 

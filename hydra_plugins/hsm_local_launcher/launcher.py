@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from hydra.types import HydraContext, TaskFunction
     from omegaconf import DictConfig
 
-    from hsm.core.config import LocalConf
     from hsm.core.engine.source import SweepSource
+    from hsm.core.settings.resolve import LocalConf
     from hsm.hydra_app.session import Session
 
 
@@ -23,7 +23,7 @@ class HsmLocalLauncher(Launcher):
     """``hydra/launcher=hsm_local``: runs each job of a multirun in a process of its own.
 
     Args:
-        settings: the fields of `hsm.core.config.LocalConf`, as Hydra composed them.
+        settings: the fields of `hsm.core.settings.resolve.LocalConf`, as Hydra composed them.
 
     Attributes:
         session: the sweep, from `setup` on. A sweeper may submit single jobs to it, see there.

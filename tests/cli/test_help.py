@@ -12,10 +12,10 @@ from cli_support import Project
 from hsm import __version__
 from hsm.cli._complete import sweep_ids
 from hsm.cli.main import COMMANDS
-from hsm.core.config import SETTINGS
 from hsm.core.journal import Journal
 from hsm.core.paths import SweepPaths
 from hsm.core.registry import register
+from hsm.core.settings.resolve import SETTINGS
 from support import SOURCE
 
 #: What is not needed to show help, or to start: each takes 20 ms and more.
@@ -54,7 +54,7 @@ def test_help_loads_no_more_than_it_needs() -> None:
     loaded = _loaded("--help")
     assert not loaded & {
         *_HEAVY,
-        "hsm.core.config",
+        "hsm.core.settings.resolve",
         *(f"hsm.cli.{m}" for m, _ in COMMANDS.values()),
     }
 

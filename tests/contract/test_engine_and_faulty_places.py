@@ -12,9 +12,9 @@ import pytest
 from contract_jobs import STAY
 from contract_support import Place, noted_pid, points, start_python, states
 from hsm import read_sweep
-from hsm.core.config import resolve_local
 from hsm.core.engine.backend import CannotStart, Ended, JobLost, Launch, PlaceGone, Started, Work
 from hsm.core.engine.source import SweepSource
+from hsm.core.settings.resolve import resolve_local
 from plain_backend import PlainAttempt, PlainBackend
 from support import PATIENCE, is_running, wait_until
 
@@ -155,7 +155,7 @@ def test_jobs_wait_for_room_until_there_is_some_or_nobody_wants_them() -> None:
 def test_another_place_needs_nothing_of_this_machines(project: Path) -> None:
     program = """
 import sys
-from hsm.core.config import resolve_local
+from hsm.core.settings.resolve import resolve_local
 from hsm.core.engine.source import SweepSource
 from plain_backend import PlainBackend
 

@@ -12,9 +12,9 @@ from textwrap import dedent
 from typing import Any
 
 from hsm.core.compute_source import SweepObserver
-from hsm.core.config import HsmConfig, LocalConf, resolve_local
 from hsm.core.job import Job
 from hsm.core.local import LocalComputeSource
+from hsm.core.settings.resolve import HsmConfig, LocalConf, resolve_local
 from support import RunningSweep, start_program
 
 #: What every driver script begins with: see `start_driver`.
@@ -26,7 +26,7 @@ import sys
 import time
 from pathlib import Path
 
-from hsm.core.config import resolve_local
+from hsm.core.settings.resolve import resolve_local
 from hsm.core.local import LocalComputeSource
 
 

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reliability_support import conf
 
-from hsm.core.config import FAILURES, LocalConf
 from hsm.core.engine.backend import Attempt, Ended, Started, Work
 from hsm.core.engine.judgement import Stop
 from hsm.core.engine.ledger import JobHandle, Ledger
@@ -21,6 +20,7 @@ from hsm.core.engine.time_limits import TimeLimits
 from hsm.core.engine.timer import Timer
 from hsm.core.job import Ending, Job, JobState
 from hsm.core.local.memory import Memory
+from hsm.core.settings.resolve import FAILURES, LocalConf
 from support import wait_until
 from sweep_support import PROFILE
 

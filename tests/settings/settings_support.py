@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from hsm.core.config import resolve_local
 from hsm.core.errors import SettingsError
+from hsm.core.settings.resolve import resolve_local
 
 nan, inf = float("nan"), float("inf")
 

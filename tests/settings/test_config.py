@@ -15,7 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import ValidationError
 
-from hsm.core.config import (
+from hsm.core.settings.resolve import (
     BUILT_IN,
     SETTINGS,
     UNSET,
@@ -188,7 +188,9 @@ def test_two_settings_never_share_anything() -> None:
 
 def test_importing_it_loads_nothing_heavy() -> None:
     heavy = "yaml omegaconf hydra psutil rich typer cloudpickle numpy"
-    program = f"import sys, hsm.core.config; print(*(set({heavy.split()}) & set(sys.modules)))"
+    program = (
+        f"import sys, hsm.core.settings.resolve; print(*(set({heavy.split()}) & set(sys.modules)))"
+    )
     environ = {**os.environ, "PYTHONPATH": str(SOURCE)}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hsm.core.config import (
+from hsm.core.settings.resolve import (
     BUILT_IN,
     HsmConfig,
     LocalConf,
@@ -141,7 +141,7 @@ def test_bad_files(text: str, place: str, expected: str) -> None:
     [
         "!!python/object/apply:os.mkdir ['made']",
         "script: !!python/object/apply:os.mkdir ['made']",
-        "local: !!python/object:hsm.core.config.LocalConf {}",
+        "local: !!python/object:hsm.core.settings.resolve.LocalConf {}",
         "script: !!python/name:os.system",
     ],
 )

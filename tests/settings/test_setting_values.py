@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsm.core.config import (
+from hsm.core.errors import SettingsError, UnknownSetting
+from hsm.core.settings.resolve import (
     SETTINGS,
     LocalConf,
     ProgressMode,
@@ -16,7 +17,6 @@ from hsm.core.config import (
     parse_duration,
     resolve_local,
 )
-from hsm.core.errors import SettingsError, UnknownSetting
 from settings_support import BAD_VALUES, refusal
 
 

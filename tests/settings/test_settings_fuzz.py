@@ -7,11 +7,11 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from hsm.core.config import (
+from hsm.core.errors import SettingsError
+from hsm.core.settings.resolve import (
     SETTINGS,
     resolve_local,
 )
-from hsm.core.errors import SettingsError
 
 _ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),

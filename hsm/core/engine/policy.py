@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from hsm.core.config import LocalConf
 from hsm.core.job import Ending, JobState
+from hsm.core.settings.resolve import LocalConf
 
 
 def failure_kinds(ending: Ending) -> frozenset[str]:

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from hsm.core.compute_source import RunningJob
-from hsm.core.config import LocalConf
 from hsm.core.engine.backend import Backend
 from hsm.core.engine.judgement import Stop
 from hsm.core.engine.ledger import JobHandle, Ledger
@@ -26,6 +25,7 @@ from hsm.core.engine.supervisor import Supervisor
 from hsm.core.engine.time_limits import TimeLimits
 from hsm.core.engine.timer import Timer
 from hsm.core.job import JobState
+from hsm.core.settings.resolve import LocalConf
 
 
 class Scheduler:

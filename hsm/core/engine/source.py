@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.compute_source import ComputeSource, RunningJob, SweepObserver
-from hsm.core.config import LocalConf
 from hsm.core.control import Listener, drop_requests
 from hsm.core.engine import at_exit, kept_reports
 from hsm.core.engine.backend import Backend
@@ -41,6 +40,7 @@ from hsm.core.program.points import plain_points
 from hsm.core.program.report import Report
 from hsm.core.resume import Resumption, save_files
 from hsm.core.scripts import Program, find_program
+from hsm.core.settings.resolve import LocalConf
 from hsm.core.sweep_end import run_at_end
 from hsm.core.sweep_id import check_sweep_id
 

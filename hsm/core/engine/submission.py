@@ -15,7 +15,6 @@ from enum import Enum
 from typing import Any
 
 from hsm.core.claim import claim_new, is_there_to_resume
-from hsm.core.config import LocalConf
 from hsm.core.engine.backend import Work
 from hsm.core.engine.ledger import JobDir, JobHandle
 from hsm.core.job import Job
@@ -25,6 +24,7 @@ from hsm.core.paths import SweepPaths
 from hsm.core.registry import register
 from hsm.core.resume import Match, Resumption, open_sweep
 from hsm.core.scripts import Program
+from hsm.core.settings.resolve import LocalConf
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hsm.core.config import LocalConf
 from hsm.core.engine import kept_reports
 from hsm.core.engine.backend import (
     Attempt,
@@ -33,6 +32,7 @@ from hsm.core.log_links import link_logs, unlink_logs
 from hsm.core.logger import get_logger
 from hsm.core.program import report as reports
 from hsm.core.program.points import variables
+from hsm.core.settings.resolve import LocalConf
 
 _log = get_logger(__name__)
 

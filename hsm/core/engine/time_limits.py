@@ -6,7 +6,7 @@ import bisect
 import statistics
 import threading
 
-from hsm.core.config import LocalConf
+from hsm.core.settings.resolve import LocalConf
 
 #: Jobs that must have completed before their median says anything.
 _ENOUGH = 3

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hsm.core.config import LocalConf
 from hsm.core.engine.backend import Backend, CannotStart, Launch, Work
 from hsm.core.local.attempt import LocalAttempt
 from hsm.core.local.forkserver import ForkServer
@@ -17,6 +16,7 @@ from hsm.core.local.memory import Memory, check_machine
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.servers import FunctionWork, Servers
 from hsm.core.local.slot import SlotLost
+from hsm.core.settings.resolve import LocalConf
 
 
 class LocalBackend(Backend):

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from hsm.core.compute_source import SweepObserver
-from hsm.core.config import UNSET, LocalConf, resolve_local
 from hsm.core.engine.source import SweepSource
 from hsm.core.local.backend import LocalBackend
+from hsm.core.settings.resolve import UNSET, LocalConf, resolve_local
 
 
 class LocalComputeSource(SweepSource):

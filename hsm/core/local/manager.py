@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.compute_source import SweepObserver
-from hsm.core.config import UNSET, HsmConfig, resolve_local
 from hsm.core.display_hook import DisplayFactory, display_of
 from hsm.core.engine.foreground import run_to_end
 from hsm.core.engine.interrupts import Interruption, deliver
@@ -26,6 +25,7 @@ from hsm.core.local.compute_source import LocalComputeSource
 from hsm.core.paths import SweepPaths
 from hsm.core.results import Results, collect_results
 from hsm.core.scripts import find_program
+from hsm.core.settings.resolve import UNSET, HsmConfig, resolve_local
 from hsm.core.sweep_id import OUTPUT_DIR, check_sweep_id, new_sweep_id
 
 

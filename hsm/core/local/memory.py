@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import psutil
 
-from hsm.core.config import LocalConf
 from hsm.core.engine.backend import Usage
 from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.errors import SettingsError
 from hsm.core.local.usage import SAMPLE_AGE, UsageSampler
+from hsm.core.settings.resolve import LocalConf
 
 #: Seconds between looks at memory: a job can exceed its limit by what it allocates in between.
 _INTERVAL = 0.25

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from hsm.core._hsm_yaml import CONFIG_VARIABLE, HsmConfig, load_hsm_config
-from hsm.core._local_conf import FAILURES, UNSET, LocalConf, ProgressMode, Rerun, StartMethod
-from hsm.core._setting_kinds import Kind, parse_duration
 from hsm.core.errors import SettingsError, UnknownSetting
+from hsm.core.settings.fields import FAILURES, UNSET, LocalConf, ProgressMode, Rerun, StartMethod
+from hsm.core.settings.hsm_yaml import CONFIG_VARIABLE, HsmConfig, load_hsm_config
+from hsm.core.settings.kinds import Kind, parse_duration
 
 __all__ = [
     "BUILT_IN",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from hsm.core._setting_kinds import (
+from hsm.core.settings.kinds import (
     Choice,
     Count,
     Factor,

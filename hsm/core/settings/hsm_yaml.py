@@ -16,11 +16,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hsm.core._local_conf import LocalConf
 from hsm.core.errors import SettingsError, UnknownSetting
+from hsm.core.settings.fields import LocalConf
 
 if TYPE_CHECKING:
-    from hsm.core._sweep_yaml import Lined
+    from hsm.core.yaml_lines import Lined
 
 CONFIG_VARIABLE = "HSM_CONFIG"
 
@@ -96,7 +96,7 @@ def _users_own(environ: Mapping[str, str]) -> str:
 
 
 def _read(path: str | os.PathLike[str], path_origin: str) -> HsmConfig:
-    from hsm.core._sweep_yaml import Lined, load_yaml  # PyYAML is slow to import
+    from hsm.core.yaml_lines import Lined, load_yaml  # PyYAML is slow to import
 
     try:
         file = Path(path).expanduser().absolute()

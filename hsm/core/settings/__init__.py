@@ -1,0 +1,1 @@
+"""What may be set, and which source of a value wins."""
