@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from hsm.core.paths import SweepPaths
+from hsm.core.record.paths import SweepPaths
 
 Damage = Callable[[SweepPaths, random.Random], bool]
 

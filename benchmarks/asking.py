@@ -29,7 +29,7 @@ from _report import (
     summarise_runs,
     versions,
 )
-from hsm.core.sweep import read_sweep
+from hsm.core.record.sweep import read_sweep
 
 APP = Path(__file__).resolve().parent / "apps" / "asking" / "app.py"
 SLOTS = 2

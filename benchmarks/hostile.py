@@ -223,7 +223,7 @@ def read_in_python(directory: Path) -> None:
     """The same through Python: it may raise hsm's own errors, and no other."""
     from hsm import collect_results
     from hsm.core.errors import HsmError
-    from hsm.core.sweep import read_sweep
+    from hsm.core.record.sweep import read_sweep
 
     with contextlib.suppress(HsmError):
         for job in read_sweep(directory).jobs.values():

@@ -19,28 +19,28 @@ if sys.platform == "win32":
 if TYPE_CHECKING:
     from hsm.core.compute_source import ComputeSource, SweepDisplay, SweepObserver
     from hsm.core.errors import HsmError, JobFailed, SettingsError
-    from hsm.core.job import Attempt, Job, JobState
     from hsm.core.job_manager import JobManager
     from hsm.core.local import LocalComputeSource, LocalManager
+    from hsm.core.record.job import Attempt, Job, JobState
+    from hsm.core.record.sweep import Sweep, read_sweep
     from hsm.core.results import Results, collect_results
-    from hsm.core.sweep import Sweep, read_sweep
 
 _HOMES = {
-    "Attempt": "hsm.core.job",
+    "Attempt": "hsm.core.record.job",
     "ComputeSource": "hsm.core.compute_source",
     "HsmError": "hsm.core.errors",
-    "Job": "hsm.core.job",
+    "Job": "hsm.core.record.job",
     "JobFailed": "hsm.core.errors",
     "JobManager": "hsm.core.job_manager",
-    "JobState": "hsm.core.job",
+    "JobState": "hsm.core.record.job",
     "LocalComputeSource": "hsm.core.local",
     "LocalManager": "hsm.core.local",
     "Results": "hsm.core.results",
     "SettingsError": "hsm.core.errors",
-    "Sweep": "hsm.core.sweep",
+    "Sweep": "hsm.core.record.sweep",
     "SweepObserver": "hsm.core.compute_source",
     "collect_results": "hsm.core.results",
-    "read_sweep": "hsm.core.sweep",
+    "read_sweep": "hsm.core.record.sweep",
 }
 
 __all__ = [

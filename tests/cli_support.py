@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsm.core.sweep import Sweep, read_sweep
+from hsm.core.record.sweep import Sweep, read_sweep
 from support import PATIENCE, SOURCE, wait_until
 
 #: A job that says so when it runs, and stays until it is told to go on, or ended.

@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 import psutil
 
 import hsm
-from hsm.core.job import Job
-from hsm.core.sweep import Sweep, read_sweep
+from hsm.core.record.job import Job
+from hsm.core.record.sweep import Sweep, read_sweep
 
 T = TypeVar("T")
 

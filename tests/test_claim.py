@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hsm.core.claim import claim_beside, claim_new
 from hsm.core.errors import SettingsError
-from hsm.core.journal import Journal, SweepInUse
-from hsm.core.paths import SweepPaths
-from hsm.core.sweep import JournalError
+from hsm.core.record.claim import claim_beside, claim_new
+from hsm.core.record.journal import Journal, SweepInUse
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.sweep import JournalError
 
 
 def test_a_new_directory_is_claimed_once(tmp_path: Path) -> None:

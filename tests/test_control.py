@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from hsm.core import control
 from hsm.core.errors import HsmError
-from hsm.core.lock import LockFile, holder
-from hsm.core.paths import SweepPaths
+from hsm.core.record import requests as control
+from hsm.core.record.lock import LockFile, holder
+from hsm.core.record.paths import SweepPaths
 from support import wait_until
 
 
@@ -119,7 +119,7 @@ def test_a_directory_that_is_gone_cannot_be_asked(tmp_path: Path) -> None:
 _HOLDER = """\
 import sys, time
 from pathlib import Path
-from hsm.core.lock import LockFile
+from hsm.core.record.lock import LockFile
 
 lock = LockFile(Path(sys.argv[1]))
 print("locked", flush=True)

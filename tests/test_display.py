@@ -24,8 +24,8 @@ from rich.console import Console
 
 from hsm.core.compute_source import RunningJob
 from hsm.core.errors import SettingsError
-from hsm.core.job import Ending, Job, JobState
-from hsm.core.paths import SweepPaths
+from hsm.core.record.job import Ending, Job, JobState
+from hsm.core.record.paths import SweepPaths
 from hsm.display import Display, make_display, rich_display
 from hsm.display.counts import Counts
 from hsm.display.plain_display import NoDisplay, PlainDisplay
@@ -631,8 +631,8 @@ def test_what_the_encoding_lacks_is_replaced(paths: SweepPaths, mode: str) -> No
 def test_a_reader_that_goes_away_costs_no_exit_code(mode: str, tmp_path: Path) -> None:
     script = f"""
         import sys
-        from hsm.core.job import Job
-        from hsm.core.paths import SweepPaths
+        from hsm.core.record.job import Job
+        from hsm.core.record.paths import SweepPaths
         from hsm.display import make_display
         display = make_display("{mode}", show_output=True, paths=SweepPaths("."), running=list)
         sys.stdin.readline()
@@ -678,7 +678,7 @@ def test_an_unknown_kind_is_refused(paths: SweepPaths) -> None:
 def test_rich_is_imported_only_when_used() -> None:
     script = """
         import io, sys
-        from hsm.core.paths import SweepPaths
+        from hsm.core.record.paths import SweepPaths
         from hsm.display import make_display
         make_display("plain", show_output=True, paths=SweepPaths("."), running=list)
         print("rich" in sys.modules)
@@ -1065,8 +1065,8 @@ def test_safe_stream_passes_on_what_it_is() -> None:
 
 _FORKING = """
     import logging, os, sys, threading, time
-    from hsm.core.job import Job
-    from hsm.core.paths import SweepPaths
+    from hsm.core.record.job import Job
+    from hsm.core.record.paths import SweepPaths
     from hsm.display import make_display, rich_display
     rich_display._QUEUE_LIMIT = 50000
     logging.basicConfig(stream=sys.stdout, format="%(message)s")

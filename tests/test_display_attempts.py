@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from hsm.core.job import Ending, Job, JobState
-from hsm.core.paths import SweepPaths
+from hsm.core.record.job import Ending, Job, JobState
+from hsm.core.record.paths import SweepPaths
 from hsm.display import make_display
 from hsm.display.counts import Counts
 

@@ -18,9 +18,9 @@ import pytest
 
 from hsm import JobManager, JobState, LocalComputeSource, LocalManager, SettingsError, read_sweep
 from hsm.core.compute_source import ComputeSource, SweepDisplay
-from hsm.core.job import Ending, Job
-from hsm.core.journal import SweepInUse
-from hsm.core.paths import SweepPaths
+from hsm.core.record.job import Ending, Job
+from hsm.core.record.journal import SweepInUse
+from hsm.core.record.paths import SweepPaths
 from support import PATIENCE, SOURCE, wait_until
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from hsm.core.job import Ending, Job, JobState
-from hsm.core.journal import Journal, SweepInUse
-from hsm.core.paths import SweepPaths
 from hsm.core.plain_json import json_value
-from hsm.core.sweep import JournalError, read_sweep
+from hsm.core.record.job import Ending, Job, JobState
+from hsm.core.record.journal import Journal, SweepInUse
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.sweep import JournalError, read_sweep
 
 
 def write(directory: Path, *, close: str | None = "finished") -> tuple[SweepPaths, list[Job]]:
@@ -128,8 +128,8 @@ def test_one_launcher_at_a_time(tmp_path: Path) -> None:
     with pytest.raises(SweepInUse, match="in use by this process"):
         Journal(SweepPaths(tmp_path), "demo", {})
     program = (
-        "import sys; from hsm.core.journal import Journal, SweepInUse\n"
-        "from hsm.core.paths import SweepPaths\n"
+        "import sys; from hsm.core.record.journal import Journal, SweepInUse\n"
+        "from hsm.core.record.paths import SweepPaths\n"
         "try: Journal(SweepPaths(sys.argv[1]), 'demo', {})\n"
         "except SweepInUse as error: print(error)"
     )

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from hsm import HsmError, Job, LocalManager, SettingsError, SweepObserver, read_sweep
-from hsm.core import control
-from hsm.core.paths import SweepPaths
+from hsm.core.record import requests as control
+from hsm.core.record.paths import SweepPaths
 from support import PATIENCE, SOURCE, wait_until
 
 
@@ -367,8 +367,8 @@ def test_a_handler_of_ones_own_decides_what_a_signal_means() -> None:
 
 CANCEL = """
 def cancel():
-    from hsm.core import control
-    from hsm.core.paths import SweepPaths
+    from hsm.core.record import requests as control
+    from hsm.core.record.paths import SweepPaths
     while not Path("started-2").exists():
         time.sleep(0.01)
     control.ask(SweepPaths("out"), None)

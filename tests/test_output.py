@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsm.core.engine.output import LONGEST_LINE, LineSplitter, OutputFollower, _Stream
-from hsm.core.job import Job
-from hsm.core.paths import SweepPaths
+from hsm.core.record.job import Job
+from hsm.core.record.paths import SweepPaths
 from support import wait_until
 
 SECONDS = 30.0  # far above what anything here takes

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from hsm.core import registry
 from hsm.core.errors import SettingsError
-from hsm.core.journal import Journal
-from hsm.core.lock import LockFile
-from hsm.core.paths import SweepPaths
-from hsm.core.registry import (
+from hsm.core.record import registry
+from hsm.core.record.journal import Journal
+from hsm.core.record.lock import LockFile
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.registry import (
     find_sweep,
     known_sweeps,
     register,
     registry_file,
 )
-from hsm.core.setting_aside import set_aside
+from hsm.core.record.setting_aside import set_aside
 from support import SOURCE
 
 
@@ -172,7 +172,7 @@ def test_a_full_disk_is_nobodys_failure(state_dir: Path) -> None:
 def test_many_writers_lose_nothing(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(SOURCE))
     program = (
-        "import sys; from hsm.core.registry import register\n"
+        "import sys; from hsm.core.record.registry import register\n"
         "for n in range(100): register(f'{sys.argv[1]}-{n}', f'/nowhere/{sys.argv[1]}/{n}')"
     )
     writers = [subprocess.Popen([sys.executable, "-c", program, str(n)]) for n in range(4)]

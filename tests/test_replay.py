@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hsm.core.job import Ending, Job, JobState
-from hsm.core.journal import Journal
-from hsm.core.paths import SweepPaths
-from hsm.core.replay import Replay
-from hsm.core.sweep import JournalError, read_sweep
+from hsm.core.record.job import Ending, Job, JobState
+from hsm.core.record.journal import Journal
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.replay import Replay
+from hsm.core.record.sweep import JournalError, read_sweep
 
 
 @pytest.fixture

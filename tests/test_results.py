@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from hsm.core.errors import HsmError, SettingsError
-from hsm.core.job import Ending, Job, JobState
-from hsm.core.journal import Journal
-from hsm.core.paths import SweepPaths
+from hsm.core.record.job import Ending, Job, JobState
+from hsm.core.record.journal import Journal
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.sweep import JournalError
 from hsm.core.results import Results, collect_results
-from hsm.core.sweep import JournalError
 from support import App
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from hsm.core.errors import SettingsError
-from hsm.core.sweep_id import check_sweep_id, new_sweep_id
+from hsm.core.record.sweep_id import check_sweep_id, new_sweep_id
 
 
 @pytest.mark.parametrize("good", ["s", "a b", "train-1.2_x", "über", "x" * 200])

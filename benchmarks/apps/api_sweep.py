@@ -16,10 +16,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from hsm.core.job import JobState
 from hsm.core.local import LocalComputeSource
-from hsm.core.paths import SweepPaths
-from hsm.core.sweep import read_sweep
+from hsm.core.record.job import JobState
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.sweep import read_sweep
 
 
 def held() -> dict[str, set[str]]:

@@ -19,8 +19,8 @@ _MOST = 50
 
 def sweep_ids(incomplete: str) -> list[str]:
     """The ids of known sweeps that begin so, newest first."""
-    from hsm.core.registry import known_sweeps
-    from hsm.core.sweep_id import LAST
+    from hsm.core.record.registry import known_sweeps
+    from hsm.core.record.sweep_id import LAST
 
     ids = dict.fromkeys(sweep.sweep_id for sweep in known_sweeps())
     fitting = (name for name in ids if name.startswith(incomplete) and _PLAIN.fullmatch(name))
@@ -39,8 +39,8 @@ def one_of(*values: str) -> Callable[[str], list[str]]:
 def job_numbers(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """The numbers of the sweep's jobs that begin so, with their labels."""
     from hsm.core.errors import HsmError
-    from hsm.core.registry import find_sweep
-    from hsm.core.sweep import read_sweep
+    from hsm.core.record.registry import find_sweep
+    from hsm.core.record.sweep import read_sweep
 
     try:
         sweep = read_sweep(find_sweep(ctx.params.get("sweep") or "").sweep_dir)

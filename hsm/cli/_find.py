@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from hsm.cli._stdout import say
 from hsm.core.errors import SettingsError
-from hsm.core.job import Job
-from hsm.core.paths import SweepPaths
-from hsm.core.registry import find_sweep
+from hsm.core.record.job import Job
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.registry import find_sweep
+from hsm.core.record.sweep import Sweep
+from hsm.core.record.sweep_id import LAST, OUTPUT_DIR
 from hsm.core.settings.resolve import load_hsm_config
-from hsm.core.sweep import Sweep
-from hsm.core.sweep_id import LAST, OUTPUT_DIR
 
 _MOST_NAMED = 10
 _MOST_PROBLEMS = 3

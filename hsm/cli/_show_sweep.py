@@ -8,7 +8,7 @@ from typing import Any
 
 from hsm.cli._output import from_here
 from hsm.cli._watched import states
-from hsm.core.sweep import Sweep
+from hsm.core.record.sweep import Sweep
 
 
 def sweep_facts(sweep: Sweep) -> dict[str, Any]:

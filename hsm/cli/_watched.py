@@ -14,11 +14,11 @@ from typing import Any
 
 from hsm.core.compute_source import RunningJob, SweepObserver
 from hsm.core.engine.output import OutputFollower
-from hsm.core.job import Job, JobState
 from hsm.core.local.usage import UsageSampler
-from hsm.core.paths import SweepPaths
-from hsm.core.replay import Replay
-from hsm.core.sweep import Sweep
+from hsm.core.record.job import Job, JobState
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.replay import Replay
+from hsm.core.record.sweep import Sweep
 
 
 class Watched:

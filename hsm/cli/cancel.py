@@ -14,10 +14,10 @@ from hsm.cli._find import named_job, named_sweep
 from hsm.cli._options import HsmConfigFile, Sweep, new_app
 from hsm.cli._stdout import say
 from hsm.cli._watched import states
-from hsm.core import control
 from hsm.core.errors import HsmError
-from hsm.core.job import Job
-from hsm.core.replay import Replay
+from hsm.core.record import requests as control
+from hsm.core.record.job import Job
+from hsm.core.record.replay import Replay
 
 app = new_app()
 

@@ -13,8 +13,8 @@ from hsm.cli._options import Json, new_app
 from hsm.cli._output import end_with_the_reader, from_here, print_json, print_table
 from hsm.cli._stdout import say
 from hsm.cli._watched import states
-from hsm.core.registry import KnownSweep, known_sweeps
-from hsm.core.sweep import JournalError, read_sweep
+from hsm.core.record.registry import KnownSweep, known_sweeps
+from hsm.core.record.sweep import JournalError, read_sweep
 
 app = new_app()
 

@@ -18,7 +18,7 @@ from hsm.cli._output import end_with_the_reader
 from hsm.cli._stdout import say, write_bytes
 from hsm.core.errors import HsmError
 from hsm.core.files import open_log
-from hsm.core.replay import Replay
+from hsm.core.record.replay import Replay
 from hsm.display.text import clean
 
 app = new_app()

@@ -22,7 +22,7 @@ from hsm.cli._options import (
 from hsm.cli._output import end_with_the_reader, print_json, print_table
 from hsm.cli._stdout import say
 from hsm.cli._watched import Watched, states
-from hsm.core.job import Job
+from hsm.core.record.job import Job
 from hsm.core.settings.resolve import SETTINGS
 
 app = new_app()

@@ -30,9 +30,9 @@ from hsm.cli._resume import find_earlier, from_there, recorded_settings
 from hsm.cli._stdout import best_effort, say
 from hsm.core.display_hook import display_of
 from hsm.core.errors import HsmError
-from hsm.core.job import Job
 from hsm.core.printable import command_line
-from hsm.core.resume import SweepChanged
+from hsm.core.record.job import Job
+from hsm.core.record.resume import SweepChanged
 from hsm.core.settings.resolve import SETTINGS, LocalConf, resolve_local
 
 if TYPE_CHECKING:

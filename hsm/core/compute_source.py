@@ -18,8 +18,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hsm.core.job import Job, JobState
-from hsm.core.paths import SweepPaths
+from hsm.core.record.job import Job, JobState
+from hsm.core.record.paths import SweepPaths
 from hsm.core.settings.resolve import LocalConf
 
 _Source = TypeVar("_Source", bound="ComputeSource")

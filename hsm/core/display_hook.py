@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from hsm.core.compute_source import ComputeSource, RunningJob, SweepDisplay
-    from hsm.core.paths import SweepPaths
+    from hsm.core.record.paths import SweepPaths
 
 
 class DisplayFactory(Protocol):

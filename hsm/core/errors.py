@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from hsm.core.printable import printable
 
 if TYPE_CHECKING:
-    from hsm.core.job import Job
+    from hsm.core.record.job import Job
 
 
 class HsmError(Exception):

@@ -18,10 +18,10 @@ from typing import Any
 from hsm.core.compute_source import ComputeSource, RunningJob, SweepDisplay, SweepObserver
 from hsm.core.display_hook import DisplayFactory, display_of
 from hsm.core.errors import SettingsError
-from hsm.core.job import Job, JobState
-from hsm.core.paths import SweepPaths
+from hsm.core.record.job import Job, JobState
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.sweep_id import check_sweep_id
 from hsm.core.results import Results, collect_results
-from hsm.core.sweep_id import check_sweep_id
 
 
 class JobManager:

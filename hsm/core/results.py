@@ -32,11 +32,11 @@ from typing import Any, overload
 from hsm.core import _result_files as files
 from hsm.core.errors import SettingsError
 from hsm.core.files import open_below, open_linked
-from hsm.core.job import Job, JobState
-from hsm.core.large import Large, LargeLost
-from hsm.core.paths import SweepPaths
 from hsm.core.plain_json import is_flat
-from hsm.core.sweep import Sweep, read_sweep
+from hsm.core.record.job import Job, JobState
+from hsm.core.record.large import Large, LargeLost
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.user_files import replacing
 
 _FIRST = ("job", "state")

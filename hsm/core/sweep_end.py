@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hsm.core.job import JobState, signal_name
-from hsm.core.paths import SweepPaths
-from hsm.core.sweep import JournalError, Sweep, read_sweep
+from hsm.core.record.job import JobState, signal_name
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.sweep import JournalError, Sweep, read_sweep
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import TextIO
 
 from hsm.core.compute_source import RunningJob
 from hsm.core.errors import SettingsError
-from hsm.core.paths import SweepPaths
+from hsm.core.record.paths import SweepPaths
 from hsm.display.base import Display
 from hsm.display.plain_display import NoDisplay, PlainDisplay
 from hsm.display.stream import SafeStream

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import TextIO, TypeVar
 
 from hsm.core.compute_source import RunningJob, SweepDisplay
-from hsm.core.job import Job
 from hsm.core.logger import get_logger
-from hsm.core.paths import SweepPaths
 from hsm.core.printable import printable
+from hsm.core.record.job import Job
+from hsm.core.record.paths import SweepPaths
 from hsm.display import report
 from hsm.display.counts import Counts
 from hsm.display.stream import SafeStream

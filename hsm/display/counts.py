@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from hsm.core.job import Attempt, Job, JobState
+from hsm.core.record.job import Attempt, Job, JobState
 
 FAILURES = (JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY)
 

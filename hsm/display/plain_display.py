@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hsm.core.job import Job, JobState
+from hsm.core.record.job import Job, JobState
 from hsm.display import report
 from hsm.display.base import Display
 from hsm.display.counts import FAILURES

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsm.core.errors import HsmError
-from hsm.core.job import Job, JobState
-from hsm.core.paths import SweepPaths
 from hsm.core.printable import printable
-from hsm.core.sweep import read_sweep
+from hsm.core.record.job import Job, JobState
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.sweep import read_sweep
 from hsm.display.counts import Counts
 from hsm.display.tail import last_lines
 from hsm.display.text import shorten, span

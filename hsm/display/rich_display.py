@@ -26,9 +26,9 @@ from rich.segment import Segment
 
 from hsm.core.at_fork import in_child
 from hsm.core.compute_source import RunningJob
-from hsm.core.job import Job
 from hsm.core.logger import get_logger
-from hsm.core.paths import SweepPaths
+from hsm.core.record.job import Job
+from hsm.core.record.paths import SweepPaths
 from hsm.display import report
 from hsm.display.base import Display, shielded
 from hsm.display.counts import FAILURES

@@ -20,8 +20,8 @@ from rich.segment import Segment
 from rich.style import Style
 
 from hsm.core.compute_source import RunningJob
-from hsm.core.job import JobState
 from hsm.core.printable import printable
+from hsm.core.record.job import JobState
 from hsm.display.counts import FAILURES
 from hsm.display.text import clean, clock, memory
 

@@ -17,11 +17,11 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from hsm.core.log_links import unlink_logs
-from hsm.core.paths import SweepPaths
 from hsm.core.program import by_value
 from hsm.core.program.call import print_error, system_exit_code
 from hsm.core.program.report import Outcome, dumps
+from hsm.core.record.log_links import unlink_logs
+from hsm.core.record.paths import SweepPaths
 
 
 class JobExit(Exception):

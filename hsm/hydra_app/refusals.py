@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from hydra.errors import ConfigCompositionException
 
 from hsm.core.errors import HsmError
-from hsm.core.journal import SweepInUse
 from hsm.core.printable import printable_lines
-from hsm.core.resume import SweepChanged
+from hsm.core.record.journal import SweepInUse
+from hsm.core.record.resume import SweepChanged
 
 
 class LauncherError(ConfigCompositionException):

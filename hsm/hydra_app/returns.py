@@ -10,9 +10,9 @@ from hydra.errors import CompactHydraException
 
 from hsm.core.engine.source import SweepSource
 from hsm.core.errors import JobFailed
-from hsm.core.job import Job, JobState
 from hsm.core.logger import get_logger
 from hsm.core.program.report import RemoteError
+from hsm.core.record.job import Job, JobState
 
 log = get_logger(__name__)
 

@@ -30,9 +30,9 @@ from hsm.core.engine.source import SweepSource
 from hsm.core.engine.submission import give_back
 from hsm.core.errors import HsmError
 from hsm.core.printable import printable
-from hsm.core.resume import Resumption
+from hsm.core.record.resume import Resumption
+from hsm.core.record.sweep_id import new_sweep_id
 from hsm.core.settings.resolve import LocalConf
-from hsm.core.sweep_id import new_sweep_id
 from hsm.display import Display, report
 from hsm.hydra_app.frozen_config import freeze, loaded_files
 from hsm.hydra_app.job import HydraJob

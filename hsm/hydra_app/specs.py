@@ -17,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from hsm.core.engine.ledger import JobDir
 from hsm.core.engine.submission import JobSpec, number
 from hsm.core.logger import get_logger
-from hsm.core.paths import SweepPaths
 from hsm.core.plain_json import json_value
-from hsm.core.resume import Resumption
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.resume import Resumption
 
 log = get_logger(__name__)
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from omegaconf import DictConfig, read_write
 
-from hsm.core.claim import claim_beside, is_there_to_resume, lock_directory
-from hsm.core.lock import LockFile
 from hsm.core.logger import get_logger
 from hsm.core.parameters import to_override
-from hsm.core.paths import SweepPaths
-from hsm.core.resume import Resumption, open_sweep
-from hsm.core.setting_aside import set_aside
+from hsm.core.record.claim import claim_beside, is_there_to_resume, lock_directory
+from hsm.core.record.lock import LockFile
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.resume import Resumption, open_sweep
+from hsm.core.record.setting_aside import set_aside
 from hsm.core.settings.resolve import LocalConf
 
 log = get_logger(__name__)
@@ -63,7 +63,7 @@ class SweepDir:
         """Make it ready for the first job: of a new sweep, or of one to go on with.
 
         Args:
-            files, program: what the jobs run, as `hsm.core.resume.open_sweep` wants it.
+            files, program: what the jobs run, as `hsm.core.record.resume.open_sweep` wants it.
 
         Returns:
             The lock, and what tells the earlier jobs; None for a new sweep.

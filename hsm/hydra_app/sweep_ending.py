@@ -19,8 +19,8 @@ from hydra.experimental.callback import Callback
 
 from hsm.core.engine.interrupts import SIGNALS
 from hsm.core.parameters import to_override
-from hsm.core.paths import SweepPaths
 from hsm.core.printable import command_line
+from hsm.core.record.paths import SweepPaths
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

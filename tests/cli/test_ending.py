@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from cli_support import STAY, Project
-from hsm.core import control
-from hsm.core.lock import holder
-from hsm.core.paths import SweepPaths
+from hsm.core.record import requests as control
+from hsm.core.record.lock import holder
+from hsm.core.record.paths import SweepPaths
 from support import PATIENCE, SOURCE, wait_until
 
 BUSY = ("--kill-grace", "1", "--", "sh", "-c", STAY)

@@ -12,9 +12,9 @@ from cli_support import Project
 from hsm import __version__
 from hsm.cli._complete import sweep_ids
 from hsm.cli.main import COMMANDS
-from hsm.core.journal import Journal
-from hsm.core.paths import SweepPaths
-from hsm.core.registry import register
+from hsm.core.record.journal import Journal
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.registry import register
 from hsm.core.settings.resolve import SETTINGS
 from support import SOURCE
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from cli_support import STAY, Project
-from hsm.core.sweep import read_sweep
+from hsm.core.record.sweep import read_sweep
 from support import PATIENCE, SOURCE, wait_until
 
 FAIL_1 = ("--", "sh", "-c", "echo out {x}; echo err {x} >&2; exit {x}")

@@ -16,10 +16,10 @@ from typing import Any
 from hsm.core.compute_source import SweepObserver
 from hsm.core.engine.backend import Attempt, Backend, Ended, Launch
 from hsm.core.engine.source import SweepSource
-from hsm.core.job import Job
 from hsm.core.local import LocalComputeSource
 from hsm.core.local.backend import LocalBackend
-from hsm.core.paths import SweepPaths
+from hsm.core.record.job import Job
+from hsm.core.record.paths import SweepPaths
 from hsm.core.settings.resolve import resolve_local
 from plain_backend import PlainBackend
 from support import PATIENCE, SOURCE, RunningSweep, start_program, wait_until

@@ -17,8 +17,8 @@ from typing import Any
 import psutil
 
 from hsm.core.engine.backend import Attempt, Backend, CannotStart, Ended, Launch, Started, Work
-from hsm.core.job import signal_name
 from hsm.core.program.payload import Payload
+from hsm.core.record.job import signal_name
 
 _WATCHDOG = ("sh", "-c", 'read -r line || kill -9 "-$0"')  # no line: the launcher is gone
 _NEVER = float("inf")

@@ -9,7 +9,7 @@ import pytest
 from contract_jobs import FLAKY, STAY, double
 from contract_support import Place, Recorder, journal_events, noted_pid, points, states
 from hsm import HsmError, JobManager, JobState, SettingsError, collect_results, read_sweep
-from hsm.core.paths import SweepPaths
+from hsm.core.record.paths import SweepPaths
 
 #: Leaves a line each time; x=1 fails until there is a file "go".
 RUN = ["sh", "-c", "echo {x} >> ran; [ {x} != 1 ] || [ -e go ]"]

@@ -22,11 +22,11 @@ import pytest
 from cli_support import Project
 from hsm import LocalComputeSource
 from hsm.core.engine.backend import Launch, Started
-from hsm.core.job import Job, JobState
 from hsm.core.local import forkserver, slot
 from hsm.core.local.process import is_stopped
 from hsm.core.local.slot import KeeperStuck, Slot
 from hsm.core.local.wire import Channel, Ready
+from hsm.core.record.job import Job, JobState
 from support import PATIENCE, App, is_running, wait_until
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

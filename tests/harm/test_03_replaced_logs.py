@@ -10,8 +10,8 @@ import pytest
 from reliability_support import Recorder, points, source
 
 from hsm.core.compute_source import SweepObserver
-from hsm.core.job import Job, JobState
-from hsm.core.paths import SweepPaths
+from hsm.core.record.job import Job, JobState
+from hsm.core.record.paths import SweepPaths
 from support import App, wait_until
 
 #: What a job may put there, its log having gone.

@@ -20,18 +20,18 @@ from typing import Any
 import pytest
 from reliability_support import points, side_lines, source, start_driver, write_driver
 
-from hsm.core import registry, resume
 from hsm.core.engine import kept_reports
 from hsm.core.engine.kept_reports import ResultLost
 from hsm.core.errors import JobFailed
-from hsm.core.job import Ending, Job, JobState
-from hsm.core.journal import Journal
-from hsm.core.paths import SweepPaths
 from hsm.core.program import report as reports
 from hsm.core.program.report import Outcome
+from hsm.core.record import registry, resume
+from hsm.core.record.job import Ending, Job, JobState
+from hsm.core.record.journal import Journal
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.resume import SweepChanged, open_sweep, save_files
+from hsm.core.record.sweep import JournalError, read_sweep
 from hsm.core.results import Results
-from hsm.core.resume import SweepChanged, open_sweep, save_files
-from hsm.core.sweep import JournalError, read_sweep
 from hsm.core.user_files import replacing
 from support import PATIENCE
 

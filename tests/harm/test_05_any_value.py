@@ -15,11 +15,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hsm import collect_results, read_sweep
-from hsm.core.job import Ending, Job, JobState
-from hsm.core.journal import Journal
-from hsm.core.paths import SweepPaths
 from hsm.core.plain_json import as_json, is_flat, json_value
-from hsm.core.resume import Resumption
+from hsm.core.record.job import Ending, Job, JobState
+from hsm.core.record.journal import Journal
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.resume import Resumption
 from sweep_support import PROFILE
 
 LONGEST = 64 << 10

@@ -19,11 +19,11 @@ from reliability_support import Recorder, journal_events, points, source
 from cli_support import Project
 from hsm import LocalComputeSource, collect_results, read_sweep
 from hsm.core.errors import SettingsError
-from hsm.core.job import Ending, Job, JobState
-from hsm.core.journal import Journal
-from hsm.core.large import INLINE, Large, LargeLost
-from hsm.core.paths import SweepPaths
-from hsm.core.resume import Resumption
+from hsm.core.record.job import Ending, Job, JobState
+from hsm.core.record.journal import Journal
+from hsm.core.record.large import INLINE, Large, LargeLost
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.resume import Resumption
 
 LONGEST = 64 << 10
 

@@ -16,14 +16,14 @@ from cli_support import Project
 from hsm import collect_results, read_sweep
 from hsm.cli._watched import states
 from hsm.core.engine.policy import RetryPolicy, StopPolicy
-from hsm.core.job import Attempt, Ending, IllegalTransition, Job, JobState
-from hsm.core.journal import Journal
-from hsm.core.lock import LockFile
-from hsm.core.paths import SweepPaths
-from hsm.core.replay import Replay
-from hsm.core.resume import RERUN, runs_again
-from hsm.core.setting_aside import set_aside
-from hsm.core.sweep import VERSION, JournalError
+from hsm.core.record.job import Attempt, Ending, IllegalTransition, Job, JobState
+from hsm.core.record.journal import Journal
+from hsm.core.record.lock import LockFile
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.replay import Replay
+from hsm.core.record.resume import RERUN, runs_again
+from hsm.core.record.setting_aside import set_aside
+from hsm.core.record.sweep import VERSION, JournalError
 from hsm.core.sweep_end import environment
 from hsm.display import report
 from hsm.display.counts import Counts

@@ -15,13 +15,13 @@ from reliability_support import conf
 
 from hsm.core.engine.submission import claim
 from hsm.core.errors import HsmError
-from hsm.core.job import Job
-from hsm.core.journal import Journal
-from hsm.core.lock import LockFile, is_locked
-from hsm.core.paths import SweepPaths
+from hsm.core.record.job import Job
+from hsm.core.record.journal import Journal
+from hsm.core.record.lock import LockFile, is_locked
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.setting_aside import set_aside
+from hsm.core.record.sweep import read_sweep
 from hsm.core.scripts import Program
-from hsm.core.setting_aside import set_aside
-from hsm.core.sweep import read_sweep
 
 #: What there is beside the journal, files of a later hsm among them.
 _FILES = {
@@ -226,9 +226,9 @@ mount -t tmpfs tmpfs "$1"/.hsm && cp -a "$1"/copy/. "$1"/.hsm && rm -r "$1"/copy
 mount -t tmpfs tmpfs "$1"/.hsm/metrics && echo 2 > "$1"/.hsm/metrics/0.jsonl
 "$2" -c '
 import sys
-from hsm.core.lock import LockFile
-from hsm.core.paths import SweepPaths
-from hsm.core.setting_aside import set_aside
+from hsm.core.record.lock import LockFile
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.setting_aside import set_aside
 paths = SweepPaths(sys.argv[1])
 print(set_aside(paths, LockFile(paths.lock)).name)
 ' "$1" && ls -A "$1"/.hsm "$1"/.hsm/metrics && ls -A "$1"/.hsm.1/metrics

@@ -23,14 +23,14 @@ from reliability_support import (
 )
 
 from hsm.core.errors import HsmError
-from hsm.core.job import Ending, Job, JobState
-from hsm.core.journal import Journal, JournalLost
 from hsm.core.local import LocalComputeSource
-from hsm.core.lock import Locked, LockFile, is_locked
-from hsm.core.paths import SweepPaths
-from hsm.core.replay import Replay
-from hsm.core.resume import open_sweep
-from hsm.core.sweep import read_sweep
+from hsm.core.record.job import Ending, Job, JobState
+from hsm.core.record.journal import Journal, JournalLost
+from hsm.core.record.lock import Locked, LockFile, is_locked
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.replay import Replay
+from hsm.core.record.resume import open_sweep
+from hsm.core.record.sweep import read_sweep
 from support import PATIENCE, RunningSweep, wait_until
 
 
@@ -191,7 +191,7 @@ def test_a_lock_that_was_removed_is_taken_again(tmp_path: Path, how: str) -> Non
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from hsm.core.lock import LockFile
+from hsm.core.record.lock import LockFile
 lock = LockFile(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -287,7 +287,7 @@ _STEPS = """
     if __name__ == "__main__":
         from hsm.core.engine.foreground import run_to_end
         from hsm.display import make_display
-        from hsm.core.paths import SweepPaths
+        from hsm.core.record.paths import SweepPaths
         made = source()
         display = make_display("plain", show_output=False, paths=SweepPaths("sweep"),
                                running=made.running, title="s")

@@ -14,10 +14,10 @@ import pytest
 from reliability_support import points, source, start_driver, write_driver
 
 from hsm.core.compute_source import SweepObserver
-from hsm.core.job import Job, JobState
 from hsm.core.local import log_pipe
 from hsm.core.local.log_pipe import LogPipe
-from hsm.core.paths import SweepPaths
+from hsm.core.record.job import Job, JobState
+from hsm.core.record.paths import SweepPaths
 from support import RunningSweep
 
 ABC = "a\nb\nc\n"

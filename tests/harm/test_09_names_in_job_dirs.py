@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from reliability_support import points, source
 
-from hsm.core.job import JobState
-from hsm.core.paths import SweepPaths
+from hsm.core.record.job import JobState
+from hsm.core.record.paths import SweepPaths
 from support import App
 
 NAMES = ("stdout.log", "stderr.log")

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from cli_support import Project
-from hsm.core import control
 from hsm.core.errors import HsmError
-from hsm.core.lock import holder, is_locked
-from hsm.core.paths import SweepPaths
+from hsm.core.record import requests as control
+from hsm.core.record.lock import holder, is_locked
+from hsm.core.record.paths import SweepPaths
 from support import SOURCE, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells who holds a lock")
@@ -34,7 +34,7 @@ time.sleep(600)
 _LAUNCHER = """\
 import sys, time
 from pathlib import Path
-from hsm.core.lock import LockFile
+from hsm.core.record.lock import LockFile
 lock = LockFile(Path(sys.argv[1]))
 print("locked", flush=True)
 time.sleep(600)

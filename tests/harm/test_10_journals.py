@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from cli_support import Project
-from hsm.core import journal_lines
-from hsm.core.journal_lines import JournalLines
-from hsm.core.paths import SweepPaths
-from hsm.core.replay import Replay
-from hsm.core.sweep import JournalError, Sweep, has_begun, read_sweep
+from hsm.core.record import journal_lines
+from hsm.core.record.journal_lines import JournalLines
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.replay import Replay
+from hsm.core.record.sweep import JournalError, Sweep, has_begun, read_sweep
 
 HEADER: dict[str, Any] = {"v": 1, "event": "sweep", "sweep_id": "s", "time": 1.0}
 JOB: dict[str, Any] = {"job": 0, "id": "s_0", "label": "x=1", "params": {"x": 1}}

@@ -14,11 +14,11 @@ import pytest
 
 from cli_support import Project
 from hsm import LocalComputeSource
-from hsm.core.job import Ending, Job, JobState
-from hsm.core.journal import Journal
-from hsm.core.paths import SweepPaths
 from hsm.core.program import report
-from hsm.core.sweep import JournalError
+from hsm.core.record.job import Ending, Job, JobState
+from hsm.core.record.journal import Journal
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.sweep import JournalError
 
 #: What a launcher writes: folders, and files.
 _FOLDERS = (".hsm", ".hsm/logs", ".hsm/results", ".hsm/requests")

@@ -30,9 +30,9 @@ from hsm.cli._complete import job_numbers, sweep_ids
 from hsm.cli.main import run
 from hsm.core.errors import HsmError, SettingsError
 from hsm.core.logger import get_logger
-from hsm.core.paths import SweepPaths
 from hsm.core.printable import command_line, printable, printable_json, printable_lines
-from hsm.core.registry import register
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.registry import register
 from hsm.core.results import Results
 from support import SOURCE
 from sweep_support import PROFILE

@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 from reliability_support import points, source
 
-from hsm.core import control
-from hsm.core.job import Job, JobState
-from hsm.core.journal import Journal, SweepInUse
-from hsm.core.lock import Locked, LockFile, is_locked
-from hsm.core.paths import SweepPaths
-from hsm.core.registry import register
-from hsm.core.resume import open_sweep
-from hsm.core.sweep import read_sweep
+from hsm.core.record import requests as control
+from hsm.core.record.job import Job, JobState
+from hsm.core.record.journal import Journal, SweepInUse
+from hsm.core.record.lock import Locked, LockFile, is_locked
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.registry import register
+from hsm.core.record.resume import open_sweep
+from hsm.core.record.sweep import read_sweep
 
 _OWNER, _MEMBER, _STRANGER = 60001, 60002, 60003
 _GROUP, _OTHER_GROUP = 60010, 60011

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hsm.core.sweep import read_sweep
+from hsm.core.record.sweep import read_sweep
 from hydra_support import (
     Finished,
     ends,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hsm.core.sweep import read_sweep
+from hsm.core.record.sweep import read_sweep
 from hydra_support import clean_environment, write_files
 from support import App, wait_until
 

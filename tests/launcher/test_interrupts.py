@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hsm.core.job import JobState
+from hsm.core.record.job import JobState
 from support import START_METHODS, App, Finished, RunningSweep, is_running, wait_until
 
 KILL_GRACE = 1.0

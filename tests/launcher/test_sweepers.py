@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from hsm.core.lock import LockFile
-from hsm.core.paths import SweepPaths
+from hsm.core.record.lock import LockFile
+from hsm.core.record.paths import SweepPaths
 from hydra_support import clean_environment, write_files
 from support import START_METHODS, App, Finished, RunningSweep, wait_until
 from sweep_support import HYDRA_14

@@ -11,7 +11,7 @@ from textwrap import dedent
 
 import pytest
 
-from hsm.core.job import Job, JobState
+from hsm.core.record.job import Job, JobState
 from support import START_METHODS, App, Finished, is_running, wait_until
 
 KILL_GRACE = 1.0

@@ -12,8 +12,8 @@ from textwrap import dedent
 from typing import Any
 
 from hsm.core.compute_source import SweepObserver
-from hsm.core.job import Job
 from hsm.core.local import LocalComputeSource
+from hsm.core.record.job import Job
 from hsm.core.settings.resolve import HsmConfig, LocalConf, resolve_local
 from support import RunningSweep, start_program
 

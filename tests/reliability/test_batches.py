@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from reliability_support import journal_events
 
-from hsm.core.sweep import read_sweep
+from hsm.core.record.sweep import read_sweep
 from support import App, Finished
 
 _SWEEPER = """

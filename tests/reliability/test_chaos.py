@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from hsm.core.job import Ending, Job, JobState
-from hsm.core.journal import Journal
-from hsm.core.paths import SweepPaths
+from hsm.core.record.job import Ending, Job, JobState
+from hsm.core.record.journal import Journal
+from hsm.core.record.paths import SweepPaths
 from support import REPOSITORY, _environment
 
 BENCHMARKS = REPOSITORY / "benchmarks"

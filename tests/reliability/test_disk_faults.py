@@ -24,10 +24,10 @@ from reliability_support import (
 )
 
 from hsm.core.errors import SettingsError
-from hsm.core.job import JobState
-from hsm.core.lock import LockFile
-from hsm.core.paths import SweepPaths
-from hsm.core.sweep import read_sweep
+from hsm.core.record.job import JobState
+from hsm.core.record.lock import LockFile
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.sweep import read_sweep
 from support import App, wait_until
 
 KB = 1024

@@ -19,11 +19,11 @@ import pytest
 from reliability_support import Recorder, points, source, start_driver, write_driver
 
 from hsm.core.errors import SettingsError
-from hsm.core.job import Job, JobState
 from hsm.core.local import oom
 from hsm.core.local.backend import LocalBackend
 from hsm.core.local.oom import OomKill, OomKills
-from hsm.core.sweep import read_sweep
+from hsm.core.record.job import Job, JobState
+from hsm.core.record.sweep import read_sweep
 from support import App, wait_until
 
 MB = 1_000_000

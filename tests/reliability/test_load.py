@@ -18,9 +18,9 @@ import pytest
 from reliability_support import points, source
 
 from hsm.core.compute_source import SweepObserver
-from hsm.core.job import Job, JobState
-from hsm.core.paths import SweepPaths
-from hsm.core.sweep import read_sweep
+from hsm.core.record.job import Job, JobState
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.sweep import read_sweep
 from support import wait_until
 
 MB = 1_000_000

@@ -15,8 +15,8 @@ import hydra
 import pytest
 from reliability_support import side_lines
 
-from hsm.core.job import JobState
-from hsm.core.sweep import read_sweep
+from hsm.core.record.job import JobState
+from hsm.core.record.sweep import read_sweep
 from support import Finished, RunningSweep, start_program, wait_until
 
 HYDRA_14 = hasattr(hydra.utils, "execution_whitelist")

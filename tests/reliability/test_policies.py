@@ -18,8 +18,8 @@ from hsm.core.engine.ledger import JobHandle, Ledger
 from hsm.core.engine.policy import RetryPolicy, StopPolicy, failure_kinds
 from hsm.core.engine.time_limits import TimeLimits
 from hsm.core.engine.timer import Timer
-from hsm.core.job import Ending, Job, JobState
 from hsm.core.local.memory import Memory
+from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.settings.resolve import FAILURES, LocalConf
 from support import wait_until
 from sweep_support import PROFILE

@@ -15,9 +15,9 @@ import pytest
 from reliability_support import journal_events, points, source
 
 import hsm
-from hsm.core import provenance
-from hsm.core.paths import SweepPaths
-from hsm.core.sweep import read_sweep
+from hsm.core.record import provenance
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.sweep import read_sweep
 from support import App
 
 SECRET = "correct horse battery staple"

@@ -13,12 +13,12 @@ import pytest
 from reliability_support import Recorder, points, side_lines, source, start_driver, write_driver
 
 from hsm.core.errors import JobFailed, SettingsError
-from hsm.core.job import JobState
-from hsm.core.journal import SweepInUse
-from hsm.core.lock import LockFile
-from hsm.core.paths import SweepPaths
-from hsm.core.resume import SweepChanged, open_sweep
-from hsm.core.sweep import JournalError, read_sweep
+from hsm.core.record.job import JobState
+from hsm.core.record.journal import SweepInUse
+from hsm.core.record.lock import LockFile
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.resume import SweepChanged, open_sweep
+from hsm.core.record.sweep import JournalError, read_sweep
 from support import wait_until
 
 # --- through the API --------------------------------------------------------------------------

@@ -15,12 +15,12 @@ import pytest
 from reliability_support import Recorder, journal_events, points, source
 
 from hsm.core.errors import SettingsError
-from hsm.core.job import JobState
-from hsm.core.journal import SweepInUse
-from hsm.core.lock import LockFile, is_locked
-from hsm.core.paths import SweepPaths
-from hsm.core.resume import SweepChanged
-from hsm.core.sweep import read_sweep
+from hsm.core.record.job import JobState
+from hsm.core.record.journal import SweepInUse
+from hsm.core.record.lock import LockFile, is_locked
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.resume import SweepChanged
+from hsm.core.record.sweep import read_sweep
 from support import App, wait_until
 
 

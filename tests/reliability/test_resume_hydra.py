@@ -17,7 +17,7 @@ import pytest
 from reliability_support import side_lines
 
 from docs_support import Page
-from hsm.core.sweep import read_sweep
+from hsm.core.record.sweep import read_sweep
 from support import REPOSITORY, App, start_program, wait_until
 
 _APP = """

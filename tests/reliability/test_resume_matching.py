@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reliability_support import points
 
-from hsm.core.job import Ending, Job, JobState
-from hsm.core.paths import SweepPaths
 from hsm.core.plain_json import identity
-from hsm.core.resume import RERUN, Resumption, describe_changes, runs_again, save_files
-from hsm.core.sweep import Sweep
+from hsm.core.record.job import Ending, Job, JobState
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.resume import RERUN, Resumption, describe_changes, runs_again, save_files
+from hsm.core.record.sweep import Sweep
 from sweep_support import PROFILE
 
 FINAL = [state for state in JobState if state.is_final]

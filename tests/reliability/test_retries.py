@@ -26,10 +26,10 @@ from reliability_support import (
 from hsm.core.engine.output import OutputFollower
 from hsm.core.engine.timer import Timer
 from hsm.core.errors import JobFailed
-from hsm.core.job import Job, JobState
 from hsm.core.local import LocalComputeSource
-from hsm.core.paths import SweepPaths
-from hsm.core.sweep import read_sweep
+from hsm.core.record.job import Job, JobState
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.sweep import read_sweep
 from support import START_METHODS, App, is_running, wait_until
 
 #: Fails until the attempt whose number is the parameter x.

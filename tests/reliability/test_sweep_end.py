@@ -23,11 +23,11 @@ from reliability_support import (
 )
 
 from hsm.core.compute_source import SweepObserver
-from hsm.core.job import Ending, Job, JobState
-from hsm.core.journal import Journal
 from hsm.core.local import LocalManager
-from hsm.core.paths import SweepPaths
-from hsm.core.sweep import Sweep, read_sweep
+from hsm.core.record.job import Ending, Job, JobState
+from hsm.core.record.journal import Journal
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.sweep_end import environment, run_at_end
 from support import App, RunningSweep, is_running, start_program, wait_until
 from sweep_support import HYDRA_14

@@ -4,7 +4,7 @@ import dataclasses
 import pickle
 
 from hsm.core.errors import HsmError, JobFailed, SettingsError, UnknownSetting
-from hsm.core.job import Job
+from hsm.core.record.job import Job
 
 
 def test_the_tree_of_errors() -> None:

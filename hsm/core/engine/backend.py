@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hsm.core.errors import HsmError
 
 if TYPE_CHECKING:
-    from hsm.core.journal import Journal
+    from hsm.core.record.journal import Journal
 
 #: CPU in percent of one core, and resident bytes, of all processes of a job; None: not known (yet).
 Usage = tuple[float | None, int | None]

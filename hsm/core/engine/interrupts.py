@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from hsm.core.at_fork import in_child
 from hsm.core.engine.own_sockets import own_pair
-from hsm.core.job import signal_name
+from hsm.core.record.job import signal_name
 
 if TYPE_CHECKING:
     from hsm.core.engine.source import SweepSource

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hsm.core.engine.backend import Ended
-from hsm.core.job import Ending, JobState
 from hsm.core.program.report import Report
+from hsm.core.record.job import Ending, JobState
 
 
 @dataclass(frozen=True)

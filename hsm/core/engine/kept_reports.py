@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.errors import HsmError
-from hsm.core.job import Job
-from hsm.core.paths import SweepPaths
 from hsm.core.program import report as reports
 from hsm.core.program.report import Report
+from hsm.core.record.job import Job
+from hsm.core.record.paths import SweepPaths
 
 
 class ResultLost(HsmError):

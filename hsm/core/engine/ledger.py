@@ -15,8 +15,8 @@ from typing import Any
 
 from hsm.core.engine.backend import Attempt, Work
 from hsm.core.engine.judgement import Stop
-from hsm.core.job import Ending, Job, JobState
-from hsm.core.journal import Journal
+from hsm.core.record.job import Ending, Job, JobState
+from hsm.core.record.journal import Journal
 
 
 class NotWanted(Exception):

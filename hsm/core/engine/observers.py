@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from hsm.core.compute_source import RunningJob, SweepDisplay, SweepObserver
 from hsm.core.display_hook import display_factory
-from hsm.core.job import Job
 from hsm.core.logger import get_logger
-from hsm.core.paths import SweepPaths
+from hsm.core.record.job import Job
+from hsm.core.record.paths import SweepPaths
 
 _log = get_logger(__name__)
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.files import open_log
-from hsm.core.job import Job
 from hsm.core.logger import get_logger
-from hsm.core.paths import SweepPaths
+from hsm.core.record.job import Job
+from hsm.core.record.paths import SweepPaths
 
 LONGEST_LINE = 64 * 1024
 """Bytes of a line that are held; a longer one comes in pieces of this size."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from hsm.core.job import Ending, JobState
+from hsm.core.record.job import Ending, JobState
 from hsm.core.settings.resolve import LocalConf
 
 

@@ -24,7 +24,7 @@ from hsm.core.engine.queue import JobQueue
 from hsm.core.engine.supervisor import Supervisor
 from hsm.core.engine.time_limits import TimeLimits
 from hsm.core.engine.timer import Timer
-from hsm.core.job import JobState
+from hsm.core.record.job import JobState
 from hsm.core.settings.resolve import LocalConf
 
 

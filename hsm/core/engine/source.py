@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.compute_source import ComputeSource, RunningJob, SweepObserver
-from hsm.core.control import Listener, drop_requests
 from hsm.core.engine import at_exit, kept_reports
 from hsm.core.engine.backend import Backend
 from hsm.core.engine.interrupts import Interruption, deliver, wait_for_program
@@ -32,17 +31,18 @@ from hsm.core.engine.submission import (
     record,
 )
 from hsm.core.errors import HsmError, JobFailed, SettingsError
-from hsm.core.job import Job, JobState
-from hsm.core.journal import JournalLost
-from hsm.core.lock import LockFile
-from hsm.core.paths import SweepPaths
 from hsm.core.program.points import plain_points
 from hsm.core.program.report import Report
-from hsm.core.resume import Resumption, save_files
+from hsm.core.record.job import Job, JobState
+from hsm.core.record.journal import JournalLost
+from hsm.core.record.lock import LockFile
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.requests import Listener, drop_requests
+from hsm.core.record.resume import Resumption, save_files
+from hsm.core.record.sweep_id import check_sweep_id
 from hsm.core.scripts import Program, find_program
 from hsm.core.settings.resolve import LocalConf
 from hsm.core.sweep_end import run_at_end
-from hsm.core.sweep_id import check_sweep_id
 
 
 class SweepSource(ComputeSource):

@@ -14,15 +14,15 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
-from hsm.core.claim import claim_new, is_there_to_resume
 from hsm.core.engine.backend import Work
 from hsm.core.engine.ledger import JobDir, JobHandle
-from hsm.core.job import Job
-from hsm.core.journal import Journal
-from hsm.core.lock import LockFile
-from hsm.core.paths import SweepPaths
-from hsm.core.registry import register
-from hsm.core.resume import Match, Resumption, open_sweep
+from hsm.core.record.claim import claim_new, is_there_to_resume
+from hsm.core.record.job import Job
+from hsm.core.record.journal import Journal
+from hsm.core.record.lock import LockFile
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.registry import register
+from hsm.core.record.resume import Match, Resumption, open_sweep
 from hsm.core.scripts import Program
 from hsm.core.settings.resolve import LocalConf
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from hsm.core._arguments import simplified
 from hsm.core.errors import SettingsError
-from hsm.core.large import Shelf
 from hsm.core.plain_json import MOST_NESTED, encode
+from hsm.core.record.large import Shelf
 
 #: The variable that has a job's parameters, and that which names a file with them.
 VARIABLE, FILE_VARIABLE = "HSM_PARAMS", "HSM_PARAMS_FILE"

@@ -9,9 +9,9 @@ A report is one file. It is written under a temporary name and renamed: there wh
 Where it is not too long, the second pickle goes to the launcher by way of the keeper as well: it is
 known then even if somebody removes the file, and need not be read from there.
 
-What is too large for the journal, see `hsm.core.large`, the job's own process puts beside it: the
-launcher never has it in its memory. Only the launcher of the sweep reads the report: pickles can
-run code.
+What is too large for the journal, see `hsm.core.record.large`, the job's own process puts beside
+it: the launcher never has it in its memory. Only the launcher of the sweep reads the report:
+pickles can run code.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from typing import Any
 
 from hsm.core.errors import HsmError
 from hsm.core.files import PRIVATE, open_below, open_own_below
-from hsm.core.fitting import beginning, reason_of
-from hsm.core.large import INLINE, Large, Shelf
-from hsm.core.paths import SweepPaths
 from hsm.core.plain_json import as_json, encode, is_short
 from hsm.core.printable import printable_lines
+from hsm.core.record.fitting import beginning, reason_of
+from hsm.core.record.large import INLINE, Large, Shelf
+from hsm.core.record.paths import SweepPaths
 
 _OFFSET = struct.Struct("!Q")
 #: Bytes that one character may take in JSON.

@@ -24,9 +24,9 @@ from pathlib import Path
 
 from hsm.core.errors import HsmError
 from hsm.core.files import make_folder_below, open_below, open_folder_below
-from hsm.core.holder import is_launcher
-from hsm.core.lock import holder
-from hsm.core.paths import SweepPaths
+from hsm.core.record.holder import is_launcher
+from hsm.core.record.lock import holder
+from hsm.core.record.paths import SweepPaths
 
 #: A request that is about the whole sweep.
 ALL = "all"

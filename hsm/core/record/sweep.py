@@ -16,12 +16,12 @@ from typing import Any
 
 from hsm.core.errors import HsmError
 from hsm.core.files import NotRegular
-from hsm.core.job import Ending, IllegalTransition, Job, JobState
-from hsm.core.journal_lines import JournalLines
-from hsm.core.large import Facts, Large
-from hsm.core.lock import is_locked
-from hsm.core.paths import SweepPaths
-from hsm.core.records import (
+from hsm.core.record.job import Ending, IllegalTransition, Job, JobState
+from hsm.core.record.journal_lines import JournalLines
+from hsm.core.record.large import Facts, Large
+from hsm.core.record.lock import is_locked
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.schema import (
     ENDING_FIELDS,
     FINAL_STATE,
     JOB_FIELDS,

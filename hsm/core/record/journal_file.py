@@ -20,8 +20,8 @@ from pathlib import Path
 
 from hsm.core.at_fork import in_child
 from hsm.core.files import file_key, open_below
-from hsm.core.lock import Locked, LockFile
-from hsm.core.paths import SweepPaths
+from hsm.core.record.lock import Locked, LockFile
+from hsm.core.record.paths import SweepPaths
 
 _CHUNK = 1 << 20
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT

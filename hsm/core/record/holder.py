@@ -2,8 +2,8 @@
 
 Files can lie, in a directory that anybody may have written: a lock file may be another name of one
 that a stranger's process has locked, and a journal may hold any pid. Only the kernel cannot: a
-launcher has the sweep's lock file open, and on it both locks of `hsm.core.lock.LockFile`, which
-nothing else takes together.
+launcher has the sweep's lock file open, and on it both locks of
+`hsm.core.record.lock.LockFile`, which nothing else takes together.
 """
 
 from __future__ import annotations

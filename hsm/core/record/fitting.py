@@ -14,9 +14,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from hsm.core.job import Job
-from hsm.core.large import INLINE, Large, Shelf
 from hsm.core.plain_json import encode, identity
+from hsm.core.record.job import Job
+from hsm.core.record.large import INLINE, Large, Shelf
 
 #: Bytes of a line, its end included.
 LONGEST = 64 << 10

@@ -1,6 +1,6 @@
 """A sweep's append-only record on disk: its writing end.
 
-    LocalComputeSource --Journal.append--> journal.jsonl --hsm.core.sweep.read_sweep--> Sweep
+    LocalComputeSource --Journal.append--> journal.jsonl --hsm.core.record.sweep.read_sweep--> Sweep
 
 One JSON object a line. One process writes; anybody may read at any time. The first line describes
 the sweep; then come `submit`, `start` and `end` of jobs and, when the launcher is done, `close`. A
@@ -18,7 +18,7 @@ says so in the `resume` record. What version 2 has more:
 - A line has 64 KiB at most. Submissions of many jobs are split into records (`more` counts the jobs
   that are still to come in the next ones), resumes into a `resume` and `requeue`s. A field of more
   than 16 KiB lies beside the journal, and is there before the record is. The record's `large`, or
-  the job's, names it by the hash and size of its JSON, see `hsm.core.large`:
+  the job's, names it by the hash and size of its JSON, see `hsm.core.record.large`:
   ``"large": {"value": {"sha256": …, "size": …}}``, or ``{"lost": …}``: why it was not kept.
 - The state PRUNED, and `control` records: what was asked of the launcher.
 - `slot`, `gpus` and `waited` of a start, `planned` of a sweep, `objective` of an end.
@@ -43,17 +43,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from hsm.core import fitting, provenance
 from hsm.core.at_fork import in_child
 from hsm.core.files import open_below
-from hsm.core.job import Ending, Job
-from hsm.core.journal_file import JournalFile, Overtaken
-from hsm.core.large import Large, Shelf
-from hsm.core.lock import Locked, LockFile
 from hsm.core.logger import get_logger
-from hsm.core.paths import SweepPaths
-from hsm.core.records import ENDING_FIELDS
-from hsm.core.sweep import VERSION, JournalError
+from hsm.core.record import fitting, provenance
+from hsm.core.record.job import Ending, Job
+from hsm.core.record.journal_file import JournalFile, Overtaken
+from hsm.core.record.large import Large, Shelf
+from hsm.core.record.lock import Locked, LockFile
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.schema import ENDING_FIELDS
+from hsm.core.record.sweep import VERSION, JournalError
 
 #: Seconds between two times that the journal is put onto the disk. Where thousands of short jobs
 #: have made their directories, the file system takes a while for it.

@@ -25,8 +25,8 @@ from typing import Any
 
 from hsm.core.errors import HsmError
 from hsm.core.files import make_folder_below, open_below, replace_below
-from hsm.core.paths import SweepPaths
 from hsm.core.plain_json import is_flat
+from hsm.core.record.paths import SweepPaths
 
 #: Bytes of JSON that a field of a record may have; what is larger lies beside.
 INLINE = 16 << 10
@@ -35,7 +35,7 @@ LARGEST = 1 << 30
 #: Problems that are told of a sweep.
 _MOST_TOLD = 200
 _HASH = re.compile("[0-9a-f]{64}")
-#: See `hsm.core.records.check`.
+#: See `hsm.core.record.schema.check`.
 Rule = tuple[Callable[[Any], bool], str]
 _DAMAGED = "what the journal says of it is damaged"
 

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from hsm.core.errors import HsmError
 from hsm.core.files import PRIVATE, SHARED, NotRegular, read_below, replace_below
-from hsm.core.journal import SweepInUse
-from hsm.core.lock import Locked, LockFile
-from hsm.core.paths import SweepPaths
+from hsm.core.record.journal import SweepInUse
+from hsm.core.record.lock import Locked, LockFile
+from hsm.core.record.paths import SweepPaths
 
 #: What `os.rename` says of a mount, and of what lies on another file system.
 _CANNOT_RENAME = (errno.EBUSY, errno.EXDEV)

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hsm.core.lock import is_locked
-from hsm.core.paths import SweepPaths
-from hsm.core.sweep import JournalError, begin, open_journal
+from hsm.core.record.lock import is_locked
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.sweep import JournalError, begin, open_journal
 
 
 class Replay:

@@ -1,19 +1,19 @@
 """Every path inside a sweep directory, in one class: nothing else joins one.
 
-    <sweep_dir>/.hsm/journal.jsonl       the sweep's record, see `hsm.core.journal`
+    <sweep_dir>/.hsm/journal.jsonl       the sweep's record, see `hsm.core.record.journal`
     <sweep_dir>/.hsm/lock                locked by the one process that writes the journal
     <sweep_dir>/.hsm/launched.json       script and configs as they were at launch
     <sweep_dir>/.hsm/git.diff            what was not committed then; of resumes: git.1.diff, …
     <sweep_dir>/.hsm/launcher.log        what a detached launcher printed
     <sweep_dir>/.hsm/setting-aside       where an earlier record goes, while it is moved in pieces
-    <sweep_dir>/.hsm/requests/<n>|all    jobs that somebody wants cancelled, see `hsm.core.control`
+    <sweep_dir>/.hsm/requests/<n>|all    jobs that somebody wants cancelled
     <sweep_dir>/.hsm/logs/<n>.out|err    stdout and stderr of job n
     <sweep_dir>/.hsm/results/<n>.pkl     what job n reported at its end; of an attempt whose end is
                                          not on record yet: <n>.<attempt>.pkl
-    <sweep_dir>/.hsm/large/<hash>.json   what is too large for the journal, see `hsm.core.large`
+    <sweep_dir>/.hsm/large/<hash>.json   what is too large for the journal
     <sweep_dir>/<n>/                     job n's own directory (Hydra: hydra.sweep.subdir)
 
-``.hsm.1`` and so on are the records of earlier sweeps, see `hsm.core.setting_aside`.
+``.hsm.1`` and so on are the records of earlier sweeps, see `hsm.core.record.setting_aside`.
 """
 
 from __future__ import annotations

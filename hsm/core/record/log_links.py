@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hsm.core.files import open_folder_below
-from hsm.core.paths import SweepPaths
+from hsm.core.record.paths import SweepPaths
 
 _LOG_NAME = re.compile(r"[0-9]+\.(out|err)")
 _NAMES = ("stdout.log", "stderr.log")

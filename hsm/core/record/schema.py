@@ -14,8 +14,8 @@ import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hsm.core.job import JobState
 from hsm.core.plain_json import is_flat
+from hsm.core.record.job import JobState
 
 #: Unix seconds: the year 9999 begins, and in no time zone is it over.
 _LATEST = 253370764800.0
@@ -131,7 +131,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_name(value: Any) -> bool:
-    """What a sweep or a job can be called: see `hsm.core.sweep_id`."""
+    """What a sweep or a job can be called: see `hsm.core.record.sweep_id`."""
     return (
         isinstance(value, str)
         and 0 < len(value) <= _LONGEST_NAME

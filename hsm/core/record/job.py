@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from hsm.core.errors import HsmError
-from hsm.core.large import Large
+from hsm.core.record.large import Large
 
 
 class JobState(str, Enum):

@@ -31,9 +31,9 @@ from typing import Any
 
 from hsm.core.errors import SettingsError
 from hsm.core.files import open_linked
-from hsm.core.paths import SweepPaths
-from hsm.core.records import PATH, TEXT, TIME, BadRecord, check, parse
-from hsm.core.sweep_id import LAST
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.schema import PATH, TEXT, TIME, BadRecord, check, parse
+from hsm.core.record.sweep_id import LAST
 
 STATE_DIR_VARIABLE = "HSM_STATE_DIR"
 #: Bytes; a longer list is compacted. A line has about 150.

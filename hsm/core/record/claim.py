@@ -10,12 +10,12 @@ from __future__ import annotations
 import itertools
 
 from hsm.core.errors import SettingsError
-from hsm.core.journal import SweepInUse, cannot_write
-from hsm.core.lock import Locked, LockFile
 from hsm.core.logger import get_logger
-from hsm.core.paths import SweepPaths
-from hsm.core.setting_aside import finish
-from hsm.core.sweep import JournalError, has_begun
+from hsm.core.record.journal import SweepInUse, cannot_write
+from hsm.core.record.lock import Locked, LockFile
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.setting_aside import finish
+from hsm.core.record.sweep import JournalError, has_begun
 
 log = get_logger(__name__)
 

@@ -1,6 +1,6 @@
 """The lines of a journal, a chunk at a time: bounded in memory and time, whatever the file holds.
 
-journal.jsonl --chunks--> JournalLines.read --(number, line)--> hsm.core.records.parse
+journal.jsonl --chunks--> JournalLines.read --(number, line)--> hsm.core.record.schema.parse
 """
 
 from __future__ import annotations
