@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from hsm.core.errors import SettingsError
-from hsm.core.parameters import (
+from hsm.core.space.definition import (
     check_command,
     expand_command,
     placeholders,

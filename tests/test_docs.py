@@ -26,12 +26,12 @@ from omegaconf import OmegaConf
 from benchmark_tables import BENCHMARKS
 from docs_support import Block, Page, missing_line, pages, table
 from hsm.cli.main import COMMANDS
-from hsm.core.parameters import parse_overrides, read_sweep_file
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
 from hsm.core.record.large import Large
 from hsm.core.record.paths import SweepPaths
 from hsm.core.settings.resolve import SETTINGS, resolve_local
+from hsm.core.space.definition import parse_overrides, read_sweep_file
 from support import REPOSITORY, SOURCE
 
 #: Seconds; far above what any block takes.

@@ -13,9 +13,9 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hsm.core import _axes
 from hsm.core.errors import SettingsError
-from hsm.core.parameters import parse_overrides, read_sweep_file, to_argv
+from hsm.core.space import axes as _axes
+from hsm.core.space.definition import parse_overrides, read_sweep_file, to_argv
 from sweep_support import HYDRA, HYDRA_14, PROFILE, assert_one_line, file, use
 
 
@@ -206,7 +206,7 @@ def test_points_share_no_list() -> None:
 
 def test_importing_the_module_imports_neither_hydra_nor_yaml() -> None:
     code = (
-        "import sys, hsm.core.parameters\n"
+        "import sys, hsm.core.space.definition\n"
         "print(*{'hydra', 'omegaconf', 'yaml', 'numpy', 'csv', 'antlr4'} & {*sys.modules})"
     )
     done = subprocess.run(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from hsm.core.errors import SettingsError
-from hsm.core.parameters import parse_overrides, read_sweep_file
+from hsm.core.space.definition import parse_overrides, read_sweep_file
 from sweep_support import PROFILE, TEXTS, assert_one_line, file, file_points, refusal, use
 
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from hsm.cli._resume import recorded_points, recorded_program
 from hsm.core.errors import HsmError, SettingsError
-from hsm.core.parameters import SweepDefinition, check_command, parse_overrides, read_sweep_file
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import known_sweeps
 from hsm.core.record.resume import Resumption
@@ -27,6 +26,12 @@ from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.record.sweep_id import OUTPUT_DIR, check_sweep_id, new_sweep_id
 from hsm.core.scripts import Program, find_program
 from hsm.core.settings.resolve import HsmConfig, Resolved
+from hsm.core.space.definition import (
+    SweepDefinition,
+    check_command,
+    parse_overrides,
+    read_sweep_file,
+)
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader

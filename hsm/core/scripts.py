@@ -25,8 +25,8 @@ from typing import Any
 
 from hsm.core._hydra_script import config_texts, uses_hydra_main
 from hsm.core.errors import SettingsError
-from hsm.core.parameters import expand_command, to_argv, to_override
 from hsm.core.settings.resolve import HsmConfig, load_hsm_config
+from hsm.core.space.definition import expand_command, to_argv, to_override
 
 _RUN_DIR = "hydra.run.dir"
 #: Bytes of one argument, the NUL at its end included: MAX_ARG_STRLEN of Linux.
@@ -45,7 +45,7 @@ class Program:
 
     Attributes:
         function: called with a job's parameters.
-        command: words with placeholders, see `hsm.core.parameters.expand_command`.
+        command: words with placeholders, see `hsm.core.space.definition.expand_command`.
         script: the words that run a script, to which parameters are appended.
         uses_hydra: whether the script is a Hydra app.
     """

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hsm.core._hydra_script import ConfigPlace, config_place
 from hsm.core.errors import SettingsError
-from hsm.core.parameters import SweepDefinition, plain_key, to_override
+from hsm.core.space.definition import SweepDefinition, plain_key, to_override
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader

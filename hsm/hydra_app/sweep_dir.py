@@ -8,13 +8,13 @@ from typing import Any
 from omegaconf import DictConfig, read_write
 
 from hsm.core.logger import get_logger
-from hsm.core.parameters import to_override
 from hsm.core.record.claim import claim_beside, is_there_to_resume, lock_directory
 from hsm.core.record.lock import LockFile
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.resume import Resumption, open_sweep
 from hsm.core.record.setting_aside import set_aside
 from hsm.core.settings.resolve import LocalConf
+from hsm.core.space.definition import to_override
 
 log = get_logger(__name__)
 

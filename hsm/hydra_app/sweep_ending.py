@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 
 from hsm.core.engine.interrupts import SIGNALS
-from hsm.core.parameters import to_override
 from hsm.core.printable import command_line
 from hsm.core.record.paths import SweepPaths
+from hsm.core.space.definition import to_override
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

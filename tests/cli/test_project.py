@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from cli_support import Project
-from hsm.core.parameters import read_sweep_file
 from hsm.core.settings.resolve import SETTINGS, resolve_local
+from hsm.core.space.definition import read_sweep_file
 from support import PATIENCE, REPOSITORY, SOURCE
 
 _APP = """\

@@ -10,10 +10,10 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hsm.core._arguments import simplified
 from hsm.core.errors import SettingsError
 from hsm.core.plain_json import MOST_NESTED, encode
 from hsm.core.record.large import Shelf
+from hsm.core.space.arguments import simplified
 
 #: The variable that has a job's parameters, and that which names a file with them.
 VARIABLE, FILE_VARIABLE = "HSM_PARAMS", "HSM_PARAMS_FILE"

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from hsm.core._arguments import check_key, plain_key, suggestion
-from hsm.core._axes import (
+from hsm.core.errors import SettingsError
+from hsm.core.space.arguments import check_key, plain_key, suggestion
+from hsm.core.space.axes import (
     MOST_SHUFFLED,
     TEXT_KEYS,
     TEXT_KEYS_HINT,
@@ -23,7 +24,6 @@ from hsm.core._axes import (
     Zipped,
     stepped,
 )
-from hsm.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader

@@ -43,7 +43,7 @@ from itertools import chain
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from hsm.core._arguments import (
+from hsm.core.space.arguments import (
     check_command,
     expand_command,
     placeholders,
@@ -55,7 +55,7 @@ from hsm.core._arguments import (
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
 
-    from hsm.core._axes import Axis
+    from hsm.core.space.axes import Axis
 
 __all__ = [
     "SweepDefinition",
@@ -170,7 +170,7 @@ def parse_overrides(
     Raises:
         SettingsError: an override is malformed, or cannot be enumerated.
     """
-    from hsm.core._overrides import axes_from_overrides
+    from hsm.core.space.overrides import axes_from_overrides
 
     return SweepDefinition([axes_from_overrides(overrides, config_loader, origin)])
 
@@ -190,6 +190,6 @@ def read_sweep_file(
         SettingsError: it cannot be read, or anything in it is wrong; names the file and, where it
             is known, the line.
     """
-    from hsm.core._sweep_file import read_blocks
+    from hsm.core.space.sweep_file import read_blocks
 
     return SweepDefinition(read_blocks(path, config_loader))

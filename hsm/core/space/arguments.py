@@ -74,7 +74,7 @@ def check_key(key: object, origin: str, hint: str = "") -> str:
 @lru_cache(maxsize=1024)
 def _hydra_takes(key: str) -> bool:
     """Whether the installed Hydra has a kind of key that `_KEY` lacks: 1.4 has ``items[0]``."""
-    from hsm.core._overrides import is_key
+    from hsm.core.space.overrides import is_key
 
     return is_key(key)
 

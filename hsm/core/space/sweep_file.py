@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from hsm.core._arguments import check_key, plain_key, read_scalar, to_override
-from hsm.core._axes import TEXT_KEYS, TEXT_KEYS_HINT, Axis, Listed, Rows, Values, Zipped
 from hsm.core.errors import SettingsError, UnknownSetting
+from hsm.core.space.arguments import check_key, plain_key, read_scalar, to_override
+from hsm.core.space.axes import TEXT_KEYS, TEXT_KEYS_HINT, Axis, Listed, Rows, Values, Zipped
 from hsm.core.yaml_lines import Lined, load_yaml
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def _column(file: _File, key: str, value: Any, line: int | None) -> Values:
     if not _is_expression(value):
         allowed = "a list with at least one value, or a text such as range(1, 5)"
         file.refuse(line, key, value, allowed)
-    from hsm.core._overrides import values_from_expression
+    from hsm.core.space.overrides import values_from_expression
 
     try:
         return values_from_expression(key, value, file.at(line), file.config_loader)

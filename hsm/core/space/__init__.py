@@ -1,0 +1,1 @@
+"""What is swept: from text to points, one at a time."""
