@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from hsm.core._hydra_script import uses_hydra_main
 from hsm.core.errors import SettingsError
-from hsm.core.scripts import find_program
+from hsm.core.program.hydra_script import uses_hydra_main
+from hsm.core.program.program import find_program
 from hsm.core.settings.resolve import HsmConfig
 
 

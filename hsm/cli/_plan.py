@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from hsm.cli._resume import recorded_points, recorded_program
 from hsm.core.errors import HsmError, SettingsError
+from hsm.core.program.program import Program, find_program
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import known_sweeps
 from hsm.core.record.resume import Resumption
 from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.record.sweep_id import OUTPUT_DIR, check_sweep_id, new_sweep_id
-from hsm.core.scripts import Program, find_program
 from hsm.core.settings.resolve import HsmConfig, Resolved
 from hsm.core.space.definition import (
     SweepDefinition,

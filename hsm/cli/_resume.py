@@ -9,11 +9,11 @@ from typing import Any
 from hsm.cli._find import named_sweep
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError, SettingsError
+from hsm.core.program.program import Program, find_program
 from hsm.core.record.large import Large, LargeLost
 from hsm.core.record.lock import owner
 from hsm.core.record.registry import STATE_DIR_VARIABLE
 from hsm.core.record.sweep import Sweep, read_sweep
-from hsm.core.scripts import Program, find_program
 from hsm.core.settings.resolve import CONFIG_VARIABLE, SETTINGS
 
 _RESUME = "--resume"

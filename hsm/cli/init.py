@@ -12,8 +12,8 @@ from hsm.cli._options import new_app
 from hsm.cli._output import setting_text
 from hsm.cli._plan import SWEEP_FILES
 from hsm.cli._stdout import say
-from hsm.core._hydra_script import uses_hydra_main
 from hsm.core.errors import HsmError
+from hsm.core.program.hydra_script import uses_hydra_main
 from hsm.core.settings.resolve import SETTINGS, Setting
 from hsm.hydra_app.config_check import sweepable
 

@@ -14,10 +14,10 @@ from hsm.cli._show_sweep import sweep_facts, sweep_lines
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError
 from hsm.core.printable import command_line
+from hsm.core.program.program import Program
 from hsm.core.record.job import Attempt, Job
 from hsm.core.record.sweep import Sweep as SweepRecord
 from hsm.core.record.sweep import read_sweep
-from hsm.core.scripts import Program
 from hsm.display.text import memory, shorten, span
 
 app = new_app()

@@ -13,8 +13,8 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from hsm.core._hydra_script import ConfigPlace, config_place
 from hsm.core.errors import SettingsError
+from hsm.core.program.hydra_script import ConfigPlace, config_place
 from hsm.core.space.definition import SweepDefinition, plain_key, to_override
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
-from hsm.core._hydra_script import is_output
 from hsm.core.logger import get_logger
+from hsm.core.program.hydra_script import is_output
 
 log = get_logger(__name__)
 

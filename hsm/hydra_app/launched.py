@@ -12,7 +12,7 @@ from typing import Any
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
-from hsm.core.scripts import Program
+from hsm.core.program.program import Program
 
 
 def program_record(task_function: TaskFunction, config: DictConfig) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hydra.errors import CompactHydraException
 from hsm.core.engine.source import SweepSource
 from hsm.core.errors import JobFailed
 from hsm.core.logger import get_logger
-from hsm.core.program.report import RemoteError
+from hsm.core.program.outcome import RemoteError
 from hsm.core.record.job import Job, JobState
 
 log = get_logger(__name__)

@@ -23,8 +23,8 @@ from reliability_support import points, side_lines, source, start_driver, write_
 from hsm.core.engine import kept_reports
 from hsm.core.engine.kept_reports import ResultLost
 from hsm.core.errors import JobFailed
-from hsm.core.program import report as reports
-from hsm.core.program.report import Outcome
+from hsm.core.program import outcome as reports
+from hsm.core.program.outcome import Outcome
 from hsm.core.record import registry, resume
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal

@@ -15,13 +15,13 @@ from reliability_support import conf
 
 from hsm.core.engine.submission import claim
 from hsm.core.errors import HsmError
+from hsm.core.program.program import Program
 from hsm.core.record.job import Job
 from hsm.core.record.journal import Journal
 from hsm.core.record.lock import LockFile, is_locked
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.setting_aside import set_aside
 from hsm.core.record.sweep import read_sweep
-from hsm.core.scripts import Program
 
 #: What there is beside the journal, files of a later hsm among them.
 _FILES = {

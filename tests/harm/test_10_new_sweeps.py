@@ -14,7 +14,7 @@ import pytest
 
 from cli_support import Project
 from hsm import LocalComputeSource
-from hsm.core.program import report
+from hsm.core.program import outcome as report
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths

@@ -23,13 +23,13 @@ from hypothesis.stateful import (
 )
 from reliability_support import Recorder, journal_events, points, source
 
+from hsm.core.program.program import Program
 from hsm.core.record.job import Ending, IllegalTransition, Job, JobState
 from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.replay import Replay
 from hsm.core.record.resume import open_sweep
 from hsm.core.record.sweep import Sweep, read_sweep
-from hsm.core.scripts import Program
 from support import wait_until
 from sweep_support import PROFILE
 

@@ -31,8 +31,9 @@ from hsm.core.engine.submission import (
     record,
 )
 from hsm.core.errors import HsmError, JobFailed, SettingsError
-from hsm.core.program.points import plain_points
-from hsm.core.program.report import Report
+from hsm.core.program.outcome import Report
+from hsm.core.program.params import plain_points
+from hsm.core.program.program import Program, find_program
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.journal import JournalLost
 from hsm.core.record.lock import LockFile
@@ -40,7 +41,6 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.record.requests import Listener, drop_requests
 from hsm.core.record.resume import Resumption, save_files
 from hsm.core.record.sweep_id import check_sweep_id
-from hsm.core.scripts import Program, find_program
 from hsm.core.settings.resolve import LocalConf
 from hsm.core.sweep_end import run_at_end
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from hsm.core.engine.backend import Work
 from hsm.core.engine.ledger import JobDir, JobHandle
+from hsm.core.program.program import Program
 from hsm.core.record.claim import claim_new, is_there_to_resume
 from hsm.core.record.job import Job
 from hsm.core.record.journal import Journal
@@ -23,7 +24,6 @@ from hsm.core.record.lock import LockFile
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import register
 from hsm.core.record.resume import Match, Resumption, open_sweep
-from hsm.core.scripts import Program
 from hsm.core.settings.resolve import LocalConf
 
 

@@ -21,11 +21,11 @@ from hsm.core.engine.foreground import run_to_end
 from hsm.core.engine.interrupts import Interruption, deliver
 from hsm.core.errors import HsmError
 from hsm.core.local.compute_source import LocalComputeSource
+from hsm.core.program.program import find_program
 from hsm.core.record.journal import JournalLost
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep_id import OUTPUT_DIR, check_sweep_id, new_sweep_id
 from hsm.core.results import Results, collect_results
-from hsm.core.scripts import find_program
 from hsm.core.settings.resolve import UNSET, HsmConfig, resolve_local
 
 

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from hsm.core.program import report
+from hsm.core.program import outcome as report
 from hsm.core.program.isolation import LaunchState, enter_job, leave_job
 
 

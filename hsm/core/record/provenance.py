@@ -28,7 +28,7 @@ def describe(program: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Facts about this process, for the record.
 
     Args:
-        program: what its jobs run, as `hsm.core.scripts.Program.record` tells it.
+        program: what its jobs run, as `hsm.core.program.program.Program.record` tells it.
     """
     from hsm._version import __version__
 

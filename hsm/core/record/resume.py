@@ -24,6 +24,7 @@ from hsm.core.files import open_linked, read_below, replace_below
 from hsm.core.logger import get_logger
 from hsm.core.plain_json import identity
 from hsm.core.printable import printable
+from hsm.core.program.program import describe_program
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.journal import SweepInUse, cannot_write
 from hsm.core.record.journal_file import JournalFile
@@ -31,7 +32,6 @@ from hsm.core.record.large import Large
 from hsm.core.record.lock import Locked, LockFile
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import JournalError, Sweep, has_begun, read_sweep
-from hsm.core.scripts import describe_program
 
 log = get_logger(__name__)
 
@@ -150,7 +150,7 @@ def open_sweep(
     Args:
         rerun: a key of `RERUN`.
         files: texts of the script and configs as they are now, by name.
-        program: what the jobs run now, as `hsm.core.scripts.Program.record` tells it.
+        program: what the jobs run now, as `hsm.core.program.program.Program.record` tells it.
         accept_changes: go on although that has changed; the sweep then is what it is now.
 
     Raises:

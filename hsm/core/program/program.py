@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsm.core._hydra_script import config_texts, uses_hydra_main
 from hsm.core.errors import SettingsError
+from hsm.core.program.hydra_script import config_texts, uses_hydra_main
 from hsm.core.settings.resolve import HsmConfig, load_hsm_config
 from hsm.core.space.definition import expand_command, to_argv, to_override
 
