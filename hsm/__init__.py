@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hsm.core.local import LocalComputeSource, LocalManager
     from hsm.core.record.job import Attempt, Job, JobState
     from hsm.core.record.sweep import Sweep, read_sweep
-    from hsm.core.results import Results, collect_results
+    from hsm.core.results.collect import Results, collect_results
 
 _HOMES = {
     "Attempt": "hsm.core.record.job",
@@ -35,11 +35,11 @@ _HOMES = {
     "JobState": "hsm.core.record.job",
     "LocalComputeSource": "hsm.core.local",
     "LocalManager": "hsm.core.local",
-    "Results": "hsm.core.results",
+    "Results": "hsm.core.results.collect",
     "SettingsError": "hsm.core.errors",
     "Sweep": "hsm.core.record.sweep",
     "SweepObserver": "hsm.core.compute_source",
-    "collect_results": "hsm.core.results",
+    "collect_results": "hsm.core.results.collect",
     "read_sweep": "hsm.core.record.sweep",
 }
 

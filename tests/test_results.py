@@ -19,7 +19,7 @@ from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import JournalError
-from hsm.core.results import Results, collect_results
+from hsm.core.results.collect import Results, collect_results
 from support import App
 
 

@@ -19,7 +19,7 @@ import yaml
 from hsm.core.compute_source import ComputeSource
 from hsm.core.job_manager import JobManager
 from hsm.core.local import LocalComputeSource, LocalManager
-from hsm.core.results import collect_results
+from hsm.core.results.collect import collect_results
 from hsm.core.settings.resolve import LocalConf, resolve_local
 from support import PATIENCE, SOURCE
 

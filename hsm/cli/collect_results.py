@@ -16,7 +16,7 @@ from hsm.cli._options import HsmConfigFile, OptionalSweep, SweepId, new_app
 from hsm.cli._output import end_with_the_reader, print_table
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError, SettingsError
-from hsm.core.results import Results, collect_results
+from hsm.core.results.collect import Results, collect_results
 from hsm.display.text import memory
 
 app = new_app()

@@ -21,7 +21,7 @@ from hsm.core.errors import SettingsError
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep_id import check_sweep_id
-from hsm.core.results import Results, collect_results
+from hsm.core.results.collect import Results, collect_results
 
 
 class JobManager:
@@ -93,7 +93,7 @@ class JobManager:
         return {job_id: compute_source.get_job_status(job_id) for job_id in ids}
 
     def collect_results(self, sweep_dir: str | Path) -> Results:
-        """What the jobs of a sweep gave so far; see `hsm.core.results.collect_results`."""
+        """What the jobs of a sweep gave so far; see `hsm.core.results.collect.collect_results`."""
         return collect_results(sweep_dir)
 
 

@@ -33,7 +33,7 @@ from hsm.core.logger import get_logger
 from hsm.core.printable import command_line, printable, printable_json, printable_lines
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import register
-from hsm.core.results import Results
+from hsm.core.results.collect import Results
 from support import SOURCE
 from sweep_support import PROFILE
 

@@ -29,7 +29,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from hsm.core import _result_files as files
 from hsm.core.errors import SettingsError
 from hsm.core.files import open_below, open_linked
 from hsm.core.plain_json import is_flat
@@ -37,6 +36,7 @@ from hsm.core.record.job import Job, JobState
 from hsm.core.record.large import Large, LargeLost
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import Sweep, read_sweep
+from hsm.core.results import tables as files
 from hsm.core.user_files import replacing
 
 _FIRST = ("job", "state")
