@@ -11,13 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hsm._version import __version__
-from hsm.core.display_hook import set_display_factory
+from hsm.core.engine.display_hook import set_display_factory
 
 if sys.platform == "win32":
     raise ImportError("hsm needs Linux, or another Unix: on Windows, use it inside WSL")
 
 if TYPE_CHECKING:
-    from hsm.core.compute_source import ComputeSource, SweepDisplay, SweepObserver
+    from hsm.core.engine.compute_source import ComputeSource, SweepDisplay, SweepObserver
     from hsm.core.errors import HsmError, JobFailed, SettingsError
     from hsm.core.job_manager import JobManager
     from hsm.core.local import LocalComputeSource, LocalManager
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Attempt": "hsm.core.record.job",
-    "ComputeSource": "hsm.core.compute_source",
+    "ComputeSource": "hsm.core.engine.compute_source",
     "HsmError": "hsm.core.errors",
     "Job": "hsm.core.record.job",
     "JobFailed": "hsm.core.errors",
@@ -38,7 +38,7 @@ _HOMES = {
     "Results": "hsm.core.results.collect",
     "SettingsError": "hsm.core.errors",
     "Sweep": "hsm.core.record.sweep",
-    "SweepObserver": "hsm.core.compute_source",
+    "SweepObserver": "hsm.core.engine.compute_source",
     "collect_results": "hsm.core.results.collect",
     "read_sweep": "hsm.core.record.sweep",
 }
@@ -69,7 +69,7 @@ def _make_display(*args: Any, **options: Any) -> SweepDisplay:
     return make_display(*args, **options)
 
 
-# The core shows progress, but may not know hsm.display: see `hsm.core.display_hook`.
+# The core shows progress, but may not know hsm.display: see `hsm.core.engine.display_hook`.
 set_display_factory(_make_display)
 
 

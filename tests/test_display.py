@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from hsm.core.compute_source import RunningJob
+from hsm.core.engine.compute_source import RunningJob
 from hsm.core.errors import SettingsError
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.paths import SweepPaths

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from hsm import JobManager, JobState, LocalComputeSource, LocalManager, SettingsError, read_sweep
-from hsm.core.compute_source import ComputeSource, SweepDisplay
+from hsm.core.engine.compute_source import ComputeSource, SweepDisplay
 from hsm.core.record.job import Ending, Job
 from hsm.core.record.journal import SweepInUse
 from hsm.core.record.paths import SweepPaths

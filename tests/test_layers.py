@@ -51,7 +51,7 @@ def test_the_core_knows_no_door() -> None:
 
 def test_the_engine_loads_no_place() -> None:
     program = (
-        "import sys, hsm.core.engine.source, hsm.core.program.payload; "
+        "import sys, hsm.core.engine.sweep_source, hsm.core.program.payload; "
         "print(*(name for name in sys.modules if name.startswith('hsm.core.local')))"
     )
     done = subprocess.run(

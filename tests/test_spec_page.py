@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hsm.core.compute_source import ComputeSource
+from hsm.core.engine.compute_source import ComputeSource
 from hsm.core.job_manager import JobManager
 from hsm.core.local import LocalComputeSource, LocalManager
 from hsm.core.results.collect import collect_results

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hsm.core.compute_source import RunningJob, SweepObserver
+from hsm.core.engine.compute_source import RunningJob, SweepObserver
 from hsm.core.engine.output import OutputFollower
 from hsm.core.local.usage import UsageSampler
 from hsm.core.record.job import Job, JobState

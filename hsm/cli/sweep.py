@@ -28,7 +28,7 @@ from hsm.cli._output import end_with_the_reader, from_here, print_json
 from hsm.cli._plan import Asked, Plan
 from hsm.cli._resume import find_earlier, from_there, recorded_settings
 from hsm.cli._stdout import best_effort, say
-from hsm.core.display_hook import display_of
+from hsm.core.engine.display_hook import display_of
 from hsm.core.errors import HsmError
 from hsm.core.printable import command_line
 from hsm.core.record.job import Job
@@ -36,7 +36,7 @@ from hsm.core.record.resume import SweepChanged
 from hsm.core.settings.resolve import SETTINGS, LocalConf, resolve_local
 
 if TYPE_CHECKING:
-    from hsm.core.compute_source import ComputeSource
+    from hsm.core.engine.compute_source import ComputeSource
     from hsm.core.engine.interrupts import Interruption
 
 app = new_app()

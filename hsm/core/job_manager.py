@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hsm.core.compute_source import ComputeSource, RunningJob, SweepDisplay, SweepObserver
-from hsm.core.display_hook import DisplayFactory, display_of
+from hsm.core.engine.compute_source import ComputeSource, RunningJob, SweepDisplay, SweepObserver
+from hsm.core.engine.display_hook import DisplayFactory, display_of
 from hsm.core.errors import SettingsError
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths

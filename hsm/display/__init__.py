@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from hsm.core.compute_source import RunningJob
+from hsm.core.engine.compute_source import RunningJob
 from hsm.core.errors import SettingsError
 from hsm.core.record.paths import SweepPaths
 from hsm.display.base import Display

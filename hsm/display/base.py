@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO, TypeVar
 
-from hsm.core.compute_source import RunningJob, SweepDisplay
+from hsm.core.engine.compute_source import RunningJob, SweepDisplay
 from hsm.core.logger import get_logger
 from hsm.core.printable import printable
 from hsm.core.record.job import Job

@@ -25,7 +25,7 @@ from rich.live import Live
 from rich.segment import Segment
 
 from hsm.core.at_fork import in_child
-from hsm.core.compute_source import RunningJob
+from hsm.core.engine.compute_source import RunningJob
 from hsm.core.logger import get_logger
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths

@@ -19,7 +19,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.style import Style
 
-from hsm.core.compute_source import RunningJob
+from hsm.core.engine.compute_source import RunningJob
 from hsm.core.printable import printable
 from hsm.core.record.job import JobState
 from hsm.display.counts import FAILURES

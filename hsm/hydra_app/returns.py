@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
 
-from hsm.core.engine.source import SweepSource
+from hsm.core.engine.sweep_source import SweepSource
 from hsm.core.errors import JobFailed
 from hsm.core.logger import get_logger
 from hsm.core.program.outcome import RemoteError

@@ -22,12 +22,12 @@ from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hsm.core.display_hook import display_of
 from hsm.core.engine import at_exit
+from hsm.core.engine.display_hook import display_of
 from hsm.core.engine.interrupts import Interruption, Interrupts
 from hsm.core.engine.own_threads import OWN_THREADS
-from hsm.core.engine.source import SweepSource
 from hsm.core.engine.submission import give_back
+from hsm.core.engine.sweep_source import SweepSource
 from hsm.core.errors import HsmError
 from hsm.core.printable import printable
 from hsm.core.record.resume import Resumption

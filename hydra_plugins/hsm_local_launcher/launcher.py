@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hydra.types import HydraContext, TaskFunction
     from omegaconf import DictConfig
 
-    from hsm.core.engine.source import SweepSource
+    from hsm.core.engine.sweep_source import SweepSource
     from hsm.core.settings.resolve import LocalConf
     from hsm.hydra_app.session import Session
 

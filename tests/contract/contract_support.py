@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsm.core.compute_source import SweepObserver
 from hsm.core.engine.backend import Attempt, Backend, Ended, Launch
-from hsm.core.engine.source import SweepSource
+from hsm.core.engine.compute_source import SweepObserver
+from hsm.core.engine.sweep_source import SweepSource
 from hsm.core.local import LocalComputeSource
 from hsm.core.local.backend import LocalBackend
 from hsm.core.record.job import Job

@@ -13,7 +13,7 @@ from contract_jobs import STAY
 from contract_support import Place, noted_pid, points, start_python, states
 from hsm import read_sweep
 from hsm.core.engine.backend import CannotStart, Ended, JobLost, Launch, PlaceGone, Started, Work
-from hsm.core.engine.source import SweepSource
+from hsm.core.engine.sweep_source import SweepSource
 from hsm.core.settings.resolve import resolve_local
 from plain_backend import PlainAttempt, PlainBackend
 from support import PATIENCE, is_running, wait_until
@@ -156,7 +156,7 @@ def test_another_place_needs_nothing_of_this_machines(project: Path) -> None:
     program = """
 import sys
 from hsm.core.settings.resolve import resolve_local
-from hsm.core.engine.source import SweepSource
+from hsm.core.engine.sweep_source import SweepSource
 from plain_backend import PlainBackend
 
 with SweepSource(PlainBackend(), resolve_local({}).conf) as source:

@@ -23,7 +23,7 @@ from hydra_plugins.hsm_local_launcher.launcher import HsmLocalLauncher
 class PlainLauncher(HsmLocalLauncher):
     @staticmethod
     def make_source(conf):
-        from hsm.core.engine.source import SweepSource
+        from hsm.core.engine.sweep_source import SweepSource
         from plain_backend import PlainBackend
 
         return SweepSource(PlainBackend(), conf)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from reliability_support import Recorder, points, source
 
-from hsm.core.compute_source import SweepObserver
+from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
 from support import App, wait_until

@@ -15,6 +15,7 @@ from reliability_support import conf, journal_events, source
 from cli_support import Project
 from hsm import collect_results, read_sweep
 from hsm.cli._watched import states
+from hsm.core.engine.end_hook import environment
 from hsm.core.engine.policy import RetryPolicy, StopPolicy
 from hsm.core.record.job import Attempt, Ending, IllegalTransition, Job, JobState
 from hsm.core.record.journal import Journal
@@ -24,7 +25,6 @@ from hsm.core.record.replay import Replay
 from hsm.core.record.resume import RERUN, runs_again
 from hsm.core.record.setting_aside import set_aside
 from hsm.core.record.sweep import VERSION, JournalError
-from hsm.core.sweep_end import environment
 from hsm.display import report
 from hsm.display.counts import Counts
 

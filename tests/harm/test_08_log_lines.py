@@ -13,7 +13,7 @@ import psutil
 import pytest
 from reliability_support import points, source, start_driver, write_driver
 
-from hsm.core.compute_source import SweepObserver
+from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.local import log_pipe
 from hsm.core.local.log_pipe import LogPipe
 from hsm.core.record.job import Job, JobState

@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from hsm.core.compute_source import SweepObserver
+from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.local import LocalComputeSource
 from hsm.core.record.job import Job
 from hsm.core.settings.resolve import HsmConfig, LocalConf, resolve_local

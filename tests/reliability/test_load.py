@@ -17,7 +17,7 @@ import psutil
 import pytest
 from reliability_support import points, source
 
-from hsm.core.compute_source import SweepObserver
+from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import read_sweep

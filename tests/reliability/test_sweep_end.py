@@ -22,13 +22,13 @@ from reliability_support import (
     write_driver,
 )
 
-from hsm.core.compute_source import SweepObserver
+from hsm.core.engine.compute_source import SweepObserver
+from hsm.core.engine.end_hook import environment, run_at_end
 from hsm.core.local import LocalManager
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import Sweep, read_sweep
-from hsm.core.sweep_end import environment, run_at_end
 from support import App, RunningSweep, is_running, start_program, wait_until
 from sweep_support import HYDRA_14
 

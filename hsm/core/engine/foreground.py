@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from hsm.core.engine.interrupts import Interrupts
 
 if TYPE_CHECKING:
-    from hsm.core.compute_source import SweepDisplay
+    from hsm.core.engine.compute_source import SweepDisplay
     from hsm.core.engine.interrupts import Interruption
-    from hsm.core.engine.source import SweepSource
+    from hsm.core.engine.sweep_source import SweepSource
 
 
 def run_to_end(

@@ -29,7 +29,7 @@ from hsm.core.engine.own_sockets import own_pair
 from hsm.core.record.job import signal_name
 
 if TYPE_CHECKING:
-    from hsm.core.engine.source import SweepSource
+    from hsm.core.engine.sweep_source import SweepSource
 
 #: Seconds between two looks at whether a program has ended.
 _INTERVAL = 0.05

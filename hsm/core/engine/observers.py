@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from hsm.core.compute_source import RunningJob, SweepDisplay, SweepObserver
-from hsm.core.display_hook import display_factory
+from hsm.core.engine.compute_source import RunningJob, SweepDisplay, SweepObserver
+from hsm.core.engine.display_hook import display_factory
 from hsm.core.logger import get_logger
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from hsm.core.compute_source import RunningJob
 from hsm.core.engine.backend import Backend
+from hsm.core.engine.compute_source import RunningJob
 from hsm.core.engine.judgement import Stop
 from hsm.core.engine.ledger import JobHandle, Ledger
 from hsm.core.engine.observers import Observers

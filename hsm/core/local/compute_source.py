@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from hsm.core.compute_source import SweepObserver
-from hsm.core.engine.source import SweepSource
+from hsm.core.engine.compute_source import SweepObserver
+from hsm.core.engine.sweep_source import SweepSource
 from hsm.core.local.backend import LocalBackend
 from hsm.core.settings.resolve import UNSET, LocalConf, resolve_local
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hsm.core.compute_source import SweepObserver
-from hsm.core.display_hook import DisplayFactory, display_of
+from hsm.core.engine.compute_source import SweepObserver
+from hsm.core.engine.display_hook import DisplayFactory, display_of
 from hsm.core.engine.foreground import run_to_end
 from hsm.core.engine.interrupts import Interruption, deliver
 from hsm.core.errors import HsmError

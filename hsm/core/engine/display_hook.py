@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from hsm.core.compute_source import ComputeSource, RunningJob, SweepDisplay
+    from hsm.core.engine.compute_source import ComputeSource, RunningJob, SweepDisplay
     from hsm.core.record.paths import SweepPaths
 
 

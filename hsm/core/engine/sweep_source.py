@@ -15,9 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hsm.core.compute_source import ComputeSource, RunningJob, SweepObserver
 from hsm.core.engine import at_exit, kept_reports
 from hsm.core.engine.backend import Backend
+from hsm.core.engine.compute_source import ComputeSource, RunningJob, SweepObserver
+from hsm.core.engine.end_hook import run_at_end
 from hsm.core.engine.interrupts import Interruption, deliver, wait_for_program
 from hsm.core.engine.observers import Observers
 from hsm.core.engine.own_threads import OWN_THREADS
@@ -42,7 +43,6 @@ from hsm.core.record.requests import Listener, drop_requests
 from hsm.core.record.resume import Resumption, save_files
 from hsm.core.record.sweep_id import check_sweep_id
 from hsm.core.settings.resolve import LocalConf
-from hsm.core.sweep_end import run_at_end
 
 
 class SweepSource(ComputeSource):
