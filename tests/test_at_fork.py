@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hsm.core.at_fork import in_child
-from hsm.core.local.note import Note
+from hsm.core.local.processes.note import Note
 
 
 class Thing:

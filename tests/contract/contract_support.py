@@ -17,7 +17,7 @@ from hsm.core.engine.backend import Attempt, Backend, Ended, Launch
 from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.engine.sweep_source import SweepSource
 from hsm.core.local import LocalComputeSource
-from hsm.core.local.backend import LocalBackend
+from hsm.core.local.local_backend import LocalBackend
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
 from hsm.core.settings.resolve import resolve_local

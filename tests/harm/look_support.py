@@ -12,7 +12,7 @@ from support import PATIENCE, Finished
 
 _BEGIN = """\
 import json
-from hsm.core.local.start_method import look
+from hsm.core.local.fork_safety.start_method import look
 seen = {}
 def see(kind):
     seen[kind] = [[finding.text, finding.is_harmful] for finding in look()]

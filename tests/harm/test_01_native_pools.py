@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from reliability_support import start_driver, write_driver
 
-from hsm.core.local.start_method import look
+from hsm.core.local.fork_safety.start_method import look
 from look_support import look_in, start_methods
 from support import App
 

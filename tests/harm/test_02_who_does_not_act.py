@@ -22,10 +22,11 @@ import pytest
 from cli_support import Project
 from hsm import LocalComputeSource
 from hsm.core.engine.backend import Launch, Started
-from hsm.core.local import forkserver, slot
-from hsm.core.local.process import is_stopped
-from hsm.core.local.slot import KeeperStuck, Slot
-from hsm.core.local.wire import Channel, Ready
+from hsm.core.local.processes import server_client as forkserver
+from hsm.core.local.processes import slot
+from hsm.core.local.processes.messages import Channel, Ready
+from hsm.core.local.processes.process_tree import is_stopped
+from hsm.core.local.processes.slot import KeeperStuck, Slot
 from hsm.core.record.job import Job, JobState
 from support import PATIENCE, App, is_running, wait_until
 

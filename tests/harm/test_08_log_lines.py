@@ -14,8 +14,8 @@ import pytest
 from reliability_support import points, source, start_driver, write_driver
 
 from hsm.core.engine.compute_source import SweepObserver
-from hsm.core.local import log_pipe
-from hsm.core.local.log_pipe import LogPipe
+from hsm.core.local.processes import log_pipe
+from hsm.core.local.processes.log_pipe import LogPipe
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
 from support import RunningSweep

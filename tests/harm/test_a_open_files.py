@@ -11,8 +11,8 @@ from textwrap import dedent
 
 import pytest
 
-from hsm.core.local import own_files
-from hsm.core.local.own_files import FileLost, OpenFile
+from hsm.core.local.processes import own_files
+from hsm.core.local.processes.own_files import FileLost, OpenFile
 from support import App
 
 JOBS = 8
@@ -244,8 +244,8 @@ def test_a_file_that_can_no_longer_be_opened_costs_the_job_and_is_named(
 
 _WITHOUT_PERMISSION = """
 import ctypes, os, sys
-from hsm.core.local import own_files
-from hsm.core.local.start_method import look
+from hsm.core.local.processes import own_files
+from hsm.core.local.fork_safety.start_method import look
 
 look()  # Later it could not import what it needs.
 file = open(sys.argv[1])

@@ -162,7 +162,11 @@ def test_what_the_process_was_started_with_does_not_count(tmp_path: Path) -> Non
     pair = os.pipe()
     try:
         done = subprocess.run(
-            [sys.executable, "-c", "from hsm.core.local.start_method import look; print(look())"],
+            [
+                sys.executable,
+                "-c",
+                "from hsm.core.local.fork_safety.start_method import look; print(look())",
+            ],
             cwd=SOURCE,
             stdin=pair[0],
             stdout=subprocess.PIPE,

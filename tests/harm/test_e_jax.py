@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from hsm.core.local.native_pools import find_pools
+from hsm.core.local.fork_safety.native_pools import find_pools
 from look_support import start_methods
 from support import App
 

@@ -20,7 +20,7 @@ from reliability_support import Recorder, points, source, start_driver, write_dr
 
 from hsm.core.errors import SettingsError
 from hsm.core.local import oom
-from hsm.core.local.backend import LocalBackend
+from hsm.core.local.local_backend import LocalBackend
 from hsm.core.local.oom import OomKill, OomKills
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.sweep import read_sweep

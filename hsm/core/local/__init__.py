@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hsm.core.local.compute_source import LocalComputeSource
+    from hsm.core.local.local_source import LocalComputeSource
     from hsm.core.local.manager import LocalManager
 
 __all__ = ["LocalComputeSource", "LocalManager"]
@@ -17,7 +17,7 @@ __all__ = ["LocalComputeSource", "LocalManager"]
 
 def __getattr__(name: str) -> Any:
     if name == "LocalComputeSource":
-        from hsm.core.local.compute_source import LocalComputeSource
+        from hsm.core.local.local_source import LocalComputeSource
 
         return LocalComputeSource
     if name == "LocalManager":

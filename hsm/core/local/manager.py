@@ -20,7 +20,7 @@ from hsm.core.engine.display_hook import DisplayFactory, display_of
 from hsm.core.engine.foreground import run_to_end
 from hsm.core.engine.interrupts import Interruption, deliver
 from hsm.core.errors import HsmError
-from hsm.core.local.compute_source import LocalComputeSource
+from hsm.core.local.local_source import LocalComputeSource
 from hsm.core.program.program import find_program
 from hsm.core.record.journal import JournalLost
 from hsm.core.record.paths import SweepPaths

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hsm.core.engine.backend import CannotStart, Work
-from hsm.core.local.forkserver import ForkServer
+from hsm.core.local.fork_safety.start_method import ServerStart, choose
+from hsm.core.local.processes.server_client import ForkServer
+from hsm.core.local.processes.slot import ServerLost, Slot, SlotLost
 from hsm.core.local.scratch import Scratch
-from hsm.core.local.slot import ServerLost, Slot, SlotLost
-from hsm.core.local.start_method import ServerStart, choose
 from hsm.core.logger import get_logger
 from hsm.core.program.payload import CannotPickle, Payload
 

@@ -15,7 +15,7 @@ from typing import TypeGuard
 import psutil
 
 from hsm.core.engine.backend import Usage
-from hsm.core.local.process import KEEPER_NAME
+from hsm.core.local.processes.process_tree import KEEPER_NAME
 
 #: Seconds for which a sample is good enough: looking at every process of the machine is not free.
 SAMPLE_AGE = 1.0

@@ -23,9 +23,10 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from hsm.core.engine.backend import Launch, Started
-from hsm.core.local.job_logs import JobLogs
-from hsm.core.local.note import Note
-from hsm.core.local.process import (
+from hsm.core.local.processes.job_logs import JobLogs
+from hsm.core.local.processes.messages import Channel, End, NotStarted, Ready, Reaped
+from hsm.core.local.processes.note import Note
+from hsm.core.local.processes.process_tree import (
     KEEPER_NAME,
     KILL_INTERVAL,
     become_subreaper,
@@ -35,7 +36,6 @@ from hsm.core.local.process import (
     stat_fields,
     wake_pipe,
 )
-from hsm.core.local.wire import Channel, End, NotStarted, Ready, Reaped
 from hsm.core.own_process import LINUX, set_process_name
 
 #: Sent by the kernel to a keeper when the fork server dies. It does no harm at other times, and

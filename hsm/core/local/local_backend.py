@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.engine.backend import Backend, CannotStart, Launch, Work
-from hsm.core.local.attempt import LocalAttempt
-from hsm.core.local.forkserver import ForkServer
+from hsm.core.local.local_attempt import LocalAttempt
 from hsm.core.local.memory import Memory, check_machine
+from hsm.core.local.processes.server_client import ForkServer
+from hsm.core.local.processes.slot import SlotLost
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.servers import FunctionWork, Servers
-from hsm.core.local.slot import SlotLost
 from hsm.core.settings.resolve import LocalConf
 
 

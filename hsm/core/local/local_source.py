@@ -8,7 +8,7 @@ from typing import Any
 
 from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.engine.sweep_source import SweepSource
-from hsm.core.local.backend import LocalBackend
+from hsm.core.local.local_backend import LocalBackend
 from hsm.core.settings.resolve import UNSET, LocalConf, resolve_local
 
 

@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 
-from hsm.core.local.finding import Finding, listed
-from hsm.core.local.native_threads import NativeThread, native_threads
+from hsm.core.local.fork_safety.finding import Finding, listed
+from hsm.core.local.fork_safety.native_threads import NativeThread, native_threads
 
 #: Libraries that start their threads anew in a fork: OpenBLAS, Arrow, and numba's workqueue.
 _SAFE = re.compile(r"lib\w*openblas|libarrow(_acero|_compute|_dataset)?\.|workqueue\.cpython-")

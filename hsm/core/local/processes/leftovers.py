@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import psutil
 
-from hsm.core.local.process import is_zombie, send_signal
+from hsm.core.local.processes.process_tree import is_zombie, send_signal
 
 #: What tells a job from all others.
 _NAMES = ("HSM_SWEEP_DIR", "HSM_JOB_ID")

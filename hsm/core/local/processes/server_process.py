@@ -28,19 +28,19 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from hsm.core.engine.backend import Launch
-from hsm.core.local.fork_isolation import become_server
-from hsm.core.local.job_logs import JobLogs
-from hsm.core.local.job_process import become_job
-from hsm.core.local.keeper import Keeper
-from hsm.core.local.note import Note
-from hsm.core.local.process import (
+from hsm.core.local.processes.fork_isolation import become_server
+from hsm.core.local.processes.job_logs import JobLogs
+from hsm.core.local.processes.job_process import become_job
+from hsm.core.local.processes.keeper_process import Keeper
+from hsm.core.local.processes.messages import Channel
+from hsm.core.local.processes.note import Note
+from hsm.core.local.processes.process_tree import (
     become_subreaper,
     descendants,
     die_with_parent,
     send_signal,
     wake_pipe,
 )
-from hsm.core.local.wire import Channel
 from hsm.core.own_process import set_process_name
 from hsm.core.program.isolation import LaunchState
 

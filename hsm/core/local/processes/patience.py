@@ -13,7 +13,7 @@ import signal
 
 import psutil
 
-from hsm.core.local.process import is_stopped, is_zombie, kill_below, send_signal
+from hsm.core.local.processes.process_tree import is_stopped, is_zombie, kill_below, send_signal
 
 #: Seconds between looks at a process that must act.
 LOOK_INTERVAL = 1.0

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from hsm.core.engine.own_threads import OWN_THREADS
-from hsm.core.local.finding import Finding, listed
+from hsm.core.local.fork_safety.finding import Finding, listed
 from hsm.core.own_process import LINUX
 
 #: Where the code of threads begins that serve a test runner alone: pytest-xdist's.
@@ -52,8 +52,10 @@ def look() -> list[Finding]:
     """
     if not LINUX:
         return [_NOT_LINUX]
-    from hsm.core.local.descriptors import find_shared  # Sweeps of commands need neither.
-    from hsm.core.local.native_pools import find_pools
+    from hsm.core.local.fork_safety.descriptors import (
+        find_shared,  # Sweeps of commands need neither.
+    )
+    from hsm.core.local.fork_safety.native_pools import find_pools
 
     threads = threading.enumerate()
     frames = sys._current_frames()

@@ -16,12 +16,12 @@ from hsm.core.engine.backend import (
     Started,
     Usage,
 )
-from hsm.core.local.forkserver import ForkServer
-from hsm.core.local.leftovers import kill_leftovers
 from hsm.core.local.memory import Memory
 from hsm.core.local.oom import KILLED, OomKills
-from hsm.core.local.slot import KeeperStuck, Slot, SlotLost
-from hsm.core.local.wire import Reaped
+from hsm.core.local.processes.leftovers import kill_leftovers
+from hsm.core.local.processes.messages import Reaped
+from hsm.core.local.processes.server_client import ForkServer
+from hsm.core.local.processes.slot import KeeperStuck, Slot, SlotLost
 from hsm.core.record.job import signal_name
 
 

@@ -22,8 +22,8 @@ from functools import partial
 
 from hsm.core.engine.backend import Launch
 from hsm.core.files import NotRegular, make_folder_below, open_folder_below, open_in
-from hsm.core.local.log_pipe import ROOM_INTERVAL, LogPipe, describe_lost
-from hsm.core.local.note import Note
+from hsm.core.local.processes.log_pipe import ROOM_INTERVAL, LogPipe, describe_lost
+from hsm.core.local.processes.note import Note
 
 #: Seconds between two looks at a pipe that fills slowly: a job that prints a line now and then
 #: shall not wake its keeper for each.

@@ -26,9 +26,9 @@ from glob import glob
 from pathlib import Path
 
 from hsm.core.engine.own_sockets import own_descriptors
-from hsm.core.local.finding import Finding, listed
-from hsm.core.local.own_files import shared_files
-from hsm.core.local.sockets import SocketFacts
+from hsm.core.local.fork_safety.finding import Finding, listed
+from hsm.core.local.fork_safety.sockets import SocketFacts
+from hsm.core.local.processes.own_files import shared_files
 
 _GPU_DEVICES = ("/dev/nvidia", "/dev/kfd")
 # What may be found, each with its details in the braces.

@@ -20,9 +20,9 @@ import psutil
 
 from hsm.core.engine.backend import CannotStart, Launch, Started
 from hsm.core.errors import HsmError
-from hsm.core.local.patience import LOOK_INTERVAL, Patience, continue_stopped, kill_tree
-from hsm.core.local.process import is_over, is_zombie, stat_fields
-from hsm.core.local.wire import Channel, End, NotStarted, Ready, Reaped
+from hsm.core.local.processes.messages import Channel, End, NotStarted, Ready, Reaped
+from hsm.core.local.processes.patience import LOOK_INTERVAL, Patience, continue_stopped, kill_tree
+from hsm.core.local.processes.process_tree import is_over, is_zombie, stat_fields
 
 #: Seconds between looks at the keeper of a job that runs.
 _QUIET_INTERVAL = 2.0

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from hsm.core.engine.backend import Launch
-from hsm.core.local.note import Note
-from hsm.core.local.process import die_with_parent
+from hsm.core.local.processes.note import Note
+from hsm.core.local.processes.process_tree import die_with_parent
 from hsm.core.program.call import call_function
 from hsm.core.program.isolation import NO_ENDS, LaunchState
 

@@ -24,8 +24,8 @@ def take_for_forks(exit_hooks: bool) -> LaunchState:
     Args:
         exit_hooks: whether the exit hooks that the app has registered run in each job.
     """
-    from hsm.core.local import own_files  # A spawned job has no use for the two.
-    from hsm.core.local.own_memory import SharedMemory
+    from hsm.core.local.processes import own_files  # A spawned job has no use for the two.
+    from hsm.core.local.processes.own_memory import SharedMemory
 
     return replace(
         LaunchState.take(),

@@ -26,12 +26,12 @@ from typing import Any
 import psutil
 
 import hsm
-from hsm.core.local.fork_isolation import take_for_forks
-from hsm.core.local.patience import LOOK_INTERVAL, Patience, kill_tree
-from hsm.core.local.process import is_over
-from hsm.core.local.server import serve
-from hsm.core.local.slot import ServerLost, Slot, SlotLost
-from hsm.core.local.wire import SEND_FLAGS, Channel, private_pair
+from hsm.core.local.processes.fork_isolation import take_for_forks
+from hsm.core.local.processes.messages import SEND_FLAGS, Channel, private_pair
+from hsm.core.local.processes.patience import LOOK_INTERVAL, Patience, kill_tree
+from hsm.core.local.processes.process_tree import is_over
+from hsm.core.local.processes.server_process import serve
+from hsm.core.local.processes.slot import ServerLost, Slot, SlotLost
 
 #: Looks at a server that runs and forks no keeper: it may load hsm from a slow disk first.
 _LOOKS_AT_FORK = 120
@@ -98,7 +98,8 @@ class ForkServer:
         # library. What this process can import is appended, so that the server finds the same hsm.
         where = [str(Path(hsm.__file__).parent.parent), *sys.path]
         program = (
-            f"import sys; sys.path += {where!r}; from hsm.core.local.server import main; main()"
+            f"import sys; sys.path += {where!r}; "
+            "from hsm.core.local.processes.server_process import main; main()"
         )
         arguments = [str(theirs.fileno()), str(os.getpid()), *([str(scratch)] if scratch else [])]
         # -I hides the variable that says so.
