@@ -16,8 +16,8 @@ import traceback
 from contextlib import suppress
 from typing import NoReturn
 
-from hsm.cli._output import from_here, print_json
 from hsm.cli._plan import Plan
+from hsm.cli._printing import from_here, print_json
 from hsm.cli._stdout import best_effort, say
 from hsm.core.errors import HsmError
 from hsm.core.files import open_below

@@ -174,6 +174,6 @@ def _metavar(setting: Setting) -> str | None:
 
 
 def _help(setting: Setting) -> str:
-    from hsm.cli._output import setting_text
+    from hsm.cli._printing import setting_text
 
     return f"{setting.help.rstrip('.')} [{setting_text(setting.default)}]."

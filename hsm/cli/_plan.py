@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hsm.cli._resume import recorded_points, recorded_program
+from hsm.cli._earlier import recorded_points, recorded_program
 from hsm.core.errors import HsmError, SettingsError
 from hsm.core.program.program import Program, find_program
 from hsm.core.record.paths import SweepPaths

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from hsm.cli._output import from_here
+from hsm.cli._printing import from_here
 from hsm.cli._watched import states
 from hsm.core.record.sweep import Sweep
 

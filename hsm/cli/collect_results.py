@@ -13,7 +13,7 @@ import typer
 from hsm.cli._complete import one_of
 from hsm.cli._find import named_sweep
 from hsm.cli._options import HsmConfigFile, OptionalSweep, SweepId, new_app
-from hsm.cli._output import end_with_the_reader, print_table
+from hsm.cli._printing import end_with_the_reader, print_table
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError, SettingsError
 from hsm.core.results.collect import Results, collect_results

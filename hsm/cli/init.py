@@ -9,8 +9,8 @@ from pathlib import Path
 from textwrap import wrap
 
 from hsm.cli._options import new_app
-from hsm.cli._output import setting_text
 from hsm.cli._plan import SWEEP_FILES
+from hsm.cli._printing import setting_text
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError
 from hsm.core.program.hydra_script import uses_hydra_main

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hsm.cli._options import Json, new_app
-from hsm.cli._output import end_with_the_reader, from_here, print_json, print_table
+from hsm.cli._printing import end_with_the_reader, from_here, print_json, print_table
 from hsm.cli._stdout import say
 from hsm.cli._watched import states
 from hsm.core.record.registry import KnownSweep, known_sweeps

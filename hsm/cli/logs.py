@@ -14,7 +14,7 @@ import typer
 
 from hsm.cli._find import named_job, named_sweep, warn_of_problems
 from hsm.cli._options import HsmConfigFile, JobNumber, Sweep, new_app
-from hsm.cli._output import end_with_the_reader
+from hsm.cli._printing import end_with_the_reader
 from hsm.cli._stdout import say, write_bytes
 from hsm.core.errors import HsmError
 from hsm.core.files import open_log

@@ -19,7 +19,7 @@ from hsm.cli._options import (
     check_mode,
     new_app,
 )
-from hsm.cli._output import end_with_the_reader, print_json, print_table
+from hsm.cli._printing import end_with_the_reader, print_json, print_table
 from hsm.cli._stdout import say
 from hsm.cli._watched import Watched, states
 from hsm.core.record.job import Job
@@ -105,7 +105,7 @@ def _watch(watched: Watched, progress: str, show_output: bool) -> None:
 
 
 def _print(watched: Watched) -> None:
-    from hsm.display import report
+    from hsm.display import wording as report
     from hsm.display.counts import Counts
     from hsm.display.text import clock, memory
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from hsm.cli._find import named_job, named_sweep, warn_of_problems
 from hsm.cli._options import HsmConfigFile, Json, OptionalJob, Sweep, new_app
-from hsm.cli._output import end_with_the_reader, from_here, print_json
+from hsm.cli._printing import end_with_the_reader, from_here, print_json
 from hsm.cli._show_sweep import sweep_facts, sweep_lines
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError

@@ -12,6 +12,7 @@ import typer
 import typer.core
 
 from hsm.cli._complete import sweep_ids
+from hsm.cli._earlier import find_earlier, from_there, recorded_settings
 from hsm.cli._find import warn_of_problems
 from hsm.cli._options import (
     NOT_PLAIN,
@@ -24,9 +25,8 @@ from hsm.cli._options import (
     option_name,
     with_settings,
 )
-from hsm.cli._output import end_with_the_reader, from_here, print_json
 from hsm.cli._plan import Asked, Plan
-from hsm.cli._resume import find_earlier, from_there, recorded_settings
+from hsm.cli._printing import end_with_the_reader, from_here, print_json
 from hsm.cli._stdout import best_effort, say
 from hsm.core.engine.display_hook import display_of
 from hsm.core.errors import HsmError
@@ -239,7 +239,7 @@ def run(
     """
     from hsm.core.engine.foreground import run_to_end
     from hsm.core.local import LocalComputeSource
-    from hsm.display import report
+    from hsm.display import wording as report
 
     source = LocalComputeSource.from_conf(conf)
     if as_json:

@@ -13,7 +13,7 @@ from hsm.core.logger import get_logger
 from hsm.core.printable import printable
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
-from hsm.display import report
+from hsm.display import wording as report
 from hsm.display.counts import Counts
 from hsm.display.stream import SafeStream
 from hsm.display.text import clean

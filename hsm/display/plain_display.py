@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hsm.core.record.job import Job, JobState
-from hsm.display import report
+from hsm.display import wording as report
 from hsm.display.base import Display
 from hsm.display.counts import FAILURES
 

@@ -29,7 +29,7 @@ from hsm.core.engine.compute_source import RunningJob
 from hsm.core.logger import get_logger
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
-from hsm.display import report
+from hsm.display import wording as report
 from hsm.display.base import Display, shielded
 from hsm.display.counts import FAILURES
 from hsm.display.rich_view import BOLD, BOLD_RED, CYAN, DIM, YELLOW, Line, LiveView

@@ -33,9 +33,10 @@ from hsm.core.printable import printable
 from hsm.core.record.resume import Resumption
 from hsm.core.record.sweep_id import new_sweep_id
 from hsm.core.settings.resolve import LocalConf
-from hsm.display import Display, report
+from hsm.display import Display
+from hsm.display import wording as report
 from hsm.hydra_app.frozen_config import freeze, loaded_files
-from hsm.hydra_app.job import HydraJob
+from hsm.hydra_app.hydra_job import HydraJob
 from hsm.hydra_app.launched import code_files, program_record
 from hsm.hydra_app.refusals import launcher_errors
 from hsm.hydra_app.returns import job_return

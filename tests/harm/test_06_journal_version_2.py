@@ -25,7 +25,7 @@ from hsm.core.record.replay import Replay
 from hsm.core.record.resume import RERUN, runs_again
 from hsm.core.record.setting_aside import set_aside
 from hsm.core.record.sweep import VERSION, JournalError
-from hsm.display import report
+from hsm.display import wording as report
 from hsm.display.counts import Counts
 
 DATA = Path(__file__).resolve().parents[1] / "data"

@@ -302,7 +302,7 @@ def test_how_to_go_on_with_a_hydra_sweep_is_shown_as_text(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from hsm.core.engine.interrupts import Interruption
-    from hsm.display import report
+    from hsm.display import wording as report
     from hsm.hydra_app.sweep_ending import resume_command
 
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", "x='\x1b[2J'"])
@@ -348,7 +348,7 @@ def test_what_a_shell_completes_runs_nothing(
         assert not re.search(r"[$`\\]|\x1b", told), shell
 
 
-_WAYS_OUT = ("hsm/cli/_stdout.py", "hsm/cli/_output.py", "hsm/core/logger.py")
+_WAYS_OUT = ("hsm/cli/_stdout.py", "hsm/cli/_printing.py", "hsm/core/logger.py")
 
 
 def test_commands_and_loggers_have_one_way_out() -> None:
