@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from hsm.core.errors import SettingsError
-from hsm.core.space.definition import SweepDefinition, read_sweep_file, to_argv
+from hsm.core.space.arguments import to_argv
+from hsm.core.space.definition import SweepDefinition, read_sweep_file
 
 #: Hydra's own parser, used directly.
 HYDRA = OverridesParser.create()

@@ -15,14 +15,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from hsm.core.errors import SettingsError
-from hsm.core.space.definition import (
-    check_command,
-    expand_command,
-    placeholders,
-    read_sweep_file,
-    to_argv,
-    to_override,
-)
+from hsm.core.space.arguments import to_argv, to_override
+from hsm.core.space.command import check_command, expand_command, placeholders
+from hsm.core.space.definition import read_sweep_file
 from sweep_support import HYDRA, HYDRA_14, PROFILE, TEXTS, VALUES, assert_one_line, file, parsed
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from hsm.core.errors import SettingsError
 from hsm.core.space import axes as _axes
-from hsm.core.space.definition import parse_overrides, read_sweep_file, to_argv
+from hsm.core.space.arguments import to_argv
+from hsm.core.space.definition import parse_overrides, read_sweep_file
 from sweep_support import HYDRA, HYDRA_14, PROFILE, assert_one_line, file, use
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hsm.core.space.arguments import read_scalar
+from hsm.core.space.grammar import read_scalar
 from sweep_support import LOOKALIKES, PROFILE, file_points, parsed, refusal
 
 

@@ -26,12 +26,8 @@ from hsm.core.record.resume import Resumption
 from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.record.sweep_id import OUTPUT_DIR, check_sweep_id, new_sweep_id
 from hsm.core.settings.resolve import HsmConfig, Resolved
-from hsm.core.space.definition import (
-    SweepDefinition,
-    check_command,
-    parse_overrides,
-    read_sweep_file,
-)
+from hsm.core.space.command import check_command
+from hsm.core.space.definition import SweepDefinition, parse_overrides, read_sweep_file
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from hsm.core.errors import SettingsError
 from hsm.core.program.hydra_script import ConfigPlace, config_place
-from hsm.core.space.definition import SweepDefinition, plain_key, to_override
+from hsm.core.space.arguments import to_override
+from hsm.core.space.definition import SweepDefinition
+from hsm.core.space.grammar import plain_key
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader

@@ -14,7 +14,7 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.record.resume import Resumption, open_sweep
 from hsm.core.record.setting_aside import set_aside
 from hsm.core.settings.resolve import LocalConf
-from hsm.core.space.definition import to_override
+from hsm.core.space.arguments import to_override
 
 log = get_logger(__name__)
 

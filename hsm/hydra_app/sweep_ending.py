@@ -20,7 +20,7 @@ from hydra.experimental.callback import Callback
 from hsm.core.engine.interrupts import SIGNALS
 from hsm.core.printable import command_line
 from hsm.core.record.paths import SweepPaths
-from hsm.core.space.definition import to_override
+from hsm.core.space.arguments import to_override
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

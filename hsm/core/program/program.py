@@ -26,7 +26,8 @@ from typing import Any
 from hsm.core.errors import SettingsError
 from hsm.core.program.hydra_script import config_texts, uses_hydra_main
 from hsm.core.settings.resolve import HsmConfig, load_hsm_config
-from hsm.core.space.definition import expand_command, to_argv, to_override
+from hsm.core.space.arguments import to_argv, to_override
+from hsm.core.space.command import expand_command
 
 _RUN_DIR = "hydra.run.dir"
 #: Bytes of one argument, the NUL at its end included: MAX_ARG_STRLEN of Linux.

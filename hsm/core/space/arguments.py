@@ -2,7 +2,6 @@ r"""Parameters -> the arguments of a command.
 
     to_override("lr", 0.1)                               lr=0.1
     to_override("note", "a, b")                          note='a, b'
-    expand_command(["./fit", "--lr={lr}"], params, dir)  ./fit --lr=0.1
 
 `to_override` writes what Hydra's own parser reads back as the same value, of the same type; that
 parser's grammar (hydra/grammar/Override*.g4) decides what needs quotes. Nothing here is meant for a
@@ -16,32 +15,15 @@ with a text afterwards, in the script:
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum
-from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 
 from hsm.core.errors import SettingsError
-
-# The grammar's own tokens. Its numbers are not quite Python's: 1_000 and 1e3 are, 0x10 is not.
-_UNSIGNED = r"(?:0|[1-9](?:_?[0-9])*)"
-_POINT = rf"(?:{_UNSIGNED}?\.[0-9](?:_?[0-9])*|{_UNSIGNED}\.)"
-_INT = re.compile(rf"[+-]?{_UNSIGNED}")
-_FLOAT = re.compile(
-    rf"[+-]?(?:{_POINT}|(?:{_POINT}|{_UNSIGNED})e[+-]?[0-9](?:_?[0-9])*|inf|nan)",
-    re.IGNORECASE | re.ASCII,
-)
-_CONSTANTS = {"true": True, "false": False, "null": None}
-
-_ID = r"[A-Za-z_][A-Za-z0-9_-]*"
-_STEP = rf"(?:[A-Za-z_$][A-Za-z0-9_$-]*|{_UNSIGNED})"
-_PACKAGE = rf"(?:{_STEP}(?:\.{_STEP})+|[A-Za-z_$][A-Za-z0-9_$-]*)"
-_KEY = re.compile(rf"(?:~|\+{{0,2}})(?:{_ID}(?:/{_ID})+|{_PACKAGE})(?:@{_PACKAGE})?")
-_KEY_ALLOWED = "a parameter's name as Hydra has them, such as lr, model.C, +new, db@source"
+from hsm.core.space.grammar import check_key, typed
 
 # Text that needs no quotes. The grammar would bear more, but this much is easy to be sure of.
 _BARE = re.compile(r"[A-Za-z_/][A-Za-z0-9_/.-]*")
@@ -50,53 +32,6 @@ _DICT_KEY = re.compile(r"[A-Za-z0-9_/\-\\+.$%*@?|()\[\]{}:=, \t]+")
 _TO_ESCAPE = re.compile(r"[\\()\[\]{}:=, \t]")
 
 _VALUES_ALLOWED = "null, a boolean, a number, a text, or a list or dict of such"
-_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\{")
-
-
-def plain_key(key: str) -> str:
-    """The parameter that a key sets: ``+x`` and ``++x`` set ``x``."""
-    return key.lstrip("+")
-
-
-def check_key(key: object, origin: str, hint: str = "") -> str:
-    """`key` if Hydra takes it as the part before the ``=``; `hint` is for the message if not.
-
-    Raises:
-        SettingsError: it does not.
-    """
-    if isinstance(key, str) and (_KEY.fullmatch(key) or (key.strip("+~") and _hydra_takes(key))):
-        return key
-    if not isinstance(key, str):
-        hint = f"this is no text but of type {type(key).__name__}: put it in quotes"
-    raise SettingsError("a key", key, origin, _KEY_ALLOWED, hint)
-
-
-@lru_cache(maxsize=1024)
-def _hydra_takes(key: str) -> bool:
-    """Whether the installed Hydra has a kind of key that `_KEY` lacks: 1.4 has ``items[0]``."""
-    from hsm.core.space.overrides import is_key
-
-    return is_key(key)
-
-
-def read_scalar(text: str) -> Any:
-    """What Hydra makes of ``key=text``: an int, a float, a boolean, None, else the text.
-
-    Only these are told apart: brackets, commas and quotes have no meaning here. Spaces and tabs
-    around are dropped.
-    """
-    return _typed(text.strip(" \t"))
-
-
-def _typed(text: str) -> Any:
-    if text.lower() in _CONSTANTS:
-        return _CONSTANTS[text.lower()]
-    if _INT.fullmatch(text):
-        try:
-            return int(text)
-        except ValueError:  # thousands of digits are more than Python converts
-            return text
-    return float(text) if _FLOAT.fullmatch(text) else text
 
 
 def to_override(key: str, value: Any, origin: str = "parameters") -> str:
@@ -114,7 +49,7 @@ def to_override(key: str, value: Any, origin: str = "parameters") -> str:
     if value is None and key.startswith("~"):
         return key
     try:
-        return f"{key}={_holdable(_element(value))}"
+        return f"{key}={holdable(_element(value))}"
     except RecursionError:
         reason = "it is nested too deeply, or holds itself"
         raise SettingsError(key, value, origin, _VALUES_ALLOWED, reason) from None
@@ -165,7 +100,7 @@ def simplified(value: Any) -> Any:
 
 
 def _text(text: str) -> str:
-    if _BARE.fullmatch(text) and isinstance(_typed(text), str):
+    if _BARE.fullmatch(text) and isinstance(typed(text), str):
         return text
     quote = '"' if "'" in text and '"' not in text else "'"
     # Backslashes are plain text, except in front of a quote: there each needs another one.
@@ -182,81 +117,12 @@ def _dict_key(key: Any) -> str:
         raise TypeError(f"a {type(key).__name__} cannot be a dict's key there")
     if not _DICT_KEY.fullmatch(key):
         raise ValueError(f"Hydra has no way to write the dict's key {key!r}")
-    if _typed(key) != key:
-        raise ValueError(f"Hydra would read the dict's key {key!r} as {_typed(key)!r}")
+    if typed(key) != key:
+        raise ValueError(f"Hydra would read the dict's key {key!r} as {typed(key)!r}")
     return _TO_ESCAPE.sub(r"\\\g<0>", key)
 
 
-def placeholders(argv_template: Sequence[str]) -> list[str]:
-    """The names that a command places with ``{name}``, each once, in order; ``job_dir`` is one too.
-
-    Raises:
-        SettingsError: the command is not a list of texts, or a ``{`` is not closed.
-    """
-    names: dict[str, None] = {}
-    for argument in _checked(argv_template):
-        for match in _PLACEHOLDER.finditer(argument):
-            if match[0] == "{":
-                allowed, hint = "one whose every {name} is closed", "a brace itself is written {{"
-                raise SettingsError("an argument", argument, "command", allowed, hint)
-            if match[1] is not None:
-                names[match[1]] = None
-    return list(names)
-
-
-def check_command(argv_template: Sequence[str], keys: Iterable[str]) -> None:
-    """See that a command places nothing but parameters and ``job_dir``; ``{x}`` places ``+x`` too.
-
-    Args:
-        argv_template: the command.
-        keys: the parameters that every job has.
-
-    Raises:
-        SettingsError: it places another name; the error lists those there are.
-    """
-    known = {name: None for key in keys for name in (plain_key(key), key)}
-    for name in placeholders(argv_template):
-        if name not in known and name != "job_dir":
-            plain = [*dict.fromkeys(map(plain_key, known)), "job_dir"]
-            allowed = "one of " + ", ".join(f"{{{key}}}" for key in plain)
-            hint = suggestion(name, plain) or "a brace itself is written {{"
-            raise SettingsError("a placeholder", f"{{{name}}}", "command", allowed, hint)
-
-
-def expand_command(
-    argv_template: Sequence[str], params: Mapping[str, Any], job_dir: str | os.PathLike[str]
-) -> list[str]:
-    """The command of one job: ``{key}`` becomes that parameter, ``{job_dir}`` the job's directory.
-
-    A text is placed as it is, everything else as JSON writes it: ``0.1``, ``true``, ``null``,
-    ``[1, 2]``. ``{{`` and ``}}`` are the braces themselves. A parameter that is called job_dir
-    cannot be placed.
-
-    Raises:
-        SettingsError: the command places a name that is no parameter, or a value that no argument
-            can hold.
-    """
-    check_command(argv_template, params)
-    known = {plain_key(key): value for key, value in params.items()}
-    known |= {**params, "job_dir": os.fspath(job_dir)}
-
-    def replaced(match: re.Match[str]) -> str:
-        return match[0][0] if match[1] is None else _placed(match[1], known[match[1]])
-
-    return [_PLACEHOLDER.sub(replaced, argument) for argument in argv_template]
-
-
-def _placed(name: str, value: Any) -> str:
-    value = simplified(value)
-    try:
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        return _holdable(text)
-    except (TypeError, ValueError, RecursionError) as error:
-        allowed = "a text, or what JSON can hold"
-        raise SettingsError(name, value, "command", allowed, str(error)) from error
-
-
-def _holdable(text: str) -> str:
+def holdable(text: str) -> str:
     """`text` if an argument can hold it.
 
     Raises:
@@ -266,20 +132,3 @@ def _holdable(text: str) -> str:
         raise ValueError("no argument can hold a NUL character")
     os.fsencode(text)
     return text
-
-
-def _checked(argv_template: object) -> Sequence[str]:
-    is_list = isinstance(argv_template, Sequence) and not isinstance(argv_template, (str, bytes))
-    words = [*argv_template] if is_list else []  # type: ignore[misc]
-    if not words or not all(isinstance(word, str) for word in words):
-        allowed = "a list of arguments, each a text"
-        raise SettingsError("the command", argv_template, "command", allowed)
-    return words
-
-
-def suggestion(name: str, known: Collection[str]) -> str:
-    """A question whether the nearest of `known` was meant, or nothing if none is near."""
-    from difflib import get_close_matches  # 2 ms to import, for a rare error
-
-    near = get_close_matches(name, known, 1)
-    return f"did you mean {near[0]}?" if near else ""

@@ -18,7 +18,7 @@ from fractions import Fraction
 from random import shuffle
 from typing import Any, Protocol
 
-from hsm.core.space.arguments import plain_key
+from hsm.core.space.grammar import plain_key
 
 #: A shuffled order has to be held in memory: 10 million indices take some 400 MB.
 MOST_SHUFFLED = 10_000_000

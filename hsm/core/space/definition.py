@@ -43,31 +43,12 @@ from itertools import chain
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from hsm.core.space.arguments import (
-    check_command,
-    expand_command,
-    placeholders,
-    plain_key,
-    to_argv,
-    to_override,
-)
+from hsm.core.space.grammar import plain_key
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
 
     from hsm.core.space.axes import Axis
-
-__all__ = [
-    "SweepDefinition",
-    "check_command",
-    "expand_command",
-    "parse_overrides",
-    "placeholders",
-    "plain_key",
-    "read_sweep_file",
-    "to_argv",
-    "to_override",
-]
 
 
 class SweepDefinition:

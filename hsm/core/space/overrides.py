@@ -2,18 +2,15 @@
 
     lr=0.1,0.01   'seed=range(5)'   'model=choice(svm, forest)'   '+x=sort(3, 1, 2)'   a.b=3   ~c
 
-This is the one module of core that imports Hydra, and on first use only: it takes some 200 ms.
+Hydra is imported on first use only, see `hsm.core.space.grammar`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from hsm.core.errors import SettingsError
-from hsm.core.space.arguments import check_key, plain_key, suggestion
 from hsm.core.space.axes import (
     MOST_SHUFFLED,
     TEXT_KEYS,
@@ -24,15 +21,13 @@ from hsm.core.space.axes import (
     Zipped,
     stepped,
 )
+from hsm.core.space.grammar import SYNTAX, check_key, parse_override, plain_key
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Glob, Override, RangeSweep
 
-_SYNTAX = "key=value in Hydra's override syntax"
 _COUNTABLE = "values that can be counted"
-_UNKNOWN_FUNCTION = re.compile(r"Unknown function '(.*)' Available: (\S*)")
 
 
 def axes_from_overrides(
@@ -45,10 +40,10 @@ def axes_from_overrides(
             key comes twice.
     """
     if isinstance(overrides, (str, bytes)):
-        raise SettingsError("overrides", overrides, origin, f"a list, each {_SYNTAX}")
+        raise SettingsError("overrides", overrides, origin, f"a list, each {SYNTAX}")
     axes: dict[str, Zipped] = {}
     for text in overrides:
-        override = _parse(text, origin)
+        override = parse_override(text, origin)
         key = check_key(override.get_key_element(), origin)
         if plain_key(key) in axes:
             hint = f"several values are one override: {key}=1,2"
@@ -65,58 +60,7 @@ def values_from_expression(
     Raises:
         SettingsError: see `axes_from_overrides`.
     """
-    return _values(_parse(f"{key}={expression}", origin), config_loader, origin)
-
-
-def is_key(text: str) -> bool:
-    """Whether the installed Hydra takes `text` for the part before the ``=``."""
-    try:
-        override = _parse(f"{text}=0", "")
-    except SettingsError:
-        return False
-    return bool(override.get_key_element() == text and override.value() == 0)
-
-
-@lru_cache(maxsize=1)
-def _parser() -> OverridesParser:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    return OverridesParser.create()
-
-
-def _parse(text: str, origin: str) -> Override:
-    if not isinstance(text, str):
-        raise SettingsError("an override", text, origin, _SYNTAX)
-    from hydra.errors import HydraException
-
-    try:
-        override = _parser().parse_override(text)
-    except HydraException as error:
-        reason = _reason(text, str(error))
-        raise SettingsError("an override", text, origin, _SYNTAX, reason) from None
-    except RecursionError:
-        raise SettingsError(
-            "an override", text, origin, _SYNTAX, "it is nested too deeply"
-        ) from None
-    except ValueError as error:  # a number of more digits than Python converts
-        raise SettingsError("an override", text, origin, _SYNTAX, str(error)) from None
-    if override.type.name == "EXTEND_LIST":  # Hydra 1.4
-        hint = "extend_list() is a change, not a value: give the whole list"
-        raise SettingsError("an override", text, origin, "one that sets a value", hint)
-    return override
-
-
-def _reason(text: str, message: str) -> str:
-    """What the parser found wrong, with less of the parser's own vocabulary."""
-    message = " ".join(message.split())
-    unknown = _UNKNOWN_FUNCTION.search(message)
-    if unknown:
-        names = unknown[2].split(",")
-        hint = suggestion(unknown[1], names) or f"only {', '.join(names)}"
-        return f"there is no {unknown[1]}(), {hint}"
-    if "=" not in text:
-        return "it has no ="
-    return re.sub(r" expecting .*", "", message) + " (special characters need quotes: key='a, b')"
+    return _values(parse_override(f"{key}={expression}", origin), config_loader, origin)
 
 
 def _values(override: Override, config_loader: ConfigLoader | None, origin: str) -> Values:

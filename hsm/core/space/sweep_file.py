@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hsm.core.errors import SettingsError, UnknownSetting
-from hsm.core.space.arguments import check_key, plain_key, read_scalar, to_override
+from hsm.core.space.arguments import to_override
 from hsm.core.space.axes import TEXT_KEYS, TEXT_KEYS_HINT, Axis, Listed, Rows, Values, Zipped
+from hsm.core.space.grammar import check_key, plain_key, read_scalar
 from hsm.core.yaml_lines import Lined, load_yaml
 
 if TYPE_CHECKING:

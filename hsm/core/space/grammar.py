@@ -1,0 +1,142 @@
+"""Hydra's grammar: which keys there are, what an unquoted scalar means, and Hydra's own parser.
+
+Keys and scalars are mostly told without it: this is the one module of core that imports Hydra, on
+first use only, as that takes some 200 ms.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from hsm.core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Override
+
+#: What an override must be, for messages.
+SYNTAX = "key=value in Hydra's override syntax"
+
+# The grammar's own tokens. Its numbers are not quite Python's: 1_000 and 1e3 are, 0x10 is not.
+_UNSIGNED = r"(?:0|[1-9](?:_?[0-9])*)"
+_POINT = rf"(?:{_UNSIGNED}?\.[0-9](?:_?[0-9])*|{_UNSIGNED}\.)"
+_INT = re.compile(rf"[+-]?{_UNSIGNED}")
+_FLOAT = re.compile(
+    rf"[+-]?(?:{_POINT}|(?:{_POINT}|{_UNSIGNED})e[+-]?[0-9](?:_?[0-9])*|inf|nan)",
+    re.IGNORECASE | re.ASCII,
+)
+_CONSTANTS = {"true": True, "false": False, "null": None}
+
+_ID = r"[A-Za-z_][A-Za-z0-9_-]*"
+_STEP = rf"(?:[A-Za-z_$][A-Za-z0-9_$-]*|{_UNSIGNED})"
+_PACKAGE = rf"(?:{_STEP}(?:\.{_STEP})+|[A-Za-z_$][A-Za-z0-9_$-]*)"
+_KEY = re.compile(rf"(?:~|\+{{0,2}})(?:{_ID}(?:/{_ID})+|{_PACKAGE})(?:@{_PACKAGE})?")
+_KEY_ALLOWED = "a parameter's name as Hydra has them, such as lr, model.C, +new, db@source"
+_UNKNOWN_FUNCTION = re.compile(r"Unknown function '(.*)' Available: (\S*)")
+
+
+def plain_key(key: str) -> str:
+    """The parameter that a key sets: ``+x`` and ``++x`` set ``x``."""
+    return key.lstrip("+")
+
+
+def check_key(key: object, origin: str, hint: str = "") -> str:
+    """`key` if Hydra takes it as the part before the ``=``; `hint` is for the message if not.
+
+    Raises:
+        SettingsError: it does not.
+    """
+    if isinstance(key, str) and (_KEY.fullmatch(key) or (key.strip("+~") and _hydra_takes(key))):
+        return key
+    if not isinstance(key, str):
+        hint = f"this is no text but of type {type(key).__name__}: put it in quotes"
+    raise SettingsError("a key", key, origin, _KEY_ALLOWED, hint)
+
+
+@lru_cache(maxsize=1024)
+def _hydra_takes(key: str) -> bool:
+    """Whether the installed Hydra has a kind of key that `_KEY` lacks: 1.4 has ``items[0]``."""
+    try:
+        override = parse_override(f"{key}=0", "")
+    except SettingsError:
+        return False
+    return bool(override.get_key_element() == key and override.value() == 0)
+
+
+def read_scalar(text: str) -> Any:
+    """What Hydra makes of ``key=text``: an int, a float, a boolean, None, else the text.
+
+    Only these are told apart: brackets, commas and quotes have no meaning here. Spaces and tabs
+    around are dropped.
+    """
+    return typed(text.strip(" \t"))
+
+
+def typed(text: str) -> Any:
+    """`text`, to the last character, in the type in which Hydra reads it."""
+    if text.lower() in _CONSTANTS:
+        return _CONSTANTS[text.lower()]
+    if _INT.fullmatch(text):
+        try:
+            return int(text)
+        except ValueError:  # thousands of digits are more than Python converts
+            return text
+    return float(text) if _FLOAT.fullmatch(text) else text
+
+
+@lru_cache(maxsize=1)
+def _parser() -> OverridesParser:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create()
+
+
+def parse_override(text: str, origin: str) -> Override:
+    """`text` as Hydra's parser reads it.
+
+    Raises:
+        SettingsError: it refuses it, or reads a change of a list.
+    """
+    if not isinstance(text, str):
+        raise SettingsError("an override", text, origin, SYNTAX)
+    from hydra.errors import HydraException
+
+    try:
+        override = _parser().parse_override(text)
+    except HydraException as error:
+        reason = _reason(text, str(error))
+        raise SettingsError("an override", text, origin, SYNTAX, reason) from None
+    except RecursionError:
+        raise SettingsError(
+            "an override", text, origin, SYNTAX, "it is nested too deeply"
+        ) from None
+    except ValueError as error:  # a number of more digits than Python converts
+        raise SettingsError("an override", text, origin, SYNTAX, str(error)) from None
+    if override.type.name == "EXTEND_LIST":  # Hydra 1.4
+        hint = "extend_list() is a change, not a value: give the whole list"
+        raise SettingsError("an override", text, origin, "one that sets a value", hint)
+    return override
+
+
+def _reason(text: str, message: str) -> str:
+    """What the parser found wrong, with less of the parser's own vocabulary."""
+    message = " ".join(message.split())
+    unknown = _UNKNOWN_FUNCTION.search(message)
+    if unknown:
+        names = unknown[2].split(",")
+        hint = suggestion(unknown[1], names) or f"only {', '.join(names)}"
+        return f"there is no {unknown[1]}(), {hint}"
+    if "=" not in text:
+        return "it has no ="
+    return re.sub(r" expecting .*", "", message) + " (special characters need quotes: key='a, b')"
+
+
+def suggestion(name: str, known: Collection[str]) -> str:
+    """A question whether the nearest of `known` was meant, or nothing if none is near."""
+    from difflib import get_close_matches  # 2 ms to import, for a rare error
+
+    near = get_close_matches(name, known, 1)
+    return f"did you mean {near[0]}?" if near else ""
