@@ -2,6 +2,7 @@
 # make test    the fast tests              make test-all   all of them
 # make test-heavy   those that need torch and JAX, which it installs: some gigabytes
 # make lint    ruff and mypy               make format     what ruff can mend by itself
+# make tables  writes the tables of README and docs anew, from the code and benchmarks/results
 # make coverage                            make clean      removes the environment and what the tools left
 #
 # PYTHON chooses the interpreter, VENV the environment that is made with it, PYTEST_ARGS is handed to pytest.
@@ -23,7 +24,7 @@ HEAVY := $(VENV)/.installed-heavy
 DEMO := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.installed-demo)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-all test-heavy lint format coverage clean
+.PHONY: demo test test-all test-heavy lint format tables coverage clean
 
 demo: $(DEMO)
 	$(BIN)/python examples/train.py -m \
@@ -37,7 +38,7 @@ test-all: $(DEV)
 	$(BIN)/pytest -m "not heavy" $(PYTEST_ARGS)
 
 test-heavy: $(HEAVY)
-	$(BIN)/pytest -m heavy -n 1 $(PYTEST_ARGS) tests/harm
+	$(BIN)/pytest -m heavy -n 1 $(PYTEST_ARGS) tests/local
 
 lint: $(DEV)
 	$(BIN)/ruff check .
@@ -47,6 +48,9 @@ lint: $(DEV)
 format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+tables: $(DEV)
+	PYTHONPATH=tests $(BIN)/python tests/docs/test_docs.py
 
 coverage: $(DEV)
 	$(BIN)/coverage erase

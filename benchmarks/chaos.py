@@ -157,7 +157,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog="500 kills take less than a quarter of an hour on two idle cores. With --json "
-        "benchmarks/results/chaos.json, `python tests/test_docs.py` then writes the table of "
+        "benchmarks/results/chaos.json, `make tables` then writes the table of "
         "docs/reliability.md.",
     )
     parser.add_argument("--kills", type=int, default=200, help="default 200")

@@ -16,8 +16,8 @@ import psutil
 import pytest
 from hydra.core.plugins import Plugins
 
-from cli_support import Project
-from support import describe
+from helpers.cli import Project
+from helpers.processes import describe
 
 #: Seconds that processes get to end after the test that started them.
 _PATIENCE = 10.0
@@ -46,22 +46,11 @@ def pytest_configure(config: pytest.Config) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-#: What does not depend on the version of Python or Hydra, or takes too long to be run for each.
-#: Beside these: tests that are marked so themselves, and those that hypothesis makes examples for.
-_THOROUGH = (
-    "test_docs.py",
-    "test_interrupts.py",
-    "test_timeouts.py",
-    "/cli/",
-    "/reliability/",
-    "/harm/",
-)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what hypothesis makes examples for: no version of Python or Hydra changes it."""
     for item in items:
         is_generated = getattr(getattr(item, "function", None), "is_hypothesis_test", False)
-        if is_generated or any(part in item.path.as_posix() for part in _THOROUGH):
+        if is_generated:
             item.add_marker(pytest.mark.thorough)
 
 

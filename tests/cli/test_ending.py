@@ -11,11 +11,13 @@ import sys
 import psutil
 import pytest
 
-from cli_support import STAY, Project
+from helpers.cli import STAY, Project
+from helpers.processes import PATIENCE, SOURCE, wait_until
 from hsm.core.record import requests as control
 from hsm.core.record.lock import holder
 from hsm.core.record.paths import SweepPaths
-from support import PATIENCE, SOURCE, wait_until
+
+pytestmark = pytest.mark.thorough
 
 BUSY = ("--kill-grace", "1", "--", "sh", "-c", STAY)
 

@@ -6,11 +6,14 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cli_support import Project
+from helpers.cli import Project
+
+pytestmark = pytest.mark.thorough
 
 _ANY = st.text(max_size=40).filter(lambda text: "\0" not in text)
 _FUZZ = settings(

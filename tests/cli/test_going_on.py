@@ -7,7 +7,9 @@ import socket
 
 import pytest
 
-from cli_support import STAY, Project
+from helpers.cli import STAY, Project
+
+pytestmark = pytest.mark.thorough
 
 _MISSING_ONE = ("sh", "-c", "test -e fixed || test {x} != 1")
 

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from cli_support import Project
+from helpers.cli import Project
+from helpers.processes import SOURCE
 from hsm import __version__
 from hsm.cli._complete import sweep_ids
 from hsm.cli.main import COMMANDS
@@ -16,7 +17,8 @@ from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import register
 from hsm.core.settings.resolve import SETTINGS
-from support import SOURCE
+
+pytestmark = pytest.mark.thorough
 
 #: What is not needed to show help, or to start: each takes 20 ms and more.
 _HEAVY = (

@@ -9,10 +9,12 @@ import sys
 
 import pytest
 
-from cli_support import Project
+from helpers.cli import Project
+from helpers.processes import PATIENCE, REPOSITORY, SOURCE
 from hsm.core.settings.resolve import SETTINGS, resolve_local
 from hsm.core.space.definition import read_sweep_file
-from support import PATIENCE, REPOSITORY, SOURCE
+
+pytestmark = pytest.mark.thorough
 
 _APP = """\
 import hydra

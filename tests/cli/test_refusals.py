@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from cli_support import Project
+from helpers.cli import Project
+from helpers.processes import PATIENCE, SOURCE
 from hsm.cli import list_sweeps
-from support import PATIENCE, SOURCE
+
+pytestmark = pytest.mark.thorough
 
 TRUE = ("--", "true")
 _APP = """\

@@ -9,7 +9,9 @@ import sys
 
 import pytest
 
-from cli_support import Project
+from helpers.cli import Project
+
+pytestmark = pytest.mark.thorough
 
 _SCORE = (
     "import json, os, sys; x = json.loads(os.environ['HSM_PARAMS'])['x']; "

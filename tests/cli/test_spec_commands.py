@@ -15,8 +15,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from cli_support import Project
-from support import PATIENCE, SOURCE, wait_until
+from helpers.cli import Project
+from helpers.processes import PATIENCE, SOURCE, wait_until
+
+pytestmark = pytest.mark.thorough
 
 SWEEP = "hsm sweep --mode local --parallel-jobs 4 --show-output"
 MONITOR = "hsm monitor --mode local --sweep-id local_test"

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from cli_support import Project
-from support import SOURCE
+from helpers.cli import Project
+from helpers.processes import SOURCE
+
+pytestmark = pytest.mark.thorough
 
 #: Writes what a job sees.
 _TELL = """\

@@ -13,8 +13,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from cli_support import STAY, Project
-from support import PATIENCE, SOURCE
+import pytest
+
+from helpers.cli import STAY, Project
+from helpers.processes import PATIENCE, SOURCE
+
+pytestmark = pytest.mark.thorough
 
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[()][A-Z0-9]")
 

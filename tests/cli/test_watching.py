@@ -12,9 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli_support import STAY, Project
+from helpers.cli import STAY, Project
+from helpers.processes import PATIENCE, SOURCE, wait_until
 from hsm.core.record.sweep import read_sweep
-from support import PATIENCE, SOURCE, wait_until
+
+pytestmark = pytest.mark.thorough
 
 FAIL_1 = ("--", "sh", "-c", "echo out {x}; echo err {x} >&2; exit {x}")
 

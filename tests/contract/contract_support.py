@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers.processes import PATIENCE, SOURCE, RunningSweep, start_program, wait_until
 from hsm.core.engine.backend import Attempt, Backend, Ended, Launch
 from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.engine.sweep_source import SweepSource
@@ -22,7 +23,6 @@ from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
 from hsm.core.settings.resolve import resolve_local
 from plain_backend import PlainBackend
-from support import PATIENCE, SOURCE, RunningSweep, start_program, wait_until
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import pytest
 
 from contract_jobs import DEAF, STAY, double, end_somehow
 from contract_support import Place, end_of, launch_of, noted_pid, started
+from helpers.processes import PATIENCE, is_running, wait_until
 from hsm.core.engine.backend import Backend, Ended
 from hsm.core.program import outcome as report
-from support import PATIENCE, is_running, wait_until
 
 LEAVES = "sleep 60 & echo $! > tmp-0; mv tmp-0 pid-0"
 

@@ -9,10 +9,10 @@ import pytest
 
 from contract_jobs import DEAF, STAY, double, end_somehow, stay
 from contract_support import Place, Recorder, noted_pid, points, states
+from helpers.processes import PATIENCE, is_running, wait_until
 from hsm import HsmError, JobFailed, JobState
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
-from support import PATIENCE, is_running, wait_until
 
 
 def sh(script: str) -> list[str]:

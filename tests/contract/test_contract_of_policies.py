@@ -9,9 +9,9 @@ import pytest
 
 from contract_jobs import DEAF, FLAKY, STAY, end_somehow, flaky
 from contract_support import Place, Recorder, journal_events, noted_pid, points, states
+from helpers.processes import PATIENCE, is_running, wait_until
 from hsm import JobFailed, read_sweep
 from hsm.core.record.paths import SweepPaths
-from support import PATIENCE, is_running, wait_until
 
 HEADER = r"---- attempt (\d+), \d{4}-\d\d-\d\d \d\d:\d\d:\d\d ----"
 

@@ -11,12 +11,12 @@ import pytest
 
 from contract_jobs import STAY
 from contract_support import Place, noted_pid, points, start_python, states
+from helpers.processes import PATIENCE, is_running, wait_until
 from hsm import read_sweep
 from hsm.core.engine.backend import CannotStart, Ended, JobLost, Launch, PlaceGone, Started, Work
 from hsm.core.engine.sweep_source import SweepSource
 from hsm.core.settings.resolve import resolve_local
 from plain_backend import PlainAttempt, PlainBackend
-from support import PATIENCE, is_running, wait_until
 
 #: Where programs find what these tests have.
 FOLDERS = (Path(__file__).parent, Path(__file__).parents[1])

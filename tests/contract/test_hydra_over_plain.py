@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from contract_support import start_python
+from helpers.processes import RunningSweep
 from hsm import read_sweep
-from support import RunningSweep
 
 LAUNCHER = """
 from hydra.core.config_store import ConfigStore

@@ -15,6 +15,8 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import ValidationError
 
+from helpers.processes import SOURCE
+from helpers.settings import refusal, write
 from hsm.core.settings.resolve import (
     BUILT_IN,
     SETTINGS,
@@ -24,8 +26,6 @@ from hsm.core.settings.resolve import (
     StartMethod,
     resolve_local,
 )
-from settings_support import refusal, write
-from support import SOURCE
 
 
 def test_the_built_in_values() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from helpers.settings import BAD_VALUES, refusal, refusal_of, write
 from hsm.core.settings.resolve import (
     BUILT_IN,
     HsmConfig,
@@ -16,7 +17,6 @@ from hsm.core.settings.resolve import (
     load_hsm_config,
     resolve_local,
 )
-from settings_support import BAD_VALUES, refusal, refusal_of, write
 
 
 def test_a_whole_file(empty_folder: Path) -> None:

@@ -19,12 +19,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from helpers.processes import SOURCE
+from helpers.settings import write
 from hsm.core.errors import SettingsError, UnknownSetting
 from hsm.core.settings.resolve import SETTINGS, LocalConf, ProgressMode, Rerun, StartMethod
 from hydra_plugins.hsm_local_launcher import _registration
 from hydra_plugins.hsm_local_launcher.config import validated
-from settings_support import write
-from support import SOURCE
 
 TARGET = "hydra_plugins.hsm_local_launcher.launcher.HsmLocalLauncher"
 

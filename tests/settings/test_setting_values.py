@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.settings import BAD_VALUES, refusal
 from hsm.core.errors import SettingsError, UnknownSetting
 from hsm.core.settings.resolve import (
     SETTINGS,
@@ -17,7 +18,6 @@ from hsm.core.settings.resolve import (
     parse_duration,
     resolve_local,
 )
-from settings_support import BAD_VALUES, refusal
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,344 @@
+"""README and docs/: every block is run as a reader would, every table compared with its subject.
+
+`make tables` writes the tables anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from enum import Enum
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from omegaconf import OmegaConf
+
+from helpers.benchmark_tables import BENCHMARKS
+from helpers.docs import Block, Page, missing_line, pages, table
+from helpers.processes import REPOSITORY, SOURCE
+from hsm.cli.main import COMMANDS
+from hsm.core.record.job import Ending, Job, JobState
+from hsm.core.record.journal import Journal
+from hsm.core.record.large import Large
+from hsm.core.record.paths import SweepPaths
+from hsm.core.settings.resolve import SETTINGS, resolve_local
+from hsm.core.space.definition import parse_overrides, read_sweep_file
+
+pytestmark = pytest.mark.thorough
+
+#: Seconds; far above what any block takes.
+DEADLINE = 60.0
+PAGES = pages()
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+class Reader:
+    """Does what a page says, from its top to its end, in a project directory of its own.
+
+    Attributes:
+        printed: what the block that ran last has printed.
+    """
+
+    def __init__(self, folder: Path, *, with_example: bool) -> None:
+        self.folder = folder / "project"
+        self.folder.mkdir()
+        self.printed = ""
+        for name in ("examples", "conf") if with_example else ():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(REPOSITORY / name, self.folder / name, ignore=ignored)
+        programs = folder / "bin"
+        programs.mkdir()
+        _write_program(programs / "python", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        _write_program(
+            programs / "hsm",
+            f"#!{sys.executable}\nimport sys\nfrom hsm.cli.main import main\nsys.exit(main())\n",
+        )
+        steering = ("HSM_", "HYDRA_", "XDG_", "TMPDIR", "TERM", "COLUMNS")
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(steering)}
+        path = [str(SOURCE), self.env.get("PYTHONPATH", "")]
+        self.env |= {
+            "HOME": str(folder),
+            "PATH": f"{programs}:{self.env['PATH']}",
+            "PYTHONPATH": os.pathsep.join(filter(None, path)),
+        }
+
+    def do(self, block: Block) -> None:
+        """Do what `block` says; fails if that goes otherwise than the page says."""
+        if "skip" in block.marks:
+            assert len(block.marks["skip"].split()) >= 3, "a block that is skipped says why"
+            return
+        if "file" in block.marks:
+            path = self.folder / block.marks["file"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text, encoding="utf-8")
+        {"bash": self._bash, "python": self._python, "yaml": self._yaml, "text": self._text}[
+            block.language
+        ](block)
+        if "run" in block.marks:
+            self._run(["bash", "-euo", "pipefail", "-c", block.marks["run"]], block)
+
+    def _bash(self, block: Block) -> None:
+        self._run(["bash", "-euo", "pipefail", "-c", block.text], block)
+
+    def _python(self, block: Block) -> None:
+        if "file" in block.marks:
+            compile(block.text, block.marks["file"], "exec")
+            return
+        (self.folder / "snippet.py").write_text(block.text, encoding="utf-8")
+        self._run([sys.executable, "snippet.py"], block)
+
+    def _run(self, command: Sequence[str], block: Block) -> None:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=DEADLINE,
+            check=False,
+        )
+        self.printed = done.stdout.decode(errors="replace")
+        assert done.returncode == int(block.marks.get("exit", 0)), self.printed
+
+    def _yaml(self, block: Block) -> None:
+        path = self.folder / block.marks["file"]
+        if path.name == "hsm.yaml":
+            resolve_local(hsm_config=path, environ={})
+        elif "sweep" in path.name:
+            assert read_sweep_file(path).count() > 0
+        else:
+            OmegaConf.load(path)
+
+    def _text(self, block: Block) -> None:
+        if "tree" in block.marks:
+            (root,) = self.folder.glob(block.marks["tree"])
+            for line in block.text.splitlines():
+                name = re.split(r"\s{2,}", line.strip())[0].replace("<n>", "0")
+                assert list(root.glob(name.rstrip("/"))), f"there is no {name}"
+        elif "file" not in block.marks:
+            assert "output" in block.marks, "a block of text says what it shows"
+            missing = missing_line(block.text, self.printed)
+            assert missing is None, f"not printed: {missing}\n\nbut:\n{self.printed}"
+
+
+def _write_program(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@every_page
+def test_blocks(page: Page, tmp_path: Path) -> None:
+    blocks = page.blocks()
+    with_example = any(
+        "examples/train.py" in block.text for block in blocks if block.language == "bash"
+    )
+    if with_example:
+        pytest.importorskip("sklearn")
+    reader = Reader(tmp_path, with_example=with_example)
+    for block in blocks:
+        try:
+            reader.do(block)
+        except BaseException as error:
+            raise AssertionError(f"{page.name}, line {block.line}: {error}") from error
+
+
+@every_page
+def test_links(page: Page) -> None:
+    by_path = {each.path: each for each in PAGES}
+    for target in page.links():
+        if target.startswith(("https://", "http://")):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.path.parent / name).resolve() if name else page.path
+        assert path.exists(), f"{page.name} links to {target}"
+        if anchor:
+            assert anchor in by_path[path].anchors(), f"{page.name} links to {target}"
+
+
+@every_page
+def test_names(page: Page) -> None:
+    """Tests, settings and variables that a page names are there under that name."""
+    for name, test in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.prose):
+        source = (REPOSITORY / name).read_text(encoding="utf-8")
+        assert not test or re.search(rf"^ *(def|class) {test}\b", source, re.MULTILINE), test
+    for name in re.findall(r"hydra\.launcher\.(\w+)", page.text):
+        assert name in SETTINGS
+    ours = "".join(p.read_text() for p in REPOSITORY.glob("hsm/**/*.py"))
+    variables = {setting.variable for setting in SETTINGS.values()}
+    variables |= {f"HSM_{state}" for state in JobState if state.is_final}
+    for name in re.findall(r"\bHSM_\w+\b", page.text):
+        assert name in variables or f'"{name}"' in ours, name
+
+
+def test_make_targets() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    for page in PAGES:
+        for target in re.findall(r"(?:^|`)make ([a-z][\w-]*)$", page.text, re.MULTILINE):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    (recipe,) = re.findall(r"^demo:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    points = [word for word in recipe.split() if re.fullmatch(r"(model|model\.C|seed)=.+", word)]
+    assert f"`make demo` runs a sweep of {parse_overrides(points).count()} jobs" in PAGES[0].text
+
+
+# --- tables
+# -------------------------------------------------------------------------------------------------
+
+
+def short_settings_table() -> list[str]:
+    """The settings, for the README."""
+    rows = [[f"`{s.name}`", f"`{_shown(s.default)}`", s.help] for s in SETTINGS.values()]
+    return table(["setting", "default", "what it does"], rows)
+
+
+def settings_table() -> list[str]:
+    """The settings, for docs/settings.md."""
+    header = ["setting", "default", "may be", "what it does"]
+    rows = [
+        [f"`{s.name}`", f"`{_shown(s.default)}`", s.kind.allowed, s.help] for s in SETTINGS.values()
+    ]
+    return table(header, rows)
+
+
+def names_table() -> list[str]:
+    """Under which name each place knows a setting."""
+    header = ["hsm.yaml, below `local:`", "`hsm sweep`", "environment"]
+    return table(
+        header, [[f"`{s.name}`", f"`{s.flag}`", f"`{s.variable}`"] for s in SETTINGS.values()]
+    )
+
+
+def _shown(value: Any) -> str:
+    """A value as YAML writes it."""
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return json.dumps(value)
+
+
+def faults_table() -> list[str]:
+    """What a job can do wrong, and how that is told; straight from the tests of it."""
+    sys.path.append(str(REPOSITORY / "tests" / "hydra_app"))
+    from test_faults import FAULTS
+
+    rows = []
+    for name, fault in FAULTS.items():
+        ending = Ending(
+            JobState(fault.state),
+            fault.exit_code,
+            fault.signal,
+            reason=fault.screen[0] if fault.state == "TIMEOUT" else None,
+            error_type=fault.error,
+            error_message=fault.message,
+        )
+        rows.append([name, fault.state, ending.describe()])
+    return table(["job 1 …", "its state", "how that is told"], rows)
+
+
+def commands_table() -> list[str]:
+    """The commands of `hsm`."""
+    return table(["command", ""], [[f"`hsm {name}`", line] for name, (_, line) in COMMANDS.items()])
+
+
+def options_table(command: str) -> list[str]:
+    """What a command takes, from what its `--help` is made of."""
+    app = import_module(f"hsm.cli.{COMMANDS[command][0]}").app
+    rows = []
+    for parameter in typer.main.get_command(app).params:
+        if parameter.name != "help":
+            spellings = ", ".join(parameter.opts)
+            if parameter.param_type_name == "argument":
+                spellings = parameter.metavar or ""
+            elif parameter.secondary_opts:
+                spellings += f" / {', '.join(parameter.secondary_opts)}"
+            elif parameter.metavar:
+                spellings += f" {parameter.metavar}"
+            text = " ".join((getattr(parameter, "help", "") or "").split())
+            rows.append([f"`{spellings}`".replace("|", "\\|"), text.replace("|", "\\|")])
+    return table(["", ""], rows) if rows else []
+
+
+TABLES: dict[str, Callable[[], list[str]]] = {
+    "settings-short": short_settings_table,
+    "settings": settings_table,
+    "setting-names": names_table,
+    "faults": faults_table,
+    "commands": commands_table,
+    **{f"options-{name}": partial(options_table, name) for name in COMMANDS},
+    **BENCHMARKS,
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables(name: str) -> None:
+    expected = TABLES[name]()
+    found = [page for page in PAGES if f"<!-- table: {name} -->" in page.text]
+    assert found
+    for page in found:
+        assert page.tables().get(name, []) == expected, "make tables writes it anew"
+
+
+def test_the_journals_fields(tmp_path: Path) -> None:
+    """The table of events in how-it-works.md has exactly the fields that are written."""
+    (page,) = [page for page in PAGES if page.name == "docs/how-it-works.md"]
+    told = {}
+    for line in page.tables()["journal"][2:]:
+        event, names = (re.findall(r"`(\w+)`", cell) for cell in line.split("|")[1:3])
+        told[event[0]] = set(names)
+    written = _written_fields(tmp_path)
+    # There only in a repository, where Hydra is in use, where a sweep's size is known, and for what
+    # is large or much.
+    assert told.pop("sweep") - {"hydra", "git", "planned", "large"} == written.pop("sweep") - {
+        "hydra",
+        "git",
+    }
+    assert told.pop("resume") - {"hydra", "git", "planned", "large"} == written.pop("resume") - {
+        "hydra",
+        "git",
+    }
+    assert told.pop("submit") - {"more"} == written.pop("submit")
+    assert told == written
+
+
+def _written_fields(folder: Path) -> dict[str, set[str]]:
+    journal = Journal(SweepPaths(folder), "sweep", {})
+    job = Job(0, "sweep_0", job_dir=folder)
+    details: dict[str, Any] = {field.name: "x" for field in fields(Ending)}
+    details["large"] = {"reason": Large(journal.paths, lost="no room")}
+    failed = Ending(**{**details, "state": JobState.FAILED})
+    journal.submit([job])
+    for again in (True, False):
+        attempt = job.start(1.0, 1)
+        attempt.slot, attempt.gpus, attempt.waited = 0, [0], 0.0
+        journal.start(job)
+        if again:
+            job.retry(2.0, failed)
+            journal.retry(job)
+    job.end(2.0, failed)
+    journal.end(job)
+    for _ in ("resume", "requeue"):
+        journal.resume([job])
+    journal.append("control")
+    journal.close("finished")
+    lines = map(json.loads, journal.paths.journal.read_text().splitlines())
+    return {line.pop("event"): set(line) for line in lines}
+
+
+if __name__ == "__main__":
+    for each in PAGES:
+        for table_name, make in TABLES.items():
+            if f"<!-- table: {table_name} -->" in each.text:
+                each.replace_table(table_name, make())

@@ -1,0 +1,163 @@
+"""`hsm` as a person runs it: in a project directory of its own, as a process or in this one."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from helpers.processes import PATIENCE, SOURCE, wait_until
+from hsm.core.record.sweep import Sweep, read_sweep
+
+#: A job that says so when it runs, and stays until it is told to go on, or ended.
+STAY = "touch {job_dir}/runs; while ! test -e {job_dir}/go; do sleep 0.05; done"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command line that has ended: its exit code, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Project:
+    """A directory in which `hsm` runs.
+
+    Args:
+        folder: it; commands run there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, name: str, text: str) -> Path:
+        """Make a file of the project."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def here(self, *arguments: str, code: int | None = 0) -> Ran:
+        """Run a command line in this process, which is quick."""
+        from hsm.cli.main import run  # for those tests alone that need it
+
+        out, err = io.StringIO(), io.StringIO()
+        pipe_handler = signal.getsignal(signal.SIGPIPE)
+        folder = os.getcwd()
+        os.chdir(self.folder)
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                result = run(arguments)
+        finally:
+            os.chdir(folder)
+            signal.signal(signal.SIGPIPE, pipe_handler)
+        return _checked(Ran(result, out.getvalue(), err.getvalue()), code)
+
+    def hsm(self, *arguments: str, code: int | None = 0, **env: str) -> Ran:
+        """Run a command line as a process of its own."""
+        done = subprocess.run(
+            _command(arguments),
+            cwd=self.folder,
+            env=_environment(env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        return _checked(Ran(done.returncode, done.stdout, done.stderr), code)
+
+    @contextmanager
+    def start(self, *arguments: str, **env: str) -> Iterator[subprocess.Popen[str]]:
+        """Start a command line; what is left of it after the `with` is killed."""
+        process = subprocess.Popen(
+            _command(arguments),
+            cwd=self.folder,
+            env=_environment(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+    @contextmanager
+    def detached(
+        self, *arguments: str, sweep_id: str = "bg", runs: tuple[int, ...] = (0, 1)
+    ) -> Iterator[Sweep]:
+        """Have a detached sweep whose jobs stay; wait until those in `runs` do, and end it all."""
+        detach = ("--detach", "--sweep-id", sweep_id, "--kill-grace", "1")
+        self.hsm("sweep", *detach, *arguments)
+        sweep = self.sweep(sweep_id)
+        try:
+            for num in runs:
+                self.wait_for(f"outputs/{sweep_id}/{num}/runs")
+            yield sweep
+        finally:
+            self.hsm("cancel", sweep_id)
+            wait_until(lambda: not self.sweep(sweep_id).alive, PATIENCE, "the launcher's end")
+
+    def wait_for(self, name: str) -> None:
+        """Wait until a file of the project is there."""
+        wait_until((self.folder / name).exists, PATIENCE, name)
+
+    def sweep(self, sweep_id: str) -> Sweep:
+        """A sweep as its journal tells it."""
+        return read_sweep(self.folder / "outputs" / sweep_id)
+
+    def states(self, sweep_id: str) -> list[str]:
+        return [str(job.state) for _, job in sorted(self.sweep(sweep_id).jobs.items())]
+
+    def refused(self, *arguments: str) -> str:
+        """Run what must be refused: in one line, before anything is written. Returns the line."""
+        before = self._files()
+        ran = self.here(*arguments, code=2)
+        assert ran.out == ""
+        assert ran.err.startswith("hsm: "), ran.err
+        assert ran.err.count("\n") == 1, ran.err
+        assert "Traceback" not in ran.err
+        assert self._files() == before
+        return ran.err
+
+    def _files(self) -> Mapping[str, int]:
+        return {
+            str(path): path.stat().st_mtime_ns
+            for path in self.folder.rglob("*")
+            if path.is_file() and path.name != "lock"
+        }
+
+
+def _command(arguments: tuple[str, ...]) -> list[str]:
+    return [sys.executable, "-m", "hsm.cli.main", *arguments]
+
+
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HSM_")}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SOURCE), env.get("PYTHONPATH")]))
+    keep = {name: os.environ[name] for name in ("HSM_STATE_DIR",) if name in os.environ}
+    return {**env, "PYTHONFAULTHANDLER": "1", **keep, **more}
+
+
+def _checked(ran: Ran, code: int | None) -> Ran:
+    assert code is None or ran.code == code, f"exit code {ran.code}\n{ran.out}{ran.err}"
+    return ran

@@ -1,0 +1,99 @@
+"""Hydra's own test suites for launchers, run for hsm_local under both start methods.
+
+They come with hydra-core, so each supported Hydra brings the version that it expects to pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hydra import version
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.test_utils.launcher_common_tests import (
+    BatchedSweeperTestSuite,
+    IntegrationTestSuite,
+    LauncherTestSuite,
+)
+
+from helpers.hydra import clean_environment
+from helpers.processes import START_METHODS
+
+# The suites call Hydra without a version_base, which Hydra 1.3 comments on in every job.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Future Hydra versions will no longer change:UserWarning"
+)
+
+
+@pytest.fixture(autouse=True)
+def _findable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the scripts that the suites run find hsm where these tests found it."""
+    monkeypatch.setenv("PYTHONPATH", clean_environment()["PYTHONPATH"])
+
+
+@pytest.fixture(autouse=True)
+def _oldest_version_base() -> Iterator[None]:
+    """The suites leave the version_base open; some other test in this process has chosen one."""
+    oldest = getattr(version, "__compat_version__", None)  # Hydra 1.4 knows no other than its own
+    state = version.VersionBase.instance()
+    before = state.version_base  # by itself, since it may be none: setbase() takes versions only
+    if oldest is not None:
+        state.setbase(oldest)
+    yield
+    state.version_base = before
+
+
+def _settings(start_method: str) -> list[str]:
+    return [
+        f"hydra.launcher.start_method={start_method}",
+        "hydra.launcher.max_parallel_jobs=2",
+        "hydra.launcher.progress=none",
+    ]
+
+
+def test_hydra_discovers_the_launcher() -> None:
+    names = [plugin.__name__ for plugin in Plugins.instance().discover(Launcher)]
+    assert "HsmLocalLauncher" in names
+
+
+@pytest.mark.parametrize(
+    ("launcher_name", "overrides"),
+    [("hsm_local", _settings(method)) for method in START_METHODS],
+    ids=START_METHODS,
+)
+class TestLauncher(LauncherTestSuite):
+    """The jobs of one batch: their order, overrides, config, directories and failures."""
+
+
+@pytest.mark.parametrize(
+    ("launcher_name", "overrides"),
+    [
+        ("hsm_local", ["hydra/sweeper=basic", "hydra.sweeper.max_batch_size=2", *_settings(method)])
+        for method in START_METHODS
+    ],
+    ids=START_METHODS,
+)
+class TestBatchedSweeper(BatchedSweeperTestSuite):
+    """Six jobs in three batches."""
+
+
+@pytest.mark.parametrize(
+    ("task_launcher_cfg", "extra_flags"),
+    [
+        (
+            {},
+            [
+                "-m",
+                "hydra/job_logging=hydra_debug",
+                "hydra/job_logging=disabled",
+                "hydra/launcher=hsm_local",
+                *_settings(method),
+            ],
+        )
+        for method in START_METHODS
+    ],
+    ids=START_METHODS,
+)
+class TestIntegration(IntegrationTestSuite):
+    """Scripts run by their own interpreter: job names, sweep directories, original directory."""

@@ -1,0 +1,358 @@
+"""Sweep files: what they combine to, and that whatever is wrong with one is told in one line."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from helpers.sweeps import PROFILE, TEXTS, assert_one_line, file, file_points, refusal, use
+from hsm.core.errors import SettingsError
+from hsm.core.space.definition import parse_overrides, read_sweep_file
+
+
+def test_grid_pairs_and_jobs(tmp_path: Path) -> None:
+    text = """\
+        sweep:
+          grid:
+            lr: [0.1, 1e-2]
+            opt: {beta: range(2), name: adam}
+          paired:
+            - size:
+                width: [64, 128]
+                depth: range(2, 4)
+          jobs:
+            - {lr: 0.5, opt: {name: sgd}}
+            - {layers: [1, 2], day: 2024-01-31, on_: yes}
+        """
+    grid = product([0.1, 0.01], [0, 1], [(64, 2), (128, 3)])
+    assert file_points(tmp_path, text) == [
+        *(
+            {"lr": lr, "opt.beta": beta, "opt.name": "adam", "width": width, "depth": depth}
+            for lr, beta, (width, depth) in grid
+        ),
+        {"lr": 0.5, "opt.name": "sgd"},
+        {"layers": [1, 2], "day": "2024-01-31", "on_": True},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("yaml_value", "values"),
+    [
+        ("[1, two, [3], {a: 4}]", [1, "two", [3], {"a": 4}]),
+        ("[range(3), 'a,b']", ["range(3)", "a,b"]),
+        ("range(3)", [0, 1, 2]),
+        ("1e-3, 2", [0.001, 2]),
+        ("choice('a, b', c)", ["a, b", "c"]),
+        ("\"'a, b'\"", ["a, b"]),
+        ("'1'", ["1"]),
+        ("a b's", ["a b's"]),
+        ("caf\u00e9 (x)", ["caf\u00e9 (x)"]),
+        ("${y}", ["${y}"]),
+        ("null", [None]),
+        ("1_000", [1000]),
+        ("-1.5E+3", [-1500.0]),
+        (".inf", [float("inf")]),
+    ],
+)
+def test_each_form_of_a_grid_value(tmp_path: Path, yaml_value: str, values: list[Any]) -> None:
+    found = file_points(tmp_path, f"sweep:\n  grid:\n    x: {yaml_value}\n")
+    assert repr(found) == repr([{"x": value} for value in values])
+
+
+def test_values_are_those_of_a_hydra_config_file(tmp_path: Path) -> None:
+    items = "1e3, 1e-3, 1., 0o17, 017, 1:30, 0x1f, yes, off, ~, 2001-01-01, '1e3', 1_0, +1, .nan"
+    items += ", -.inf, 0.1_0, e3, 1e, 12:30:45, =x, [1e3, no]"
+    text = f"[{items}]"
+    [read] = file_points(tmp_path, f"sweep: {{jobs: [{{x: {text}}}]}}")
+    assert repr(read["x"]) == repr(OmegaConf.to_object(OmegaConf.create(text)))
+
+
+def test_anchors_and_merges(tmp_path: Path) -> None:
+    text = """\
+        sweep:
+          jobs:
+            - &base {a: 1, b: [2]}
+            - {<<: *base, a: 3}
+        """
+    assert file_points(tmp_path, text) == [{"a": 1, "b": [2]}, {"a": 3, "b": [2]}]
+
+
+def test_several_groups_multiply(tmp_path: Path) -> None:
+    text = "sweep: {paired: [{p: {a: [1, 2], b: [3, 4]}}, {q: {c: [5, 6], d: [7, 8]}}]}"
+    assert [tuple(p.values()) for p in file_points(tmp_path, text)] == [
+        *[(1, 3, 5, 7), (1, 3, 6, 8), (2, 4, 5, 7), (2, 4, 6, 8)],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "sweep.yaml: None is refused, the file must be a mapping with the one key sweep:"),
+        ("- 1", "the one key sweep:"),
+        ("swep:\n  grid: {a: 1}", "line 1: there is no setting 'swep', did you mean sweep?"),
+        ("sweep: {a: 1}\nlocal: 3", "line 2: there is no setting 'local'"),
+        ("sweep:", "sweep: must be a mapping"),
+        ("sweep: [1]", "sweep: must be a mapping"),
+        ("sweep:\n  gird: {a: 1}", "line 2: there is no setting 'gird', did you mean grid?"),
+        ("sweep:\n  3: {a: 1}", "sweep.yaml, line 2: there is no setting '3'"),
+        ("a: 1\n---\nb: 2", "valid YAML"),
+    ],
+)
+def test_a_sweep_file_of_another_form_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    assert message in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ("", "line 2: None is refused, grid: must be a mapping"),
+        (" {}", "grid: must be a mapping"),
+        ("\n    a: 1\n    b: []", "line 4: [] is refused, b must be a list with at least"),
+        ("\n    a: {}", "line 3: {} is refused, a must be a value"),
+        ("\n    a: 1\n    a: 2", "line 4: 'a: 2' is refused, the file must be valid YAML"),
+        ("\n    a: 1\n    a: 2", "the key 'a' comes twice, first in line 3"),
+        ("\n    a.b: 1\n    a: {b: 2}", "line 4: 'a.b' is refused, a key of grid must be new"),
+        ("\n    a.b: 1\n    a: {b: 2}", "grid has it too, in line 3"),
+        ("\n    a: 1\n    +a: 2", "line 4: '+a' is refused"),
+        ("\n    a b: 1", "line 3: 'a b' is refused, a key must be"),
+        ("\n    on: 1", "line 3: True is refused, a key must be a parameter's name"),
+        ("\n    on: 1", "this is no text but of type bool: put it in quotes"),
+        ("\n    a: {1: 2}", "of type int: put it in quotes"),
+        ("\n    a: rnage(3)", "line 3: 'a=rnage(3)' is refused"),
+        (
+            "\n    a: rnage(3)",
+            "there is no rnage(), did you mean range?; a text that is meant as it",
+        ),
+        ("\n    a: what (not", "a text that is meant as it stands goes in a list"),
+        ("\n    a: interval(0, 1)", "an interval has no list"),
+        ("\n    a: [{'1': 2}]", "would read the dict's key '1' as 1"),
+        ('\n    a: ["x\\0"]', "NUL"),
+        ("\n    a: [!!set {b}]", "a set is none of these"),
+        ("\n    a: [!!binary aGk=]", "a bytes is none of these"),
+        ("\n    a: !!python/name:os.system", "valid YAML"),
+        ("\n    a: !!int x", "line 3: 'a: !!int x' is refused, the file must be valid YAML"),
+        ("\n    a: !!map x", "this is no mapping"),
+        ("\n    ? [a]\n    : 1", "line 3"),
+        ("\n    a: [1, 2", "valid YAML"),
+        ("\n\ta: 1", "line 3"),
+        (" {a: \x01}", "line 2"),
+        (" &g {a: *g}", "recursive"),
+        pytest.param(" {a: " + "[" * 500, "nested too deeply", id="deep"),
+    ],
+)
+def test_a_bad_grid_is_refused(tmp_path: Path, grid: str, message: str) -> None:
+    assert message in refusal(tmp_path, f"sweep:\n  grid:{grid}")
+
+
+@pytest.mark.parametrize(
+    ("paired", "message"),
+    [
+        (" {a: [1]}", "line 2: {'a': [1]} is refused, paired: must be a list of named groups"),
+        (" []", "paired: must be a list of named groups"),
+        ("\n    - {a: [1], b: [2]}", "line 3: {'a': [1], 'b': [2]} is refused, paired: must be a"),
+        ("\n    - 3", "paired: must be a list of named groups"),
+        ("\n    - g: {}", "paired: must be a list of named groups"),
+        (
+            "\n    - g: {a: [1, 2], b: [3]}",
+            "line 3: 'a has 2, b has 1' is refused, the paired group",
+        ),
+        ("\n    - g: {a: range(2), b: [3]}", "the paired group 'g' must be lists of equal length"),
+        ("\n    - g:\n        a: 1", "line 4: 1 is refused, a must be a list with at least one"),
+        ("\n    - g: {a: [1]}\n    - g: {b: [1]}", "line 4: 'g' is refused"),
+        (
+            "\n    - g: {a: [1]}\n    - h: {a: [1]}",
+            "line 4: 'a' is refused, a key of the paired group",
+        ),
+        ("\n    - g: {a: [1]}\n  grid:\n    a: 1", "line 3: 'a' is refused, a key of the paired"),
+        ("\n    - g: {a: [1]}\n  grid:\n    a: 1", "must be new; grid has it too, in line 5"),
+    ],
+)
+def test_bad_groups_are_refused(tmp_path: Path, paired: str, message: str) -> None:
+    assert message in refusal(tmp_path, f"sweep:\n  paired:{paired}")
+
+
+@pytest.mark.parametrize(
+    ("jobs", "message"),
+    [
+        (" {}", "line 2: {} is refused, jobs: must be a list of mappings"),
+        (" [3]", "jobs: must be a list of mappings"),
+        (" []", "jobs: must be a list of mappings"),
+        ("\n    - {a: 1}\n    - {a.b: 1, a: {b: 2}}", "line 4: 'a.b' is refused, a key of a job"),
+    ],
+)
+def test_bad_jobs_are_refused(tmp_path: Path, jobs: str, message: str) -> None:
+    assert message in refusal(tmp_path, f"sweep:\n  jobs:{jobs}")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "dir.yaml").mkdir()
+    (tmp_path / "latin.csv").write_bytes(b"caf\xe9\n1\n")
+    for name, message in {
+        "none.yaml": "No such file",
+        "dir.yaml": "directory",
+        "latin.csv": "text in UTF-8",
+        "sweep.toml": "a name that ends in .yaml, .yml, .csv, .jsonl, .ndjson",
+        "a\0.yaml": "one that can be read",
+    }.items():
+        with pytest.raises(SettingsError, match=message):
+            read_sweep_file(tmp_path / name)
+
+
+def test_the_command_line_has_the_last_word(tmp_path: Path) -> None:
+    text = """\
+        sweep:
+          grid: {lr: [1, 2], seed: [1, 2]}
+          paired: [{p: {a: [1, 2], b: [3, 4]}}]
+          jobs: [{lr: 5, c: 1}]
+        """
+    whole = read_sweep_file(file(tmp_path, text))
+    assert list(whole.overridden_by(parse_overrides(["seed=9", "+lr=7,8", "a=0"]))) == [
+        {"b": 3, "seed": 9, "+lr": 7, "a": 0},
+        {"b": 3, "seed": 9, "+lr": 8, "a": 0},
+        {"b": 4, "seed": 9, "+lr": 7, "a": 0},
+        {"b": 4, "seed": 9, "+lr": 8, "a": 0},
+        {"c": 1, "seed": 9, "+lr": 7, "a": 0},
+        {"c": 1, "seed": 9, "+lr": 8, "a": 0},
+    ]
+    assert list(whole.overridden_by(parse_overrides([]))) == list(whole)
+    only = read_sweep_file(file(tmp_path, "lr\n1\n2\n", "p.csv"))
+    assert list(only.overridden_by(parse_overrides(["lr=3"]))) == [{"lr": 3}]
+
+
+def read_or_refuse(name: str, content: bytes) -> None:
+    """Only a SettingsError of one line may escape; what is accepted must be usable to its end."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, name)
+        path.write_bytes(content)
+        try:
+            definition = read_sweep_file(path)
+        except SettingsError as error:
+            assert_one_line(error, name)
+            return
+    use(definition)
+
+
+VALID_YAML = b"""sweep:
+  grid:
+    lr: [0.1, 1e-3]
+    seed: range(1, 3)
+    opt: {beta: [0, 1]}
+  paired:
+    - size: {width: [64, 128], depth: 'a, b'}
+  jobs:
+    - {lr: 0.5, note: "a \\" b"}
+"""
+VALID_CSV = b'lr,model.C,note\n0.1,1,"a, b"\n1e-3,null,\n'
+VALID_JSONL = b'{"lr": 0.1, "a": {"b": [1, "x"]}}\n{"lr": null}\n'
+_TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["a", "b.c", "+d", "e f", "g"]) | st.integers(), inner, max_size=3
+        )
+    ),
+    max_leaves=10,
+)
+_EDITS = st.lists(
+    st.tuples(st.integers(0, 200), st.integers(0, 3), st.binary(max_size=3)), min_size=1, max_size=4
+)
+
+
+def edited(content: bytes, edits: Sequence[tuple[int, int, bytes]]) -> bytes:
+    for at, removed, inserted in edits:
+        content = content[:at] + inserted + content[at + removed :]
+    return content
+
+
+@settings(PROFILE, max_examples=80)
+@given(_TREES, _TREES, _TREES)
+def test_fuzz_the_shape_of_a_sweep_file(grid: Any, paired: Any, jobs: Any) -> None:
+    for sweep in (
+        {"grid": grid},
+        {"paired": [{"p": paired}]},
+        {"jobs": jobs},
+        {"grid": {"a": paired}},
+    ):
+        read_or_refuse("sweep.yaml", yaml.safe_dump({"sweep": sweep}, allow_unicode=True).encode())
+
+
+@settings(PROFILE, max_examples=200)
+@given(_EDITS)
+def test_fuzz_the_text_of_a_sweep_file(edits: list[tuple[int, int, bytes]]) -> None:
+    read_or_refuse("sweep.yaml", edited(VALID_YAML, edits))
+
+
+@settings(PROFILE, max_examples=150)
+@given(st.text(alphabet="sweepgrid: []{}&*!?-|>'\"%@`#,\n\t<1e.~=", max_size=30))
+def test_fuzz_yaml(text: str) -> None:
+    read_or_refuse("sweep.yaml", text.encode())
+    read_or_refuse("sweep.yaml", f"sweep: {{grid: {{a: {text}}}}}".encode())
+    read_or_refuse("sweep.yaml", f"sweep:\n  jobs:\n  - {text}".encode())
+
+
+@settings(PROFILE, max_examples=200)
+@given(_EDITS)
+def test_fuzz_rows(edits: list[tuple[int, int, bytes]]) -> None:
+    read_or_refuse("rows.csv", edited(VALID_CSV, edits))
+    read_or_refuse("rows.jsonl", edited(VALID_JSONL, edits))
+
+
+@settings(PROFILE, max_examples=100)
+@given(st.binary(max_size=40))
+def test_fuzz_bytes(content: bytes) -> None:
+    for name in ("sweep.yaml", "rows.csv", "rows.jsonl"):
+        read_or_refuse(name, content)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "override", "expected"),
+    [
+        (
+            "s.yaml",
+            "sweep: {jobs: [{seed: 1}, {seed: 2}, {lr: 1, seed: 3}]}",
+            "seed=7",
+            [{"seed": 7}, {"lr": 1, "seed": 7}],
+        ),
+        (
+            "s.jsonl",
+            '{"a": 1, "b": 2, "seed": 1}\n{"b": 2, "a": 1, "seed": 2}\n{"a": 1.0, "b": 2}\n',
+            "seed=7,8",
+            [
+                *({"a": 1, "b": 2, "seed": seed} for seed in (7, 8)),
+                *({"a": 1.0, "b": 2, "seed": seed} for seed in (7, 8)),
+            ],
+        ),
+        ("s.csv", "lr,seed\n1,1\n2,1\n1,2\n", "seed=7", [{"lr": n, "seed": 7} for n in (1, 2)]),
+        (
+            "s.yaml",
+            "sweep: {paired: [{size: {w: [5, 5, 6], d: 'range(3)'}}]}",
+            "d=7",
+            [{"w": 5, "d": 7}, {"w": 6, "d": 7}],
+        ),
+        # Written twice, meant twice.
+        ("s.csv", "lr,seed\n1,1\n1,1\n1,2\n", "seed=7", [{"lr": 1, "seed": 7}] * 2),
+        ("s.yaml", "sweep: {jobs: [{lr: 1}, {lr: 1}]}", "seed=7", [{"lr": 1, "seed": 7}] * 2),
+    ],
+)
+def test_points_that_an_override_makes_equal_are_one(
+    tmp_path: Path, name: str, text: str, override: str, expected: list[dict[str, Any]]
+) -> None:
+    from_file = read_sweep_file(file(tmp_path, text, name))
+    points = list(from_file.overridden_by(parse_overrides([override])))
+    assert repr(points) == repr(expected)
+
+
+def test_long_ranges_stay_formulas_beside_an_override(tmp_path: Path) -> None:
+    text = "sweep: {paired: [{p: {a: 'range(9000000000)', b: 'range(9000000000)'}}]}"
+    sweep = read_sweep_file(file(tmp_path, text)).overridden_by(parse_overrides(["b=1"]))
+    assert sweep.count() == 9_000_000_000
