@@ -18,10 +18,10 @@ if sys.platform == "win32":
 
 if TYPE_CHECKING:
     from hsm.core.engine.compute_source import ComputeSource, SweepDisplay, SweepObserver
-    from hsm.core.errors import HsmError, JobFailed, SettingsError
+    from hsm.core.errors import HsmError, SettingsError
     from hsm.core.job_manager import JobManager
     from hsm.core.local import LocalComputeSource, LocalManager
-    from hsm.core.record.job import Attempt, Job, JobState
+    from hsm.core.record.job import Attempt, Job, JobFailed, JobState
     from hsm.core.record.sweep import Sweep, read_sweep
     from hsm.core.results.collect import Results, collect_results
 
@@ -30,7 +30,7 @@ _HOMES = {
     "ComputeSource": "hsm.core.engine.compute_source",
     "HsmError": "hsm.core.errors",
     "Job": "hsm.core.record.job",
-    "JobFailed": "hsm.core.errors",
+    "JobFailed": "hsm.core.record.job",
     "JobManager": "hsm.core.job_manager",
     "JobState": "hsm.core.record.job",
     "LocalComputeSource": "hsm.core.local",

@@ -97,7 +97,7 @@ def _become_launcher(plan: Plan, conf: LocalConf, answer: int) -> NoReturn:
 
 
 def _launch(plan: Plan, conf: LocalConf, answer: int) -> int:
-    from hsm.cli.sweep import run
+    from hsm.cli._launch import run
 
     has_started = False
 

@@ -15,7 +15,7 @@ from hsm.cli._options import HsmConfigFile, Sweep, new_app
 from hsm.cli._stdout import say
 from hsm.cli._watched import states
 from hsm.core.errors import HsmError
-from hsm.core.record import requests as control
+from hsm.core.record import requests
 from hsm.core.record.job import Job
 from hsm.core.record.replay import Replay
 
@@ -64,9 +64,9 @@ def _cancel_jobs(replay: Replay, jobs: Sequence[Job]) -> None:
     paths = replay.sweep.paths
     asked = [job for job in jobs if not job.state.is_final]
     for job in asked:
-        control.ask(paths, job.num)
-    _wait(replay, lambda: not any(control.is_asked(paths, job.num) for job in asked), _REACTION)
-    untaken = [job.num for job in asked if control.withdraw(paths, job.num)]
+        requests.ask(paths, job.num)
+    _wait(replay, lambda: not any(requests.is_asked(paths, job.num) for job in asked), _REACTION)
+    untaken = [job.num for job in asked if requests.withdraw(paths, job.num)]
     if untaken:
         raise HsmError(
             f"the launcher of {replay.sweep.sweep_id} does not react: jobs "
@@ -86,17 +86,17 @@ def _now(replay: Replay, job: Job) -> Job:
 
 def _cancel_sweep(replay: Replay) -> None:
     paths = replay.sweep.paths
-    control.ask(paths, None)
-    taken = _wait(replay, lambda: not control.is_asked(paths, None), _REACTION)
-    if not taken and control.withdraw(paths, None):
+    requests.ask(paths, None)
+    taken = _wait(replay, lambda: not requests.is_asked(paths, None), _REACTION)
+    if not taken and requests.withdraw(paths, None):
         # Stopped, or one that has no jobs right now. It may be on another machine, too.
         pid = replay.sweep.latest.get("pid")
-        if not control.signal_launcher(paths, signal.SIGTERM, pid):
+        if not requests.signal_launcher(paths, signal.SIGTERM, pid):
             raise HsmError(
                 f"the launcher of {replay.sweep.sweep_id}, on {replay.sweep.latest.get('host')}, "
                 "does not react, and no process here proves to be it: none is sent a signal"
             )
-        control.signal_launcher(paths, signal.SIGCONT, pid)
+        requests.signal_launcher(paths, signal.SIGCONT, pid)
     if not _wait(replay, lambda: replay.is_over, _patience(replay)):
         raise HsmError(f"{replay.sweep.sweep_id} was told to end, but it still runs")
     counts = states(list(replay.sweep.jobs.values()))

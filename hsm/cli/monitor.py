@@ -105,7 +105,7 @@ def _watch(watched: Watched, progress: str, show_output: bool) -> None:
 
 
 def _print(watched: Watched) -> None:
-    from hsm.display import wording as report
+    from hsm.display import wording
     from hsm.display.counts import Counts
     from hsm.display.text import clock, memory
 
@@ -113,7 +113,7 @@ def _print(watched: Watched) -> None:
     counts = Counts()
     counts.submitted(list(sweep.jobs.values()), sweep.header["time"])
     now = time.time() if watched.status() == "running" else sweep.last_time
-    for line in report.summary(counts, sweep.paths, sweep.sweep_id, now):
+    for line in wording.summary(counts, sweep.paths, sweep.sweep_id, now):
         say(line)
     say(f"status:  {watched.status()}")
     rows = [

@@ -4,7 +4,7 @@
       `-- HsmError                    all of them
             |-- SettingsError         the value of a setting was refused; also a ValueError
             |     `-- UnknownSetting  there is no setting of that name
-            `-- JobFailed             a job did not complete, and its value was asked for
+            `-- record.job.JobFailed  a job did not complete, and its value was asked for
 
 Errors that belong to one module (an illegal transition of a job, a damaged journal) derive from
 HsmError there. An error's data are its attributes; its text is one line for a person.
@@ -14,12 +14,8 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from hsm.core.printable import printable
-
-if TYPE_CHECKING:
-    from hsm.core.record.job import Job
 
 
 class HsmError(Exception):
@@ -83,22 +79,6 @@ class UnknownSetting(SettingsError):
         return printable(
             f"{self.origin}: there is no setting {_short(self.key)}{hint} (known: {self.allowed})"
         )
-
-
-class JobFailed(HsmError):
-    """A job ended in another state than COMPLETED, and somebody asked for its value.
-
-    Attributes:
-        job: the job, with its attempts.
-    """
-
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
-        self.job = job
-
-    def __str__(self) -> str:
-        label = f" ({self.job.label})" if self.job.label else ""
-        return printable(f"job {self.job.num}{label} {self.job.state}: {self.job.ending()}")
 
 
 class _Short(reprlib.Repr):

@@ -13,7 +13,7 @@ from hsm.core.logger import get_logger
 from hsm.core.printable import printable
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
-from hsm.display import wording as report
+from hsm.display import wording
 from hsm.display.counts import Counts
 from hsm.display.stream import SafeStream
 from hsm.display.text import clean
@@ -83,7 +83,7 @@ class Display(SweepDisplay):
         with shielded():
             with self._lock:
                 self.counts.waits_again(job)
-            self._show_message(report.retried(job, delay))
+            self._show_message(wording.retried(job, delay))
 
     def job_ended(self, job: Job) -> None:
         with shielded(), self._lock:
@@ -102,7 +102,7 @@ class Display(SweepDisplay):
         """Print what became of the sweep: counts by state, times, where results and logs are."""
         with shielded():
             with self._lock:
-                lines = report.summary(self.counts, self.paths, self.title, time.time())
+                lines = wording.summary(self.counts, self.paths, self.title, time.time())
             self._show_summary(lines)
 
     # What a kind of display does about it. Starts and ends arrive one at a time.

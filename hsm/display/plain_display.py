@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hsm.core.record.job import Job, JobState
-from hsm.display import wording as report
+from hsm.display import wording
 from hsm.display.base import Display
 from hsm.display.counts import FAILURES
 
@@ -25,16 +25,16 @@ class PlainDisplay(NoDisplay):
     """One line per start and end of a job, with more on failures; nothing that rewrites lines."""
 
     def _show_start(self, job: Job) -> None:
-        self._print(self._tally() + report.started(job))
+        self._print(self._tally() + wording.started(job))
 
     def _show_end(self, job: Job) -> None:
         if job.state is JobState.CANCELLED and job.duration is None:
             # It never started, like maybe thousands of others when a sweep is stopped: the summary
             # counts them.
             return
-        lines = [self._tally() + report.ended(job)]
+        lines = [self._tally() + wording.ended(job)]
         if job.state in FAILURES:
-            lines += [f"    {line}" for line in report.failure_details(job, self.paths)]
+            lines += [f"    {line}" for line in wording.failure_details(job, self.paths)]
         self._print(*lines)
 
     def _tally(self) -> str:

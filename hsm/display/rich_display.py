@@ -29,7 +29,7 @@ from hsm.core.engine.compute_source import RunningJob
 from hsm.core.logger import get_logger
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
-from hsm.display import wording as report
+from hsm.display import wording
 from hsm.display.base import Display, shielded
 from hsm.display.counts import FAILURES
 from hsm.display.rich_view import BOLD, BOLD_RED, CYAN, DIM, YELLOW, Line, LiveView
@@ -229,10 +229,10 @@ class RichDisplay(Display):
             if not isinstance(item, Job):
                 yield item
                 continue
-            yield [(report.outcome(item), BOLD_RED), (report.label(item), BOLD)]
+            yield [(wording.outcome(item), BOLD_RED), (wording.label(item), BOLD)]
             details += 1
             if details <= _MOST_DETAILS:
-                *tail, log = report.failure_details(item, self.paths)
+                *tail, log = wording.failure_details(item, self.paths)
                 for line in tail:
                     yield [(f"    {line}", None)]
                 yield [(f"    {log}", DIM)]

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from hsm.core.program import by_value
 from hsm.core.program.call import print_error, system_exit_code
-from hsm.core.program.outcome import Outcome, dumps
+from hsm.core.program.reports import Outcome, dumps
 from hsm.core.record.log_links import unlink_logs
 from hsm.core.record.paths import SweepPaths
 

@@ -9,10 +9,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
 
 from hsm.core.engine.sweep_source import SweepSource
-from hsm.core.errors import JobFailed
 from hsm.core.logger import get_logger
-from hsm.core.program.outcome import RemoteError
-from hsm.core.record.job import Job, JobState
+from hsm.core.program.reports import RemoteError
+from hsm.core.record.job import Job, JobFailed, JobState
 
 log = get_logger(__name__)
 

@@ -33,8 +33,7 @@ from hsm.core.printable import printable
 from hsm.core.record.resume import Resumption
 from hsm.core.record.sweep_id import new_sweep_id
 from hsm.core.settings.resolve import LocalConf
-from hsm.display import Display
-from hsm.display import wording as report
+from hsm.display import Display, wording
 from hsm.hydra_app.frozen_config import freeze, loaded_files
 from hsm.hydra_app.hydra_job import HydraJob
 from hsm.hydra_app.launched import code_files, program_record
@@ -127,10 +126,9 @@ class Session:
         It ends when all its launchers have gone, if it has not before. Raises as the class does.
         """
         for callback in hydra_context.callbacks.callbacks:
-            if isinstance(callback, EndOfSweep):
-                session = callback.session
-                if session._is_for(conf, task_function, config):
-                    break
+            session = callback.session if isinstance(callback, EndOfSweep) else None
+            if isinstance(session, cls) and session._is_for(conf, task_function, config):
+                break
         else:
             session = cls(conf, make_source, hydra_context, task_function, config)
         session._config = config
@@ -385,5 +383,5 @@ class Session:
     def _say_how_it_ended(self) -> None:
         self._display.summary()
         if (interruption := self.source.interruption) is not None:
-            lines = report.interrupted(interruption, self.paths, resume_command(self.paths))
+            lines = wording.interrupted(interruption, self.paths, resume_command(self.paths))
             print(*lines, sep="\n", file=sys.stderr)

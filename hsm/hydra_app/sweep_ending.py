@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hydra.experimental.callback import Callback
 
@@ -25,13 +25,17 @@ from hsm.core.space.arguments import to_override
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from hsm.hydra_app.session import Session
+
+class Endable(Protocol):
+    """A `Session`, seen from here."""
+
+    def end(self) -> None: ...
 
 
 class EndOfSweep(Callback):
     """Ends a session when its multirun does. Elsewhere, in a spawned job, it does nothing."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Endable) -> None:
         self.session = session
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:

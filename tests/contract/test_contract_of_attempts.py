@@ -17,7 +17,7 @@ from contract_jobs import DEAF, STAY, double, end_somehow
 from contract_support import Place, end_of, launch_of, noted_pid, started
 from helpers.processes import PATIENCE, is_running, wait_until
 from hsm.core.engine.backend import Backend, Ended
-from hsm.core.program import outcome as report
+from hsm.core.program import reports
 
 LEAVES = "sleep 60 & echo $! > tmp-0; mv tmp-0 pid-0"
 
@@ -225,8 +225,8 @@ def test_a_function_is_called_with_its_argument_and_reports(backend: Backend) ->
     with started(backend, launch, double) as (attempt, _):
         ended = end_of(attempt)
     assert (ended.exit_code, ended.asked) == (0, False)
-    assert report.read_value(Path(launch.result)) == 42
-    assert report.read(Path(launch.result)) is not None
+    assert reports.read_value(Path(launch.result)) == 42
+    assert reports.read(Path(launch.result)) is not None
 
 
 def test_what_a_job_uses_is_told_or_not(backend: Backend) -> None:

@@ -23,11 +23,10 @@ from helpers.processes import PATIENCE
 from helpers.reliability import points, side_lines, source, start_driver, write_driver
 from hsm.core.engine import kept_reports
 from hsm.core.engine.kept_reports import ResultLost
-from hsm.core.errors import JobFailed
-from hsm.core.program import outcome as reports
-from hsm.core.program.outcome import Outcome
+from hsm.core.program import reports
+from hsm.core.program.reports import Outcome
 from hsm.core.record import registry, resume
-from hsm.core.record.job import Ending, Job, JobState
+from hsm.core.record.job import Ending, Job, JobFailed, JobState
 from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.resume import SweepChanged, open_sweep, save_files

@@ -14,7 +14,7 @@ import pytest
 
 from helpers.cli import Project
 from hsm import LocalComputeSource
-from hsm.core.program import outcome as report
+from hsm.core.program import reports
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths
@@ -182,9 +182,9 @@ def test_a_resume_unpickles_nothing_that_another_may_have_written(
     path.write_bytes(pickle.dumps(_Trap(mark)) * 2 + (0).to_bytes(8, "big"))
     path.chmod(0o600)
     spoil(path)
-    assert report.read(path) is None
+    assert reports.read(path) is None
     with pytest.raises(OSError, match=r"another user may have written it|it is a link"):
-        report.read_value(path)
+        reports.read_value(path)
     assert not mark.exists()
 
 

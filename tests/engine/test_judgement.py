@@ -8,7 +8,7 @@ import pytest
 from hsm.core.engine.backend import Ended
 from hsm.core.engine.judgement import Stop, judge
 from hsm.core.local.oom import KILLED, OomKill
-from hsm.core.program.outcome import Report
+from hsm.core.program.reports import Report
 from hsm.core.record.job import Ending, JobState
 
 TIMEOUT = Stop(JobState.TIMEOUT, "timeout after 2 s")

@@ -13,8 +13,8 @@ import pytest
 
 from helpers.processes import wait_until
 from helpers.reliability import Recorder, points, side_lines, source, start_driver, write_driver
-from hsm.core.errors import JobFailed, SettingsError
-from hsm.core.record.job import JobState
+from hsm.core.errors import SettingsError
+from hsm.core.record.job import JobFailed, JobState
 from hsm.core.record.journal import SweepInUse
 from hsm.core.record.lock import LockFile
 from hsm.core.record.paths import SweepPaths

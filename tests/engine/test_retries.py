@@ -26,9 +26,8 @@ from helpers.reliability import (
 )
 from hsm.core.engine.output import OutputFollower
 from hsm.core.engine.timer import Timer
-from hsm.core.errors import JobFailed
 from hsm.core.local import LocalComputeSource
-from hsm.core.record.job import Job, JobState
+from hsm.core.record.job import Job, JobFailed, JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import read_sweep
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import dataclasses
 import pickle
 
-from hsm.core.errors import HsmError, JobFailed, SettingsError, UnknownSetting
-from hsm.core.record.job import Job
+from hsm.core.errors import HsmError, SettingsError, UnknownSetting
+from hsm.core.record.job import Job, JobFailed
 
 
 def test_the_tree_of_errors() -> None:

@@ -90,7 +90,7 @@ class Launch:
         command: what to exec; None for the work's function. One that is not there, or cannot be
             executed, has ended with 127 or 126, and a line ``hsm: <program>: <reason>`` in stderr.
         argument: pickled argument of that function.
-        result: where its report goes, see `hsm.core.program.outcome`.
+        result: where its report goes, see `hsm.core.program.reports`.
         grace: seconds that processes which the job leaves behind get between SIGTERM and SIGKILL.
     """
 

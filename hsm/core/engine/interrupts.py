@@ -18,18 +18,15 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from hsm.core.at_fork import in_child
 from hsm.core.engine.own_sockets import own_pair
 from hsm.core.record.job import signal_name
-
-if TYPE_CHECKING:
-    from hsm.core.engine.sweep_source import SweepSource
 
 #: Seconds between two looks at whether a program has ended.
 _INTERVAL = 0.05
@@ -76,6 +73,16 @@ class Interruption:
         if self.lost:
             return 1
         return 128 + (signal.SIGTERM if self.signum is None else self.signum)
+
+
+class Interruptible(Protocol):
+    """What can be waited for and interrupted: a `SweepSource`."""
+
+    interruption: Interruption | None
+
+    def when_ended(self, job_ids: Sequence[str] | None, callback: Callable[[], None]) -> object: ...
+
+    def interrupt(self, interruption: Interruption) -> None: ...
 
 
 #: What happens while somebody waits: a signal, or, as None, the end of the jobs.
@@ -161,7 +168,7 @@ class Interrupts:
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
-    def wait(self, source: SweepSource, job_ids: Sequence[str] | None) -> Interruption | None:
+    def wait(self, source: Interruptible, job_ids: Sequence[str] | None) -> Interruption | None:
         """Wait until the jobs (None: all) have ended; returns what interrupted them, or None."""
         waker = _Waker()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hsm.core.engine.backend import Ended
-from hsm.core.program.outcome import Report
+from hsm.core.program.reports import Report
 from hsm.core.record.job import Ending, JobState
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.errors import HsmError
-from hsm.core.program import outcome as reports
-from hsm.core.program.outcome import Report
+from hsm.core.program import reports
+from hsm.core.program.reports import Report
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
 

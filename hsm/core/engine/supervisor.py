@@ -27,7 +27,7 @@ from hsm.core.engine.output import OutputFollower
 from hsm.core.engine.policy import RetryPolicy, StopPolicy
 from hsm.core.engine.time_limits import TimeLimits
 from hsm.core.logger import get_logger
-from hsm.core.program import outcome as reports
+from hsm.core.program import reports
 from hsm.core.program.params import variables
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal, JournalLost

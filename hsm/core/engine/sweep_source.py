@@ -31,11 +31,11 @@ from hsm.core.engine.submission import (
     make_specs,
     record,
 )
-from hsm.core.errors import HsmError, JobFailed, SettingsError
-from hsm.core.program.outcome import Report
+from hsm.core.errors import HsmError, SettingsError
 from hsm.core.program.params import plain_points
 from hsm.core.program.program import Program, find_program
-from hsm.core.record.job import Job, JobState
+from hsm.core.program.reports import Report
+from hsm.core.record.job import Job, JobFailed, JobState
 from hsm.core.record.journal import JournalLost
 from hsm.core.record.lock import LockFile
 from hsm.core.record.paths import SweepPaths

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from hsm.core.program import outcome as report
+from hsm.core.program import reports
 from hsm.core.program.isolation import LaunchState, enter_job, leave_job
 
 
@@ -34,7 +34,7 @@ def call_function(
         enter_job(state)
         outcome = _outcome(function, argument)
         exit_code = _exit_code(outcome)
-        facts = report.write(result, outcome, attempt)
+        facts = reports.write(result, outcome, attempt)
         if tell is not None:
             tell(facts)
     except BaseException:
@@ -44,15 +44,15 @@ def call_function(
         leave_job(state, exit_code)
 
 
-def _outcome(function: Callable[[Any], Any], argument: bytes | None) -> report.Outcome:
+def _outcome(function: Callable[[Any], Any], argument: bytes | None) -> reports.Outcome:
     try:
         returned = function(pickle.loads(argument) if argument is not None else None)
-        return returned if isinstance(returned, report.Outcome) else report.Outcome(returned)
+        return returned if isinstance(returned, reports.Outcome) else reports.Outcome(returned)
     except SystemExit as exit_request:
-        return report.Outcome(exit_code=system_exit_code(exit_request))
+        return reports.Outcome(exit_code=system_exit_code(exit_request))
     except BaseException as error:
         print_error(error)
-        return report.Outcome(error=error)
+        return reports.Outcome(error=error)
 
 
 def system_exit_code(exit_request: SystemExit) -> int:
@@ -68,10 +68,10 @@ def system_exit_code(exit_request: SystemExit) -> int:
 
 def print_error(error: BaseException) -> None:
     """Print a job's exception to its stderr."""
-    print(report.format_error(error), end="", file=sys.stderr)
+    print(reports.format_error(error), end="", file=sys.stderr)
 
 
-def _exit_code(outcome: report.Outcome) -> int:
+def _exit_code(outcome: reports.Outcome) -> int:
     if outcome.exit_code is not None:
         return outcome.exit_code
     return 0 if outcome.error is None else 1

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from hsm.core.errors import HsmError
+from hsm.core.printable import printable
 from hsm.core.record.large import Large
 
 
@@ -311,6 +312,22 @@ class Job:
     def ending(self) -> str:
         """How the job ended, in one line; its state in lower case if it has not."""
         return self.state.lower() if self.outcome is None else self.outcome.describe()
+
+
+class JobFailed(HsmError):
+    """A job ended in another state than COMPLETED, and somebody asked for its value.
+
+    Attributes:
+        job: the job, with its attempts.
+    """
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self.job = job
+
+    def __str__(self) -> str:
+        label = f" ({self.job.label})" if self.job.label else ""
+        return printable(f"job {self.job.num}{label} {self.job.state}: {self.job.ending()}")
 
 
 def signal_name(number: int) -> str:

@@ -36,7 +36,7 @@ from hsm.core.record.job import Job, JobState
 from hsm.core.record.large import Large, LargeLost
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import Sweep, read_sweep
-from hsm.core.results import tables as files
+from hsm.core.results import tables
 from hsm.core.user_files import replacing
 
 _FIRST = ("job", "state")
@@ -104,9 +104,9 @@ class Results:
             SettingsError: there is no such column.
         """
         self._check([column], "sorted_by")
-        missing = [row for row in self if files.is_missing(row[column])]
-        present = [row for row in self if not files.is_missing(row[column])]
-        present.sort(key=lambda row: files.sort_key(row[column]), reverse=descending)
+        missing = [row for row in self if tables.is_missing(row[column])]
+        present = [row for row in self if not tables.is_missing(row[column])]
+        present.sort(key=lambda row: tables.sort_key(row[column]), reverse=descending)
         return self._with([*present, *missing], self.columns)
 
     def only(self, *states: str | Iterable[str]) -> Results:
@@ -152,35 +152,35 @@ class Results:
         would run as a formula has an apostrophe before it: JSON and Parquet give back every text as
         it was. On a terminal, what could steer it is escaped as well.
         """
-        writer = files.to_csv_on_terminal if _is_terminal(target) else files.to_csv
+        writer = tables.to_csv_on_terminal if _is_terminal(target) else tables.to_csv
         return self._write(writer, target)
 
     def to_json(self, target: Target | Any = None) -> str:
         """As a JSON list of objects; NaN and infinities, which JSON lacks, become null."""
-        return self._write(files.to_json, target)
+        return self._write(tables.to_json, target)
 
     def to_markdown(self, target: Target | Any = None) -> str:
         """As a Markdown table for people: floats are rounded to six significant digits.
 
         A text is shown as it is: none becomes a link, an image or HTML.
         """
-        return self._write(files.to_markdown, target)
+        return self._write(tables.to_markdown, target)
 
     def to_parquet(self, target: Target | Any) -> None:
         """Write a Parquet file. Raises HsmError if pyarrow is not installed."""
         if hasattr(target, "write"):
-            files.to_parquet(self._rows, self.columns, target)
+            tables.to_parquet(self._rows, self.columns, target)
             return
         with replacing(target) as file:
-            files.to_parquet(self._rows, self.columns, file)
+            tables.to_parquet(self._rows, self.columns, file)
 
     def to_pandas(self) -> Any:
         """As a pandas DataFrame. Raises HsmError if pandas is not installed."""
-        pandas = files.import_extra("pandas", "pandas")
+        pandas = tables.import_extra("pandas", "pandas")
         return pandas.DataFrame(self._rows, columns=self.columns)
 
-    def _write(self, writer: files.Writer, target: Target | Any) -> str:
-        text = files.encodable(writer(self._rows, self.columns))
+    def _write(self, writer: tables.Writer, target: Target | Any) -> str:
+        text = tables.encodable(writer(self._rows, self.columns))
         if target is None:
             return text
         if hasattr(target, "write"):

@@ -25,7 +25,6 @@ from typing import Any
 
 import psutil
 
-import hsm
 from hsm.core.local.processes.fork_isolation import take_for_forks
 from hsm.core.local.processes.messages import SEND_FLAGS, Channel, private_pair
 from hsm.core.local.processes.patience import LOOK_INTERVAL, Patience, kill_tree
@@ -40,6 +39,8 @@ _LOOKS_AT_FORK = 120
 _LOOKS_AT_END = 15
 #: Seconds for its process to be gone after that, and between looks.
 _EXIT_PATIENCE, _EXIT_INTERVAL = 5.0, 0.001
+#: The directory from which this process has imported hsm.
+_HSM_FOUND_IN = str(Path(__file__).parents[__name__.count(".")])
 
 
 class ForkServer:
@@ -96,7 +97,7 @@ class ForkServer:
         ours, theirs = private_pair()
         # Isolated (-I): nothing in the working directory or PYTHONPATH may shadow the standard
         # library. What this process can import is appended, so that the server finds the same hsm.
-        where = [str(Path(hsm.__file__).parent.parent), *sys.path]
+        where = [_HSM_FOUND_IN, *sys.path]
         program = (
             f"import sys; sys.path += {where!r}; "
             "from hsm.core.local.processes.server_process import main; main()"

@@ -1,0 +1,92 @@
+"""Running a planned sweep to its end, in this process."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hsm.cli._plan import Plan
+from hsm.cli._printing import print_json
+from hsm.cli._stdout import best_effort, say
+from hsm.core.engine.display_hook import display_of
+from hsm.core.engine.foreground import run_to_end
+from hsm.core.errors import HsmError
+from hsm.core.local import LocalComputeSource
+from hsm.core.printable import command_line
+from hsm.core.record.job import Job
+from hsm.core.record.resume import SweepChanged
+from hsm.core.settings.resolve import LocalConf
+from hsm.display import wording
+
+if TYPE_CHECKING:
+    from hsm.core.engine.compute_source import ComputeSource
+    from hsm.core.engine.interrupts import Interruption
+
+
+def run(
+    plan: Plan,
+    conf: LocalConf,
+    *,
+    as_json: bool = False,
+    started: Callable[[], None] = lambda: None,
+) -> int:
+    """Run a sweep to its end; returns the exit code.
+
+    Args:
+        plan, conf: the sweep, and its settings.
+        as_json: print a summary for programs; what people like to see goes to stderr.
+        started: called when the sweep has begun.
+
+    Raises:
+        HsmError: it cannot be started.
+    """
+    source = LocalComputeSource.from_conf(conf)
+    if as_json:
+        source.hook_stdout = 2
+    stream = sys.stderr if as_json else sys.stdout
+    display = display_of(source, plan.paths, plan.sweep_id, stream=stream)
+
+    def submit() -> Sequence[str]:
+        ids = _submit(plan, source)
+        started()
+        return ids
+
+    _, interruption = run_to_end(source, submit, display)
+    jobs = source.jobs()
+    with best_effort():
+        display.summary()
+        if interruption is not None:
+            command = command_line(["hsm", "sweep", "--resume", plan.sweep_id])
+            for line in wording.interrupted(interruption, plan.paths, command):
+                say(line, error=True)
+        if as_json:
+            print_json(_summary(plan, jobs, interruption))
+    if interruption is not None:
+        return interruption.exit_code
+    return 0 if all(job.state.has_succeeded for job in jobs) else 1
+
+
+def _submit(plan: Plan, source: ComputeSource) -> list[str]:
+    points, what = list(plan.points()), plan.program.arguments()
+    try:
+        return source.submit_jobs(points, plan.sweep_id, plan.paths.sweep_dir, **what)
+    except SweepChanged as error:
+        error.remedy = "--accept-changes"
+        raise
+    except OSError as error:  # a full disk, no more processes
+        where = f"cannot write {error.filename}: " if error.filename else ""
+        reason = f"{where}{error.strerror or error}"
+        raise HsmError(f"{plan.sweep_id} cannot be started: {reason}") from error
+
+
+def _summary(plan: Plan, jobs: Sequence[Job], interruption: Interruption | None) -> dict[str, Any]:
+    return {
+        "sweep_id": plan.sweep_id,
+        "sweep_dir": plan.paths.sweep_dir,
+        "jobs": len(jobs),
+        "states": Counter(str(job.state) for job in jobs),
+        "not_completed": [job.num for job in jobs if not job.state.has_succeeded],
+        "interrupted_by": None if interruption is None else interruption.cause,
+    }
