@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from hsm.cli._plan import Plan
 from hsm.cli._printing import print_json
 from hsm.cli._stdout import best_effort, say
+from hsm.core.command_line import join_command
 from hsm.core.engine.display_hook import display_of
 from hsm.core.engine.foreground import run_to_end
 from hsm.core.errors import HsmError
 from hsm.core.local import LocalComputeSource
-from hsm.core.printable import command_line
 from hsm.core.record.job import Job
 from hsm.core.record.resume import SweepChanged
 from hsm.core.settings.resolve import LocalConf
@@ -58,7 +58,7 @@ def run(
     with best_effort():
         display.summary()
         if interruption is not None:
-            command = command_line(["hsm", "sweep", "--resume", plan.sweep_id])
+            command = join_command(["hsm", "sweep", "--resume", plan.sweep_id])
             for line in wording.interrupted(interruption, plan.paths, command):
                 say(line, error=True)
         if as_json:

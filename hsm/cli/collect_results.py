@@ -17,7 +17,7 @@ from hsm.cli._printing import end_with_the_reader, print_table
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError, SettingsError
 from hsm.core.results.collect import Results, collect_results
-from hsm.display.text import memory
+from hsm.core.units import format_size
 
 app = new_app()
 
@@ -203,5 +203,5 @@ def _cell(column: str, value: Any) -> str:
     if value is None:
         return ""
     if column == "max_memory":
-        return memory(value)
+        return format_size(value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from hsm.cli._options import HsmConfigFile, JobNumber, Sweep, new_app
 from hsm.cli._printing import end_with_the_reader
 from hsm.cli._stdout import say, write_bytes
 from hsm.core.errors import HsmError
-from hsm.core.files import open_log
+from hsm.core.files import open_log, seek_last_lines
 from hsm.core.record.replay import Replay
 from hsm.display.text import clean
 
@@ -135,25 +134,6 @@ def _open(path: Path) -> BinaryIO | None:
 def _copy(file: BinaryIO, write: _Write, last_lines: int | None = None) -> None:
     """Print the rest of `file`, or of that the last lines."""
     if last_lines is not None:
-        _skip_to_last(file, last_lines)
+        seek_last_lines(file, last_lines)
     while chunk := file.read(_CHUNK):
         write(chunk)
-
-
-def _skip_to_last(file: BinaryIO, lines: int) -> None:
-    """Go to where the last lines of `file` begin, reading no more of it than they take."""
-    end = file.seek(0, os.SEEK_END)
-    position = end - 1  # A newline that ends the file begins no line.
-    left = lines
-    while position > 0 and left > 0:
-        start = max(0, position - _CHUNK)
-        file.seek(start)
-        at = position - start
-        block = file.read(at)
-        while left > 0 and (at := block.rfind(b"\n", 0, at)) >= 0:
-            left -= 1
-        if left == 0:
-            file.seek(start + at + 1)
-            return
-        position = start
-    file.seek(0 if lines else end)

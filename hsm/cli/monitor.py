@@ -105,9 +105,9 @@ def _watch(watched: Watched, progress: str, show_output: bool) -> None:
 
 
 def _print(watched: Watched) -> None:
+    from hsm.core.units import format_clock, format_size
     from hsm.display import wording
     from hsm.display.counts import Counts
-    from hsm.display.text import clock, memory
 
     sweep = watched.sweep
     counts = Counts()
@@ -117,7 +117,13 @@ def _print(watched: Watched) -> None:
         say(line)
     say(f"status:  {watched.status()}")
     rows = [
-        [str(job.num), job.label, clock(job.elapsed), memory(job.memory or 0), job.last_line]
+        [
+            str(job.num),
+            job.label,
+            format_clock(job.elapsed),
+            format_size(job.memory or 0),
+            job.last_line,
+        ]
         for job in watched.running()
     ]
     if rows:

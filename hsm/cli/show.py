@@ -12,13 +12,14 @@ from hsm.cli._options import HsmConfigFile, Json, OptionalJob, Sweep, new_app
 from hsm.cli._printing import end_with_the_reader, from_here, print_json
 from hsm.cli._show_sweep import sweep_facts, sweep_lines
 from hsm.cli._stdout import say
+from hsm.core.command_line import join_command
 from hsm.core.errors import HsmError
-from hsm.core.printable import command_line
 from hsm.core.program.program import Program
 from hsm.core.record.job import Attempt, Job
 from hsm.core.record.sweep import Sweep as SweepRecord
 from hsm.core.record.sweep import read_sweep
-from hsm.display.text import memory, shorten, span
+from hsm.core.units import format_duration, format_size
+from hsm.display.text import shorten
 
 app = new_app()
 
@@ -105,7 +106,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for number, (key, value) in enumerate(facts["params"].items()):
         yield "" if number else "parameters", f"{key} = {json.dumps(value, ensure_ascii=False)}"
     if facts["command"]:
-        yield "command", command_line(facts["command"])
+        yield "command", join_command(facts["command"])
     if facts["value"] is not None:
         yield "value", json.dumps(facts["value"], ensure_ascii=False)
     for attempt in facts["attempts"]:
@@ -125,12 +126,15 @@ def _attempt_lines(attempt: dict[str, Any]) -> Iterator[tuple[str, str]]:
     started = datetime.fromtimestamp(attempt["started"]).astimezone()
     yield name, f"started {started:%Y-%m-%d %H:%M:%S}, pid {attempt['pid']}"
     if attempt["duration"] is not None:
-        yield "", f"took {span(attempt['duration'])}: {attempt['ending']}"
+        yield "", f"took {format_duration(attempt['duration'])}: {attempt['ending']}"
     if attempt["cpu_seconds"] is not None:
-        yield "", f"CPU time {span(attempt['cpu_seconds'])}, most memory {_memory(attempt)}"
+        yield (
+            "",
+            f"CPU time {format_duration(attempt['cpu_seconds'])}, most memory {_memory(attempt)}",
+        )
     if attempt["error_type"]:
         yield "", f"{attempt['error_type']}: {attempt['error_message']}"
 
 
 def _memory(attempt: dict[str, Any]) -> str:
-    return "unknown" if attempt["max_memory"] is None else memory(attempt["max_memory"])
+    return "unknown" if attempt["max_memory"] is None else format_size(attempt["max_memory"])

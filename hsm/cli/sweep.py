@@ -25,7 +25,7 @@ from hsm.cli._options import (
 from hsm.cli._plan import Asked, Plan
 from hsm.cli._printing import end_with_the_reader, from_here, print_json
 from hsm.cli._stdout import say
-from hsm.core.printable import command_line
+from hsm.core.command_line import join_command
 from hsm.core.settings.resolve import SETTINGS, resolve_local
 
 if TYPE_CHECKING:
@@ -211,4 +211,4 @@ def _list(plan: Plan, as_json: bool) -> None:
             facts = {"job": job.num, "job_dir": job.directory, "command": job.command}
             print_json({**facts, "params": job.params}, indent=None)
         else:
-            say(f"job {job.num} in {from_here(job.directory)}: {command_line(job.command)}")
+            say(f"job {job.num} in {from_here(job.directory)}: {join_command(job.command)}")

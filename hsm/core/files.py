@@ -10,15 +10,18 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 #: Of ``.hsm``: it belongs to its owner alone, as results and logs may be confidential, or to a
 #: group that shares it. What is made below is as open to others as the directory it is made in.
 PRIVATE, SHARED = 0o700, 0o2770
 #: O_NONBLOCK: nothing is waited for; on a regular file, which is what is left, it has no effect.
 _ONLY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_CHUNK = 1 << 20  # bytes that are looked through at a time
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Place = str | Path
@@ -298,18 +301,60 @@ def replace_below(root: Place, path: Place, data: bytes, *, sync: bool = False) 
         temporary = f".{name}.{os.getpid()}"
         with suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=folder)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        fd = _open_or_make(folder, temporary, flags)
-        try:
-            with open(fd, "wb") as file:
-                file.write(data)
-                if sync:
-                    file.flush()
-                    os.fsync(file.fileno())
-            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary, dir_fd=folder)
-            raise
+        fd = _open_or_make(folder, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        with renamed(temporary, name, folder), open(fd, "wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
     finally:
         os.close(folder)
+
+
+@contextmanager
+def renamed(temporary: Place, path: Place, folder: int | None = None) -> Iterator[None]:
+    """Have the file `temporary` take the place of `path` when the block has ended.
+
+    If it ends with an exception, `temporary` goes, and `path` is as it was.
+
+    Args:
+        folder: the directory of both, already open; None if they are paths.
+    """
+    try:
+        yield
+        os.replace(temporary, path, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
+        raise
+
+
+def read_end(file: BinaryIO, most: int, start: int = 0) -> tuple[bytes, bool]:
+    """The last bytes of a file, `most` of them at most, and whether that leaves some out.
+
+    Args:
+        start: where the part of the file begins that counts; the whole of a shorter file does.
+    """
+    size = file.seek(0, os.SEEK_END)
+    begin = start if start <= size else 0
+    file.seek(max(begin, size - most))
+    return file.read(most), size - begin > most
+
+
+def seek_last_lines(file: BinaryIO, count: int) -> None:
+    """Go to where the last `count` lines of a file begin, reading no more of it than they take."""
+    end = file.seek(0, os.SEEK_END)
+    position = end - 1  # A newline that ends the file begins no line.
+    left = count
+    while position > 0 and left > 0:
+        start = max(0, position - _CHUNK)
+        file.seek(start)
+        at = position - start
+        block = file.read(at)
+        while left > 0 and (at := block.rfind(b"\n", 0, at)) >= 0:
+            left -= 1
+        if left == 0:
+            file.seek(start + at + 1)
+            return
+        position = start
+    file.seek(0 if count else end)

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import unicodedata
-from collections.abc import Iterable
 
 # What a program writes to steer a terminal: CSI sequences (colours, cursor), strings that are ended
 # (OSC, DCS, …; of one that is not, the beginning alone goes) and short escapes. No part of them can
@@ -56,31 +54,6 @@ def printable_json(text: str) -> str:
     if text.replace("\n", "").isprintable():
         return text
     return "".join(map(_in_json, text))
-
-
-def command_line(words: Iterable[str]) -> str:
-    """A command line that can be read, and pasted into a shell, whatever its words hold."""
-    return " ".join(map(_word, words))
-
-
-def _word(word: str) -> str:
-    if printable(word) == word:
-        return shlex.quote(word)
-    # bash, zsh and ksh know such quotes. By bytes: a file's name need not be text.
-    data = word.encode("utf-8", "surrogateescape" if _is_name(word) else "surrogatepass")
-    return f"$'{''.join(map(_quoted_byte, data))}'"
-
-
-def _quoted_byte(byte: int) -> str:
-    char = chr(byte)
-    if char in "\\'":
-        return f"\\{char}"
-    return char if " " <= char <= "~" else f"\\x{byte:02x}"
-
-
-def _is_name(word: str) -> bool:
-    """Whether its surrogates stand for bytes of a file's name."""
-    return all("\udc80" <= char <= "\udcff" for char in word if "\ud800" <= char <= "\udfff")
 
 
 def _in_json(char: str) -> str:

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from io import BytesIO
 from typing import IO, Any
 
+from hsm.core.files import renamed
+
 #: Where the system shows what a process has open: a name there is no file's own.
 _OPEN_FILES = ("/dev/", "/proc/")
 
@@ -38,7 +40,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         temporary = os.path.join(os.path.dirname(target), f".hsm-{secrets.token_hex(8)}")
         fd = _create(temporary, must=before is None)
         if fd is not None:
-            with _renamed(fd, temporary, target, before) as file:
+            with _replacement(fd, temporary, target, before) as file:
                 yield file
             return
     buffer = BytesIO()
@@ -68,24 +70,18 @@ def _create(path: str, *, must: bool) -> int | None:
 
 
 @contextmanager
-def _renamed(
+def _replacement(
     fd: int, temporary: str, target: str, before: os.stat_result | None
 ) -> Iterator[IO[bytes]]:
-    try:
-        with open(fd, "wb") as file:
-            yield file
-            file.flush()
-            if before is not None:
-                with suppress(OSError):
-                    os.fchown(fd, before.st_uid, before.st_gid)
-                with suppress(OSError):
-                    os.fchmod(fd, stat.S_IMODE(before.st_mode))
-            os.fsync(fd)
-        os.replace(temporary, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+    with renamed(temporary, target), open(fd, "wb") as file:
+        yield file
+        file.flush()
+        if before is not None:
+            with suppress(OSError):
+                os.fchown(fd, before.st_uid, before.st_gid)
+            with suppress(OSError):
+                os.fchmod(fd, stat.S_IMODE(before.st_mode))
+        os.fsync(fd)
 
 
 def _write_in_place(path: str, data: bytes) -> None:

@@ -22,8 +22,9 @@ from rich.style import Style
 from hsm.core.engine.compute_source import RunningJob
 from hsm.core.printable import printable
 from hsm.core.record.job import JobState
+from hsm.core.units import format_clock, format_size
 from hsm.display.counts import FAILURES
-from hsm.display.text import clean, clock, memory
+from hsm.display.text import clean
 
 GREEN = Style(color="green")
 RED = Style(color="red")
@@ -121,7 +122,9 @@ class LiveView:
         parts.append((f"{count[JobState.RUNNING]} running", CYAN))
         if count[JobState.PENDING]:
             parts.append((f"{count[JobState.PENDING]} pending", None))
-        times = clock(self.wall) + ("" if self.eta is None else f"  ETA {clock(self.eta)}")
+        times = format_clock(self.wall) + (
+            "" if self.eta is None else f"  ETA {format_clock(self.eta)}"
+        )
         line: Line = []
         room = width - len(times)
         for text, style in parts:
@@ -139,7 +142,7 @@ class _Rows:
         self._running = running
         self._ascii_only = ascii_only
         self._num = max(3, *(len(str(job.num)) for job in running))
-        self._time = max(6, *(len(clock(job.elapsed)) for job in running))
+        self._time = max(6, *(len(format_clock(job.elapsed)) for job in running))
         self._labels = [printable(job.label) for job in running]
         self._cpu = max(6, *(len(_cpu(job)) for job in running))
         self._memory = max(8, *(len(_memory(job)) for job in running))
@@ -167,7 +170,7 @@ class _Rows:
             yield self._line(
                 str(job.num),
                 label,
-                clock(job.elapsed),
+                format_clock(job.elapsed),
                 _cpu(job),
                 _memory(job),
                 clean(job.last_line),
@@ -195,7 +198,7 @@ def _cpu(job: RunningJob) -> str:
 
 
 def _memory(job: RunningJob) -> str:
-    return "" if job.memory is None else memory(job.memory)
+    return "" if job.memory is None else format_size(job.memory)
 
 
 def _failed(by_state: Mapping[JobState, int]) -> int:

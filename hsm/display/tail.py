@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from hsm.core.files import open_log
+from hsm.core.files import open_log, read_end
 from hsm.display.text import clean, shorten
 
 _LONGEST_LINE = 500
@@ -20,13 +19,11 @@ def last_lines(path: Path, count: int = 10, max_bytes: int = 65536) -> list[str]
     """
     try:
         with open(open_log(path), "rb") as file:
-            size = file.seek(0, os.SEEK_END)
             # One byte more than is shown tells whether the first line is whole.
-            file.seek(max(0, size - max_bytes - 1))
-            data = file.read(max_bytes + 1)
+            data, _ = read_end(file, max_bytes + 1)
     except OSError:
         return []
-    if size > max_bytes:
+    if len(data) > max_bytes:
         first, newline, rest = data.partition(b"\n")
         # A single line that fills all of it, such as a progress bar's, is better shown in part than
         # not at all.

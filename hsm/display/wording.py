@@ -10,9 +10,10 @@ from hsm.core.printable import printable
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import read_sweep
+from hsm.core.units import format_duration
 from hsm.display.counts import Counts
 from hsm.display.tail import last_lines
-from hsm.display.text import shorten, span
+from hsm.display.text import shorten
 
 if TYPE_CHECKING:
     from hsm.core.engine.interrupts import Interruption
@@ -33,10 +34,10 @@ def retried(job: Job, delay: float) -> str:
     attempt = job.attempts[-1]
     text = f"job {job.num} attempt {attempt.number} ended"
     if attempt.duration is not None:
-        text += f" after {span(attempt.duration)}"
+        text += f" after {format_duration(attempt.duration)}"
     if attempt.ending is not None:
         text += f": {shorten(printable(attempt.ending.describe()), _LONGEST)}"
-    return f"{text}; the next one in {span(delay)}{label(job)}"
+    return f"{text}; the next one in {format_duration(delay)}{label(job)}"
 
 
 def ended(job: Job) -> str:
@@ -48,7 +49,7 @@ def outcome(job: Job) -> str:
     """``job 3 FAILED after 12 s: exit code 3``."""
     text = f"job {job.num} {job.state}"
     if job.duration is not None:
-        text += f" after {span(job.duration)}"
+        text += f" after {format_duration(job.duration)}"
     ending = shorten(printable(job.ending()), _LONGEST)
     if ending.upper() not in ("", job.state):
         text += f": {ending}"
@@ -92,7 +93,9 @@ def summary(counts: Counts, paths: SweepPaths, title: str, now: float) -> list[s
         )
         lines.append(f"failed jobs: {names}")
     wall = counts.wall_seconds(now)
-    times = f"wall time {span(wall)}, sum of job times {span(counts.job_seconds)}"
+    times = (
+        f"wall time {format_duration(wall)}, sum of job times {format_duration(counts.job_seconds)}"
+    )
     if wall > 0 and counts.ended > 1:
         times += f" (speed-up {counts.job_seconds / wall:.1f})"
     lines.append(times)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hydra.experimental.callback import Callback
 
+from hsm.core.command_line import join_command
 from hsm.core.engine.interrupts import SIGNALS
-from hsm.core.printable import command_line
 from hsm.core.record.paths import SweepPaths
 from hsm.core.space.arguments import to_override
 
@@ -115,7 +115,7 @@ def resume_command(paths: SweepPaths) -> str:
     settled = ("hydra.sweep.dir=", "hydra.launcher.resume=")
     words = [word for word in sys.argv[1:] if not word.lstrip("+").startswith(settled)]
     directory = to_override("hydra.sweep.dir", str(paths.sweep_dir))
-    return command_line([*_program(), *words, directory, "hydra.launcher.resume=true"])
+    return join_command([*_program(), *words, directory, "hydra.launcher.resume=true"])
 
 
 def _program() -> list[str]:

@@ -27,6 +27,7 @@ from hsm.core.engine.compute_source import RunningJob
 from hsm.core.errors import SettingsError
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.paths import SweepPaths
+from hsm.core.units import format_clock, format_duration, format_size
 from hsm.display import Display, make_display, rich_display
 from hsm.display.counts import Counts
 from hsm.display.plain_display import NoDisplay, PlainDisplay
@@ -34,7 +35,7 @@ from hsm.display.rich_display import RichDisplay
 from hsm.display.rich_view import LiveView
 from hsm.display.stream import SafeStream
 from hsm.display.tail import last_lines
-from hsm.display.text import clean, clock, memory, shorten, span
+from hsm.display.text import clean, shorten
 
 MODES = ("rich", "plain", "none")
 T0 = 1_700_000_000.0
@@ -206,7 +207,7 @@ def test_shorten() -> None:
     ],
 )
 def test_times(seconds: float, as_clock: str, as_span: str) -> None:
-    assert (clock(seconds), span(seconds)) == (as_clock, as_span)
+    assert (format_clock(seconds), format_duration(seconds)) == (as_clock, as_span)
 
 
 @pytest.mark.parametrize(
@@ -218,11 +219,11 @@ def test_times(seconds: float, as_clock: str, as_span: str) -> None:
         (34 << 20, "34 MiB"),
         ((1 << 30) - 1, "1.0 GiB"),
         (1288490189, "1.2 GiB"),
-        (3 << 50, "3072 TiB"),
+        (3 << 50, "3.0 PiB"),
     ],
 )
 def test_memory(size: int, shown: str) -> None:
-    assert memory(size) == shown
+    assert format_size(size) == shown
 
 
 # ----------------------------------------------------------------------------------------- tail

@@ -30,9 +30,10 @@ from helpers.processes import SOURCE
 from helpers.sweeps import PROFILE
 from hsm.cli._complete import job_numbers, sweep_ids
 from hsm.cli.main import run
+from hsm.core.command_line import join_command
 from hsm.core.errors import HsmError, SettingsError
 from hsm.core.logger import get_logger
-from hsm.core.printable import command_line, printable, printable_json, printable_lines
+from hsm.core.printable import printable, printable_json, printable_lines
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import register
 from hsm.core.results.collect import Results
@@ -125,7 +126,7 @@ def test_a_command_line_that_is_shown_can_be_pasted() -> None:
         "",
         "'\x01",
     ]
-    line = command_line(words)
+    line = join_command(words)
     assert line.isprintable()
     shell = ["bash", "-c", f"printf '%s\\0' {line}"]
     told = subprocess.run(shell, capture_output=True, check=True).stdout

@@ -229,7 +229,7 @@ def test_memory_that_is_short_is_told_once_and_ends_when_nobody_waits_any_more()
         thread.join(10)
         assert not thread.is_alive()
     (message,) = told
-    assert "min_free_memory is 1e+06 GB" in message
+    assert "min_free_memory is 909 TiB" in message
     memory.close()
 
 

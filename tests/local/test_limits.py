@@ -51,8 +51,8 @@ def hold(params: dict[str, Any]) -> str:
 
 
 def used(job: Job) -> int:
-    """The megabytes that the reason for a job's end names; the limit was 250."""
-    match = re.fullmatch(r"out of memory: it used (\d+) MB, memory_limit is 250 MB", job.ending())
+    """The MiB that the reason for a job's end names; the limit was 250 MB."""
+    match = re.fullmatch(r"out of memory: used (\d+) MiB, memory_limit is 238 MiB", job.ending())
     assert match is not None, job.ending()
     return int(match[1])
 
@@ -70,7 +70,7 @@ def test_a_job_above_its_memory_limit_is_ended_with_the_figure(
         made.wait()
     greedy, modest = read_sweep(tmp_path).jobs.values()
     assert [str(greedy.state), str(modest.state)] == ["OUT_OF_MEMORY", "COMPLETED"]
-    assert used(greedy) > 250
+    assert used(greedy) >= 238
     assert greedy.attempts[0].signal == "SIGKILL"
     assert greedy.attempts[0].max_memory is not None
     assert greedy.attempts[0].max_memory > 250 * MB
@@ -83,7 +83,7 @@ def test_the_limit_is_for_all_of_a_jobs_processes_together(tmp_path: Path) -> No
         made.wait()
     job = read_sweep(tmp_path).jobs[0]
     assert str(job.state) == "OUT_OF_MEMORY"
-    assert used(job) > 250
+    assert used(job) >= 238
     assert job.attempts[0].max_memory is not None
     assert job.attempts[0].max_memory > 250 * MB
 
@@ -113,7 +113,7 @@ def test_a_daemon_counts_for_the_job_that_has_started_it(
         made.wait(timeout=30)
     job = read_sweep(tmp_path).jobs[0]
     assert str(job.state) == "OUT_OF_MEMORY"
-    assert used(job) > 250
+    assert used(job) >= 238
 
 
 def test_what_is_shown_of_a_running_job_includes_its_daemons(
@@ -220,7 +220,7 @@ def test_memory_limit_under_hydra(tmp_path: Path) -> None:
     )
     done = app.run("job=range(3)", memory_limit="350MB")
     assert (done.code, done.states) == (1, ["COMPLETED", "OUT_OF_MEMORY", "COMPLETED"])
-    assert "memory_limit is 350 MB" in done.screen
+    assert "memory_limit is 334 MiB" in done.screen
 
 
 # --- the kernel's OOM killer ------------------------------------------------------------------
@@ -390,7 +390,9 @@ def test_while_memory_is_short_nothing_starts_and_people_are_told_why(
     with source(recorder, min_free_memory="4GB") as made:
         ids = made.submit_jobs(points(0, 1, 2), "s", tmp_path, command=["true"])
         wait_until(lambda: recorder.messages, 30, "the message")
-        assert recorder.messages == ["jobs wait: 3 GB of memory are free, min_free_memory is 4 GB"]
+        assert recorder.messages == [
+            "jobs wait for memory: 2.8 GiB free, min_free_memory is 3.7 GiB"
+        ]
         assert made.wait(timeout=0.6) == dict.fromkeys(ids, JobState.PENDING)
         assert recorder.events == []
         free[0] = 5 * 10**9

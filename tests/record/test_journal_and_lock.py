@@ -240,7 +240,7 @@ def test_a_journal_that_cannot_be_written_anew_ends_the_sweep(
     journal.tell_to(on_lost=lost.append)
     os.truncate(paths.journal, 0)
 
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "replace", refuse)

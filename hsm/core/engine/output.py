@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hsm.core.engine.own_threads import OWN_THREADS
-from hsm.core.files import open_log
+from hsm.core.files import open_log, read_end
 from hsm.core.logger import get_logger
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
@@ -365,13 +365,10 @@ def _last_line(stream: _Stream) -> str:
     """The last line in the file's last 4 KiB in which something is visible."""
     try:
         with open(open_log(stream.path), "rb", buffering=0) as file:
-            size = file.seek(0, os.SEEK_END)
-            start = stream.start if stream.start <= size else 0
-            file.seek(max(start, size - _TAIL))
-            data = file.read(_TAIL)
+            data, is_cut = read_end(file, _TAIL, stream.start)
     except OSError:
         return ""
-    if size - start > _TAIL:
+    if is_cut:
         data = data.lstrip(bytes(range(0x80, 0xC0)))  # the end of a character that is cut
     text = codecs.utf_8_decode(data, "replace", False)[0]
     for line in reversed(_LINE_ENDS.split(text)):

@@ -18,6 +18,7 @@ from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.errors import SettingsError
 from hsm.core.local.usage import SAMPLE_AGE, UsageSampler
 from hsm.core.settings.resolve import LocalConf
+from hsm.core.units import format_size
 
 #: Seconds between looks at memory: a job can exceed its limit by what it allocates in between.
 _INTERVAL = 0.25
@@ -29,9 +30,9 @@ def check_machine(conf: LocalConf) -> None:
     """Raises SettingsError for a limit that this machine can never meet."""
     total = psutil.virtual_memory().total
     if conf.min_free_memory is not None and conf.min_free_memory > total:
-        allowed = f"less than the {_size(total)} that this machine has"
+        allowed = f"less than the {format_size(total)} that this machine has"
         hint = "jobs would wait for ever"
-        given = _size(conf.min_free_memory)
+        given = format_size(conf.min_free_memory)
         raise SettingsError("min_free_memory", given, "settings", allowed, hint)
 
 
@@ -61,9 +62,8 @@ class Memory:
             with self._changed:
                 was_short, self._is_short = self._is_short, True
             if not was_short:
-                needed = _size(self._needed)
-                text = f"jobs wait: {_size(free)} of memory are free, min_free_memory is {needed}"
-                notice(text)
+                least = f"min_free_memory is {format_size(self._needed)}"
+                notice(f"jobs wait for memory: {format_size(free)} free, {least}")
             time.sleep(_INTERVAL)
         with self._changed:
             self._is_short = False
@@ -151,12 +151,5 @@ class Memory:
         with self._changed:
             watched = self._watched.get(pid)
         if memory > limit and watched is not None:
-            watched.end(f"out of memory: it used {_size(memory)}, memory_limit is {_size(limit)}")
-
-
-def _size(number: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} GB"
+            most = f"memory_limit is {format_size(limit)}"
+            watched.end(f"out of memory: used {format_size(memory)}, {most}")

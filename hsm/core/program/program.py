@@ -23,8 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hsm.core.command_line import split_command
 from hsm.core.errors import SettingsError
 from hsm.core.program.hydra_script import config_texts, uses_hydra_main
+from hsm.core.record.provenance import recorded_words
 from hsm.core.settings.resolve import HsmConfig, load_hsm_config
 from hsm.core.space.arguments import to_argv, to_override
 from hsm.core.space.command import expand_command
@@ -90,7 +92,7 @@ class Program:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Program:
         """What `record` has described. Raises ValueError if it is no such record."""
-        command, script = (_recorded_words(record, name) for name in ("command", "script"))
+        command, script = (recorded_words(record, name) for name in ("command", "script"))
         return cls(None, command, script, bool(record.get("uses_hydra")))
 
     def files(self) -> dict[str, str]:
@@ -185,31 +187,6 @@ def find_program(
     raise SettingsError("what jobs run", None, caller, allowed)
 
 
-def _recorded_words(record: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
-    """What a record has under `name`: the words of a command line, None for none."""
-    words = record.get(name)
-    if words is None:
-        return None
-    is_list = isinstance(words, (list, tuple)) and len(words) > 0
-    if not is_list or any(not isinstance(word, str) or "\0" in word for word in words):
-        raise ValueError(f"{name} is no command line")
-    return tuple(words)
-
-
-def describe_program(record: Mapping[str, Any]) -> str:
-    """What `Program.record` has recorded, in words that stay the same for the same program."""
-    try:
-        command, script = (_recorded_words(record, name) for name in ("command", "script"))
-    except ValueError:
-        return "something that the journal does not tell"
-    if command:
-        return f"the command {shlex.join(command)}"
-    if script:  # Its interpreter and its place may be others by now.
-        return f"the script {Path(script[-1]).name}"
-    text = f"the function {record.get('function')}"
-    return f"{text} with {record['config']}" if record.get("config") else text
-
-
 def _qualified_name(function: Callable[[Any], Any]) -> str:
     inner = inspect.unwrap(function)
     while isinstance(inner, functools.partial):
@@ -241,18 +218,11 @@ def _command(command: object, origin: str) -> Program:
 
 
 def _words(command: object, origin: str) -> tuple[str, ...]:
-    allowed = "a command line, or a list of its words"
-    given = command
-    if isinstance(command, str):
-        try:
-            given = shlex.split(command)
-        except ValueError as error:  # a quote that is not closed
-            raise SettingsError("command", command, origin, allowed, str(error)) from error
-    if isinstance(given, Sequence) and not isinstance(given, bytes):
-        words = tuple(word for word in given if isinstance(word, str))
-        if words and words[0] and len(words) == len(given):
-            return words
-    raise SettingsError("command", command, origin, allowed)
+    try:
+        return split_command(command)
+    except (TypeError, ValueError) as error:
+        allowed = "a command line, or a list of its words"
+        raise SettingsError("command", command, origin, allowed, str(error)) from error
 
 
 def _script(script: object, origin: str) -> Program:

@@ -20,13 +20,12 @@ import os
 import pickle
 import struct
 import traceback
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hsm.core.errors import HsmError
-from hsm.core.files import PRIVATE, open_below, open_own_below
+from hsm.core.files import PRIVATE, open_below, open_own_below, renamed
 from hsm.core.plain_json import as_json, encode, is_short
 from hsm.core.printable import printable_lines
 from hsm.core.record.fitting import beginning, reason_of
@@ -160,23 +159,17 @@ def write(path: str, outcome: Outcome, attempt: int | None = None) -> bytes:
         facts.update(_describe(outcome.error))
     directory, _, name = path.rpartition(os.sep)
     temporary = f"{directory}{os.sep}.{name}.{os.getpid()}"
-    try:
-        with open(_create(temporary), "wb") as file:
-            file.write(value)
-            file.flush()  # First what a caller gets: there may be no room for all of it.
-            facts.update(_for_journal(path, outcome.value, facts))
-            told = pickle.dumps(facts, pickle.HIGHEST_PROTOCOL)
-            file.write(told + _OFFSET.pack(len(value)))
-            if facts["json"] is None and outcome.value is not None and not _is_kept(facts):
-                # Onto the disk: no power cut shall take what the journal does not have as well.
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-        return told
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+    with renamed(temporary, path), open(_create(temporary), "wb") as file:
+        file.write(value)
+        file.flush()  # First what a caller gets: there may be no room for all of it.
+        facts.update(_for_journal(path, outcome.value, facts))
+        told = pickle.dumps(facts, pickle.HIGHEST_PROTOCOL)
+        file.write(told + _OFFSET.pack(len(value)))
+        if facts["json"] is None and outcome.value is not None and not _is_kept(facts):
+            # Onto the disk: no power cut shall take what the journal does not have as well.
+            file.flush()
+            os.fsync(file.fileno())
+    return told
 
 
 def _for_journal(path: str, value: Any, facts: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hsm.core.at_fork import in_child
-from hsm.core.files import file_key, open_below
+from hsm.core.files import file_key, open_below, renamed
 from hsm.core.record.lock import Locked, LockFile
 from hsm.core.record.paths import SweepPaths
 
@@ -148,13 +148,11 @@ class JournalFile:
             temporary.unlink()
         fd = self._open(temporary, _FLAGS | os.O_EXCL)
         try:
-            self._write_all_to(fd)
-            os.fsync(fd)
-            os.replace(temporary, self._path)
+            with renamed(temporary, self._path):
+                self._write_all_to(fd)
+                os.fsync(fd)
         except BaseException:
             os.close(fd)
-            with suppress(OSError):
-                temporary.unlink()
             raise
         self._adopt(fd)
         kept = "" if aside is None else f"; what was found there is in {aside.name}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shlex
 import socket
 import subprocess
 import sys
@@ -57,6 +58,35 @@ def uncommitted_changes(program: Mapping[str, Any] | None = None) -> bytes | Non
     if not diff:
         return None
     return diff if len(diff) <= LONGEST_DIFF else diff[:LONGEST_DIFF] + _CUT
+
+
+def recorded_words(record: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
+    """What a program's record has under `name`: the words of a command line, None for none.
+
+    Raises:
+        ValueError: it is no command line.
+    """
+    words = record.get(name)
+    if words is None:
+        return None
+    is_list = isinstance(words, (list, tuple)) and len(words) > 0
+    if not is_list or any(not isinstance(word, str) or "\0" in word for word in words):
+        raise ValueError(f"{name} is no command line")
+    return tuple(words)
+
+
+def describe_program(record: Mapping[str, Any]) -> str:
+    """What `Program.record` has recorded, in words that stay the same for the same program."""
+    try:
+        command, script = (recorded_words(record, name) for name in ("command", "script"))
+    except ValueError:
+        return "something that the journal does not tell"
+    if command:
+        return f"the command {shlex.join(command)}"
+    if script:  # Its interpreter and its place may be others by now.
+        return f"the script {Path(script[-1]).name}"
+    text = f"the function {record.get('function')}"
+    return f"{text} with {record['config']}" if record.get("config") else text
 
 
 def _git_state(program: Mapping[str, Any] | None) -> dict[str, Any] | None:

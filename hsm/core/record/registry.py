@@ -21,7 +21,6 @@ import difflib
 import fcntl
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -34,6 +33,8 @@ from hsm.core.files import open_linked
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.schema import PATH, TEXT, TIME, BadRecord, check, parse
 from hsm.core.record.sweep_id import LAST
+from hsm.core.user_dirs import state_dir
+from hsm.core.user_files import replacing
 
 STATE_DIR_VARIABLE = "HSM_STATE_DIR"
 #: Bytes; a longer list is compacted. A line has about 150.
@@ -76,10 +77,7 @@ def registry_file() -> Path:
     named = os.environ.get(STATE_DIR_VARIABLE, "")
     if named.strip():
         return Path(named).expanduser().absolute() / "sweeps.jsonl"
-    folder = os.environ.get("XDG_STATE_HOME", "")
-    # The XDG specification has relative paths ignored.
-    state = Path(folder) if os.path.isabs(folder) else Path.home() / ".local" / "state"
-    return state / "hsm" / "sweeps.jsonl"
+    return state_dir() / "sweeps.jsonl"
 
 
 def register(sweep_id: str, sweep_dir: str | os.PathLike[str]) -> None:
@@ -277,13 +275,5 @@ def _compact(path: Path) -> None:
         kept.append(line)
     if not kept:
         return  # The list cannot be read: the sweep that was added to it is there.
-    fd, temporary = tempfile.mkstemp(prefix=".sweeps-", dir=path.parent)
-    try:
-        with open(fd, "wb") as file:
-            file.writelines(reversed(kept))
-            file.flush()
-            os.fsync(fd)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(path) as file:
+        file.writelines(reversed(kept))

@@ -24,13 +24,13 @@ from hsm.core.files import open_linked, read_below, replace_below
 from hsm.core.logger import get_logger
 from hsm.core.plain_json import identity
 from hsm.core.printable import printable
-from hsm.core.program.program import describe_program
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.journal import SweepInUse, cannot_write
 from hsm.core.record.journal_file import JournalFile
 from hsm.core.record.large import Large
 from hsm.core.record.lock import Locked, LockFile
 from hsm.core.record.paths import SweepPaths
+from hsm.core.record.provenance import describe_program
 from hsm.core.record.sweep import JournalError, Sweep, has_begun, read_sweep
 
 log = get_logger(__name__)

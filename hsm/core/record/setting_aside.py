@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hsm.core.errors import HsmError
-from hsm.core.files import PRIVATE, SHARED, NotRegular, read_below, replace_below
+from hsm.core.files import PRIVATE, SHARED, NotRegular, read_below, renamed, replace_below
 from hsm.core.record.journal import SweepInUse
 from hsm.core.record.lock import Locked, LockFile
 from hsm.core.record.paths import SweepPaths
@@ -162,12 +162,8 @@ def _copy(source: Path, target: Path) -> None:
     if not source.is_symlink() and not source.is_file():
         raise NotRegular(source, "a pipe, socket or device")
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
+    with renamed(temporary, target):
         shutil.copy2(source, temporary, follow_symlinks=False)
         if not source.is_symlink():
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -1,0 +1,27 @@
+"""The user's own directories, as the XDG Base Directory Specification has them.
+
+It has relative paths in its variables ignored. Each raises RuntimeError if there is no home.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def state_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where hsm keeps what it has learnt: ``$XDG_STATE_HOME/hsm``, or ``~/.local/state/hsm``."""
+    return _dir(environ, "XDG_STATE_HOME", ".local/state")
+
+
+def config_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the user's own hsm.yaml lies: ``$XDG_CONFIG_HOME/hsm``, or ``~/.config/hsm``."""
+    return _dir(environ, "XDG_CONFIG_HOME", ".config")
+
+
+def _dir(environ: Mapping[str, str], variable: str, default: str) -> Path:
+    folder = environ.get(variable, "")
+    if not os.path.isabs(folder):
+        return Path(environ.get("HOME") or Path.home(), default, "hsm")
+    return Path(folder, "hsm")
