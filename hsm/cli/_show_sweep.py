@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from hsm.cli._printing import from_here
-from hsm.cli._watched import states
+from hsm.core.record.job import count_states
 from hsm.core.record.sweep import Sweep
 
 
@@ -19,7 +19,7 @@ def sweep_facts(sweep: Sweep) -> dict[str, Any]:
         "status": sweep.closed or ("running" if sweep.alive else "launcher died"),
         "started": sweep.header.get("time"),
         "jobs": len(jobs),
-        "states": states(jobs),
+        "states": count_states(jobs),
         "servers": sweep.servers,
         "host": sweep.latest.get("host"),
         "cwd": sweep.latest.get("cwd"),

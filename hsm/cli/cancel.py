@@ -13,10 +13,9 @@ from hsm.cli._complete import job_numbers
 from hsm.cli._find import named_job, named_sweep
 from hsm.cli._options import HsmConfigFile, Sweep, new_app
 from hsm.cli._stdout import say
-from hsm.cli._watched import states
 from hsm.core.errors import HsmError
 from hsm.core.record import requests
-from hsm.core.record.job import Job
+from hsm.core.record.job import Job, count_states
 from hsm.core.record.replay import Replay
 
 app = new_app()
@@ -99,7 +98,7 @@ def _cancel_sweep(replay: Replay) -> None:
         requests.signal_launcher(paths, signal.SIGCONT, pid)
     if not _wait(replay, lambda: replay.is_over, _patience(replay)):
         raise HsmError(f"{replay.sweep.sweep_id} was told to end, but it still runs")
-    counts = states(list(replay.sweep.jobs.values()))
+    counts = count_states(replay.sweep.jobs.values())
     told = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
     say(f"{replay.sweep.sweep_id} has ended: {told}")
 

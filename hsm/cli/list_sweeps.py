@@ -12,7 +12,7 @@ import typer
 from hsm.cli._options import Json, new_app
 from hsm.cli._printing import end_with_the_reader, from_here, print_json, print_table
 from hsm.cli._stdout import say
-from hsm.cli._watched import states
+from hsm.core.record.job import count_states
 from hsm.core.record.registry import KnownSweep, known_sweeps
 from hsm.core.record.sweep import JournalError, read_sweep
 
@@ -60,7 +60,7 @@ def _describe(known: KnownSweep) -> dict[str, Any]:
         return {**facts, "status": str(error), "jobs": 0, "states": {}}
     status = sweep.closed or ("running" if sweep.alive else "launcher died")
     jobs = list(sweep.jobs.values())
-    return {**facts, "status": status, "jobs": len(jobs), "states": states(jobs)}
+    return {**facts, "status": status, "jobs": len(jobs), "states": count_states(jobs)}
 
 
 def _row(facts: dict[str, Any]) -> list[str]:

@@ -21,8 +21,9 @@ from hsm.cli._options import (
 )
 from hsm.cli._printing import end_with_the_reader, print_json, print_table
 from hsm.cli._stdout import say
-from hsm.cli._watched import Watched, states
-from hsm.core.record.job import Job
+from hsm.core.engine.watched import Watched
+from hsm.core.local.usage import UsageSampler
+from hsm.core.record.job import Job, count_states
 from hsm.core.settings.resolve import SETTINGS
 
 app = new_app()
@@ -63,7 +64,8 @@ def monitor(
     """
     check_mode(mode)
     kind = str(SETTINGS["progress"].parse(progress, "--progress"))
-    watched = Watched(named_sweep(sweep, sweep_id, hsm_config), show_output=show_output)
+    paths = named_sweep(sweep, sweep_id, hsm_config)
+    watched = Watched(paths, show_output=show_output, usage=UsageSampler().recent)
     try:
         if once or as_json:
             end_with_the_reader()
@@ -150,7 +152,7 @@ def _document(watched: Watched) -> dict[str, Any]:
         "sweep_dir": sweep.paths.sweep_dir,
         "status": watched.status(),
         "jobs": len(jobs),
-        "states": states(jobs),
+        "states": count_states(jobs),
         "wall_seconds": counts.wall_seconds(now),
         "eta_seconds": counts.eta([job.elapsed for job in running], now),
         "running": [asdict(job) for job in running],

@@ -14,10 +14,9 @@ import pytest
 from helpers.cli import Project
 from helpers.reliability import conf, journal_events, source
 from hsm import collect_results, read_sweep
-from hsm.cli._watched import states
 from hsm.core.engine.end_hook import environment
 from hsm.core.engine.policy import RetryPolicy, StopPolicy
-from hsm.core.record.job import Attempt, Ending, IllegalTransition, Job, JobState
+from hsm.core.record.job import Attempt, Ending, IllegalTransition, Job, JobState, count_states
 from hsm.core.record.journal import Journal
 from hsm.core.record.lock import LockFile
 from hsm.core.record.paths import SweepPaths
@@ -249,7 +248,7 @@ def test_pruned_is_an_end_with_a_value_and_no_failure(tmp_path: Path) -> None:
     sweep = read_sweep(tmp_path)
     [job] = sweep.jobs.values()
     assert (job.state, job.value, job.ending()) == (JobState.PRUNED, 0.5, "pruned")
-    assert states([job]) == {"PRUNED": 1}
+    assert count_states([job]) == {"PRUNED": 1}
     assert environment(sweep)["HSM_PRUNED"] == "1"
     results = collect_results(tmp_path)
     assert [row["value"] for row in results.only("pruned")] == [0.5]

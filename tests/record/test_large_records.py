@@ -206,10 +206,11 @@ def test_who_shows_no_values_reads_none(tmp_path: Path, monkeypatch: pytest.Monk
     sweep = read_sweep(tmp_path)
     assert [str(job.state) for job in sweep.jobs.values()] == ["COMPLETED"]
     Resumption(sweep, "all").match([big])
-    from hsm.cli._watched import Watched, states
+    from hsm.core.engine.watched import Watched
+    from hsm.core.record.job import count_states
 
     watched = Watched(SweepPaths(tmp_path))
-    assert states(list(watched.sweep.jobs.values())) == {"COMPLETED": 1}
+    assert count_states(watched.sweep.jobs.values()) == {"COMPLETED": 1}
     watched.close()
 
 

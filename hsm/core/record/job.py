@@ -16,7 +16,8 @@ change of state is a method here, and one that the drawing does not allow raises
 from __future__ import annotations
 
 import signal as signals
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -328,6 +329,12 @@ class JobFailed(HsmError):
     def __str__(self) -> str:
         label = f" ({self.job.label})" if self.job.label else ""
         return printable(f"job {self.job.num}{label} {self.job.state}: {self.job.ending()}")
+
+
+def count_states(jobs: Iterable[Job]) -> dict[str, int]:
+    """How many jobs are in each state, in the order of `JobState`, less states of no job."""
+    counts = Counter(job.state for job in jobs)
+    return {str(state): counts[state] for state in JobState if counts[state]}
 
 
 def signal_name(number: int) -> str:

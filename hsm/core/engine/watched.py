@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hsm.core.engine.compute_source import RunningJob, SweepObserver
 from hsm.core.engine.output import OutputFollower
-from hsm.core.local.usage import UsageSampler
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.replay import Replay
 from hsm.core.record.sweep import Sweep
+
+#: From the pids of jobs' processes to what they use.
+SampleUsage = Callable[[Collection[int]], Mapping[int, tuple[float | None, int | None]]]
 
 
 class Watched:
@@ -27,15 +29,19 @@ class Watched:
     Args:
         paths: where the sweep lies.
         show_output: whether observers are told what its jobs print from now on.
+        usage: CPU (percent of one core) and memory (bytes) of jobs on this machine, by the pids of
+            their processes.
 
     Raises:
         JournalError: there is no sweep, or its journal cannot be read.
     """
 
-    def __init__(self, paths: SweepPaths, *, show_output: bool = False) -> None:
+    def __init__(
+        self, paths: SweepPaths, *, show_output: bool = False, usage: SampleUsage = lambda _: {}
+    ) -> None:
         self._replay = Replay(paths)
         self._mutex = threading.Lock()  # guards the sweep's jobs
-        self._sampler = UsageSampler()
+        self._usage = usage
         self._show_output = show_output
         self._output = OutputFollower(self._tell_output, every_line=show_output)
         self._followed: dict[int, Job] = {}
@@ -81,7 +87,7 @@ class Watched:
         with self._mutex:
             jobs = [job for job in self.sweep.jobs.values() if job.state is JobState.RUNNING]
             pids = {job.num: job.attempts[-1].pid or 0 for job in jobs}
-        usage = self._sampler.recent(pids.values()) if self._is_here else {}
+        usage = self._usage(pids.values()) if self._is_here else {}
         return [
             RunningJob.of(job, usage.get(pids[job.num], (None, None)), self._output.last_line(job))
             for job in sorted(jobs, key=lambda job: job.num)
@@ -127,11 +133,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def states(jobs: Sequence[Job]) -> dict[str, int]:
-    """How many jobs are in each state, those that no job is in left out."""
-    counts = {str(state): 0 for state in JobState}
-    for job in jobs:
-        counts[str(job.state)] += 1
-    return {state: count for state, count in counts.items() if count}
