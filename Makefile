@@ -1,7 +1,7 @@
 # make demo    a sweep of the example project, from nothing but Python and make
 # make test    the fast tests              make test-all   all of them
 # make test-heavy   those that need torch and JAX, which it installs: some gigabytes
-# make lint    ruff and mypy               make format     what ruff can mend by itself
+# make lint    ruff, import-linter and mypy               make format     what ruff can mend by itself
 # make tables  writes the tables of README and docs anew, from the code and benchmarks/results
 # make coverage                            make clean      removes the environment and what the tools left
 #
@@ -43,6 +43,7 @@ test-heavy: $(HEAVY)
 lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 format: $(DEV)

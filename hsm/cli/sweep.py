@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 import typer.core
@@ -26,10 +26,8 @@ from hsm.cli._plan import Asked, Plan
 from hsm.cli._printing import end_with_the_reader, from_here, print_json
 from hsm.cli._stdout import say
 from hsm.core.command_line import join_command
-from hsm.core.settings.resolve import SETTINGS, resolve_local
-
-if TYPE_CHECKING:
-    pass
+from hsm.core.record.sweep import Sweep
+from hsm.core.settings.resolve import SETTINGS, Resolved, resolve_local
 
 app = new_app()
 
@@ -184,10 +182,7 @@ def sweep(
         overrides or (), config, script, context.meta.get(_COMMAND), sweep_id, sweep_dir, max_runs
     )
     if count_only:
-        if earlier is None:
-            count = asked.count(resolved.hsm_config)
-        else:
-            count = sum(1 for _ in asked.plan(resolved, earlier).jobs())
+        count = _count(asked, resolved, earlier)
         print_json({"jobs": count} if as_json else count)
         return 0
     plan = asked.plan(resolved, earlier)
@@ -202,6 +197,12 @@ def sweep(
 
         return run(plan, resolved.conf, as_json=as_json)
     return 0
+
+
+def _count(asked: Asked, resolved: Resolved, earlier: Sweep | None) -> int:
+    if earlier is None:
+        return asked.count(resolved.hsm_config)
+    return sum(1 for _ in asked.plan(resolved, earlier).jobs())
 
 
 def _list(plan: Plan, as_json: bool) -> None:
