@@ -12,9 +12,9 @@ import typer
 _SPECIAL = re.compile(r"[^\w ,.:=+/@%~-]")
 _PLAIN = re.compile(r"[\w ,.:=+/@%~-]+")
 #: Characters of a label.
-_LONGEST = 100
+_MAX_LENGTH = 100
 #: More would not fit on a screen.
-_MOST = 50
+_MAX_SIZE = 50
 
 
 def sweep_ids(incomplete: str) -> list[str]:
@@ -24,7 +24,7 @@ def sweep_ids(incomplete: str) -> list[str]:
 
     ids = dict.fromkeys(sweep.sweep_id for sweep in known_sweeps())
     fitting = (name for name in ids if name.startswith(incomplete) and _PLAIN.fullmatch(name))
-    return [*islice(fitting, _MOST), *(name for name in (LAST,) if name.startswith(incomplete))]
+    return [*islice(fitting, _MAX_SIZE), *(name for name in (LAST,) if name.startswith(incomplete))]
 
 
 def one_of(*values: str) -> Callable[[str], list[str]]:
@@ -47,7 +47,7 @@ def job_numbers(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     except HsmError:
         return []
     nums = [str(num) for num in sorted(sweep.jobs) if str(num).startswith(incomplete)]
-    return [(num, _plain(sweep.jobs[int(num)].label)) for num in nums[:_MOST]]
+    return [(num, _plain(sweep.jobs[int(num)].label)) for num in nums[:_MAX_SIZE]]
 
 
 def _plain(label: str) -> str:
@@ -55,4 +55,4 @@ def _plain(label: str) -> str:
     from hsm.core.printable import printable
     from hsm.display.text import shorten
 
-    return _SPECIAL.sub("?", shorten(printable(label), _LONGEST))
+    return _SPECIAL.sub("?", shorten(printable(label), _MAX_LENGTH))

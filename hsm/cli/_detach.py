@@ -55,7 +55,10 @@ def run_detached(plan: Plan, conf: LocalConf, as_json: bool) -> None:
     with open(ours, "rb") as answer:
         told = answer.read()
     if told != _STARTED:
-        raise NotStarted(told.decode() or f"the launcher died; see {plan.paths.launcher_log}")
+        raise NotStarted(
+            told.decode()
+            or f"the launcher died before the sweep had begun; see {plan.paths.launcher_log}"
+        )
     with best_effort():  # It has started, whether or not that can be told.
         _tell(plan, as_json)
 

@@ -32,7 +32,7 @@ def find_earlier(name: str, hsm_config: str) -> Sweep:
     sweep = read_sweep(named_sweep(name, hsm_config=hsm_config, origin=_RESUME).sweep_dir)
     if sweep.alive and sweep.closed is None:
         raise HsmError(
-            f"{sweep.sweep_id} still runs, by {_launcher(sweep)}: "
+            f"{sweep.sweep_id} is still running ({_launcher(sweep)}): "
             f"hsm monitor {sweep.sweep_id} shows it, hsm cancel {sweep.sweep_id} ends it"
         )
     where = sweep.latest.get("cwd")
@@ -53,13 +53,13 @@ def _enter(where: str, sweep_id: str) -> None:
         os.chdir(where)
     except (FileNotFoundError, NotADirectoryError):
         say(
-            f"hsm: {sweep_id} was started in {where}, which is gone: it goes on in {here}",
+            f"hsm: {sweep_id} was started in {where}, which is gone: resuming it in {here}",
             error=True,
         )
         return
     except OSError as error:
         raise HsmError(
-            f"{sweep_id} was started in {where}, which cannot be entered: {error.strerror}"
+            f"cannot enter {where}, where {sweep_id} was started: {error.strerror}"
         ) from error
     for variable in (CONFIG_VARIABLE, STATE_DIR_VARIABLE):
         if os.environ.get(variable, "").strip():
@@ -105,7 +105,7 @@ def recorded_points(sweep: Sweep) -> Iterable[dict[str, Any]]:
         try:
             points.append(held.load() if isinstance(held, Large) else held)
         except LargeLost as error:
-            say(f"hsm: job {num} is left as it is: its parameters {error}", error=True)
+            say(f"hsm: job {num} is not run again: its parameters {error}", error=True)
     return points
 
 

@@ -11,8 +11,8 @@ from hsm.core.record.sweep import Sweep
 from hsm.core.record.sweep_id import LAST, OUTPUT_DIR
 from hsm.core.settings.resolve import load_hsm_config
 
-_MOST_NAMED = 10
-_MOST_PROBLEMS = 3
+_MAX_NAMED = 10
+_MAX_PROBLEMS = 3
 
 
 def named_sweep(
@@ -46,9 +46,9 @@ def warn_of_problems(sweep: Sweep) -> None:
 
 def few_problems(sweep: Sweep) -> list[str]:
     """What of the sweep's journal could not be used, in some lines."""
-    lines = [f"{sweep.paths.journal}, {problem}" for problem in sweep.problems[:_MOST_PROBLEMS]]
-    if sweep.problem_count > _MOST_PROBLEMS:
-        lines.append(f"{sweep.paths.journal}: {sweep.problem_count} lines cannot be used in all")
+    lines = [f"{sweep.paths.journal}, {problem}" for problem in sweep.problems[:_MAX_PROBLEMS]]
+    if sweep.problem_count > _MAX_PROBLEMS:
+        lines.append(f"{sweep.paths.journal}: {sweep.problem_count} damaged lines in all")
     return lines
 
 
@@ -66,5 +66,5 @@ def _numbers(sweep: Sweep) -> str:
         return "a job's number (it has no jobs yet)"
     if numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 1:
         return f"a number from {numbers[0]} to {numbers[-1]}"
-    more = ", …" if len(numbers) > _MOST_NAMED else ""
-    return f"one of {', '.join(map(str, numbers[:_MOST_NAMED]))}{more}"
+    more = ", …" if len(numbers) > _MAX_NAMED else ""
+    return f"one of {', '.join(map(str, numbers[:_MAX_NAMED]))}{more}"

@@ -78,7 +78,7 @@ def _submit(plan: Plan, source: ComputeSource) -> list[str]:
     except OSError as error:  # a full disk, no more processes
         where = f"cannot write {error.filename}: " if error.filename else ""
         reason = f"{where}{error.strerror or error}"
-        raise HsmError(f"{plan.sweep_id} cannot be started: {reason}") from error
+        raise HsmError(f"cannot start {plan.sweep_id}: {reason}") from error
 
 
 def _summary(plan: Plan, jobs: Sequence[Job], interruption: Interruption | None) -> dict[str, Any]:

@@ -25,7 +25,7 @@ _GAP = 2
 #: Characters that a column of texts has at least, if they are that long.
 _NARROWEST = 20
 #: Characters of a cell; more of a text is no matter for a table.
-_LONGEST = 1000
+_MAX_LENGTH = 1000
 #: Where a heading can be broken: behind a dot or an underscore.
 _HEADING_PARTS = re.compile(r"[^._]*[._]?")
 
@@ -57,13 +57,13 @@ def print_table(
     *,
     right: Collection[str] = (),
     wraps: Collection[str] = (),
-    less: Sequence[str] = (),
+    droppable: Sequence[str] = (),
     hint: str = "",
 ) -> None:
     """Print a table: drawn on a terminal, plain columns elsewhere.
 
     Where a terminal is too narrow, first the columns in `wraps` and the headings take several
-    lines, then the columns in `less` are left out, and a line tells which; nothing else is
+    lines, then the columns in `droppable` are left out, and a line tells which; nothing else is
     cut, but for a text of more than a thousand characters. If that is not enough, it becomes
     several tables, one below the other, each with the first column; or, for a column that is as
     wide as the terminal, a plain one of any width.
@@ -74,7 +74,7 @@ def print_table(
         rows: the cells.
         right: the headings of the columns of figures.
         wraps: the headings of the columns of texts.
-        less: the headings of the columns that may be left out, the least important first.
+        droppable: the headings of the columns that may be left out, the least important first.
         hint: how to see what was left out.
     """
     drawn = [
@@ -95,7 +95,7 @@ def print_table(
     shown, left_out = drawn, []
     if not fits(shown):
         shown = [column.with_narrow_heading(cell_len) for column in drawn]
-    for name in less:
+    for name in droppable:
         if not fits(shown) and any(column.key == name for column in shown):
             shown = [column for column in shown if column.key != name]
             left_out.append(_cell(name))
@@ -112,7 +112,7 @@ def print_table(
 
 
 def _cell(text: str) -> str:
-    return printable(shorten(text, _LONGEST))
+    return printable(shorten(text, _MAX_LENGTH))
 
 
 def _bands(

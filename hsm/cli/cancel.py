@@ -24,15 +24,15 @@ _INTERVAL = 0.1
 #: Seconds that a launcher gets to take a request; it looks twice a second.
 _REACTION = 5.0
 #: Seconds beyond the jobs' own kill_grace in which everything should have ended.
-_PATIENCE = 30.0
+_TIMEOUT = 30.0
 #: Seconds; what a journal says beyond that is not waited for.
-_LONGEST_GRACE = 7 * 86400.0
+_MAX_GRACE = 7 * 86400.0
 
 Jobs = Annotated[
     list[int] | None,
     typer.Argument(
         metavar="JOB",
-        help="Numbers of jobs; without any, the whole sweep ends.",
+        help="Numbers of the jobs to cancel; without any, the whole sweep.",
         autocompletion=job_numbers,
         show_default=False,
     ),
@@ -52,7 +52,7 @@ def cancel(sweep: Sweep, jobs: Jobs = None, hsm_config: HsmConfigFile = "") -> N
         chosen = [named_job(replay.sweep, num) for num in dict.fromkeys(jobs or ())]
         if replay.is_over:
             reason = replay.sweep.closed or "launcher died"
-            say(f"{replay.sweep.sweep_id} does not run: {reason}")
+            say(f"{replay.sweep.sweep_id} is not running: {reason}")
         elif chosen:
             _cancel_jobs(replay, chosen)
         else:
@@ -68,13 +68,13 @@ def _cancel_jobs(replay: Replay, jobs: Sequence[Job]) -> None:
     untaken = [job.num for job in asked if requests.withdraw(paths, job.num)]
     if untaken:
         raise HsmError(
-            f"the launcher of {replay.sweep.sweep_id} does not react: jobs "
-            f"{', '.join(map(str, untaken))} are not cancelled; without a job's number, "
-            "`hsm cancel` sends it a signal"
+            f"the launcher of {replay.sweep.sweep_id} does not respond, and jobs "
+            f"{', '.join(map(str, untaken))} still run; hsm cancel without a job's number "
+            "sends it a signal"
         )
     _wait(replay, lambda: all(_now(replay, job).state.is_final for job in asked), _patience(replay))
     for job in jobs:
-        had = "" if job in asked else "had ended before: "
+        had = "" if job in asked else "had already ended: "
         say(f"job {job.num}: {had}{_now(replay, job).state}")
 
 
@@ -93,11 +93,11 @@ def _cancel_sweep(replay: Replay) -> None:
         if not requests.signal_launcher(paths, signal.SIGTERM, pid):
             raise HsmError(
                 f"the launcher of {replay.sweep.sweep_id}, on {replay.sweep.latest.get('host')}, "
-                "does not react, and no process here proves to be it: none is sent a signal"
+                "does not respond, and no process here is known to be it: no signal was sent"
             )
         requests.signal_launcher(paths, signal.SIGCONT, pid)
     if not _wait(replay, lambda: replay.is_over, _patience(replay)):
-        raise HsmError(f"{replay.sweep.sweep_id} was told to end, but it still runs")
+        raise HsmError(f"{replay.sweep.sweep_id} was told to end, but is still running")
     counts = count_states(replay.sweep.jobs.values())
     told = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
     say(f"{replay.sweep.sweep_id} has ended: {told}")
@@ -119,5 +119,5 @@ def _wait(replay: Replay, condition: Callable[[], bool], seconds: float) -> bool
 def _patience(replay: Replay) -> float:
     """Seconds in which jobs that were told to end have ended."""
     grace = replay.sweep.latest.get("settings", {}).get("kill_grace")
-    is_known = isinstance(grace, (int, float)) and 0 <= grace < _LONGEST_GRACE
-    return _PATIENCE + (grace if is_known else 0.0)
+    is_known = isinstance(grace, (int, float)) and 0 <= grace < _MAX_GRACE
+    return _TIMEOUT + (grace if is_known else 0.0)

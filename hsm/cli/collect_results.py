@@ -32,7 +32,7 @@ _STATES_ALLOWED = (
     "pending"
 )
 #: Columns that a narrow terminal does not get, unless --columns names them; first the first.
-_LESS = (
+_DROPPABLE = (
     *("cpu_seconds", "max_memory", "attempts", "duration", "signal", "exit_code"),
     *("note", "reason"),
 )
@@ -44,21 +44,23 @@ Format = Annotated[
     typer.Option(
         "--format",
         metavar="|".join(_FORMATS),
-        help="By default a table, or what the end of --output says.",
+        help="Format; by default a table, or what the name of --output ends in.",
         autocompletion=one_of(*_FORMATS),
         show_default=False,
     ),
 ]
 Output = Annotated[
     str,
-    typer.Option("--output", "-o", metavar="FILE", help="Write it to a file.", show_default=False),
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Write to a file instead.", show_default=False
+    ),
 ]
 SortBy = Annotated[
     str,
     typer.Option(
         "--sort-by",
         metavar="COLUMN",
-        help="Smallest first; with a - in front, largest first.",
+        help="Sort by a column, smallest first; -COLUMN is largest first.",
         show_default=False,
     ),
 ]
@@ -67,7 +69,7 @@ Only = Annotated[
     typer.Option(
         "--only",
         metavar="STATE",
-        help="Jobs in this state alone: completed; failed (all that went wrong or was cancelled); "
+        help="Only jobs in this state: completed; failed (all that went wrong or was cancelled); "
         "or pruned, timeout, out_of_memory, cancelled, running, pending.",
         autocompletion=one_of(
             "completed", "pruned", *map(str.lower, _UNSUCCESSFUL), "running", "pending"
@@ -78,7 +80,7 @@ Only = Annotated[
 Columns = Annotated[
     str,
     typer.Option(
-        "--columns", metavar="A,B,C", help="These columns alone, in order.", show_default=False
+        "--columns", metavar="A,B,C", help="Only these columns, in this order.", show_default=False
     ),
 ]
 
@@ -191,7 +193,7 @@ def _print(results: Results, kind: str, *, chosen: bool) -> None:
         rows,
         right=figures,
         wraps=_WRAPS,
-        less=() if chosen else _LESS,
+        droppable=() if chosen else _DROPPABLE,
         hint="--columns A,B,C shows what it names, --format csv all",
     )
     if not rows:

@@ -37,7 +37,7 @@ def config(hsm_config: HsmConfigFile = "", as_json: Json = False) -> None:
         ["setting", "value", "from", "variable"],
         rows,
         wraps=("value", "from"),
-        less=("variable",),
+        droppable=("variable",),
         hint="hsm config | cat shows all",
     )
     say(f"hsm.yaml: {file.path or 'there is none; hsm init writes one'}")

@@ -24,7 +24,7 @@ _HSM_YAML = ("hsm.yaml", "conf/hsm.yaml")
 _USUAL_NAMES = ("train.py", "main.py", "run.py")
 _FOLDERS = (".", "examples", "scripts", "src")
 #: Settings that a new file sets; the others stand there as comments.
-_SET = ("max_parallel_jobs", "timeout")
+_WRITTEN = ("max_parallel_jobs", "timeout")
 #: Settings that make sense for one sweep, not for a project.
 _LEFT_OUT = ("resume", "rerun", "accept_changes")
 
@@ -44,14 +44,14 @@ def init() -> None:
     if any(written):
         say("next: hsm sweep --dry-run lists the jobs, hsm sweep runs them")
     if script is None:
-        say("no script was found here: say in hsm.yaml what your jobs run")
+        say("no script found here: put what your jobs run into hsm.yaml")
 
 
 def _write(places: tuple[str, ...], name: str, text: str) -> bool:
     """Write a file unless there is one at any of the places. Raises HsmError."""
     there = next((place for place in places if os.path.lexists(place)), None)
     if there is not None:
-        say(f"there is {there}: it stays as it is")
+        say(f"{there} is there already: left as it is")
         return False
     try:
         os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
@@ -109,7 +109,7 @@ def _setting_lines(setting: Setting) -> Iterator[str]:
     value = setting_text(setting.default).replace("none", "null")
     if "," in value:
         value = f"[{value.replace(',', ', ')}]"
-    yield f"{'' if setting.name in _SET else '# '}{setting.name}: {value}"
+    yield f"{'' if setting.name in _WRITTEN else '# '}{setting.name}: {value}"
     yield ""
 
 

@@ -19,7 +19,7 @@ from hsm.core.record.sweep import JournalError, read_sweep
 app = new_app()
 
 Limit = Annotated[
-    int, typer.Option("--limit", "-n", metavar="N", min=1, help="List the newest N sweeps.")
+    int, typer.Option("--limit", "-n", metavar="N", min=1, help="Only the newest N sweeps.")
 ]
 
 
@@ -41,7 +41,7 @@ def list_sweeps(limit: Limit = 20, as_json: Json = False) -> None:
             rows,
             right=("jobs", "completed"),
             wraps=("status", "other", "directory"),
-            less=("directory", "started"),
+            droppable=("directory", "started"),
             hint="hsm list --json has all",
         )
     else:

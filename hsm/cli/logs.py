@@ -26,20 +26,18 @@ app = new_app()
 _INTERVAL, _JOURNAL_INTERVAL = 0.1, 0.5
 _CHUNK = 1 << 20
 #: Bytes of a line that --plain keeps until its end comes.
-_LONGEST_LINE = 1 << 16
+_MAX_LINE = 1 << 16
 
 _Write = Callable[[bytes], None]
 
-Stderr = Annotated[bool, typer.Option("--stderr", "-e", help="Its stderr instead of its stdout.")]
+Stderr = Annotated[bool, typer.Option("--stderr", "-e", help="Print stderr instead of stdout.")]
 Follow = Annotated[
-    bool, typer.Option("--follow", "-f", help="Go on until the job has ended for good.")
+    bool, typer.Option("--follow", "-f", help="Follow the output until the job has ended.")
 ]
-Plain = Annotated[
-    bool, typer.Option("--plain", help="Without what could steer a terminal, colours too.")
-]
+Plain = Annotated[bool, typer.Option("--plain", help="Remove escape sequences, colours included.")]
 Lines = Annotated[
     int | None,
-    typer.Option("--lines", "-n", metavar="N", min=0, help="Begin with the last N lines."),
+    typer.Option("--lines", "-n", metavar="N", min=0, help="Print only the last N lines."),
 ]
 
 
@@ -72,7 +70,9 @@ def logs(
             with file:
                 _copy(file, write, lines)
         else:
-            raise HsmError(f"job {job} of {replay.sweep.sweep_id} is {state}: it wrote nothing")
+            raise HsmError(
+                f"job {job} of {replay.sweep.sweep_id} is {state}: it has written nothing"
+            )
         if isinstance(write, _Plain):
             write.end()
 
@@ -107,7 +107,7 @@ class _Plain:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._print(line)
-        if len(self._rest) > _LONGEST_LINE:
+        if len(self._rest) > _MAX_LINE:
             self.end()
         sys.stdout.flush()
 

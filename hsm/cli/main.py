@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "sweep": ("sweep", "Run the jobs of a sweep on this machine."),
     "monitor": ("monitor", "Watch a sweep, from any terminal, while it runs or after."),
-    "collect-results": ("collect_results", "Gather what the jobs gave into one table."),
-    "list": ("list_sweeps", "List the sweeps that were started here, newest first."),
-    "show": ("show", "Tell everything that is known of one job, or of a sweep."),
-    "logs": ("logs", "Print what a job wrote, and follow it."),
-    "cancel": ("cancel", "End a running sweep, or some of its jobs."),
+    "collect-results": ("collect_results", "Show the results of all jobs in one table."),
+    "list": ("list_sweeps", "List your sweeps, newest first."),
+    "show": ("show", "Show everything known about a job or a sweep."),
+    "logs": ("logs", "Print the output of a job, or follow it."),
+    "cancel": ("cancel", "Cancel a running sweep, or some of its jobs."),
     "init": ("init", "Write hsm.yaml and a sweep file for this project."),
-    "config": ("config", "Print every setting, its value, and where that came from."),
+    "config": ("config", "Print every setting, its value and where it came from."),
 }
 
 _FAILED, _REFUSED = 1, 2

@@ -31,16 +31,16 @@ app = new_app()
 #: Seconds between two looks at the journal.
 _INTERVAL = 0.25
 
-Once = Annotated[bool, typer.Option("--once", help="Print how it stands now, and return.")]
+Once = Annotated[bool, typer.Option("--once", help="Print the current state and exit.")]
 ShowOutput = Annotated[
-    bool, typer.Option("--show-output", help="Show what its jobs print from now on.")
+    bool, typer.Option("--show-output", help="Show what jobs print from now on.")
 ]
 Progress = Annotated[
     str,
     typer.Option(
         "--progress",
         metavar="auto|rich|plain|none",
-        help="How progress is shown, as in a sweep.",
+        help="How to show progress, as in hsm sweep.",
         autocompletion=one_of("auto", "rich", "plain", "none"),
     ),
 ]

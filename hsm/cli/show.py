@@ -24,7 +24,7 @@ from hsm.display.text import shorten
 app = new_app()
 
 #: Characters of a line; `--json` has all of a value that is longer.
-_LONGEST = 10_000
+_MAX_LENGTH = 10_000
 
 
 @app.command("show")
@@ -45,7 +45,7 @@ def show(
         print_json(facts)
         return
     for name, text in lines:
-        say(f"{name:<12} {shorten(text, _LONGEST)}".rstrip())
+        say(f"{name:<12} {shorten(text, _MAX_LENGTH)}".rstrip())
 
 
 def _facts(sweep: SweepRecord, job: Job) -> dict[str, Any]:

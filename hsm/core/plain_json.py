@@ -12,9 +12,9 @@ from typing import Any
 
 #: Lists and objects one within the other. Who reads a deeper one may have less room on its stack
 #: than who wrote it, and another Python has another limit.
-MOST_NESTED = 100
+MAX_DEPTH = 100
 #: Characters; the identity of larger parameters is a hash.
-_LONGEST_IDENTITY = 1024
+_MAX_IDENTITY = 1024
 
 #: Into one line, as it stands in a journal; what JSON has no word for becomes text.
 encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
@@ -44,7 +44,7 @@ def as_json(value: Any) -> tuple[Any, str] | None:
         value = item()
     try:
         text = _encode_strictly(value)
-        return (value, text) if _same(json.loads(text), value, MOST_NESTED) else None
+        return (value, text) if _same(json.loads(text), value, MAX_DEPTH) else None
     except (TypeError, ValueError, RecursionError, MemoryError):
         return None
 
@@ -75,7 +75,7 @@ def identity(params: Mapping[str, Any]) -> str:
     """Equal for two jobs exactly if they have the same parameters, in whatever order."""
     # As the journal gives them back: there all keys are texts, by which they can be sorted.
     text = json.dumps(json.loads(json.dumps(params, default=str)), sort_keys=True)
-    if len(text) <= _LONGEST_IDENTITY:
+    if len(text) <= _MAX_IDENTITY:
         return text
     import hashlib  # which takes a while, and few need it
 
@@ -87,7 +87,7 @@ def is_flat(value: Any) -> bool:
     if not isinstance(value, (list, dict)):
         return True
     level: list[Any] = [value]
-    for _ in range(MOST_NESTED):
+    for _ in range(MAX_DEPTH):
         level = [
             item
             for inner in level

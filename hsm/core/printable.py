@@ -27,9 +27,9 @@ _SEQUENCES = re.compile(
 )
 _COLOURS = re.compile(r"(?:\x1b\[|\x9b)[0-9:;]*m")
 #: Marks upon one letter; more of them would be drawn over the lines above and below.
-_MOST_MARKS = 8
+_MAX_MARKS = 8
 #: A run that may be one of marks. They are no part of words for `re`, as few other things are.
-_MARKS = re.compile(rf"[^\w\s\x00-\x7f]{{{_MOST_MARKS + 1},}}")
+_MARKS = re.compile(rf"[^\w\s\x00-\x7f]{{{_MAX_MARKS + 1},}}")
 
 
 def printable(text: str) -> str:
@@ -73,6 +73,6 @@ def _few_marks(run: re.Match[str]) -> str:
     kept, marks = [], 0
     for char in run[0]:
         marks = marks + 1 if unicodedata.category(char)[0] == "M" else 0
-        if marks <= _MOST_MARKS:
+        if marks <= _MAX_MARKS:
             kept.append(char)
     return "".join(kept)

@@ -1,7 +1,7 @@
 """YAML text -> values whose mappings know their lines, read as Hydra's config files are.
 
-That differs from plain PyYAML: 1e-3 is a number, a date is a text, and a key that comes twice is an
-error.
+That differs from plain PyYAML: 1e-3 is a number, a date is a text, and a key that appears twice is
+an error.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError, TypeError) as error:
             # `!!int x`, `!!bool x`, `!!timestamp x`, 0b: PyYAML trusts what a tag says of a text.
-            raise _wrong(node, f"this is no {node.tag.rpartition(':')[2]}") from error
+            raise _wrong(node, f"this is not a valid {node.tag.rpartition(':')[2]}") from error
 
     def construct_lined(self, node: yaml.Node) -> Lined:
         if not isinstance(node, yaml.MappingNode):
@@ -85,7 +85,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, Hashable):
                 raise _wrong(key_node, "this cannot be a key")
             if key in lines:
-                raise _wrong(key_node, f"the key {key!r} comes twice, first in line {lines[key]}")
+                raise _wrong(key_node, f"the key {key!r} appears twice, first in line {lines[key]}")
             lines[key] = key_node.start_mark.line + 1
         return lines
 

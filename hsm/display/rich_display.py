@@ -38,14 +38,14 @@ from hsm.display.stream import SafeStream
 _INTERVAL = 0.25
 """Seconds between two redraws."""
 
-_LONGEST_INTERVAL = 2.0
+_MAX_INTERVAL = 2.0
 _SHARE = 0.05
 """Of a core that drawing may take: where it costs more (many rows) it is done less often."""
 
 _QUEUE_LIMIT = 4 << 20
 """Characters of output that may wait to be printed; who has more waits, as any writer does."""
 
-_MOST_DETAILS = 5
+_MAX_DETAILS = 5
 """Failures of one redraw that are shown in full: if all jobs fail at once, the first tell why."""
 
 
@@ -186,7 +186,7 @@ class RichDisplay(Display):
             began = time.thread_time()
             with shielded():
                 self._draw()
-            pause = min(max(_INTERVAL, (time.thread_time() - began) / _SHARE), _LONGEST_INTERVAL)
+            pause = min(max(_INTERVAL, (time.thread_time() - began) / _SHARE), _MAX_INTERVAL)
 
     def _is_urgent(self) -> bool:
         return self._stopping or self._queued_output > _QUEUE_LIMIT // 2
@@ -231,7 +231,7 @@ class RichDisplay(Display):
                 continue
             yield [(wording.outcome(item), BOLD_RED), (wording.label(item), BOLD)]
             details += 1
-            if details <= _MOST_DETAILS:
+            if details <= _MAX_DETAILS:
                 *tail, log = wording.failure_details(item, self.paths)
                 for line in tail:
                     yield [(f"    {line}", None)]

@@ -38,13 +38,13 @@ Span = tuple[str, "Style | None"]
 Line = list[Span]
 
 _GAP = " "
-_LEAST_WIDTH = 40
+_MIN_WIDTH = 40
 """Cells below which there is no table."""
 
-_LEAST_TEXT = 8
+_MIN_TEXT = 8
 """Cells below which a column of text is of no use to anybody."""
 
-_WIDEST_HEAD = 100
+_MAX_HEAD = 100
 """Cells of the bar and the counts: wider, the figures at both ends would lie too far apart."""
 
 
@@ -75,10 +75,10 @@ class LiveView:
 
     def lines(self, width: int, height: int, ascii_only: bool = False) -> Iterator[Line]:
         """The view in at most `height` lines of at most `width` cells each."""
-        yield self._bar(min(width, _WIDEST_HEAD), ascii_only)
+        yield self._bar(min(width, _MAX_HEAD), ascii_only)
         if height >= 2:
-            yield self._counts(min(width, _WIDEST_HEAD))
-        if height >= 4 and width >= _LEAST_WIDTH and self.running:
+            yield self._counts(min(width, _MAX_HEAD))
+        if height >= 4 and width >= _MIN_WIDTH and self.running:
             yield from _Rows(self.running, width, ascii_only).lines(height - 2)
 
     def _bar(self, width: int, ascii_only: bool) -> Line:
@@ -148,14 +148,14 @@ class _Rows:
         self._memory = max(8, *(len(_memory(job)) for job in running))
         figures = self._cpu + self._memory
         rest = width - (self._num + self._time + 4 * len(_GAP) + figures + 1)
-        self._figures = rest >= _LEAST_TEXT
+        self._figures = rest >= _MIN_TEXT
         if not self._figures:
             rest = width - (self._num + self._time + 2 * len(_GAP) + 1)
         # Labels tell the jobs apart: they get what they need, but on a narrow terminal half of it.
         longest = max(len("overrides"), *map(cell_len, self._labels))
         self._label = max(0, min(longest, max(rest // 2, rest - 60)))
         self._output = rest - self._label - len(_GAP)
-        if self._output < _LEAST_TEXT:
+        if self._output < _MIN_TEXT:
             self._label, self._output = max(0, rest), 0
         self._width = width
 

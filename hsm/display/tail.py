@@ -7,7 +7,7 @@ from pathlib import Path
 from hsm.core.files import open_log, read_end
 from hsm.display.text import clean, shorten
 
-_LONGEST_LINE = 500
+_MAX_LINE = 500
 """Characters of a line that are shown: a message fits, and a dump does not fill the screen."""
 
 
@@ -30,4 +30,4 @@ def last_lines(path: Path, count: int = 10, max_bytes: int = 65536) -> list[str]
         data = rest if newline and rest.strip() else first[1:]
     text = data.decode("utf-8", "replace").rstrip()
     lines = text.split("\n")[-count:] if text else []
-    return [shorten(clean(line).rstrip(), _LONGEST_LINE) for line in lines]
+    return [shorten(clean(line).rstrip(), _MAX_LINE) for line in lines]

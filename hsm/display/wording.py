@@ -18,7 +18,7 @@ from hsm.display.text import shorten
 if TYPE_CHECKING:
     from hsm.core.engine.interrupts import Interruption
 
-_LONGEST = 300
+_MAX_LENGTH = 300
 _TAIL_LINES = 10
 
 
@@ -36,7 +36,7 @@ def retried(job: Job, delay: float) -> str:
     if attempt.duration is not None:
         text += f" after {format_duration(attempt.duration)}"
     if attempt.ending is not None:
-        text += f": {shorten(printable(attempt.ending.describe()), _LONGEST)}"
+        text += f": {shorten(printable(attempt.ending.describe()), _MAX_LENGTH)}"
     return f"{text}; the next one in {format_duration(delay)}{label(job)}"
 
 
@@ -50,7 +50,7 @@ def outcome(job: Job) -> str:
     text = f"job {job.num} {job.state}"
     if job.duration is not None:
         text += f" after {format_duration(job.duration)}"
-    ending = shorten(printable(job.ending()), _LONGEST)
+    ending = shorten(printable(job.ending()), _MAX_LENGTH)
     if ending.upper() not in ("", job.state):
         text += f": {ending}"
     return text
@@ -58,7 +58,7 @@ def outcome(job: Job) -> str:
 
 def label(job: Job) -> str:
     """The job's label in brackets, with a space before it; nothing if it has none."""
-    return f" ({shorten(printable(job.label), _LONGEST)})" if job.label else ""
+    return f" ({shorten(printable(job.label), _MAX_LENGTH)})" if job.label else ""
 
 
 def failure_details(job: Job, paths: SweepPaths) -> list[str]:
@@ -113,8 +113,8 @@ def interrupted(interruption: Interruption, paths: SweepPaths, command: str) -> 
     completed = sum(job.state is JobState.COMPLETED for job in jobs)
     return [
         f"{printable(interruption.headline)}: {completed} of {len(jobs)} jobs completed; "
-        f"their results are kept in {printable(str(paths.sweep_dir))}",
-        f"To go on where it stopped: {command}",
+        f"results are kept in {printable(str(paths.sweep_dir))}",
+        f"To resume: {command}",
     ]
 
 

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 #: Prefixes of keys that need not be there: additions, deletions.
 _FREE = ("+", "~")
 #: Options of a config group that are looked at, and configs that are composed to know their keys.
-_MOST_OPTIONS = 1000
-_MOST_COMPOSED = 16
+_MAX_OPTIONS = 1000
+_MAX_COMPOSED = 16
 _KEY_PARTS = re.compile(r"[./@\[]")
-_MOST_VALUES = 10
+_MAX_VALUES = 10
 
 
 def config_loader(script: str) -> ConfigLoader | None:
@@ -106,7 +106,7 @@ def _chosen(loader: ConfigLoader, sweep: SweepDefinition) -> dict[str, list[str]
     chosen = {}
     for key in sweep.all_keys():
         if _options(loader, key):
-            values = sweep.values_of(key, _MOST_OPTIONS)
+            values = sweep.values_of(key, _MAX_OPTIONS)
             chosen[key] = [*dict.fromkeys(value for value in values if isinstance(value, str))]
     return chosen
 
@@ -117,11 +117,11 @@ def _selections(chosen: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     others = [
         {**first, group: option} for group, options in chosen.items() for option in options[1:]
     ]
-    return [first, *others][:_MOST_COMPOSED]
+    return [first, *others][:_MAX_COMPOSED]
 
 
 def _all_were_composed(chosen: Mapping[str, Sequence[str]]) -> bool:
-    return 1 + sum(max(0, len(options) - 1) for options in chosen.values()) <= _MOST_COMPOSED
+    return 1 + sum(max(0, len(options) - 1) for options in chosen.values()) <= _MAX_COMPOSED
 
 
 @lru_cache(maxsize=4)
@@ -209,7 +209,7 @@ def sweepable(script: str) -> list[str]:
     values = list(_plain_values(config, skip=groups))
     if not lines and values:
         lines = [values.pop(0)]
-    return [*lines, *(f"# {line}" for line in values[:_MOST_VALUES])]
+    return [*lines, *(f"# {line}" for line in values[:_MAX_VALUES])]
 
 
 def _plain_values(config: Any, skip: Collection[str]) -> Iterator[str]:

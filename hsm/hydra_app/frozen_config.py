@@ -34,8 +34,8 @@ from hsm.core.program.hydra_script import is_output
 log = get_logger(__name__)
 
 #: A config_path of "." can have a whole disk below it. What is more is read when it is needed.
-_MOST_ENTRIES = 20_000
-_MOST_BYTES = 64 << 20
+_MAX_ENTRIES = 20_000
+_MAX_BYTES = 64 << 20
 
 
 def freeze(config_loader: ConfigLoader) -> None:
@@ -226,7 +226,7 @@ class _Snapshot:
         pending: deque[_Place] = deque([("", str(root), frozenset())])
         while pending and self.is_complete:  # Breadth first: configs lie shallow, data deep.
             pending.extend(self._read(*pending.popleft()))
-            if self._entries > _MOST_ENTRIES or self._bytes > _MOST_BYTES:
+            if self._entries > _MAX_ENTRIES or self._bytes > _MAX_BYTES:
                 self.is_complete = False
                 log.warning(
                     "%s is too large to be read ahead: do not edit configs there while jobs wait",

@@ -48,7 +48,5 @@ def _value(source: SweepSource, job: Job) -> Any:
     try:
         return source.result(job.job_id)
     except Exception as error:
-        log.warning(
-            "job %d: its return value cannot be unpickled (%r): None is used", job.num, error
-        )
+        log.warning("job %d: its return value cannot be unpickled (%r): using None", job.num, error)
         return None

@@ -216,7 +216,7 @@ class Session:
             if self._closed:
                 if (interruption := self.source.interruption) is not None:
                     raise SystemExit(interruption.exit_code)
-                raise HsmError("the sweep has ended, and takes no more jobs")
+                raise HsmError("the sweep has ended and takes no more jobs")
             if self.sweep_id:
                 return self._hand_over(job_overrides, asked, files=self._new_files())
             function = self._job.task_function
@@ -376,11 +376,11 @@ class Session:
             self._sweep_dir.give_back()
             self._handlers.restore()
         if self.sweep_id:
-            self._say_how_it_ended()
+            self._report_end()
         # A signal may have ended on_sweep_end, of a sweep whose jobs had all ended.
         return self.source.interruption or interrupts.late()
 
-    def _say_how_it_ended(self) -> None:
+    def _report_end(self) -> None:
         self._display.summary()
         if (interruption := self.source.interruption) is not None:
             lines = wording.interrupted(interruption, self.paths, resume_command(self.paths))

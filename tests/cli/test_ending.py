@@ -69,13 +69,13 @@ def test_cancel_ends_single_jobs(project: Project) -> None:
         assert out == "job 1: CANCELLED\njob 3: CANCELLED\n"
         project.wait_for("outputs/bg/2/runs")
         assert project.states("bg") == ["RUNNING", "CANCELLED", "RUNNING", "CANCELLED"]
-        assert "job 1: had ended before: CANCELLED" in project.here("cancel", "bg", "1").out
+        assert "job 1: had already ended: CANCELLED" in project.here("cancel", "bg", "1").out
 
 
 def test_cancel_of_what_has_ended_says_so(project: Project) -> None:
     project.here("sweep", "x=1", "--sweep-id", "s", "--", "true")
-    assert project.here("cancel", "s").out == "s does not run: finished\n"
-    assert project.here("cancel", "s", "0").out == "s does not run: finished\n"
+    assert project.here("cancel", "s").out == "s is not running: finished\n"
+    assert project.here("cancel", "s", "0").out == "s is not running: finished\n"
 
 
 def test_cancel_checks_every_number_first(project: Project) -> None:
@@ -90,7 +90,7 @@ def test_cancel_of_a_launcher_that_does_not_react_is_a_signal(project: Project) 
         project.wait_for("outputs/s/1/runs")
         sweep.send_signal(signal.SIGSTOP)
         told = project.here("cancel", "s", "0", code=2)
-        assert "does not react: jobs 0 are not cancelled" in told.err
+        assert "does not respond, and jobs 0 still run" in told.err
         assert "s has ended: 2 cancelled" in project.here("cancel", "s").out
         sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 143

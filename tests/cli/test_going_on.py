@@ -77,7 +77,7 @@ def test_a_project_that_was_moved_goes_on_where_it_is(project: Project) -> None:
     moved = Project(project.folder.rename(project.folder.parent / "moved"))
     moved.write("fixed", "")
     ran = moved.hsm("sweep", "--resume", "outputs/s")
-    line = f"hsm: s was started in {project.folder}, which is gone: it goes on in {moved.folder}"
+    line = f"hsm: s was started in {project.folder}, which is gone: resuming it in {moved.folder}"
     assert ran.err.splitlines() == [line]
     assert moved.states("s") == ["COMPLETED"] * 3
 
@@ -105,7 +105,7 @@ def test_what_of_a_journal_cannot_be_used_is_told_by_all_who_read_it(project: Pr
     ):
         told = project.here(*arguments).err.splitlines()
         assert told[0].startswith(f"hsm: {journal}, line "), arguments
-        assert told[-1] == f"hsm: {journal}: 9 lines cannot be used in all"
+        assert told[-1] == f"hsm: {journal}: 9 damaged lines in all"
         assert len(told) == 4
     assert project.hsm("logs", "s", "0").err.count("\n") == 4
     assert project.here("monitor", "s").out.count(str(journal)) == 4
@@ -124,8 +124,7 @@ def test_a_script_that_has_changed_needs_an_option(project: Project, more: tuple
     project.write("fit.py", "pass")
     ran = project.hsm("sweep", "--resume", "s", *more, code=2)
     assert ran.err.splitlines() == [
-        "hsm: the sweep cannot be resumed as it is, since what it runs has changed "
-        "(--accept-changes resumes it all the same):",
+        "hsm: cannot resume: the script or config has changed (--accept-changes resumes anyway):",
         "  fit.py has changed:",
         "    -raise SystemExit(1)",
         "    +pass",

@@ -81,7 +81,7 @@ def _app(project: Project) -> None:
         (["sweep", "d=[{a:{null:1}}]", *TRUE], "recorded as JSON"),
         (["sweep", "x=[1,2", *TRUE], "key=value in Hydra's override syntax"),
         (["sweep", "--resume", "nothing"], "--resume: 'nothing' is refused"),
-        (["monitor"], "no sweep is known yet"),
+        (["monitor"], "no sweeps yet"),
         (["monitor", "nothing"], "'nothing' is refused"),
         (["monitor", "--mode", "slurm"], "mode must be local"),
         (["monitor", "a", "--sweep-id", "b"], "named once"),
@@ -296,7 +296,7 @@ def test_a_full_disk(project: Project, more: str) -> None:
         timeout=PATIENCE,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("hsm: s cannot be started: cannot write /")
+    assert done.stderr.startswith("hsm: cannot start s: cannot write /")
     assert "journal.jsonl: File too large" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (project.folder / "ran").exists()

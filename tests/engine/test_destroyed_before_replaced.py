@@ -131,7 +131,7 @@ def test_no_attempt_has_the_report_of_an_earlier_one(paths: SweepPaths) -> None:
     crashed = _job(_COMPLETED, Ending(JobState.FAILED, signal="SIGSEGV"))
     assert kept_reports.read(paths, crashed) is None
     lost = _job(_COMPLETED, _COMPLETED)  # A power cut took its file.
-    with pytest.raises(ResultLost, match="job 0: what it returned is lost"):
+    with pytest.raises(ResultLost, match="job 0: its return value is lost"):
         kept_reports.read_value(paths, lost)
     never_started = Job(0, "s_0")
     assert kept_reports.read(paths, never_started) is None
@@ -376,7 +376,7 @@ def test_a_list_of_sweeps_that_cannot_be_read_is_not_shortened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HSM_STATE_DIR", str(tmp_path))
-    monkeypatch.setattr(registry, "_LARGEST", 10)
+    monkeypatch.setattr(registry, "_MAX_SIZE", 10)
     registry.register("a", tmp_path / "a")
     before = (tmp_path / "sweeps.jsonl").read_bytes()
 

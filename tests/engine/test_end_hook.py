@@ -25,7 +25,7 @@ from helpers.reliability import (
 )
 from helpers.sweeps import HYDRA_14
 from hsm.core.engine.compute_source import SweepObserver
-from hsm.core.engine.end_hook import environment, run_at_end
+from hsm.core.engine.end_hook import environment, run_hook
 from hsm.core.local import LocalManager
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
@@ -104,7 +104,7 @@ def test_of_a_resumed_sweep_all_jobs_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "reason", "counts"),
     [
-        ({"fail_fast": True}, "fail_fast, as job 1 did not complete", "6|1|1|0|4"),
+        ({"fail_fast": True}, "fail_fast: job 1 did not complete", "6|1|1|0|4"),
         ({"max_failures": 2}, "max_failures: 2 jobs did not complete", "6|1|2|0|3"),
         (
             {"max_consecutive_failures": 3},
@@ -143,7 +143,7 @@ def test_what_goes_wrong_with_it_is_told_and_changes_nothing(
 
 
 def test_a_sweep_that_is_not_there_is_told(tmp_path: Path) -> None:
-    went = run_at_end(["true"], SweepPaths(tmp_path), lambda process: None)
+    went = run_hook(["true"], SweepPaths(tmp_path), lambda process: None)
     assert str(went.problem).startswith("on_sweep_end: no sweep in")
 
 

@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.processes import wait_until
-from hsm.core.engine.output import LONGEST_LINE, LineSplitter, OutputFollower, _Stream
+from hsm.core.engine.output import MAX_LINE, LineSplitter, OutputFollower, _Stream
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
 
 SECONDS = 30.0  # far above what anything here takes
 
 
-def lines_of(*chunks: bytes, longest: int = LONGEST_LINE) -> list[str]:
+def lines_of(*chunks: bytes, longest: int = MAX_LINE) -> list[str]:
     splitter = LineSplitter(longest)
     lines = [line for chunk in chunks for line in splitter.feed(chunk)]
     return lines + splitter.close()
@@ -98,7 +98,7 @@ class TestLineSplitter:
         for chunk in (b"x" * 50_000, b"\r", b"\rprogress", b"\r" * 50_000):
             for _ in range(10):
                 splitter.feed(chunk)
-                assert len(splitter._rest) <= LONGEST_LINE + 1
+                assert len(splitter._rest) <= MAX_LINE + 1
 
     @settings(deadline=None)
     @given(
@@ -313,7 +313,7 @@ def test_a_very_long_line_comes_in_pieces(
     follower.remove(job)
     lines = received.lines()
     assert sum(map(len, lines)) == size
-    assert max(map(len, lines)) == LONGEST_LINE
+    assert max(map(len, lines)) == MAX_LINE
 
 
 def test_a_busy_job_does_not_hold_up_the_others(

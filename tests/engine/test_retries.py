@@ -437,7 +437,7 @@ def test_without_a_single_thread_no_job_starts_and_nobody_waits(
         ids = made.submit_jobs(points(0, 1), "s", tmp_path, command=["true"])
         assert made.wait(timeout=30) == dict.fromkeys(ids, JobState.CANCELLED)
     ending = read_sweep(tmp_path).jobs[0].ending()
-    assert ending == "never started: there is no thread for it (can't start new thread)"
+    assert ending == "never started: no thread could be started for it (can't start new thread)"
 
 
 @pytest.mark.parametrize("settings", [{"show_output": True}, {"memory_limit": "1GB"}])

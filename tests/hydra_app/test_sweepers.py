@@ -571,7 +571,7 @@ def assert_was_interrupted(done: Finished, name: str, completed: int, count: int
     jobs = "1 job" if count == 1 else f"{count} jobs"
     assert done.out.count(f"{done.sweep.sweep_id}: {jobs}: ") == 1
     assert done.err.count(f"Interrupted by {name}: {completed} of {count} jobs completed") == 1
-    assert done.err.count("To go on where it stopped: python train.py -m ") == 1
+    assert done.err.count("To resume: python train.py -m ") == 1
     assert "Traceback" not in done.screen
 
 

@@ -320,7 +320,7 @@ def test_a_log_that_may_not_grow_is_told_and_costs_no_job(tmp_path: Path) -> Non
     for num in (0, 1):
         assert done.log(num, "stdout") == "y\n" * 50_000
         assert done.log(num) == "end\n"
-        lost = f"job {num}: 200000 bytes of its output are lost: File too large"
+        lost = f"job {num}: 200000 bytes of output are lost: File too large"
         assert lost in done.screen
 
 
@@ -338,7 +338,7 @@ def test_what_finds_no_room_waits_then_is_dropped_and_told_where_it_is_missing(
     pipe.open(full, None)
     os.write(pipe.write_end, b"lost\n")
     assert pipe.move() is None  # It waits.
-    monkeypatch.setattr(log_pipe, "_PATIENCE", 0.0)
+    monkeypatch.setattr(log_pipe, "_TIMEOUT", 0.0)
     assert pipe.move()
     assert pipe.lost == (5, "No space left on device")
     os.dup2(log, full)  # There is room again.
@@ -346,7 +346,7 @@ def test_what_finds_no_room_waits_then_is_dropped_and_told_where_it_is_missing(
     os.write(pipe.write_end, b"kept\n")
     pipe.empty(until=0.0)
     pipe.close_file()
-    told = "---- 5 bytes of its output are lost: No space left on device ----\n"
+    told = "---- 5 bytes of output are lost: No space left on device ----\n"
     assert (tmp_path / "log").read_text() == f"{told}kept\n"
 
 

@@ -178,7 +178,7 @@ def test_an_idle_and_a_busy_pool_are_told_apart_from_unknown_ones(tmp_path: Path
     )
     assert seen["at once"] == seen["later"] == []
     ((text, is_harmful),) = seen["another one"]
-    assert "native threads run that are not known to survive a fork" in text
+    assert "native threads are running that may not survive a fork" in text
     assert not is_harmful
 
 

@@ -347,7 +347,7 @@ def mute_keeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Slot, Channel
 def test_a_keeper_that_runs_and_does_nothing_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     start = Launch(0, {}, "", "", "", "", ("true",), None, "", grace=0.0)
     with mute_keeper(monkeypatch) as (silent, channel):
-        monkeypatch.setattr(slot, "_EXIT_PATIENCE", 0.0)
+        monkeypatch.setattr(slot, "_EXIT_TIMEOUT", 0.0)
         silent.start(start)
         with pytest.raises(KeeperStuck, match="its keeper did not start it, and was killed"):
             silent.started()

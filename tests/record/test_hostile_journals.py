@@ -80,11 +80,11 @@ def test_any_value_in_any_field_is_used_or_named_by_its_line(paths: SweepPaths, 
         ({**START, "time": 1e30}, "time is 1e+30, not a time"),
         ({**START, "job": True}, "job is True, not an integer from 0 to"),
         ({**START, "job": 10**4000}, "job is an integer of 13288 bits, not"),
-        ({**START, "job": 3}, "there is no job 3"),
+        ({**START, "job": 3}, "no job 3"),
         ({**START, "time": None}, "time is missing"),
         ('{"a":' + "[" * 100_000 + "]" * 100_000 + "}", "too large or nested too deeply"),
         ('{"event":"x","a":' + "1" * 10_000 + "}", "it is not JSON"),
-        ({**SUBMIT, "jobs": [{**JOB, "job": 1}]}, "job 1 is there already"),
+        ({**SUBMIT, "jobs": [{**JOB, "job": 1}]}, "job 1 was submitted before"),
         ("[]", "it holds a list, not an object"),
         ("", "it is empty"),
     ],
@@ -131,7 +131,7 @@ def test_a_sparse_journal_is_read_at_once(paths: SweepPaths, read: Callable[[Pat
 def test_a_line_that_is_too_long_is_passed_over(
     paths: SweepPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_lines, "LONGEST_LINE", 3 << 20)
+    monkeypatch.setattr(journal_lines, "MAX_LINE", 3 << 20)
     long = {**START, "reason": "x" * (8 << 20)}
     sweep = _read(paths, HEADER, SUBMIT, long, END)
     assert sweep.problems == ["line 3: it is too long"]

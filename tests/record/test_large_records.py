@@ -265,7 +265,7 @@ def test_a_submission_of_which_records_are_missing_says_so(tmp_path: Path, cut: 
     paths.journal.write_bytes(b"".join([lines(tmp_path)[0], *kept]))
     left = json.loads(kept[-1])["more"]
     [problem] = read_sweep(tmp_path).problems
-    assert f"the record of {left} jobs is missing" in problem
+    assert f"{left} jobs are missing" in problem
 
 
 def test_what_a_launcher_says_of_itself_lies_beside_above_16_kib(
@@ -376,14 +376,16 @@ def test_one_record_for_which_there_is_no_room_costs_that_value_alone(tmp_path: 
                 value = "x" * 6000 if job.num == 0 else job.num
                 job.end(2.0, Ending(JobState.COMPLETED, value=value))
                 lost += journal.end(job)
-        assert lost == [f"job 0: its return value could not be kept: {os.strerror(errno.EFBIG)}"]
+        assert lost == [
+            f"job 0: its return value could not be recorded: {os.strerror(errno.EFBIG)}"
+        ]
         assert not journal.is_behind
     sweep = read_sweep(tmp_path)
     assert sweep.problems == []
     assert [str(job.state) for job in sweep.jobs.values()] == ["COMPLETED"] * 8
     results = collect_results(tmp_path)
     assert [row["value"] for row in results] == [None, *range(1, 8)]
-    assert "could not be kept: File too large" in results[0]["note"]
+    assert "could not be recorded: File too large" in results[0]["note"]
 
 
 def test_a_large_value_without_room_beside_is_noted_and_its_pickle_is_used(tmp_path: Path) -> None:
@@ -595,7 +597,7 @@ def test_a_resume_from_the_record_makes_no_parameters_up(project: Project) -> No
     SweepPaths(folder).large_file(first).unlink()
     (folder / "go").touch()
     ran = project.hsm("sweep", "--resume", "s", "--progress", "none")
-    assert "job 0 is left as it is: its parameters cannot be had" in ran.err
+    assert "job 0 is not run again: its parameters cannot be had" in ran.err
     assert [str(job.state) for job in read_sweep(folder).jobs.values()] == [
         "FAILED",
         "COMPLETED",

@@ -109,7 +109,7 @@ def test_a_large_difference_is_cut(repository: Path) -> None:
     (repository / "train.py").write_text("x = 1  # a line\n" * 300_000)
     header(repository / "sweep")
     diff = SweepPaths(repository / "sweep").git_diff.read_bytes()
-    assert diff[provenance.LONGEST_DIFF :] == b"\n(cut here: the difference is longer)\n"
+    assert diff[provenance.MAX_DIFF :] == b"\n(cut here: the difference is longer)\n"
 
 
 def test_a_repository_without_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def test_a_git_that_hangs_holds_a_sweep_up_for_a_while_only(
     (slow / "git").write_text("#!/bin/sh\nexec sleep 60\n")
     (slow / "git").chmod(0o755)
     monkeypatch.setenv("PATH", f"{slow}:{os.environ['PATH']}")
-    monkeypatch.setattr(provenance, "_GIT_PATIENCE", 0.3)
+    monkeypatch.setattr(provenance, "_GIT_TIMEOUT", 0.3)
     assert "git" not in header(repository / "sweep")
 
 

@@ -70,7 +70,7 @@ def test_a_compacted_list_still_knows_where_sweeps_were_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     start("one")
-    monkeypatch.setattr(registry, "_LARGEST", 400)
+    monkeypatch.setattr(registry, "_MAX_SIZE", 400)
     start("two")
     start("three")
     newest = next(known_sweeps())
@@ -184,7 +184,7 @@ def test_many_writers_lose_nothing(state_dir: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_writers_that_compact_lose_nothing_that_is_recent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_LARGEST", 4000)
+    monkeypatch.setattr(registry, "_MAX_SIZE", 4000)
     directory = start("kept")
 
     def write(name: str) -> None:
@@ -210,7 +210,7 @@ def test_a_long_list_keeps_what_is_there_and_drops_the_oldest_first(
         start(f"sweep-{n}")
     shutil.rmtree(gone)
     size = registry_file().stat().st_size
-    monkeypatch.setattr(registry, "_LARGEST", size)
+    monkeypatch.setattr(registry, "_MAX_SIZE", size)
     start("newest")  # Makes it too long; some half of it is kept.
     assert ids()[:3] == ["newest", "sweep-5", "sweep-4"]
     assert "sweep-0" not in ids()
@@ -227,7 +227,7 @@ def test_a_long_list_keeps_what_is_there_and_drops_the_oldest_first(
 def test_a_writer_that_hangs_delays_others_only_briefly(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_PATIENCE", 0.05)
+    monkeypatch.setattr(registry, "_TIMEOUT", 0.05)
     state_dir.mkdir()
     with (state_dir / "sweeps.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -293,7 +293,7 @@ def test_a_sweep_that_is_not_in_the_list_is_found_by_its_directorys_name(tmp_pat
         Journal(SweepPaths(place), "x", {}).close("finished")
     assert find_sweep("mine", roots=[tmp_path / "outputs"]).sweep_dir == tmp_path / "outputs/mine"
     assert find_sweep("ours").sweep_dir == tmp_path / "here" / "ours"
-    with pytest.raises(SettingsError, match="no sweep is known yet"):
+    with pytest.raises(SettingsError, match="no sweeps yet"):
         find_sweep("mine")
 
 
@@ -304,7 +304,7 @@ def test_a_beginning_that_fits_several_is_refused_with_their_names() -> None:
         find_sweep("train", origin="SWEEP")
     assert str(caught.value) == (
         "SWEEP: 'train' is refused, sweep must be the id of a sweep, an unambiguous beginning of "
-        "one, a sweep's directory, or 'last'; 7 sweeps fit: train-6, train-5, train-4, train-3, "
+        "one, a sweep's directory, or 'last'; 7 sweeps match: train-6, train-5, train-4, train-3, "
         "train-2, …"
     )
 
@@ -326,7 +326,7 @@ def test_of_several_sweeps_of_one_id_the_one_below_here_is_meant(tmp_path: Path)
     assert find_sweep("base").sweep_dir == here
     start("base", tmp_path / "here" / "again" / "base")
     with pytest.raises(
-        SettingsError, match=r"3 sweeps fit: .*/again/base, .*/other/base, .*/outputs"
+        SettingsError, match=r"3 sweeps match: .*/again/base, .*/other/base, .*/outputs"
     ):
         find_sweep("base")
 
@@ -351,5 +351,5 @@ def test_an_unknown_sweep_is_one_line_with_the_near_one(name: str, hint: str) ->
 
 
 def test_there_is_no_last_sweep() -> None:
-    with pytest.raises(SettingsError, match=r"'last' is refused.*no sweep is known yet"):
+    with pytest.raises(SettingsError, match=r"'last' is refused.*no sweeps yet"):
         find_sweep("last")

@@ -151,7 +151,7 @@ def test_changes_are_told_line_by_line() -> None:
         "train.py has changed:",
         "  -lr = 1",
         "  +lr = 2",
-        "gone.yaml is not there any more",
+        "gone.yaml is gone",
     ]
 
 
@@ -171,7 +171,7 @@ def test_a_change_of_the_last_newline_alone_is_told() -> None:
 def test_of_many_changes_the_first_are_told() -> None:
     lines = describe_changes({"a": "x\n" * 100}, {"a": ""})
     assert len(lines) == 21
-    assert lines[-1] == "(and 81 lines more)"
+    assert lines[-1] == "(and 81 more lines)"
 
 
 def test_files_that_are_too_long_are_not_kept_and_the_others_are(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_jsonl_file(tmp_path: Path) -> None:
         ('{"a": 1}\n{"a": }', "Expecting value, at character 7"),
         ("[1]", "line 1: '[1]' is refused"),
         ('{"a": 1} {"a": 2}', "Extra data"),
-        ('{"a": 1, "a": 2}', "the key 'a' comes twice"),
+        ('{"a": 1, "a": 2}', "the key 'a' appears twice"),
         ('{"a.b": 1, "a": {"b": 2}}', "a key of a job must be new"),
         ('{"a b": 1}', "a key must be"),
         ('{"a": "\\u0000"}', "NUL"),

@@ -119,7 +119,7 @@ def test_a_sweep_file_of_another_form_is_refused(tmp_path: Path, text: str, mess
         ("\n    a: 1\n    b: []", "line 4: [] is refused, b must be a list with at least"),
         ("\n    a: {}", "line 3: {} is refused, a must be a value"),
         ("\n    a: 1\n    a: 2", "line 4: 'a: 2' is refused, the file must be valid YAML"),
-        ("\n    a: 1\n    a: 2", "the key 'a' comes twice, first in line 3"),
+        ("\n    a: 1\n    a: 2", "the key 'a' appears twice, first in line 3"),
         ("\n    a.b: 1\n    a: {b: 2}", "line 4: 'a.b' is refused, a key of grid must be new"),
         ("\n    a.b: 1\n    a: {b: 2}", "grid has it too, in line 3"),
         ("\n    a: 1\n    +a: 2", "line 4: '+a' is refused"),

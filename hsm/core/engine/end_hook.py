@@ -14,7 +14,7 @@ from hsm.core.record.sweep import JournalError, Sweep, read_sweep
 
 
 @dataclass(frozen=True)
-class AtEnd:
+class HookOutcome:
     """How that went.
 
     Attributes:
@@ -26,13 +26,13 @@ class AtEnd:
     signum: int | None = None
 
 
-def run_at_end(
+def run_hook(
     command: Sequence[str],
     paths: SweepPaths,
     wait: Callable[[subprocess.Popen[bytes]], int | None],
     *,
     stdout: int | None = None,
-) -> AtEnd:
+) -> HookOutcome:
     """Run `command`, in a session of its own, and wait for it.
 
     Its environment has HSM_SWEEP_ID, HSM_SWEEP_DIR, HSM_SWEEP_END (why the sweep ended), HSM_JOBS
@@ -52,18 +52,18 @@ def run_at_end(
             start_new_session=True,
         )
     except (OSError, JournalError) as error:
-        return AtEnd(f"on_sweep_end: {error}")
+        return HookOutcome(f"on_sweep_end: {error}")
     signum = wait(process)
     status = process.returncode
     if status == 0:
-        return AtEnd(None, signum)
+        return HookOutcome(None, signum)
     if signum is not None:
         how = f"was ended because of {signal_name(signum)}"
     elif status < 0:
         how = f"was killed by {signal_name(-status)}"
     else:
         how = f"ended with exit code {status}"
-    return AtEnd(f"on_sweep_end: {command[0]} {how}", signum)
+    return HookOutcome(f"on_sweep_end: {command[0]} {how}", signum)
 
 
 def environment(sweep: Sweep) -> dict[str, str]:

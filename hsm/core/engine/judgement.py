@@ -47,9 +47,9 @@ def judge(
     elif ended.exit_code != 0:
         state = JobState.FAILED
     elif is_function and report is None:
-        state, reason = JobState.FAILED, "exit code 0, but its function did not return (os._exit?)"
+        state, reason = JobState.FAILED, "exit code 0, but the function did not return (os._exit?)"
     elif report is not None and report.unpicklable:
-        reason = f"its return value, of type {report.unpicklable}, cannot be pickled: it is lost"
+        reason = f"its return value, of type {report.unpicklable}, cannot be pickled and is lost"
     report = report or Report()
     has_value = state is JobState.COMPLETED
     return Ending(

@@ -65,7 +65,7 @@ def read_value(paths: SweepPaths, job: Job) -> Any:
     path = _file(paths, job)
     report = reports.read(path)
     if report is not None and not _is_of(report, job):
-        text = f"job {job.num}: what it returned is lost; {path} is of an earlier attempt"
+        text = f"job {job.num}: its return value is lost: {path} is from an earlier attempt"
         raise ResultLost(text)
     return reports.read_value(path)
 

@@ -86,4 +86,4 @@ class Observers(SweepObserver):
             except Exception:
                 if id(observer) not in self._faulty:
                     self._faulty.add(id(observer))
-                    _log.exception("an observer of the sweep has failed: %r", observer)
+                    _log.exception("an observer of the sweep failed: %r", observer)

@@ -22,7 +22,7 @@ from hsm.core.logger import get_logger
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
 
-LONGEST_LINE = 64 * 1024
+MAX_LINE = 64 * 1024
 """Bytes of a line that are held; a longer one comes in pieces of this size."""
 
 _CHUNK = 1 << 20  # bytes read of one file before the next one's turn
@@ -49,7 +49,7 @@ class LineSplitter:
         longest: bytes; at least 4.
     """
 
-    def __init__(self, longest: int = LONGEST_LINE) -> None:
+    def __init__(self, longest: int = MAX_LINE) -> None:
         self._longest = longest
         self._rest = b""  # of the line that has not ended; with a \r that came last
         self._is_redrawn = False
@@ -358,7 +358,7 @@ class OutputFollower:
                 self._sink(job, stream.name, line)
             except Exception:
                 self._sink = None
-                _log.exception("the jobs' output is no longer shown")
+                _log.exception("the output of jobs is no longer shown")
 
 
 def _last_line(stream: _Stream) -> str:

@@ -68,7 +68,7 @@ class StopPolicy:
     def _reason(self, num: int) -> str | None:
         conf = self._conf
         if conf.fail_fast:
-            return f"fail_fast, as job {num} did not complete"
+            return f"fail_fast: job {num} did not complete"
         if conf.max_failures is not None and self.failures >= conf.max_failures:
             return f"max_failures: {self.failures} jobs did not complete"
         most = conf.max_consecutive_failures

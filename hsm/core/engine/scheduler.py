@@ -124,7 +124,7 @@ class Scheduler:
         except RuntimeError as error:
             # The machine has no thread for it. If there are some already, one of them takes it.
             if not self._has_thread and self._queue.remove(handle):
-                self.stop(f"there is no thread for it ({error})")
+                self.stop(f"no thread could be started for it ({error})")
                 self._supervisor.run(handle)
 
     def _run_next(self) -> None:

@@ -70,7 +70,7 @@ class Supervisor:
             ending = self._run(handle)
         except NotWanted as refusal:
             stop = refusal.stop
-            ending = Ending(stop.state, reason=f"{handle.job.what_it_misses}: {stop.reason}")
+            ending = Ending(stop.state, reason=f"{handle.job.missed_attempt}: {stop.reason}")
             # The journal's last line says it for all of them.
             recorded = stop is self.ledger.stopped
         except JobLost as error:
@@ -87,9 +87,9 @@ class Supervisor:
             if not runs_again:
                 self._end(handle, ending, recorded)
         except BaseException as error:
-            _log.exception("job %d: what follows its end failed", handle.job.num)
+            _log.exception("job %d has ended, and hsm failed to deal with that", handle.job.num)
             if handle.job.state is JobState.PENDING:  # Of a retry that cannot be waited for.
-                reason = f"{handle.job.what_it_misses}: {error!r}"
+                reason = f"{handle.job.missed_attempt}: {error!r}"
                 self._end(handle, Ending(JobState.CANCELLED, reason=reason), recorded=False)
         finally:
             if not runs_again:  # Whatever went wrong: nobody may wait for it for ever.

@@ -18,7 +18,7 @@ from typing import Any
 from hsm.core.engine import at_exit, kept_reports
 from hsm.core.engine.backend import Backend
 from hsm.core.engine.compute_source import ComputeSource, RunningJob, SweepObserver
-from hsm.core.engine.end_hook import run_at_end
+from hsm.core.engine.end_hook import run_hook
 from hsm.core.engine.interrupts import Interruption, deliver, wait_for_program
 from hsm.core.engine.observers import Observers
 from hsm.core.engine.own_threads import OWN_THREADS
@@ -191,7 +191,7 @@ class SweepSource(ComputeSource):
         self._observers.jobs_submitted([handle.job for handle in waiting])
         over = len(handles) - len(waiting)
         if over:
-            text = f"{over} of {len(handles)} jobs had ended before: they do not run again"
+            text = f"{over} of {len(handles)} jobs are done already and do not run again"
             self._observers.message(text)
         self._scheduler.run(handles)
         return [handle.job.job_id for handle in handles]
@@ -340,16 +340,16 @@ class SweepSource(ComputeSource):
             for sweep in self._sweeps.values():
                 sweep.journal.close(stopped.reason if stopped else "finished")
         if self.conf.on_sweep_end is not None:
-            self._run_at_end(self.conf.on_sweep_end)
+            self._run_end_hook(self.conf.on_sweep_end)
 
-    def _run_at_end(self, command: Sequence[str]) -> None:
+    def _run_end_hook(self, command: Sequence[str]) -> None:
         wait = partial(wait_for_program, grace=self.conf.kill_grace)
         for sweep in self._sweeps.values():
-            went = run_at_end(command, sweep.journal.paths, wait, stdout=self.hook_stdout)
-            if went.problem is not None:
-                self._observers.warn(went.problem)
-            if went.signum is not None:
-                deliver(went.signum)
+            outcome = run_hook(command, sweep.journal.paths, wait, stdout=self.hook_stdout)
+            if outcome.problem is not None:
+                self._observers.warn(outcome.problem)
+            if outcome.signum is not None:
+                deliver(outcome.signum)
                 break
 
     def _cancel_as_asked(self, paths: SweepPaths, num: int | None) -> None:

@@ -9,7 +9,7 @@ import threading
 from hsm.core.settings.resolve import LocalConf
 
 #: Jobs that must have completed before their median says anything.
-_ENOUGH = 3
+_MIN_COMPLETED = 3
 
 
 class TimeLimits:
@@ -38,7 +38,7 @@ class TimeLimits:
             limits.append((self._conf.timeout, f"timeout after {self._conf.timeout:g} s"))
         factor = self._conf.timeout_factor
         with self._mutex:
-            if factor is not None and len(self._durations) >= _ENOUGH:
+            if factor is not None and len(self._durations) >= _MIN_COMPLETED:
                 median = statistics.median(self._durations)
                 reason = f"timeout after {factor * median:.3g} s, {factor:g} times the median"
                 limits.append((factor * median, reason))

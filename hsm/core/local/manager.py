@@ -172,7 +172,7 @@ class LocalManager:
     def _new_source(self) -> LocalComputeSource:
         with self._changed:
             if self._closed:
-                raise HsmError("this LocalManager takes no more sweeps: it is closed")
+                raise HsmError("this LocalManager is closed")
             source = LocalComputeSource.from_conf(self.conf, observers=self._observers)
             self._sources.add(source)
             return source

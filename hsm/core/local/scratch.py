@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 #: A Unix socket's path holds 107 bytes; what a job puts under its TMPDIR needs room.
-_LONGEST_PARENT = 40
+_MAX_PARENT = 40
 
 
 class Scratch:
@@ -30,7 +30,7 @@ class Scratch:
         with self._mutex:
             if self._path is None:
                 parent = tempfile.gettempdir()
-                if len(parent) > _LONGEST_PARENT and os.access("/tmp", os.W_OK):
+                if len(parent) > _MAX_PARENT and os.access("/tmp", os.W_OK):
                     parent = "/tmp"
                 self._path = Path(tempfile.mkdtemp(prefix="hsm-", dir=parent))
             return self._path

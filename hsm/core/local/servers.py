@@ -19,7 +19,7 @@ log = get_logger(__name__)
 
 #: A source replaces so many servers that were killed or are stuck; if more are, the machine is at
 #: fault. The same for the keepers of one job.
-_MOST_RESTARTS = 3
+_MAX_RESTARTS = 3
 
 
 @dataclass(eq=False)
@@ -82,7 +82,7 @@ class Servers:
                 self._retire(server)
             except SlotLost:
                 lost_keepers += 1
-                if lost_keepers > _MOST_RESTARTS:
+                if lost_keepers > _MAX_RESTARTS:
                     raise
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ class Servers:
             server = self._running.get(carrying)
             if server is not None:
                 return server
-            if self._restarts > _MOST_RESTARTS:
+            if self._restarts > _MAX_RESTARTS:
                 raise SlotLost(f"the fork server was lost {self._restarts} times")
             if carrying is not None:
                 carrying.how = asdict(self._choose(carrying))
@@ -139,9 +139,10 @@ class Servers:
             harm = next((finding.text for finding in findings if finding.is_harmful), None)
             if harm is not None:
                 raise CannotStart(
-                    f"neither start method can run these jobs. A fork: {harm}. "
-                    f"A fresh interpreter: {error.why}. Create one of the two inside the "
-                    "function, or use start_method=fork if no job uses the former."
+                    f"neither start method can run these jobs: a fork is not safe, as {harm}; "
+                    f"a fresh interpreter cannot get the function, as {error.why}. Create one "
+                    "of the two inside the function, or use start_method=fork if no job uses "
+                    "the first."
                 ) from error
             reason = f"{start.reason}, but spawn cannot: {error.why}"
             log.warning("start_method: fork, although %s", reason)

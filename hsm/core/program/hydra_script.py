@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 #: Of the YAML files below a config directory: so many, with so many characters, are looked at.
-_MOST_FILES = 500
-_MOST_TEXT = 1 << 20
+_MAX_FILES = 500
+_MAX_TEXT = 1 << 20
 #: What a sweep file has, and an app's config has not.
 _SWEEP_FILE = re.compile(r"^sweep:", re.MULTILINE)
 #: What a directory has in it that is the output of a run or a sweep.
@@ -118,7 +118,7 @@ def config_texts(script: str | os.PathLike[str]) -> dict[str, str]:
                     continue
                 if not _SWEEP_FILE.search(text):
                     texts[os.path.relpath(entry, base)] = text
-        if len(texts) > _MOST_FILES or sum(map(len, texts.values())) > _MOST_TEXT:
+        if len(texts) > _MAX_FILES or sum(map(len, texts.values())) > _MAX_TEXT:
             return {}
     return texts
 

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 #: Seconds that a fresh interpreter gets for one import.
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 
 #: Prints the file of the module that it imports; what modules print goes elsewhere.
 _PROBE = """\
@@ -96,7 +96,7 @@ def _fresh_interpreter_has(name: str, file: str | None) -> bool:
                 stdin=path,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                timeout=_PATIENCE,
+                timeout=_TIMEOUT,
                 check=False,
             )
     except (OSError, subprocess.TimeoutExpired):

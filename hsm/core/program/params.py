@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hsm.core.errors import SettingsError
-from hsm.core.plain_json import MOST_NESTED, encode
+from hsm.core.plain_json import MAX_DEPTH, encode
 from hsm.core.record.large import Shelf
 from hsm.core.space.arguments import simplified
 
@@ -19,7 +19,7 @@ from hsm.core.space.arguments import simplified
 VARIABLE, FILE_VARIABLE = "HSM_PARAMS", "HSM_PARAMS_FILE"
 #: Bytes of `VARIABLE`, its name and the NUL at its end included. The kernel takes twice as many,
 #: and not as many such variables as one likes.
-_MOST = 64 << 10
+_MAX_SIZE = 64 << 10
 _ALLOWED = "a list of mappings, each from parameters' names to values"
 
 
@@ -51,7 +51,7 @@ def _plain_point(point: object, origin: str) -> dict[str, Any]:
         if not isinstance(name, str):
             raise SettingsError("a parameter's name", name, origin, "a text")
     try:
-        plain = {name: _plain(value, MOST_NESTED - 1) for name, value in point.items()}
+        plain = {name: _plain(value, MAX_DEPTH - 1) for name, value in point.items()}
         json.dumps(plain)
     except (TypeError, ValueError, RecursionError) as error:
         allowed = f"values that JSON can hold ({error})"
@@ -64,7 +64,7 @@ def _plain(value: Any, depth: int) -> Any:
     if not isinstance(value, (Mapping, list, tuple)):
         return value
     if not depth:
-        raise ValueError(f"it is nested more than {MOST_NESTED} deep")
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
     if isinstance(value, Mapping):
         return {simplified(key): _plain(item, depth - 1) for key, item in value.items()}
     if isinstance(value, list):
@@ -84,7 +84,7 @@ def variables(params: Mapping[str, Any], shelf: Shelf) -> dict[str, str]:
         OSError: there is no room for the file.
     """
     text = json.dumps(params)  # ASCII
-    if len(f"{VARIABLE}={text}\0") > _MOST:
+    if len(f"{VARIABLE}={text}\0") > _MAX_SIZE:
         return {VARIABLE: "null", FILE_VARIABLE: str(shelf.put(encode(params)).path)}
     if FILE_VARIABLE in os.environ:  # This launcher is itself a job, and that file has its own.
         return {VARIABLE: text, FILE_VARIABLE: ""}

@@ -42,7 +42,7 @@ run(path, argument, result)
 
 
 #: Bytes of pickle that a definition may have which the job's function itself does not use.
-_LARGEST_DEFINITION = 1 << 20
+_MAX_DEFINITION = 1 << 20
 
 
 class CannotPickle(HsmError):
@@ -259,7 +259,7 @@ def _picklable(names: dict[str, Any]) -> dict[str, Any]:
                 size = len(by_value.dumps(value))
             except Exception:
                 continue
-            if size <= _LARGEST_DEFINITION:
+            if size <= _MAX_DEFINITION:
                 found[name] = value
     return found
 

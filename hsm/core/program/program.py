@@ -33,13 +33,13 @@ from hsm.core.space.command import expand_command
 
 _RUN_DIR = "hydra.run.dir"
 #: Bytes of one argument, the NUL at its end included: MAX_ARG_STRLEN of Linux.
-_LONGEST_WORD = 32 * os.sysconf("SC_PAGE_SIZE")
+_MAX_WORD = 32 * os.sysconf("SC_PAGE_SIZE")
 #: Bytes that the kernel counts for an argument or variable beside its text: a pointer.
-_OF_WORD = 8
+_WORD_OVERHEAD = 8
 #: Bytes that a job's own variables may take.
-_OF_JOB = 80 << 10
+_JOB_OVERHEAD = 80 << 10
 #: Characters; a command line that has fewer is no matter for the kernel.
-_SURELY_SHORT = 16 << 10
+_SHORT_ENOUGH = 16 << 10
 
 
 @dataclass(frozen=True)
@@ -126,15 +126,15 @@ class Program:
 
 def _check_size(words: Sequence[str], params: Mapping[str, Any]) -> None:
     """Refuse a command line that is too long for the kernel. Raises SettingsError."""
-    if sum(map(len, words)) < _SURELY_SHORT:
+    if sum(map(len, words)) < _SHORT_ENOUGH:
         return
     sizes = [len(os.fsencode(word)) + 1 for word in words]
-    if max(sizes) <= _LONGEST_WORD and sum(sizes) + _OF_WORD * len(words) <= _room_for_words():
+    if max(sizes) <= _MAX_WORD and sum(sizes) + _WORD_OVERHEAD * len(words) <= _room_for_words():
         return
     name = max(params, key=lambda name: len(str(params[name])), default="")
     what = f"arguments of {sum(sizes)} bytes"
-    if max(sizes) > _LONGEST_WORD:
-        what = f"an argument of {max(sizes)} bytes, the kernel takes {_LONGEST_WORD}"
+    if max(sizes) > _MAX_WORD:
+        what = f"an argument of {max(sizes)} bytes, the kernel takes {_MAX_WORD}"
     hint = f"it makes {what}: give the name of a file, or read $HSM_PARAMS_FILE"
     allowed = "short enough for a command line"
     raise SettingsError(f"parameter {name}", params.get(name), "parameters", allowed, hint)
@@ -142,8 +142,8 @@ def _check_size(words: Sequence[str], params: Mapping[str, Any]) -> None:
 
 def _room_for_words() -> int:
     """Bytes that a command line may take, beside this process's environment and a job's own."""
-    taken = sum(len(key) + len(value) + 2 + _OF_WORD for key, value in os.environb.items())
-    return os.sysconf("SC_ARG_MAX") - taken - _OF_JOB
+    taken = sum(len(key) + len(value) + 2 + _WORD_OVERHEAD for key, value in os.environb.items())
+    return os.sysconf("SC_ARG_MAX") - taken - _JOB_OVERHEAD
 
 
 def find_program(

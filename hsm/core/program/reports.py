@@ -34,7 +34,7 @@ from hsm.core.record.paths import SweepPaths
 
 _OFFSET = struct.Struct("!Q")
 #: Bytes that one character may take in JSON.
-_LONGEST_ESCAPE = 12
+_MAX_ESCAPE = 12
 #: Characters of an error's message that its record shows, if all of it lies beside.
 _SHOWN = 500
 
@@ -184,7 +184,7 @@ def _for_journal(path: str, value: Any, facts: dict[str, Any]) -> dict[str, Any]
         else:
             told["json"] = found[0]
     message = facts.get("error_message", "")
-    if len(message) > INLINE // _LONGEST_ESCAPE and len(text := encode(message)) > INLINE:
+    if len(message) > INLINE // _MAX_ESCAPE and len(text := encode(message)) > INLINE:
         large["error_message"] = _put_aside(path, text)
         told["error_message"] = beginning(message, _SHOWN)
     return {**told, "large": large} if large else told

@@ -2,7 +2,7 @@
 
 Both send from a thread in the background, and at exit by a hook that the app registered when it set
 them up at import; a forked job does not run that. So each job flushes them where they are loaded.
-Nothing is imported for it, no job fails of it, and all of it together takes `PATIENCE` at most: a
+Nothing is imported for it, no job fails of it, and all of it together takes `TIMEOUT` at most: a
 library whose server does not answer is left alone then.
 """
 
@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 #: Seconds that a job's end waits for all of them together.
-PATIENCE = 3.0
+TIMEOUT = 3.0
 
 #: Where OpenTelemetry's API keeps the providers that were set. Its getters would load one from the
 #: environment.
@@ -37,7 +37,7 @@ def flush() -> None:
         threading.Thread(target=_call, args=(send,), name="hsm-telemetry", daemon=True)
         for send in senders
     ]
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     with suppress(RuntimeError):  # the machine has no thread for it
         for thread in threads:
             thread.start()
@@ -49,12 +49,12 @@ def flush() -> None:
 def _senders() -> Iterator[Callable[[], Any]]:
     sentry = getattr(sys.modules.get("sentry_sdk"), "flush", None)
     if sentry is not None:
-        yield partial(sentry, timeout=PATIENCE)
+        yield partial(sentry, timeout=TIMEOUT)
     for module, attribute in _PROVIDERS:
         provider = getattr(sys.modules.get(module), attribute, None)
         send = getattr(provider, "force_flush", None)  # the API's own providers have none
         if send is not None:
-            yield partial(send, timeout_millis=int(PATIENCE * 1000))
+            yield partial(send, timeout_millis=int(TIMEOUT * 1000))
 
 
 def _call(send: Callable[[], Any]) -> None:

@@ -88,7 +88,7 @@ def claim_beside(directory: str, *, shared: bool = False) -> tuple[str, LockFile
         except FileExistsError:
             continue
         except SweepInUse as error:
-            log.info("%s: this sweep goes beside it", error)
+            log.info("%s: this sweep gets a directory beside it", error)
         except OSError as error:
             raise cannot_write(error) from error
     raise AssertionError("unreachable")
@@ -98,5 +98,5 @@ def is_there_to_resume(paths: SweepPaths) -> bool:
     """Whether a sweep that is to go on is there; if not, a new one begins, and the log says so."""
     if has_begun(paths):
         return True
-    log.warning("no sweep in %s to go on with: a new one begins", paths.sweep_dir)
+    log.warning("no sweep to resume in %s: starting a new one", paths.sweep_dir)
     return False

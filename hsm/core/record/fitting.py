@@ -19,9 +19,9 @@ from hsm.core.record.job import Job
 from hsm.core.record.large import INLINE, Large, Shelf
 
 #: Bytes of a line, its end included.
-LONGEST = 64 << 10
+MAX_LENGTH = 64 << 10
 #: Jobs whose numbers one record holds.
-MOST_NUMBERS = 2000
+MAX_NUMBERS = 2000
 #: Characters of a text that lies beside which its record shows.
 _SHOWN = 500
 _SHOWN_WITHOUT_ROOM = 120
@@ -57,7 +57,7 @@ def _fitted(record: Mapping[str, Any], text: str, put: Put) -> str:
     sizes = {name: len(encode(value)) for name, value in record.items() if name not in _OWN}
     while sizes:
         name = max(sizes, key=sizes.__getitem__)
-        if sizes.pop(name) <= INLINE and len(text) < LONGEST:
+        if sizes.pop(name) <= INLINE and len(text) < MAX_LENGTH:
             break
         value = record.pop(name)
         if isinstance(value, str) and name not in _WHOLE:
@@ -100,7 +100,7 @@ def reason_of(error: OSError) -> str:
 def loss(record: Mapping[str, Any], name: str, error: OSError) -> str:
     """What is lost of a record, for a person."""
     what = {"value": "return value"}.get(name, name.replace("_", " "))
-    return f"job {record.get('job')}: its {what} could not be kept: {reason_of(error)}"
+    return f"job {record.get('job')}: its {what} could not be recorded: {reason_of(error)}"
 
 
 def loss_of(line: bytes, error: OSError) -> str:
@@ -129,7 +129,7 @@ def submit_lines(jobs: Iterable[Job], time: float, shelf: Shelf) -> bytes:
 
 def _groups(entries: Iterable[str]) -> Iterator[list[str]]:
     """The entries in groups that fit into a record each."""
-    room = most = LONGEST - 128  # for what is around them
+    room = most = MAX_LENGTH - 128  # for what is around them
     group: list[str] = []
     for entry in entries:
         if group and len(entry) + 1 > room:

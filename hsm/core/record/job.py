@@ -253,7 +253,7 @@ class Job:
         return self.attempts[-1].duration if self.attempts else None
 
     @property
-    def what_it_misses(self) -> str:
+    def missed_attempt(self) -> str:
         """Of a job that is cancelled while it waits for an attempt: which one that was."""
         return "not retried" if self.attempts else "never started"
 

@@ -59,7 +59,7 @@ from hsm.core.record.sweep import VERSION, JournalError
 #: have made their directories, the file system takes a while for it.
 _SYNC_INTERVAL = 10.0
 #: Records that wait for room on the disk with their values; what comes then waits without.
-_MOST_WAITING = 100
+_MAX_WAITING = 100
 
 log = get_logger(__name__)
 
@@ -232,7 +232,7 @@ class Journal:
                 except OSError as error:
                     if not item.may_wait:
                         self._waiting.pop()
-                    elif len(self._waiting) > _MOST_WAITING:
+                    elif len(self._waiting) > _MAX_WAITING:
                         item.lines = fitting.without_values(item.lines, error) or item.lines
                     raise
                 if time.monotonic() >= self._synced + _SYNC_INTERVAL:
@@ -305,13 +305,13 @@ class Journal:
         """This launcher goes on with the sweep; `jobs`, which had ended, were queued again."""
         nums = [job.num for job in jobs]
         if not self._has_resumed:
-            self._append_launch("resume", v=VERSION, jobs=nums[: fitting.MOST_NUMBERS])
+            self._append_launch("resume", v=VERSION, jobs=nums[: fitting.MAX_NUMBERS])
             self._has_resumed = True
-            nums = nums[fitting.MOST_NUMBERS :]
+            nums = nums[fitting.MAX_NUMBERS :]
             if not nums:
                 return
-        for begin in range(0, max(1, len(nums)), fitting.MOST_NUMBERS):
-            self.append("requeue", jobs=nums[begin : begin + fitting.MOST_NUMBERS])
+        for begin in range(0, max(1, len(nums)), fitting.MAX_NUMBERS):
+            self.append("requeue", jobs=nums[begin : begin + fitting.MAX_NUMBERS])
 
     def start(self, job: Job) -> list[str]:
         """The latest attempt of `job` has started. Returns what was lost, see `append`."""

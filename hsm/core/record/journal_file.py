@@ -107,7 +107,7 @@ class JournalFile:
                 if error.errno in _PASSES:
                     raise
                 reason = error.strerror or str(error)
-                text = f"{self._path} was changed by somebody, and cannot be written anew: {reason}"
+                text = f"{self._path} was changed from outside, and cannot be rewritten: {reason}"
                 raise Overtaken(text) from error
 
     def sync(self) -> None:
@@ -135,7 +135,7 @@ class JournalFile:
             reason = error.strerror or str(error)
             text = f"{self._paths.lock} was replaced, and cannot be locked: {reason}"
             raise Overtaken(text) from error
-        self.notices.append(f"{self._paths.lock} was removed or replaced: it is locked again")
+        self.notices.append(f"{self._paths.lock} was removed or replaced: locking it again")
 
     def _restore(self, there: os.stat_result | None) -> None:
         """Have the path lead to a file with all that was written, and to no other."""
@@ -156,7 +156,7 @@ class JournalFile:
             raise
         self._adopt(fd)
         kept = "" if aside is None else f"; what was found there is in {aside.name}"
-        self.notices.append(f"{self._path} was changed by somebody: it is written anew{kept}")
+        self.notices.append(f"{self._path} was changed from outside: rewriting it{kept}")
 
     def _adopt_equal(self) -> bool:
         """Go on with another file that holds the same; False if it does not."""

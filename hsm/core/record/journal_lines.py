@@ -14,7 +14,7 @@ from hsm.core.files import open_below
 
 #: Bytes; a longer line is passed over. Those of version 1 held whatever jobs returned, and 100,000
 #: jobs in one: its longest were some 30 MiB.
-LONGEST_LINE = 64 << 20
+MAX_LINE = 64 << 20
 _CHUNK = 1 << 20
 
 
@@ -53,7 +53,7 @@ class JournalLines:
     def read(self) -> Iterator[tuple[int, bytes | None]]:
         """The lines that are complete now and were not given before, with their numbers from 1.
 
-        A line longer than `LONGEST_LINE` is None. What follows the last newline waits for its own.
+        A line longer than `MAX_LINE` is None. What follows the last newline waits for its own.
         """
         end = os.fstat(self._fd).st_size  # Not further: a fast writer would never let us go.
         while self._waiting or self._offset < end:
@@ -70,7 +70,7 @@ class JournalLines:
 
     @property
     def _is_too_long(self) -> bool:
-        return self._size > LONGEST_LINE
+        return self._size > MAX_LINE
 
     def _next_chunk(self, end: int) -> bytes:
         if self._is_too_long:

@@ -31,9 +31,9 @@ from hsm.core.record.paths import SweepPaths
 #: Bytes of JSON that a field of a record may have; what is larger lies beside.
 INLINE = 16 << 10
 #: Bytes of JSON; more is neither kept nor read.
-LARGEST = 1 << 30
+MAX_SIZE = 1 << 30
 #: Problems that are told of a sweep.
-_MOST_TOLD = 200
+_MAX_TOLD = 200
 _HASH = re.compile("[0-9a-f]{64}")
 #: See `hsm.core.record.schema.check`.
 Rule = tuple[Callable[[Any], bool], str]
@@ -86,7 +86,7 @@ class Large:
                 isinstance(sha256, str)
                 and _HASH.fullmatch(sha256)
                 and type(size) is int
-                and 0 <= size <= LARGEST
+                and 0 <= size <= MAX_SIZE
             ):
                 return cls(paths, sha256, size, own if isinstance(own, str) else None)
         return cls(paths, lost=_DAMAGED)
@@ -105,7 +105,7 @@ class Large:
     @property
     def why_not(self) -> str:
         """Of one that is `lost`: that, for a message."""
-        return f"could not be kept: {self.lost}"
+        return f"could not be recorded: {self.lost}"
 
     @property
     def path(self) -> Path:
@@ -139,7 +139,7 @@ class Large:
             return self.load()
         except LargeLost as error:
             problem = f"{self.name} {error}"
-            if problem not in self.problems and len(self.problems) < _MOST_TOLD:
+            if problem not in self.problems and len(self.problems) < _MAX_TOLD:
                 self.problems.append(problem)
             return default
 
@@ -164,8 +164,8 @@ class Shelf:
             OSError: there is no room for it, or it is too large to be kept.
         """
         data = text.encode()
-        if len(data) > LARGEST:
-            raise OSError(errno.EFBIG, f"it has more than {LARGEST >> 30} GiB as JSON")
+        if len(data) > MAX_SIZE:
+            raise OSError(errno.EFBIG, f"it has more than {MAX_SIZE >> 30} GiB as JSON")
         large = Large(self._paths, _hash(data), len(data), identity)
         with self._mutex:
             if not self._has(large):

@@ -27,7 +27,7 @@ from hsm.core.files import file_key, open_below, open_folder_below, read_below, 
 
 LINUX = sys.platform.startswith("linux")
 #: Seconds.
-_READERS_PATIENCE = 0.1
+_READERS_TIMEOUT = 0.1
 #: l_type, l_whence, l_start, l_len, l_pid of Linux's struct flock (fcntl(2)) on 64-bit machines.
 _FLOCK = struct.Struct("hhqqi4x")
 #: Of Linux's asm-generic/fcntl.h; Python's fcntl module has the names on Linux only.
@@ -35,7 +35,7 @@ _OFD_GETLK, _OFD_SETLK = 36, 37
 #: The byte that is locked, and the one whose POSIX lock names the holder.
 _LOCKED_BYTE, _HOLDERS_BYTE = 0, 1
 #: Bytes that tell who holds a lock.
-_LONGEST_NOTE = 200
+_MAX_NOTE = 200
 
 
 class _Held:
@@ -110,7 +110,7 @@ class LockFile:
             try:
                 if not _lock_patiently(fd):
                     if _is_locked(fd):
-                        owner = os.pread(fd, _LONGEST_NOTE, 0).decode(errors="replace")
+                        owner = os.pread(fd, _MAX_NOTE, 0).decode(errors="replace")
                         raise Locked(owner or "another process")
                     self._replace(file_key(os.fstat(fd)))
                 elif self._leads_to(file_key(os.fstat(fd))):
@@ -160,7 +160,7 @@ def _note_holder(fd: int) -> None:
 def owner(path: Path) -> str:
     """Who took the lock on `path` last, as they noted it: ``process 17 on box``; else ""."""
     try:
-        return read_below(path.parent.parent, path, _LONGEST_NOTE).decode(errors="replace")
+        return read_below(path.parent.parent, path, _MAX_NOTE).decode(errors="replace")
     except OSError:
         return ""
 
@@ -170,7 +170,7 @@ def _lock_patiently(fd: int) -> bool:
 
     Where a reader looks by locking, it lets go in no time.
     """
-    deadline = time.monotonic() + _READERS_PATIENCE
+    deadline = time.monotonic() + _READERS_TIMEOUT
     while not _lock(fd):
         if LINUX or time.monotonic() > deadline:
             return False

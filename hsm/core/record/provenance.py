@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 #: Seconds that git may take for one answer; it is asked three times at most.
-_GIT_PATIENCE = 5.0
+_GIT_TIMEOUT = 5.0
 #: Bytes of a diff that are kept.
-LONGEST_DIFF = 1 << 20
+MAX_DIFF = 1 << 20
 _CUT = b"\n(cut here: the difference is longer)\n"
 
 
@@ -52,12 +52,12 @@ def describe(program: Mapping[str, Any] | None = None) -> dict[str, Any]:
 def uncommitted_changes(program: Mapping[str, Any] | None = None) -> bytes | None:
     """The diff of the working tree against its commit; None if there is none.
 
-    It is cut after `LONGEST_DIFF` bytes, and then says so.
+    It is cut after `MAX_DIFF` bytes, and then says so.
     """
     diff = _git(_repository(program), "diff", "HEAD", "--no-color", "--no-ext-diff")
     if not diff:
         return None
-    return diff if len(diff) <= LONGEST_DIFF else diff[:LONGEST_DIFF] + _CUT
+    return diff if len(diff) <= MAX_DIFF else diff[:MAX_DIFF] + _CUT
 
 
 def recorded_words(record: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
@@ -146,7 +146,7 @@ def _git(directory: Path | None, *arguments: str) -> bytes | None:
             capture_output=True,
             check=True,
             stdin=subprocess.DEVNULL,
-            timeout=_GIT_PATIENCE,
+            timeout=_GIT_TIMEOUT,
         )
     except (OSError, subprocess.SubprocessError):
         return None  # No git, no commit yet, or a repository that is not ours.

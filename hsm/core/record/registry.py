@@ -38,11 +38,11 @@ from hsm.core.user_files import replacing
 
 STATE_DIR_VARIABLE = "HSM_STATE_DIR"
 #: Bytes; a longer list is compacted. A line has about 150.
-_LARGEST = 1 << 20
+_MAX_SIZE = 1 << 20
 #: Bytes; what a longer one has beyond them, which hsm has not written, is not read.
-_MOST_READ = 16 << 20
+_MAX_READ = 16 << 20
 #: Seconds that a writer waits for another before it writes without the lock.
-_PATIENCE = 0.5
+_TIMEOUT = 0.5
 _ALLOWED = f"the id of a sweep, an unambiguous beginning of one, a sweep's directory, or {LAST!r}"
 
 
@@ -92,7 +92,7 @@ def register(sweep_id: str, sweep_dir: str | os.PathLike[str]) -> None:
         path.parent.mkdir(0o700, parents=True, exist_ok=True)
         with _writers_lock(path) as locked:
             size = _append(path, _line(sweep_id, directory, time.time(), _cwd()))
-            if locked and size > _LARGEST:
+            if locked and size > _MAX_SIZE:
                 _compact(path)
 
 
@@ -129,7 +129,7 @@ def find_sweep(
     if name == LAST:
         newest = next(known_sweeps(), None)
         if newest is None:
-            raise SettingsError("sweep", name, origin, _ALLOWED, "no sweep is known yet")
+            raise SettingsError("sweep", name, origin, _ALLOWED, "no sweeps yet")
         return newest.paths
     if os.sep in name or name.startswith((".", "~")):
         paths = SweepPaths(os.path.expanduser(name))
@@ -162,14 +162,14 @@ def _only(name: str, found: Sequence[KnownSweep], origin: str) -> SweepPaths:
         names = [entry.sweep_id for entry in found]
     if len(found) == 1:
         return found[0].paths
-    hint = f"{len(names)} sweeps fit: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
+    hint = f"{len(names)} sweeps match: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
     raise SettingsError("sweep", name, origin, _ALLOWED, hint)
 
 
 def _nearest(name: str, entries: Sequence[KnownSweep]) -> str:
     ids = list(dict.fromkeys(entry.sweep_id for entry in entries if entry.exists))
     if not ids:
-        return "no sweep is known yet"
+        return "no sweeps yet"
     close = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(close)}?" if close else f"the newest is {ids[0]}"
 
@@ -182,7 +182,7 @@ def _entries() -> Iterator[KnownSweep]:
     """The list, newest first; of each directory only what happened there last."""
     try:
         with open(open_linked(registry_file()), "rb") as file:
-            lines = file.read(_MOST_READ).split(b"\n")
+            lines = file.read(_MAX_READ).split(b"\n")
     except (OSError, RuntimeError, ValueError):
         return
     seen = set()
@@ -248,7 +248,7 @@ def _writers_lock(path: Path) -> Iterator[bool]:
 
 
 def _lock(fd: int) -> bool:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -265,7 +265,7 @@ def _lock(fd: int) -> bool:
 def _compact(path: Path) -> None:
     """Replace the list by a shorter one, in one step. Under the writers' lock."""
     kept: list[bytes] = []
-    room = _LARGEST // 2
+    room = _MAX_SIZE // 2
     for entry in known_sweeps():
         cwd = None if entry.cwd is None else str(entry.cwd)
         line = _line(entry.sweep_id, str(entry.paths.sweep_dir), entry.time, cwd)

@@ -33,7 +33,7 @@ ALL = "all"
 #: Seconds between two looks for requests.
 _INTERVAL = 0.5
 #: Requests that are taken at one look, and characters of a job's number.
-_MOST_TAKEN, _LONGEST_NUMBER = 1000, 20
+_MAX_TAKEN, _MAX_NUMBER = 1000, 20
 
 
 class Listener:
@@ -106,7 +106,7 @@ def ask(paths: SweepPaths, num: int | None) -> None:
             _make_request(paths, num)
     except OSError as error:
         reason = f"cannot write {error.filename or paths.requests}: {error.strerror}"
-        raise HsmError(f"the launcher cannot be asked: {reason}") from error
+        raise HsmError(f"cannot ask the launcher: {reason}") from error
 
 
 def _make_request(paths: SweepPaths, num: int | None) -> None:
@@ -179,7 +179,7 @@ def _take_requests(paths: SweepPaths) -> list[str]:
     """The names of requests that are taken with this, the one for all first; a thousand at most."""
     with suppress(OSError), _folder(paths.sweep_dir, paths.requests) as folder:
         with os.scandir(folder) as entries:
-            names = list(islice((each.name for each in entries if _is_request(each)), _MOST_TAKEN))
+            names = list(islice((each.name for each in entries if _is_request(each)), _MAX_TAKEN))
         taken = [name for name in sorted(names, reverse=True) if _remove(name, folder)]
         if taken:
             with suppress(OSError), _folder(paths.sweep_dir, paths.hsm_dir) as record:
@@ -190,7 +190,7 @@ def _take_requests(paths: SweepPaths) -> list[str]:
 
 def _is_request(entry: os.DirEntry[str]) -> bool:
     name = entry.name
-    is_named = name == ALL or (name.isascii() and name.isdigit() and len(name) < _LONGEST_NUMBER)
+    is_named = name == ALL or (name.isascii() and name.isdigit() and len(name) < _MAX_NUMBER)
     return is_named and entry.is_file(follow_symlinks=False)
 
 

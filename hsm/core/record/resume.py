@@ -43,11 +43,11 @@ RERUN: Mapping[str, frozenset[JobState]] = {
     "all": frozenset(state for state in JobState if state.is_final),
 }
 
-_MOST_DIFFERENCES = 20
+_MAX_DIFFERENCES = 20
 #: Characters of script and configs that are kept; of what does not fit, changes go unnoticed.
-_MOST_KEPT = 1 << 20
+_MAX_KEPT = 1 << 20
 #: Bytes that they take at most, as JSON writes them: each character as ``\\udead\\ubeef``.
-_LARGEST_LAUNCHED = 16 << 20
+_MAX_LAUNCHED = 16 << 20
 
 
 class SweepChanged(HsmError):
@@ -66,8 +66,8 @@ class SweepChanged(HsmError):
     def __str__(self) -> str:
         lines = "\n".join(f"  {printable(line)}" for line in self.differences)
         return (
-            "the sweep cannot be resumed as it is, since what it runs has changed "
-            f"({self.remedy} resumes it all the same):\n{lines}"
+            "cannot resume: the script or config has changed "
+            f"({self.remedy} resumes anyway):\n{lines}"
         )
 
 
@@ -171,8 +171,8 @@ def open_sweep(
     try:
         file = JournalFile(paths, lock)
         previous = read_sweep(paths.sweep_dir, alive=False)
-        for problem in previous.problems[:_MOST_DIFFERENCES]:
-            log.warning("%s: %s: it is not used", paths.journal, problem)
+        for problem in previous.problems[:_MAX_DIFFERENCES]:
+            log.warning("%s, %s; ignoring it", paths.journal, problem)
         changes = _changed_program(previous.latest.get("program"), program)
         changes += describe_changes(_read_files(paths), files)
         if changes and not accept_changes:
@@ -193,7 +193,7 @@ def _changed_program(before: Any, now: Mapping[str, Any]) -> list[str]:
     if not isinstance(before, Mapping):
         return []  # recorded by an older hsm
     was, is_now = describe_program(before), describe_program(now)
-    return [] if was == is_now else [f"it ran {was}, and now it would run {is_now}"]
+    return [] if was == is_now else [f"it ran {was}, and would now run {is_now}"]
 
 
 def save_files(paths: SweepPaths, files: Mapping[str, str]) -> None:
@@ -211,7 +211,7 @@ def save_files(paths: SweepPaths, files: Mapping[str, str]) -> None:
 def _added(before: Mapping[str, str], files: Mapping[str, str]) -> dict[str, str]:
     """What is kept, with those of `files` that are new and for which there is room."""
     kept = dict(before)
-    room = _MOST_KEPT - sum(map(len, kept.values()))
+    room = _MAX_KEPT - sum(map(len, kept.values()))
     for name, text in files.items():
         if name not in kept and len(text) <= room:
             room -= len(text)
@@ -226,7 +226,7 @@ def _write_files(paths: SweepPaths, files: Mapping[str, str]) -> None:
 
 def _read_files(paths: SweepPaths) -> dict[str, str]:
     try:
-        data = read_below(paths.sweep_dir, paths.launched, _LARGEST_LAUNCHED)
+        data = read_below(paths.sweep_dir, paths.launched, _MAX_LAUNCHED)
         files = json.loads(data)["files"]
         return {str(name): text for name, text in files.items() if isinstance(text, str)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -239,7 +239,7 @@ def describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[
     for name, text in before.items():
         new_text = now.get(name, _text_of_unused(name))
         if new_text is None:
-            lines.append(f"{name} is not there any more")
+            lines.append(f"{name} is gone")
         elif new_text != text:
             lines.append(f"{name} has changed:")
             changes = difflib.unified_diff(
@@ -248,8 +248,8 @@ def describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[
             of_files = itertools.islice(changes, 2, None)  # less the two lines with their names
             told = [f"  {line}" for line in of_files if not line.startswith("@@")]
             lines += told or ["  (line ends only)"]
-    if len(lines) > _MOST_DIFFERENCES:
-        lines = [*lines[:_MOST_DIFFERENCES], f"(and {len(lines) - _MOST_DIFFERENCES} lines more)"]
+    if len(lines) > _MAX_DIFFERENCES:
+        lines = [*lines[:_MAX_DIFFERENCES], f"(and {len(lines) - _MAX_DIFFERENCES} more lines)"]
     return lines
 
 
@@ -263,6 +263,6 @@ def _text_of_unused(name: str) -> str | None:
         return None
     try:
         with open(open_linked(name), "rb") as file:
-            return file.read(_LARGEST_LAUNCHED).decode()
+            return file.read(_MAX_LAUNCHED).decode()
     except (OSError, ValueError):
         return None

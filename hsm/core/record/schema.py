@@ -18,15 +18,15 @@ from hsm.core.plain_json import is_flat
 from hsm.core.record.job import JobState
 
 #: Unix seconds: the year 9999 begins, and in no time zone is it over.
-_LATEST = 253370764800.0
+_MAX_TIME = 253370764800.0
 #: What pids, job numbers and counts stay below.
-_LARGEST = 1 << 31
-_LARGEST_SIZE = 1 << 63
+_MAX_COUNT = 1 << 31
+_MAX_BYTES = 1 << 63
 
-_LONGEST_NAME = 255
+_MAX_NAME = 255
 #: Values that a line may have, as each takes far more memory than its text. Only lines of more than
 #: so many bytes are looked at for it. The largest that version 1 wrote had some four million.
-_MOST_VALUES, _LONG = 10_000_000, 1 << 20
+_MAX_VALUES, _LONG = 10_000_000, 1 << 20
 
 Check = Callable[[Any], bool]
 
@@ -41,7 +41,7 @@ def parse(line: bytes | None) -> dict[str, Any]:
         raise BadRecord("it is too long")
     if not line.strip():
         raise BadRecord("it is empty")
-    if len(line) > _LONG and _values(line) > _MOST_VALUES:
+    if len(line) > _LONG and _values(line) > _MAX_VALUES:
         raise BadRecord("it holds too much")
     try:
         record = json.loads(line)
@@ -105,25 +105,25 @@ def _kind(value: Any) -> str:
 
 def _is_time(value: Any) -> bool:
     """Unix seconds that a calendar has."""
-    return type(value) in (int, float) and 0 <= value <= _LATEST  # False for NaN
+    return type(value) in (int, float) and 0 <= value <= _MAX_TIME  # False for NaN
 
 
 def is_count(value: Any) -> bool:
     """A number of a job, a process or an attempt."""
-    return type(value) is int and 0 <= value < _LARGEST
+    return type(value) is int and 0 <= value < _MAX_COUNT
 
 
 def _is_exit_code(value: Any) -> bool:
-    return type(value) is int and -_LARGEST < value < _LARGEST
+    return type(value) is int and -_MAX_COUNT < value < _MAX_COUNT
 
 
 def _is_seconds(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < _LARGEST_SIZE
+    return type(value) in (int, float) and 0 <= value < _MAX_BYTES
 
 
 def _is_size(value: Any) -> bool:
     """A number of bytes."""
-    return type(value) is int and 0 <= value < _LARGEST_SIZE
+    return type(value) is int and 0 <= value < _MAX_BYTES
 
 
 def _is_text(value: Any) -> bool:
@@ -134,7 +134,7 @@ def _is_name(value: Any) -> bool:
     """What a sweep or a job can be called: see `hsm.core.record.sweep_id`."""
     return (
         isinstance(value, str)
-        and 0 < len(value) <= _LONGEST_NAME
+        and 0 < len(value) <= _MAX_NAME
         and value.isprintable()
         and "/" not in value
     )

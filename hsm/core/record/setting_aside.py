@@ -27,7 +27,7 @@ from hsm.core.record.paths import SweepPaths
 #: What `os.rename` says of a mount, and of what lies on another file system.
 _CANNOT_RENAME = (errno.EBUSY, errno.EXDEV)
 #: And of a folder in whose place there is one: an earlier try has made it.
-_IS_THERE = (errno.ENOTEMPTY, errno.EEXIST)
+_EXISTS = (errno.ENOTEMPTY, errno.EEXIST)
 
 
 def set_aside(paths: SweepPaths, lock: LockFile, *, shared: bool = False) -> Path | None:
@@ -57,7 +57,7 @@ def set_aside(paths: SweepPaths, lock: LockFile, *, shared: bool = False) -> Pat
     except OSError as error:
         where = error.filename or paths.hsm_dir
         raise HsmError(
-            f"the earlier sweep in {paths.sweep_dir} cannot be set aside: {where}: "
+            f"cannot set aside the earlier sweep in {paths.sweep_dir}: {where}: "
             f"{error.strerror or error}"
         ) from error
     return target
@@ -141,7 +141,7 @@ def _move(source: Path, target: Path) -> None:
     try:
         os.rename(source, target)
     except OSError as error:
-        if error.errno not in (*_CANNOT_RENAME, *_IS_THERE):
+        if error.errno not in (*_CANNOT_RENAME, *_EXISTS):
             raise
     else:
         return

@@ -42,7 +42,7 @@ from hsm.core.record.schema import (
 VERSION = 2
 
 #: Problems of a journal that are kept in words; of more there is a number.
-_MOST_PROBLEMS = 100
+_MAX_PROBLEMS = 100
 
 
 class JournalError(HsmError):
@@ -107,7 +107,7 @@ class Sweep:
         """
         return {
             name: Large.of(self.paths, reference).told_in(
-                self.problems, f"{owner}: {_CALLED.get(name, name)}", fields[name]
+                self.problems, f"{owner}: {_NAMES_FOR_PEOPLE.get(name, name)}", fields[name]
             )
             for name, reference in (record.get("large") or {}).items()
             if name in fields and name not in _ALWAYS_INLINE
@@ -132,7 +132,7 @@ class Sweep:
 
     def _tell(self, problem: str) -> None:
         self.problem_count += 1
-        if len(self.problems) < _MOST_PROBLEMS:
+        if len(self.problems) < _MAX_PROBLEMS:
             self.problems.append(problem)
 
     def apply(self, record: Mapping[str, Any]) -> list[str]:
@@ -179,19 +179,19 @@ class Sweep:
     def _numbered(self, num: Any) -> Job:
         job = self.jobs.get(num) if is_count(num) else None
         if job is None:
-            raise BadRecord(f"there is no job {shown(num)}")
+            raise BadRecord(f"no job {shown(num)}")
         return job
 
     def _submit(self, entry: Any) -> None:
         if not isinstance(entry, dict):
-            raise BadRecord(f"{shown(entry)} is no job")
+            raise BadRecord(f"{shown(entry)} is not a job")
         check(entry, JOB_FIELDS, "job", "id", "label")
         num, job_id = entry["job"], entry["id"]
         large = self._large(entry, f"job {num}", JOB_FIELDS)
         if "params" not in large:
             check(entry, {}, "params")
         if num in self.jobs or job_id in self._ids:
-            raise BadRecord(f"job {num} is there already")
+            raise BadRecord(f"job {num} was submitted before")
         self._ids.add(job_id)
         params = large["params"] if "params" in large else entry["params"]
         job = Job(num, job_id, entry["label"], params, large_label=large.get("label"))
@@ -206,7 +206,7 @@ class Sweep:
         attempt.waited = record.get("waited")
 
     def _end(self, record: Mapping[str, Any]) -> None:
-        check(record, _FIELDS_OF_AN_END, "attempt", "time", "state")
+        check(record, _END_FIELDS, "attempt", "time", "state")
         job = self._job(record)
         ending = Ending(
             JobState(record["state"]),
@@ -249,8 +249,7 @@ class Sweep:
 
     def _settle(self) -> None:
         if self._to_come:
-            missing = f"the record of {self._to_come} jobs is missing"
-            self._tell(f"{missing}: their launcher died as it wrote it")
+            self._tell(f"{self._to_come} jobs are missing: the launcher died while recording them")
             self._to_come = 0
         for job in self._unfinished.values():
             if job.state.is_final:
@@ -258,7 +257,7 @@ class Sweep:
             if self.closed is None:
                 reason = "launcher died"
             elif job.state is JobState.PENDING:
-                reason = f"{job.what_it_misses}: {self.closed}"
+                reason = f"{job.missed_attempt}: {self.closed}"
             else:
                 reason = self.closed
             job.end(self.last_time, Ending(JobState.CANCELLED, reason=reason))
@@ -326,9 +325,9 @@ def _make_up_for_lost_end(job: Job, record: Mapping[str, Any]) -> None:
 #: What tells what a record is about lies in the record itself.
 _ALWAYS_INLINE = frozenset({"sweep_id", "time", "pid", "hsm", "planned", "job", "id", "large"})
 #: What of a job may lie beside the journal, in words.
-_CALLED = {"params": "its parameters", "value": "its return value", "label": "its label"}
+_NAMES_FOR_PEOPLE = {"params": "its parameters", "value": "its return value", "label": "its label"}
 #: What the record of an attempt's end must be.
-_FIELDS_OF_AN_END = {**ENDING_FIELDS, "state": FINAL_STATE}
+_END_FIELDS = {**ENDING_FIELDS, "state": FINAL_STATE}
 
 
 def _each(items: Iterable[Any], take: Callable[[Any], None]) -> list[str]:

@@ -14,7 +14,7 @@ OUTPUT_DIR = "outputs"
 #: Means the newest sweep, and is no sweep's id.
 LAST = "last"
 #: Bytes; file systems take 255 in a name.
-_LONGEST = 200
+_MAX_LENGTH = 200
 _ALLOWED = f"a name for a directory: without a slash, not starting with . ~ or -, and not {LAST!r}"
 
 
@@ -40,6 +40,6 @@ def check_sweep_id(sweep_id: str, origin: str) -> None:
     if not is_name or sweep_id.startswith((".", "~", "-")):
         raise SettingsError("sweep id", sweep_id, origin, _ALLOWED)
     size = len(os.fsencode(sweep_id))
-    if size > _LONGEST:
-        allowed = f"{_ALLOWED}, in at most {_LONGEST} bytes"
+    if size > _MAX_LENGTH:
+        allowed = f"{_ALLOWED}, in at most {_MAX_LENGTH} bytes"
         raise SettingsError("sweep id", sweep_id, origin, allowed, f"it has {size}")

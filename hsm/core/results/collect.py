@@ -46,7 +46,7 @@ _GROUPS = ("params", "returned", "results", "metrics")
 #: Files in a job's directory, and the group of columns that each gives.
 _FILES = {"results": "results.json", "metrics": "metrics.json"}
 #: Bytes; a larger file is not a table's row.
-_LARGEST_FILE = 16 << 20
+_MAX_FILE = 16 << 20
 
 Target = str | os.PathLike[str]
 
@@ -211,7 +211,7 @@ class _Collector:
         self._sweep = sweep
         self._problems = list(sweep.problems)
         if sweep.problem_count > len(sweep.problems):
-            self._problems.append(f"{sweep.problem_count} lines cannot be used in all")
+            self._problems.append(f"{sweep.problem_count} damaged lines in all")
         self._keys: dict[str, dict[str, None]] = {group: {} for group in _GROUPS}
         self._notes: dict[int, str] = {}
 
@@ -347,8 +347,8 @@ def _read_object(directory: str, name: str, sweep_dir: Path) -> dict[str, Any] |
         return None
     with open(fd, "rb") as file:
         size = os.fstat(fd).st_size
-        if size > _LARGEST_FILE:
-            raise ValueError(f"is larger than {_LARGEST_FILE >> 20} MiB")
+        if size > _MAX_FILE:
+            raise ValueError(f"is larger than {_MAX_FILE >> 20} MiB")
         try:
             content = json.loads(file.read(size))
         except (RecursionError, MemoryError):

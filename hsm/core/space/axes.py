@@ -21,9 +21,9 @@ from typing import Any, Protocol
 from hsm.core.space.grammar import plain_key
 
 #: A shuffled order has to be held in memory: 10 million indices take some 400 MB.
-MOST_SHUFFLED = 10_000_000
+MAX_SHUFFLED = 10_000_000
 #: Points of a longer axis are not compared with each other.
-MOST_COMPARED = 1_000_000
+MAX_COMPARED = 1_000_000
 
 #: What a value must be that is refused for a dict such as {1: 2}, and why.
 TEXT_KEYS = "one whose dicts have texts as keys"
@@ -180,7 +180,7 @@ class Zipped:
         columns = {key: v for key, v in self.columns.items() if plain_key(key) not in plain_keys}
         if not columns:
             return None
-        if len(columns) < len(self.columns) and self.count <= MOST_COMPARED:
+        if len(columns) < len(self.columns) and self.count <= MAX_COMPARED:
             indices = range(self.count)
             before = ([values[at] for values in self.columns.values()] for at in indices)
             after = ([values[at] for values in columns.values()] for at in indices)

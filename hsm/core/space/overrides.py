@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hsm.core.errors import SettingsError
 from hsm.core.space.axes import (
-    MOST_SHUFFLED,
+    MAX_SHUFFLED,
     TEXT_KEYS,
     TEXT_KEYS_HINT,
     Listed,
@@ -96,8 +96,8 @@ def _range(override: Override, sweep: RangeSweep, origin: str) -> Values:
 
 
 def _shuffled(values: Values, override: Override, origin: str) -> Values:
-    if values.count > MOST_SHUFFLED:
-        raise _refused(override, origin, f"at most {MOST_SHUFFLED} values where they are shuffled")
+    if values.count > MAX_SHUFFLED:
+        raise _refused(override, origin, f"at most {MAX_SHUFFLED} values where they are shuffled")
     return Shuffled(values)
 
 

@@ -26,9 +26,9 @@ _SAFE = re.compile(r"lib\w*openblas|libarrow(_acero|_compute|_dataset)?\.|workqu
 _SAFE_NAMES = frozenset(("jemalloc_bg_thd", "polars-ooc-clea"))
 _OPENMP = re.compile(r"lib(gomp|iomp5|omp)\b")
 _PYTHON = re.compile(r"(lib)?python")
-_LACKS = "a fork lacks its threads, and hangs where it needs them"
-_POLARS = Finding(f"polars has been used: {_LACKS}", is_harmful=True)
-_JAX = Finding(f"JAX has been used: {_LACKS}", is_harmful=True)
+_HANGS = "a fork lacks its threads and hangs when it needs them"
+_POLARS = Finding(f"polars has been used: {_HANGS}", is_harmful=True)
+_JAX = Finding(f"JAX has been used: {_HANGS}", is_harmful=True)
 _NUMBA = Finding("numba has used its OpenMP layer, which ends a fork that uses it", is_harmful=True)
 #: Libraries whose pools are known to hang a fork that uses them.
 _HANGING = ((re.compile("_?polars"), _POLARS), (re.compile("libjax|xla_ext|libtpu"), _JAX))
@@ -36,7 +36,7 @@ _HANGING = ((re.compile("_?polars"), _POLARS), (re.compile("libjax|xla_ext|libtp
 #: omp_pause_hard of OpenMP 5.0: the runtime gives all back that it can get anew.
 _HARD = 2
 #: Seconds that an OpenMP runtime's threads get to end; they need less than a millisecond.
-_PATIENCE = 0.2
+_TIMEOUT = 0.2
 
 
 def find_pools(python: Collection[int], raw_threads: int) -> list[Finding]:
@@ -69,7 +69,7 @@ def find_pools(python: Collection[int], raw_threads: int) -> list[Finding]:
         unknown["Python itself"] = pythons_own
     if unknown:
         names = listed([f"{owner} ({count})" for owner, count in unknown.items()])
-        text = f"native threads run that are not known to survive a fork: {names}"
+        text = f"native threads are running that may not survive a fork: {names}"
         found[Finding(text, is_harmful=False)] = None
     return [*found, *_end_openmp(openmp)]
 
@@ -87,14 +87,14 @@ def _end_openmp(threads: Collection[NativeThread]) -> Iterable[Finding]:
     """Have the OpenMP runtimes end these threads of theirs; they start others when needed."""
     libraries = {thread.library for thread in threads if thread.library is not None}
     paused = {library for library in libraries if _pause(library)}
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     left = list(threads)
     while left := [thread for thread in left if os.path.exists(f"/proc/self/task/{thread.tid}")]:
         if time.monotonic() >= deadline or not paused:
             break
         time.sleep(0.0002)
     for library in sorted({thread.library for thread in left if thread.library is not None}):
-        text = f"OpenMP has been used ({os.path.basename(library)}): {_LACKS}"
+        text = f"OpenMP has been used ({os.path.basename(library)}): {_HANGS}"
         # Of one that is paused, they are the pool of another thread than this, which forks.
         yield Finding(text, is_harmful=library not in paused)
 

@@ -23,9 +23,11 @@ _WORD = struct.calcsize("P")
 #: Bytes of a stack that are looked at: the frames of a wait are small.
 _SPAN = 8192
 #: Nothing is mapped below.
-_LOWEST = 0x10000
+_MIN_ADDRESS = 0x10000
 #: Where every thread passes through, so that it tells nothing.
-_EVERYBODYS = re.compile(r"(libc|ld-linux[\w-]*|ld-musl[\w-]*|libpthread|libstdc\+\+|libgcc_s)[-.]")
+_SHARED_LIBRARIES = re.compile(
+    r"(libc|ld-linux[\w-]*|ld-musl[\w-]*|libpthread|libstdc\+\+|libgcc_s)[-.]"
+)
 #: What /proc/self/maps says of guard pages, of memory that belongs to no file, and of code.
 _GUARD, _ANONYMOUS, _CODE = b" ---p 00000000 00:00 0", b" rw-p 00000000 00:00 0", b" r-xp "
 
@@ -88,7 +90,7 @@ class _Maps:
             return None
         name = self._names[index]
         is_file = name.startswith("/")
-        return name if is_file and not _EVERYBODYS.match(os.path.basename(name)) else None
+        return name if is_file and not _SHARED_LIBRARIES.match(os.path.basename(name)) else None
 
     def ends_of_stacks(self) -> list[int]:
         """Where the stacks end that libc has made for threads: guard pages come before each."""
@@ -138,7 +140,7 @@ class _Stacks:
 
     def _first(self, words: Iterable[int]) -> str | None:
         """The first library that one of these addresses lies in."""
-        found = (self._maps.library_at(word) for word in words if word >= _LOWEST)
+        found = (self._maps.library_at(word) for word in words if word >= _MIN_ADDRESS)
         return next((library for library in found if library is not None), None)
 
     def _all_tops(self) -> list[bytes]:

@@ -27,15 +27,15 @@ from hsm.core.local.processes.note import Note
 
 #: Seconds between two looks at a pipe that fills slowly: a job that prints a line now and then
 #: shall not wake its keeper for each.
-_LONGEST_REST = 0.05
+_MAX_PAUSE = 0.05
 #: Seconds below which a rest is none.
-_SHORTEST_REST = 0.001
+_MIN_PAUSE = 0.001
 #: Seconds that output waits for room on a full disk once its job is over.
-_LAST_PATIENCE = 1.0
+_LAST_TIMEOUT = 1.0
 #: Seconds that the fork server waits for the last processes of a job that it has killed.
-_RESCUE_PATIENCE = 1.0
+_RESCUE_TIMEOUT = 1.0
 #: Bytes of the names of a job's two logs, and of their sweep's directory.
-_LONGEST_NAMES = 1 << 14
+_MAX_NAMES = 1 << 14
 
 
 class JobLogs:
@@ -55,7 +55,7 @@ class JobLogs:
         self._poll = select.poll()
         for fd in self.read_ends:
             self._poll.register(fd, select.POLLIN)
-        self._names = Note(_LONGEST_NAMES)  # of the files that the keeper fills
+        self._names = Note(_MAX_NAMES)  # of the files that the keeper fills
 
     @property
     def read_ends(self) -> tuple[int, int]:
@@ -95,9 +95,9 @@ class JobLogs:
             fullest = max(share or 0.0 for share in shares)
             # Until a quarter of the pipe has filled, at this pace; but a young job may have printed
             # one line of many. One that has filled it waits, and its pace is unknown.
-            longest = max(_SHORTEST_REST, min((now - self._began) / 4, _LONGEST_REST))
+            longest = max(_MIN_PAUSE, min((now - self._began) / 4, _MAX_PAUSE))
             rest = min((now - self._looked) / max(4 * fullest, 1e-9), longest)
-            if fullest >= 0.5 or rest < _SHORTEST_REST:
+            if fullest >= 0.5 or rest < _MIN_PAUSE:
                 rest = 0.0
         self._looked = now
         self.next_look = now + rest
@@ -112,7 +112,7 @@ class JobLogs:
         # the keeper pages that it shares with the job, and would have to copy.
         out, err = self._pipes
         if self._poll.poll(0) or out.is_behind or err.is_behind:
-            until = time.monotonic() + (_LAST_PATIENCE if patiently else 0.0)
+            until = time.monotonic() + (_LAST_TIMEOUT if patiently else 0.0)
             for pipe in self._pipes:
                 pipe.empty(until)
         out.close_file()
@@ -145,7 +145,7 @@ class JobLogs:
         pipes = {pipe.read_end: pipe for pipe in self._pipes}
         for fd in pipes:
             poll.register(fd, select.POLLIN)
-        until = time.monotonic() + _RESCUE_PATIENCE
+        until = time.monotonic() + _RESCUE_TIMEOUT
         while pipes and (left := until - time.monotonic()) > 0:
             for fd, event in poll.poll(left * 1000):
                 if not event & select.POLLIN:  # Nothing is left, nor anybody who could print.

@@ -44,7 +44,7 @@ _SERVER_DIED = signal.SIGCONT
 #: Seconds that a server which stands still gets to end, once its launcher has died.
 _SERVERS_GRACE = 3.0
 #: Bytes of what a job may tell of itself by way of its keeper.
-_LONGEST_REPORT = 1 << 16
+_MAX_REPORT = 1 << 16
 #: getrusage(2): kilobytes on Linux, bytes on macOS.
 _MAXRSS_UNIT = 1024 if LINUX else 1
 
@@ -74,7 +74,7 @@ class Keeper:
         self._launcher = launcher
         self._logs = logs
         self._become_job = become_job
-        self._report = Note(_LONGEST_REPORT)
+        self._report = Note(_MAX_REPORT)
         self._doomed = False
 
     def run(self) -> None:

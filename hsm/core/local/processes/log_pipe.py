@@ -16,7 +16,7 @@ from hsm.core.own_process import above_streams
 #: More would count against what a user's pipes may hold together, the jobs' own among them.
 _CAPACITY, _LARGE_CAPACITY = 1 << 16, 1 << 18
 #: Seconds that output waits for room on a full disk, and its job in a write; and between two tries.
-_PATIENCE, ROOM_INTERVAL = 10.0, 0.25
+_TIMEOUT, ROOM_INTERVAL = 10.0, 0.25
 #: What another process may put right: no room, no quota.
 _PASSING = (errno.ENOSPC, errno.EDQUOT)
 #: The file system does not do it: read and write.
@@ -187,7 +187,7 @@ class LogPipe:
         now = time.monotonic()
         if self._refused_at is None:
             self._refused_at = now
-        last = self._refused_at + _PATIENCE if until is None else until
+        last = self._refused_at + _TIMEOUT if until is None else until
         if error.errno in _PASSING and now < last:
             return None
         dropped = len(self._held or self._read())
@@ -207,7 +207,7 @@ class LogPipe:
 
 def describe_lost(size: int, why: str) -> str:
     """What is said of output that could not be written."""
-    return f"{size} bytes of its output are lost: {why}"
+    return f"{size} bytes of output are lost: {why}"
 
 
 def _end_line(file: int, size: int) -> int:

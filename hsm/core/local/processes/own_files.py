@@ -29,7 +29,7 @@ from hsm.core.own_process import LINUX
 _OPEN = "/proc/self/fd"
 _INFO = "/proc/self/fdinfo"
 #: They say how a file is found or made, and /proc/self/fd/<n> is a link.
-_OF_THE_FIRST_OPEN = os.O_NOFOLLOW | os.O_CREAT | os.O_EXCL | os.O_TRUNC if LINUX else 0
+_FIRST_OPEN_FLAGS = os.O_NOFOLLOW | os.O_CREAT | os.O_EXCL | os.O_TRUNC if LINUX else 0
 #: kcmp(2): whether two descriptors are of one description; 0 means they are.
 _KCMP = {"x86_64": 312, "aarch64": 272}.get(os.uname().machine)
 _KCMP_FILE = 0
@@ -144,7 +144,7 @@ def _reading_state(fd: int) -> tuple[int, ...] | None:
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_PATH:
         return None
-    flags = flags & ~_OF_THE_FIRST_OPEN | os.O_CLOEXEC
+    flags = flags & ~_FIRST_OPEN_FLAGS | os.O_CLOEXEC
     return status.st_dev, status.st_ino, flags, os.lseek(fd, 0, os.SEEK_CUR)
 
 

@@ -31,7 +31,7 @@ from hsm.core.own_process import LINUX
 
 #: Bytes of one piece of a heap that are copied for each job. What is larger is data, not state: it
 #: stays shared.
-LARGEST = 16 << 20
+MAX_SIZE = 16 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _MAP_FIXED = 0x10  # linux/mman.h
@@ -181,7 +181,7 @@ def _arenas() -> Iterator[Any]:
     heap = sys.modules.get("multiprocessing.heap")
     if heap is not None:
         for arena in heap.BufferWrapper._heap._arenas:
-            if arena.size <= LARGEST:
+            if arena.size <= MAX_SIZE:
                 yield arena
 
 

@@ -18,7 +18,7 @@ from hsm.core.local.processes.process_tree import is_stopped, is_zombie, kill_be
 #: Seconds between looks at a process that must act.
 LOOK_INTERVAL = 1.0
 #: A process that so many looks find standing still, though each continues it, is given up.
-_MOST_STOPS = 3
+_MAX_STOPS = 3
 #: Seconds in which what is killed has to be gone. What is stuck in the kernel goes later.
 _UNKILLABLE = 10.0
 
@@ -40,7 +40,7 @@ class Patience:
         """Continue the process if it stands still. Whether it is to be given up."""
         self._left -= 1
         self._stops += continue_stopped(self._process)
-        return self._left <= 0 or self._stops >= _MOST_STOPS or is_zombie(self._process)
+        return self._left <= 0 or self._stops >= _MAX_STOPS or is_zombie(self._process)
 
 
 def continue_stopped(process: psutil.Process) -> bool:

@@ -38,7 +38,7 @@ _LOOKS_AT_FORK = 120
 #: it is stuck in the kernel.
 _LOOKS_AT_END = 15
 #: Seconds for its process to be gone after that, and between looks.
-_EXIT_PATIENCE, _EXIT_INTERVAL = 5.0, 0.001
+_EXIT_TIMEOUT, _EXIT_INTERVAL = 5.0, 0.001
 #: The directory from which this process has imported hsm.
 _HSM_FOUND_IN = str(Path(__file__).parents[__name__.count(".")])
 
@@ -236,7 +236,7 @@ class ForkServer:
         self._wait_for_exit()
 
     def _wait_for_exit(self) -> None:
-        deadline = time.monotonic() + _EXIT_PATIENCE
+        deadline = time.monotonic() + _EXIT_TIMEOUT
         is_dead = False
         while not self._reap():
             if is_dead or time.monotonic() > deadline:

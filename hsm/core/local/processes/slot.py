@@ -32,7 +32,7 @@ _SLACK = 1.0
 #: at a job's end, the job itself may be stuck in the kernel.
 _LOOKS_AT_START, _LOOKS_AT_END = 120, 30
 #: Seconds for the connection to end of a keeper that was killed.
-_EXIT_PATIENCE = 3.0
+_EXIT_TIMEOUT = 3.0
 
 
 class SlotLost(HsmError):
@@ -207,7 +207,7 @@ class Slot:
 
     def _last_message(self) -> Any:
         """What the keeper, which was killed, told last; None if it told nothing more."""
-        deadline = time.monotonic() + _EXIT_PATIENCE
+        deadline = time.monotonic() + _EXIT_TIMEOUT
         message = None
         with suppress(SlotLost):
             while self._channel.wait(deadline):
