@@ -168,7 +168,9 @@ def test_links(page: Page) -> None:
 
 @every_page
 def test_names(page: Page) -> None:
-    """Tests, settings and variables that a page names are there under that name."""
+    """Files, tests, settings and variables that a page names are there under that name."""
+    for name in re.findall(r"`((?:hsm|hydra_plugins|tests|benchmarks)/[\w/.*]+)`", page.prose):
+        assert list(REPOSITORY.glob(name)), name
     for name, test in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.prose):
         source = (REPOSITORY / name).read_text(encoding="utf-8")
         assert not test or re.search(rf"^ *(def|class) {test}\b", source, re.MULTILINE), test

@@ -97,8 +97,9 @@ class Page:
 
 
 def pages() -> list[Page]:
-    """The README and everything in docs/."""
-    paths = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/*.md"))]
+    """The README, everything in docs/, and what contributors read."""
+    docs = sorted(REPOSITORY.glob("docs/*.md"))
+    paths = [REPOSITORY / "README.md", *docs, REPOSITORY / "CONTRIBUTING.md"]
     return [Page(path) for path in paths]
 
 
