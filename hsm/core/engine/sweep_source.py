@@ -19,7 +19,7 @@ from hsm.core.engine import at_exit, kept_reports
 from hsm.core.engine.backend import Backend
 from hsm.core.engine.compute_source import ComputeSource, RunningJob, SweepObserver
 from hsm.core.engine.end_hook import run_at_end
-from hsm.core.engine.interrupts import Interruption, deliver, wait_for_program
+from hsm.core.engine.interrupts import Interruption, Interrupts, deliver, wait_for_program
 from hsm.core.engine.observers import Observers
 from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.scheduler import Scheduler
@@ -343,9 +343,10 @@ class SweepSource(ComputeSource):
             self._run_at_end(self.conf.on_sweep_end)
 
     def _run_at_end(self, command: Sequence[str]) -> None:
-        wait = partial(wait_for_program, grace=self.conf.kill_grace)
         for sweep in self._sweeps.values():
-            went = run_at_end(command, sweep.journal.paths, wait, stdout=self.hook_stdout)
+            with Interrupts().caught() as interrupts:
+                wait = partial(wait_for_program, interrupts=interrupts, grace=self.conf.kill_grace)
+                went = run_at_end(command, sweep.journal.paths, wait, stdout=self.hook_stdout)
             if went.problem is not None:
                 self._observers.warn(went.problem)
             if went.signum is not None:
