@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from helpers.cli import Project
-from helpers.processes import SOURCE, wait_until
+from helpers.processes import SOURCE, wait_for
 from hsm.core.errors import HsmError
 from hsm.core.record import requests as control
 from hsm.core.record.lock import holder, is_locked
@@ -145,7 +145,7 @@ def test_what_is_no_request_is_left_alone(project: Project) -> None:
     listener = control.Listener(lambda _, num: taken.append(num), "listener")
     listener.add(paths)
     try:
-        wait_until(lambda: len(taken) >= 3000, 60, "the requests")
+        wait_for(lambda: len(taken) >= 3000, "the requests")
     finally:
         listener.stop()
     assert sorted(map(str, taken)) == sorted(map(str, range(1000, 4000)))

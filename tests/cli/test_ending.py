@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from helpers.cli import STAY, Project
-from helpers.processes import PATIENCE, SOURCE, wait_until
+from helpers.processes import PATIENCE, SOURCE, wait_for
 from hsm.core.record import requests as control
 from hsm.core.record.lock import holder
 from hsm.core.record.paths import SweepPaths
@@ -84,6 +84,7 @@ def test_cancel_checks_every_number_first(project: Project) -> None:
         assert project.states("bg") == ["RUNNING", "RUNNING"]
 
 
+@pytest.mark.slow
 def test_cancel_of_a_launcher_that_does_not_react_is_a_signal(project: Project) -> None:
     """Stopped with Ctrl-Z, say: it cannot take requests."""
     with project.start("sweep", "x=range(2)", "--sweep-id", "s", *BUSY) as sweep:
@@ -141,7 +142,7 @@ def test_detach_returns_when_the_sweep_has_begun(project: Project) -> None:
         assert os.getsid(launcher.pid) not in (launcher.pid, os.getsid(0))
         for num in (0, 1):
             (project.folder / f"outputs/bg/{num}/go").touch()
-        wait_until(lambda: project.sweep("bg").closed, PATIENCE, "its end")
+        wait_for(lambda: project.sweep("bg").closed, "its end")
         assert project.states("bg") == ["COMPLETED", "COMPLETED"]
     log = sweep.paths.launcher_log.read_text()
     assert "job 1 COMPLETED" in log

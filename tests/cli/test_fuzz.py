@@ -56,6 +56,7 @@ def _with_file(project: Project, suffix: str, content: bytes) -> str:
     return Path(name).name
 
 
+@pytest.mark.slow
 @_FUZZ
 @given(document=_DOCUMENTS)
 def test_sweep_files_of_any_shape(project: Project, document: object) -> None:

@@ -310,6 +310,10 @@ def test_a_file_for_results_that_cannot_be_written(project: Project) -> None:
     assert "No space left" in line
 
 
+#: Unbuffered, it is a write that fails, and no flush at the end.
+unbuffered_or_not = pytest.mark.parametrize(
+    "unbuffered", ["", pytest.param("1", marks=pytest.mark.slow)]
+)
 _NO_ROOM = "hsm: cannot write the output: No space left on device\n"
 
 
@@ -341,7 +345,7 @@ def _into(project: Project, where: str, *arguments: str) -> tuple[int, str]:
         ("sweep", "x=1", "--count-only", *TRUE),
     ],
 )
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@unbuffered_or_not
 def test_output_that_finds_no_room(
     project: Project,
     arguments: tuple[str, ...],
@@ -355,7 +359,7 @@ def test_output_that_finds_no_room(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize("more", [("--json",), (), ("--detach",)])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@unbuffered_or_not
 def test_a_sweep_whose_output_finds_no_room_ends_as_it_ended(
     project: Project, more: tuple[str, ...], unbuffered: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,7 +373,7 @@ def test_a_sweep_whose_output_finds_no_room_ends_as_it_ended(
     assert project.states("s") == ["COMPLETED"]
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@unbuffered_or_not
 def test_a_sweep_whose_reader_has_gone_ends_as_it_ended(
     project: Project, unbuffered: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

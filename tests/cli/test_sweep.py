@@ -302,6 +302,7 @@ def test_what_a_resume_changes_is_shown_and_is_resumed_again(project: Project) -
     assert "new 0" in project.hsm("logs", "s", "0").out
 
 
+@pytest.mark.slow
 def test_a_resume_notices_a_changed_config_of_a_hydra_script(project: Project) -> None:
     app = """
         import hydra

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from helpers.cli import STAY, Project
-from helpers.processes import PATIENCE, SOURCE, wait_until
+from helpers.processes import PATIENCE, SOURCE, wait_for
 from hsm.core.record.sweep import read_sweep
 
 pytestmark = pytest.mark.thorough
@@ -74,7 +74,7 @@ def test_monitor_follows_a_sweep_to_its_end(project: Project) -> None:
     with project.detached("x=range(2)", "--", "sh", "-c", f"{STAY}; echo last words"):
         with project.start("monitor", "bg", "--show-output") as monitor:
             follower = psutil.Process(monitor.pid)
-            wait_until(lambda: _reads_a_journal(follower), PATIENCE, "a monitor that watches")
+            wait_for(lambda: _reads_a_journal(follower), "a monitor that watches")
             for num in (0, 1):
                 (project.folder / f"outputs/bg/{num}/go").touch()
             out, err = monitor.communicate(timeout=PATIENCE)
@@ -85,10 +85,10 @@ def test_monitor_follows_a_sweep_to_its_end(project: Project) -> None:
 def test_monitor_joins_late_and_tells_what_happens_from_then_on(project: Project) -> None:
     with project.detached("x=range(2)", "--", "sh", "-c", f"{STAY}; echo last words"):
         (project.folder / "outputs/bg/0/go").touch()
-        wait_until(lambda: project.states("bg")[0] == "COMPLETED", PATIENCE, "job 0")
+        wait_for(lambda: project.states("bg")[0] == "COMPLETED", "job 0")
         with project.start("monitor", "bg", "--show-output") as monitor:
             assert monitor.stdout is not None
-            wait_until(lambda: _watches(monitor.pid), PATIENCE, "the monitor")
+            wait_for(lambda: _watches(monitor.pid), "the monitor")
             (project.folder / "outputs/bg/1/go").touch()
             out, _ = monitor.communicate(timeout=PATIENCE)
         assert "job 0" not in out
@@ -109,7 +109,7 @@ def _watches(pid: int) -> bool:
 def test_ctrl_c_ends_the_watching_and_not_the_sweep(project: Project) -> None:
     with project.detached("x=range(2)", "--", "sh", "-c", STAY):
         with project.start("monitor", "bg", "--show-output") as monitor:
-            wait_until(lambda: _watches(monitor.pid), PATIENCE, "the monitor")
+            wait_for(lambda: _watches(monitor.pid), "the monitor")
             monitor.send_signal(signal.SIGINT)
             _, err = monitor.communicate(timeout=PATIENCE)
         assert monitor.returncode == 130

@@ -9,7 +9,7 @@ import pytest
 
 from contract_jobs import DEAF, FLAKY, STAY, end_somehow, flaky
 from contract_support import Place, Recorder, journal_events, noted_pid, points, states
-from helpers.processes import PATIENCE, is_running, wait_until
+from helpers.processes import PATIENCE, is_running, wait_for
 from hsm import JobFailed, read_sweep
 from hsm.core.record.paths import SweepPaths
 
@@ -90,7 +90,7 @@ def test_a_job_that_waits_for_its_attempt_can_be_cancelled(place: Place) -> None
     recorder = Recorder()
     with place.source(recorder, max_retries=1, retry_delay=600) as source:
         (job_id,) = source.submit_jobs(points(9), "s", "s", command=FLAKY)
-        wait_until(lambda: "retried" in recorder.of(0), PATIENCE, "the back-off")
+        wait_for(lambda: "retried" in recorder.of(0), "the back-off")
         assert source.cancel_job(job_id)
         assert states(source) == ["CANCELLED"]
         assert source.job(job_id).ending() == "not retried: cancelled"

@@ -190,6 +190,7 @@ def plant(directory: Path, text: str) -> SweepPaths:
     return paths
 
 
+@pytest.mark.slow
 @settings(
     PROFILE,
     max_examples=8,

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.processes import wait_until
+from helpers.processes import wait_for
 from hsm.core.engine.output import MAX_LINE, LineSplitter, OutputFollower, _Stream
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
@@ -197,7 +197,7 @@ def test_lines_come_while_the_job_runs(
         "import sys, time\n"
         "print('hello', flush=True); print('error', file=sys.stderr, flush=True); time.sleep(600)",
     )
-    wait_until(lambda: len(received.entries) == 2, SECONDS, "a line of each stream")
+    wait_for(lambda: len(received.entries) == 2, "a line of each stream")
     assert process.poll() is None
     assert sorted(received.entries) == [(0, "stderr", "error"), (0, "stdout", "hello")]
     process.kill()
@@ -250,7 +250,7 @@ def test_files_may_come_later_or_never(
     follower.add(never, paths)
     assert follower.last_line(late) == ""
     paths.stdout(0).write_text("there\n")
-    wait_until(received.lines, SECONDS, "the line of a late file")
+    wait_for(received.lines, "the line of a late file")
     follower.remove(never)
     follower.remove(late)
     assert received.entries == [(0, "stdout", "there")]
@@ -277,9 +277,9 @@ def test_a_truncated_file_is_read_anew(
     job = a_job()
     paths.stdout(0).write_text("long enough\nunfinished")
     follower.add(job, paths)
-    wait_until(received.lines, SECONDS, "the first line")
+    wait_for(received.lines, "the first line")
     os.truncate(paths.stdout(0), 0)
-    wait_until(lambda: received.lines()[1:], SECONDS, "what was left of the truncated line")
+    wait_for(lambda: received.lines()[1:], "what was left of the truncated line")
     paths.stdout(0).write_text("new\n")
     follower.remove(job)
     assert received.lines() == ["long enough", "unfinished", "new"]
@@ -293,7 +293,7 @@ def test_a_file_that_is_deleted_is_read_to_its_end(
         file.write("first\n")
         file.flush()
         follower.add(job, paths)
-        wait_until(received.lines, SECONDS, "the first line")
+        wait_for(received.lines, "the first line")
         received.gate.clear()
         paths.stdout(0).unlink()
         file.write(f"{'x' * 99}\n" * 40_000)
@@ -338,12 +338,12 @@ def test_remove_does_not_wait_for_a_process_that_still_writes(
     job = a_job()
     follower.add(job, paths)
     run(0, "import itertools\nfor i in itertools.count(): print(i, flush=True)")
-    wait_until(received.lines, SECONDS, "output")
+    wait_for(received.lines, "output")
     follower.remove(job)
     count = len(received.entries)
     assert received.lines()[:-1] == [str(number) for number in range(count - 1)]
     size = paths.stdout(0).stat().st_size
-    wait_until(lambda: paths.stdout(0).stat().st_size > size, SECONDS, "more output")
+    wait_for(lambda: paths.stdout(0).stat().st_size > size, "more output")
     assert len(received.entries) == count
 
 
@@ -366,7 +366,7 @@ def test_remove_returns_although_the_file_grows_faster_than_it_is_read(paths: Sw
         followed = follower._followed["sweep_0"]
         remover = threading.Thread(target=follower.remove, args=[a_job()])
         remover.start()
-        wait_until(lambda: followed.is_ending, SECONDS, "remove to be called")
+        wait_for(lambda: followed.is_ending, "remove to be called")
         gate.set()
         remover.join(SECONDS)
         assert 10 <= len(lines) < 10_000
@@ -384,7 +384,7 @@ class TestProgressBar:
             "import itertools, time\n"
             "for i in itertools.count(): print(end=f'\\r{i}', flush=True); time.sleep(.01)",
         )
-        wait_until(lambda: len(received.entries) >= 4, SECONDS, "states of the bar")
+        wait_for(lambda: len(received.entries) >= 4, "states of the bar")
         states = [int(line) for line in received.lines()]
         assert states == sorted(set(states))
         follower.remove(job)
@@ -409,14 +409,14 @@ class TestProgressBar:
             file.write("\r 50%")
             file.flush()
             follower.add(job, paths)
-            wait_until(lambda: received.entries, SECONDS, "a state")
+            wait_for(lambda: received.entries, "a state")
             # Another job's bar, told later, shows that the first one's was kept back meanwhile.
             paths.stdout(1).write_text("\rother")
             follower.add(a_job(1), paths)
-            wait_until(lambda: received.lines(1), SECONDS, "the other bar")
+            wait_for(lambda: received.lines(1), "the other bar")
             file.write("\r100%")
             file.flush()
-            wait_until(lambda: received.lines()[1:], SECONDS, "the next state")
+            wait_for(lambda: received.lines()[1:], "the next state")
             file.write("\n")
         follower.remove(a_job(1))
         follower.remove(job)
@@ -438,7 +438,7 @@ class TestProgressBar:
         job = a_job()
         paths.stdout(0).write_text("\r100%")
         follower.add(job, paths)
-        wait_until(lambda: received.entries, SECONDS, "a state")
+        wait_for(lambda: received.entries, "a state")
         with paths.stdout(0).open("a") as file:
             file.write("\n100%\n")
         follower.remove(job)
@@ -452,7 +452,7 @@ class TestProgressBar:
         paths.stdout(1).write_text("\rbar")
         follower.add(job, paths)
         follower.add(a_job(1), paths)
-        wait_until(lambda: received.lines(1), SECONDS, "the other job's bar")
+        wait_for(lambda: received.lines(1), "the other job's bar")
         assert received.lines(0) == []
         with paths.stdout(0).open("a") as file:
             file.write(" done\n")
@@ -581,7 +581,7 @@ class TestLife:
             paths.stdout(num).write_text("line\n")
             paths.stderr(num).write_text("line\n")
             follower.add(a_job(num), paths)
-        wait_until(lambda: len(received.entries) == 10, SECONDS, "a line of each file")
+        wait_for(lambda: len(received.entries) == 10, "a line of each file")
         assert os.fspath(paths.stdout(4)) in descriptors()
         for num in range(3):
             follower.remove(a_job(num))
@@ -638,6 +638,6 @@ class TestLife:
         paths.stdout(1).write_text("good\n")
         with caplog.at_level(logging.WARNING):
             follower.add(a_job(0), paths)
-            wait_until(lambda: caplog.text, SECONDS, "a warning")
+            wait_for(lambda: caplog.text, "a warning")
             follower.remove(a_job(0))
         assert caplog.text.count(str(paths.stdout(0))) == 1

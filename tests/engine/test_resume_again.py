@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from helpers.processes import App, wait_until
+from helpers.processes import App, wait_for
 from helpers.reliability import Recorder, journal_events, points, source
 from hsm.core.errors import SettingsError
 from hsm.core.record.job import JobState
@@ -133,6 +133,7 @@ def test_a_command_in_place_of_a_function_is_a_change(tmp_path: Path) -> None:
         made.submit_jobs(points(0), "s", tmp_path, command=["true"], resume=True)
 
 
+@pytest.mark.slow
 def test_another_primary_config_is_a_change(tmp_path: Path) -> None:
     app = App(tmp_path, "def job(cfg): return cfg.job")
     shutil.copy(tmp_path / "conf" / "config.yaml", tmp_path / "conf" / "other.yaml")
@@ -155,7 +156,7 @@ def test_jobs_that_were_to_run_again_and_did_not_are_what_they_were(tmp_path: Pa
     with source(recorder, resume=True, rerun="all", max_parallel_jobs=1) as made:
         waits = ["sleep", "60"]
         made.submit_jobs(points(7), "other", tmp_path / "other", command=waits)
-        wait_until(lambda: recorder.has("started", 0), 30, "a job that holds the slot")
+        wait_for(lambda: recorder.has("started", 0), "a job that holds the slot")
         ids = made.submit_jobs(points(0, 1, 2), "s", tmp_path, function=one)
         made.stop("enough")
         assert set(made.wait(ids).values()) == {JobState.COMPLETED}

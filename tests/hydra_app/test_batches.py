@@ -82,7 +82,14 @@ def test_batches_are_one_sweep_with_one_record(tmp_path: Path) -> None:
     assert read_sweep(done.sweep_dir).closed == "finished"
 
 
-@pytest.mark.parametrize("damage", [b"", b"\0" * 40, None], ids=["empty", "zeros", "gone"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(b"", id="empty", marks=pytest.mark.slow),
+        pytest.param(b"\0" * 40, id="zeros"),
+        pytest.param(None, id="gone", marks=pytest.mark.slow),
+    ],
+)
 def test_a_completed_job_whose_result_file_is_damaged_still_has_its_value(
     tmp_path: Path, damage: bytes | None
 ) -> None:
@@ -114,6 +121,7 @@ def test_failures_count_over_all_batches(tmp_path: Path, setting: dict[str, Any]
     )
 
 
+@pytest.mark.slow
 def test_the_median_is_that_of_all_batches(tmp_path: Path) -> None:
     """Of batches of two none has the three completed jobs that a median takes."""
     batches = Batches(

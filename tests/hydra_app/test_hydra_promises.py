@@ -20,14 +20,9 @@ from helpers.hydra import (
     succeed,
     write_files,
 )
-from helpers.processes import START_METHODS
+from helpers.processes import FORK_OR_SLOW_SPAWN, START_METHODS, both_methods
 
 HYDRA_1_3 = hydra.__version__.startswith("1.3.")
-both_methods = pytest.mark.parametrize("start_method", START_METHODS)
-#: The same, of which other versions of Python and Hydra than the default ones see the cheaper one.
-both_methods_or_fork = pytest.mark.parametrize(
-    "start_method", ["fork", pytest.param("spawn", marks=pytest.mark.thorough)]
-)
 
 APP = """
     import json, logging, os
@@ -247,19 +242,9 @@ def test_multirun_callbacks_run_in_the_launcher(swept: dict[str, Any]) -> None:
     assert first["pid"] not in {job["pid"] for job in swept["jobs"]}
 
 
-@both_methods_or_fork
-def test_chdir_moves_only_the_job(app: Path, start_method: str) -> None:
-    succeed(_sweep(app, "hydra.job.chdir=true", "lr=0.1,0.2", start_method=start_method))
-    for num in range(2):
-        job = _seen(app, str(num))
-        assert job["cwd"] == job["output_dir"] == str(app / "sweep" / str(num))
-        assert job["original_cwd"] == str(app)
-        assert job["absolute"] == str(app / "data")
-
-
 @pytest.mark.parametrize(
     ("base", "start_method"),
-    [("None", "fork"), ("'1.3'", "fork"), ("'1.1'", "fork"), ("'1.1'", "spawn")],
+    [("'1.3'", "fork"), ("'1.1'", "fork"), pytest.param("'1.1'", "spawn", marks=pytest.mark.slow)],
 )
 def test_version_base_decides_about_chdir(app: Path, base: str, start_method: str) -> None:
     if base == "'1.1'" and not HYDRA_1_3:
@@ -276,7 +261,7 @@ def test_version_base_decides_about_chdir(app: Path, base: str, start_method: st
     [
         ("train", {"train"}, "fork"),
         ("true", {"train", "other"}, "fork"),
-        ("true", {"train", "other"}, "spawn"),
+        pytest.param("true", {"train", "other"}, "spawn", marks=pytest.mark.slow),
     ],
 )
 def test_verbose(app: Path, verbose: str, debugged: set[str], start_method: str) -> None:
@@ -285,34 +270,27 @@ def test_verbose(app: Path, verbose: str, debugged: set[str], start_method: str)
     assert {n for n in ("train", "other") if f"[{n}][DEBUG]" in log} == debugged
 
 
-@both_methods_or_fork
-def test_override_dirname_in_the_subdir(app: Path, start_method: str) -> None:
-    name = "hydra.job.override_dirname" if HYDRA_1_3 else "hydra_override_dirname:"
-    subdir = f"hydra.sweep.subdir=${{{name}}}"
-    succeed(_sweep(app, "model=large", "lr=0.1,0.2", subdir, start_method=start_method))
-    for num, lr in enumerate((0.1, 0.2)):
-        assert _seen(app, f"lr={lr},model=large")["num"] == num
-
-
-@both_methods_or_fork
-def test_the_subdir_may_depend_on_the_job(app: Path, start_method: str) -> None:
-    subdir = "hydra.sweep.subdir=${hydra.job.id}/n${hydra.job.num}-lr${lr}"
-    succeed(_sweep(app, "lr=0.1,0.2", subdir, start_method=start_method))
-    for num, lr in enumerate((0.1, 0.2)):
-        (path,) = (app / "sweep").glob(f"*/n{num}-lr{lr}/seen.json")
-        seen = read_json(path)
-        assert path.parent.parent.name == seen["id"]
-        assert seen["output_dir"] == str(path.parent)
-        assert ends(app / "sweep")[num]["job_dir"] == str(path.parent)
-        assert (path.parent / "stdout.log").exists()
-
-
-@both_methods_or_fork
-def test_a_sweep_dir_named_after_the_time_is_one_for_all_jobs(app: Path, start_method: str) -> None:
+@both_methods
+def test_directories_may_depend_on_the_time_the_job_and_its_overrides(
+    app: Path, start_method: str
+) -> None:
+    """And with chdir each job, and nobody else, works in its own."""
+    dirname = "hydra.job.override_dirname" if HYDRA_1_3 else "hydra_override_dirname:"
+    subdir = f"${{{dirname}}}/${{hydra.job.id}}/n${{hydra.job.num}}-lr${{lr}}"
+    overrides = ["model=large", "lr=0.1,0.2", f"hydra.sweep.subdir={subdir}"]
     how = {"start_method": start_method, "sweep_dir": "times/${now:%H%M%S%f}", "jobs": 1}
-    succeed(_sweep(app, "lr=0.1,0.2", **how))
+    succeed(_sweep(app, *overrides, "hydra.job.chdir=true", **how))
     (sweep_dir,) = (app / "times").iterdir()
-    assert {path.parent.name for path in sweep_dir.glob("*/seen.json")} == {"0", "1"}
+    for num, lr in enumerate((0.1, 0.2)):
+        (path,) = sweep_dir.glob(f"lr={lr},model=large/*/n{num}-lr{lr}/seen.json")
+        seen = read_json(path)
+        assert seen["num"] == num
+        assert path.parent.parent.name == seen["id"]
+        assert seen["output_dir"] == seen["cwd"] == str(path.parent)
+        assert seen["original_cwd"] == str(app)
+        assert seen["absolute"] == str(app / "data")
+        assert ends(sweep_dir)[num]["job_dir"] == str(path.parent)
+        assert (path.parent / "stdout.log").exists()
 
 
 @both_methods
@@ -450,7 +428,7 @@ KINDS = [
 ]
 
 
-@pytest.fixture(scope="module", params=START_METHODS)
+@pytest.fixture(scope="module", params=FORK_OR_SLOW_SPAWN)
 def told(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
@@ -573,35 +551,16 @@ def test_tab_completion(app: Path, line: str, expected: set[str]) -> None:
     assert expected <= set(done.out.split())
 
 
-#: Each is refused for another reason; the others by the same code as one of these.
+#: Each is refused for another reason. What values are refused is tested in tests/settings.
 BAD_SETTINGS = [
     ("max_parallel_job", "2"),
     ("max_parallel_jobs", "0"),
     ("max_parallel_jobs", "many"),
     ("+unheard_of", "1"),
 ]
-MORE_BAD_SETTINGS = [
-    ("max_parallel_jobs", "-1"),
-    ("max_parallel_jobs", "2.5"),
-    ("max_parallel_jobs", "null"),
-    ("timeout", "-1"),
-    ("timeout", "0"),
-    ("timeout", "soon"),
-    ("kill_grace", "-1"),
-    ("show_output", "perhaps"),
-    ("fail_fast", "sometimes"),
-    ("start_method", "thread"),
-    ("progress", "loud"),
-]
 
 
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [
-        *BAD_SETTINGS,
-        *(pytest.param(*pair, marks=pytest.mark.thorough) for pair in MORE_BAD_SETTINGS),
-    ],
-)
+@pytest.mark.parametrize(("setting", "value"), BAD_SETTINGS)
 def test_bad_settings_are_refused_by_name_before_any_job(
     app: Path, setting: str, value: str
 ) -> None:
@@ -693,7 +652,7 @@ def test_a_module_with_relative_imports_and_more_search_paths(
         assert ends(tmp_path / "sweep")[num]["value"] == expected
 
 
-@both_methods_or_fork
+@both_methods
 def test_a_script_started_from_elsewhere(app: Path, start_method: str) -> None:
     elsewhere = app / "else where"
     elsewhere.mkdir()

@@ -26,13 +26,7 @@ from helpers.hydra import (
     succeed,
     write_files,
 )
-from helpers.processes import START_METHODS, App
-
-both_methods = pytest.mark.parametrize("start_method", START_METHODS)
-#: The same, of which other versions of Python and Hydra than the default ones see the cheaper one.
-both_methods_or_fork = pytest.mark.parametrize(
-    "start_method", ["fork", pytest.param("spawn", marks=pytest.mark.thorough)]
-)
+from helpers.processes import FORK_OR_SLOW_SPAWN, START_METHODS, App, both_methods
 
 
 @pytest.fixture(scope="module", params=START_METHODS)
@@ -166,7 +160,7 @@ SEEDED = """
 """
 
 
-@both_methods_or_fork
+@both_methods
 def test_a_script_that_seeds_at_import_keeps_its_seed(tmp_path: Path, start_method: str) -> None:
     has_numpy = find_spec("numpy") is not None
     write_files(tmp_path, {"train.py": SEEDED.format(numpy=has_numpy)})
@@ -333,7 +327,7 @@ KINDS = [
 ]
 
 
-@pytest.fixture(scope="module", params=START_METHODS)
+@pytest.fixture(scope="module", params=FORK_OR_SLOW_SPAWN)
 def endings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("endings")
     write_files(folder, {"train.py": ENDINGS})
@@ -429,12 +423,12 @@ EDITING = """
 """
 
 
-@both_methods_or_fork
+@both_methods
 @pytest.mark.parametrize(
     "batch",
     [
         pytest.param([], id="whole"),
-        pytest.param(["hydra.sweeper.max_batch_size=2"], id="batches", marks=pytest.mark.thorough),
+        pytest.param(["hydra.sweeper.max_batch_size=2"], id="batches", marks=pytest.mark.slow),
     ],
 )
 def test_edits_made_during_the_sweep_change_no_pending_job(
@@ -474,57 +468,56 @@ def test_edits_made_during_the_sweep_change_no_pending_job(
             assert seen["helper"] == "old"
 
 
-TASKS = {
-    "lambda": "task = lambda cfg: cfg.n * 2",
-    "closure": """
-        def make(factor):
-            def inner(cfg):
-                return cfg.n * factor
-            return inner
-        task = make(2)
-    """,
-    "callable_object": """
-        class Task:
-            def __call__(self, cfg):
-                return cfg.n * 2
-        task = Task()
-    """,
-    "partial": """
-        import functools
-        def double(factor, cfg):
+TASKS = """
+    import functools, sys
+    import hydra
+
+
+    def make(factor):
+        def inner(cfg):
             return cfg.n * factor
-        task = functools.update_wrapper(functools.partial(double, 2), double)
-    """,
-    "method": """
-        class Trainer:
-            factor = 2
-            def train(self, cfg):
-                return cfg.n * self.factor
-        task = Trainer().train
-    """,
-}
+        return inner
+
+
+    class Task:
+        def __call__(self, cfg):
+            return cfg.n * 2
+
+
+    def double(factor, cfg):
+        return cfg.n * factor
+
+
+    class Trainer:
+        factor = 2
+
+        def train(self, cfg):
+            return cfg.n * self.factor
+
+
+    TASKS = {
+        "lambda": lambda cfg: cfg.n * 2,
+        "closure": make(2),
+        "callable_object": Task(),
+        "partial": functools.update_wrapper(functools.partial(double, 2), double),
+        "method": Trainer().train,
+    }
+
+    if __name__ == "__main__":
+        given = sys.argv[1:]
+        for kind, task in TASKS.items():
+            sys.argv[1:] = [*given, f"hydra.sweep.dir=sweep/{kind}"]
+            hydra.main(version_base=None, config_path=None)(task)()
+"""
 
 
 @both_methods
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *("lambda", "closure"),
-        *(
-            pytest.param(kind, marks=pytest.mark.thorough)
-            for kind in TASKS
-            if kind not in ("lambda", "closure")
-        ),
-    ],
-)
-def test_the_task_may_be_any_callable(tmp_path: Path, kind: str, start_method: str) -> None:
-    write_files(tmp_path, {"body.py": TASKS[kind]})
-    body = (tmp_path / "body.py").read_text()
-    tail = "hydra.main(version_base=None, config_path=None)(task)()\n"
-    script = f"import hydra\n{body}\nif __name__ == '__main__':\n    {tail}"
-    (tmp_path / "train.py").write_text(script)
+def test_the_task_may_be_any_callable(tmp_path: Path, start_method: str) -> None:
+    write_files(tmp_path, {"train.py": TASKS})
     succeed(run_sweep(tmp_path, "+n=1,2", start_method=start_method))
-    assert [end["value"] for _, end in sorted(ends(tmp_path / "sweep").items())] == [2, 4]
+    for kind in ("lambda", "closure", "callable_object", "partial", "method"):
+        values = [end["value"] for _, end in sorted(ends(tmp_path / "sweep" / kind).items())]
+        assert values == [2, 4], kind
 
 
 UNPICKLABLE = """
@@ -578,7 +571,7 @@ LIBRARY = """
 """
 
 
-@both_methods_or_fork
+@both_methods
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 def test_libraries_with_threads_of_their_own_work(
     tmp_path: Path, library: str, start_method: str
@@ -675,25 +668,20 @@ TIDY = """
 """
 
 
-@both_methods_or_fork
-def test_jobs_that_close_and_remove_what_is_theirs_complete(
+@both_methods
+def test_jobs_may_close_and_remove_what_is_theirs_and_have_the_interpreters_options(
     tmp_path: Path, start_method: str
 ) -> None:
     write_files(tmp_path, {"train.py": TIDY})
     kinds = "+kind=closes_descriptors,removes_its_directory,neither"
-    succeed(run_sweep(tmp_path, kinds, start_method=start_method))
-    assert [end["state"] for end in ends(tmp_path / "sweep").values()] == ["COMPLETED"] * 3
-
-
-@both_methods_or_fork
-def test_the_interpreters_options_hold_in_every_job(tmp_path: Path, start_method: str) -> None:
-    write_files(tmp_path, {"train.py": TIDY})
     script = ("-O", "-W", "ignore::ImportWarning", "train.py")
-    succeed(run_sweep(tmp_path, "+kind=neither", start_method=start_method, script=script))
-    assert ends(tmp_path / "sweep")[0]["value"] == [1, ["ignore::ImportWarning"]]
+    succeed(run_sweep(tmp_path, kinds, start_method=start_method, script=script))
+    finals = ends(tmp_path / "sweep").values()
+    assert [end["state"] for end in finals] == ["COMPLETED"] * 3
+    assert [end["value"] for end in finals] == [[1, ["ignore::ImportWarning"]]] * 3
 
 
-@pytest.mark.parametrize("start_method", START_METHODS)
+@both_methods
 def test_a_stdout_of_the_jobs_own_making_is_flushed_before_what_it_writes_to(
     tmp_path: Path, start_method: str
 ) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from helpers.hydra import launcher_args, read_journal, run_python, run_sweep, succeed, write_files
-from helpers.processes import START_METHODS
+from helpers.processes import both_methods
 
 
 def values(folder: Path) -> list[object]:
@@ -16,7 +14,7 @@ def values(folder: Path) -> list[object]:
     return [ends[num] for num in sorted(ends)]
 
 
-@pytest.mark.parametrize("start_method", START_METHODS)
+@both_methods
 def test_a_class_of_the_script_that_only_the_config_names(
     tmp_path: Path, start_method: str
 ) -> None:
@@ -55,7 +53,7 @@ def test_a_class_of_the_script_that_only_the_config_names(
     assert values(tmp_path) == [3, 4]
 
 
-@pytest.mark.parametrize("start_method", START_METHODS)
+@both_methods
 def test_a_module_of_a_package_may_start_processes_of_its_own(
     tmp_path: Path, start_method: str
 ) -> None:

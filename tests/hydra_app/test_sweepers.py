@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from helpers.hydra import clean_environment, write_files
-from helpers.processes import START_METHODS, App, Finished, RunningSweep, wait_until
+from helpers.processes import App, Finished, RunningSweep, both_methods, wait_for
 from helpers.sweeps import HYDRA_14
 from hsm.core.record.lock import LockFile
 from hsm.core.record.paths import SweepPaths
@@ -329,8 +329,10 @@ def test_batches_with_numbers_that_are_taken_overwrite_nothing(tmp_path: Path, k
     ]
 
 
-@pytest.mark.parametrize(("kind", "count"), [("thread", 2), ("threads", 3)])
-@pytest.mark.parametrize("start_method", START_METHODS)
+@pytest.mark.parametrize(
+    ("kind", "count"), [pytest.param("thread", 2, marks=pytest.mark.slow), ("threads", 3)]
+)
+@both_methods
 def test_batches_may_come_from_threads(
     tmp_path: Path, kind: str, count: int, start_method: str
 ) -> None:
@@ -343,7 +345,7 @@ def test_batches_may_come_from_threads(
     ]
 
 
-@pytest.mark.parametrize("start_method", START_METHODS)
+@both_methods
 @pytest.mark.parametrize("kind", ["movedir", "movedir2", "overrides"])
 def test_the_record_stays_where_it_began_when_the_directory_is_moved(
     tmp_path: Path, kind: str, start_method: str
@@ -442,7 +444,7 @@ def test_a_launcher_for_another_place_is_a_subclass(tmp_path: Path) -> None:
     assert (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize("start_method", START_METHODS)
+@both_methods
 def test_all_batches_have_one_fork_server(tmp_path: Path, start_method: str) -> None:
     """A job's parent is its keeper, whose parent is the server."""
     app = App(
@@ -494,6 +496,7 @@ def test_a_future_tells_of_a_failure_and_raises_nothing(tmp_path: Path) -> None:
     assert [value for status, value, _ in sweep.returned() if status == "FAILED"] == ["ValueError"]
 
 
+@pytest.mark.slow
 def test_futures_of_a_resumed_sweep_have_the_earlier_values(tmp_path: Path) -> None:
     (tmp_path / "fail-2").touch()
     sweep = Sweep(tmp_path)
@@ -551,7 +554,7 @@ def test_a_launcher_may_go_as_garbage_in_a_thread_that_its_jobs_need(tmp_path: P
     with sweep.start("dropping") as running:
         running.wait_for_files("collected")
         journal = SweepPaths(running.sweep_dir).journal
-        wait_until(lambda: '"event":"close"' in journal.read_text(), 60, "the end of the record")
+        wait_for(lambda: '"event":"close"' in journal.read_text(), "the end of the record")
         running.touch("closed")
         done = running.finish()
     assert_is_one_sweep(sweep, done, 1)
@@ -561,7 +564,10 @@ def test_a_launcher_may_go_as_garbage_in_a_thread_that_its_jobs_need(tmp_path: P
 
 # --- signals and requests while nobody waits in `launch` ---------------------------------------
 
-_SIGNALS = pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+#: They are not told apart: one stands for all in the default run.
+_SIGNALS = pytest.mark.parametrize(
+    "name", ["SIGINT", *(pytest.param(n, marks=pytest.mark.slow) for n in ("SIGTERM", "SIGHUP"))]
+)
 
 
 def assert_was_interrupted(done: Finished, name: str, completed: int, count: int) -> None:
@@ -596,7 +602,7 @@ def test_a_signal_in_a_sweepers_own_loop_ends_jobs_and_sweep(
         running.touch("end-0")
         running.wait_for_files("started-2")
         running.process.send_signal(getattr(signal, name))
-        running.assert_all_gone(20)
+        running.assert_all_gone()
         done = running.finish()
     assert_was_interrupted(done, name, 1, 3)
     assert done.states == ["COMPLETED", "CANCELLED", "CANCELLED"]
@@ -604,12 +610,12 @@ def test_a_signal_in_a_sweepers_own_loop_ends_jobs_and_sweep(
 
 def test_a_second_signal_there_kills_at_once(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, _DEAF)
-    with sweep.start("asking", kill_grace=60, max_parallel_jobs=1) as running:
+    with sweep.start("asking", kill_grace=600, max_parallel_jobs=1) as running:
         running.wait_for_files("started-0")
         running.process.send_signal(signal.SIGINT)
         running.wait_for_files("heard")
         running.process.send_signal(signal.SIGINT)
-        running.assert_all_gone(20)
+        running.assert_all_gone()
         done = running.finish()
     assert_was_interrupted(done, "SIGINT", 0, 3)
 
@@ -618,9 +624,9 @@ def test_a_second_signal_there_kills_at_once(tmp_path: Path) -> None:
 def test_a_signal_reaches_batches_of_other_threads(tmp_path: Path, name: str) -> None:
     sweep = Sweep(tmp_path, _STAYING)
     with sweep.start("threads") as running:
-        wait_until(lambda: len(list(tmp_path.glob("started-?"))) == 2, 60, "two jobs")
+        wait_for(lambda: len(list(tmp_path.glob("started-?"))) == 2, "two jobs")
         running.process.send_signal(getattr(signal, name))
-        running.assert_all_gone(20)
+        running.assert_all_gone()
         done = running.finish()
     assert_was_interrupted(done, name, 0, 3)
     assert done.states == ["CANCELLED"] * 3
@@ -643,7 +649,7 @@ def test_a_cancel_between_batches_ends_the_sweep_before_the_next_one(tmp_path: P
         requests = SweepPaths(running.sweep_dir).requests
         requests.mkdir()
         (requests / "all").touch()
-        wait_until(lambda: not requests.exists(), 20, "the request to be taken")
+        wait_for(lambda: not requests.exists(), "the request to be taken")
         running.touch("go")
         done = running.finish()
     assert done.code == 143

@@ -11,7 +11,15 @@ from textwrap import dedent
 
 import pytest
 
-from helpers.processes import START_METHODS, App, Finished, is_running, wait_until
+from helpers.processes import (
+    FORK_OR_SLOW_SPAWN,
+    START_METHODS,
+    App,
+    Finished,
+    both_methods,
+    is_running,
+    wait_for,
+)
 from hsm.core.record.job import Job, JobState
 
 pytestmark = pytest.mark.thorough
@@ -126,7 +134,7 @@ def _run(start_method: str, folder: Path) -> TimedOut:
                     left[num] = [f.name for f in folder.glob(f"{kinds[num]}.*") if _runs(f)]
             return len(left) == len(kinds)
 
-        wait_until(all_seen, 20, "the end of every job")
+        wait_for(all_seen, "the end of every job")
         return TimedOut(start_method, running.finish(), left, folder)
 
 
@@ -136,11 +144,16 @@ def _runs(file: Path) -> bool:
 
 def each(*kinds: str) -> pytest.MarkDecorator:
     """Parametrise a test with each start method and those of `kinds` that are tested with it."""
-    pairs = [(method, kind) for method in START_METHODS for kind in kinds if kind in KINDS[method]]
+    pairs = [
+        pytest.param(method, kind, marks=[pytest.mark.slow] if method == "spawn" else [])
+        for method in START_METHODS
+        for kind in kinds
+        if kind in KINDS[method]
+    ]
     return pytest.mark.parametrize(("timed_out", "kind"), pairs, indirect=["timed_out"])
 
 
-both_methods = pytest.mark.parametrize("timed_out", START_METHODS, indirect=True)
+each_sweep = pytest.mark.parametrize("timed_out", FORK_OR_SLOW_SPAWN, indirect=True)
 
 
 @each(*_ALL_KINDS)
@@ -176,19 +189,19 @@ def test_one_that_does_not_is_killed_after_its_grace(timed_out: TimedOut, kind: 
     assert job.duration >= timed_out.timeout + KILL_GRACE - 0.1
 
 
-@both_methods
+@each_sweep
 def test_work_is_saved_within_the_grace(timed_out: TimedOut) -> None:
     assert (timed_out.folder / "saved").read_text() == "all of it"
 
 
-@both_methods
+@each_sweep
 def test_the_command_tells(timed_out: TimedOut) -> None:
     assert timed_out.done.code == 1
     told = timed_out.done.screen.count(f"timeout after {timed_out.timeout:g} s")
     assert told >= len(KINDS[timed_out.start_method])
 
 
-@pytest.mark.parametrize("start_method", START_METHODS)
+@both_methods
 def test_other_jobs_are_left_alone(tmp_path: Path, start_method: str) -> None:
     # Job 0 hangs; job 1 ends when most of job 0's time is over; then job 2 starts and outlives it.
     body = """
@@ -207,7 +220,7 @@ def test_other_jobs_are_left_alone(tmp_path: Path, start_method: str) -> None:
         started = running.read().jobs[0].attempts[0].started
         assert started is not None
         # Job 2 has as much time, and most of it is left when job 0 has ended.
-        wait_until(lambda: time.time() > started + 3, 5, "most of the time of job 0")
+        wait_for(lambda: time.time() > started + 3, "most of the time of job 0")
         running.touch("go1")
         running.wait_for_files("self2", "daemon2")
         assert not is_running(running.pid("daemon1"))  # job 1 has ended, and its daemon with it
@@ -225,7 +238,7 @@ def test_other_jobs_are_left_alone(tmp_path: Path, start_method: str) -> None:
     assert done.code == 1
 
 
-@pytest.mark.parametrize("start_method", START_METHODS)
+@both_methods
 def test_what_a_job_leaves_behind_ends_with_it(tmp_path: Path, start_method: str) -> None:
     body = """
         def job(cfg):

@@ -65,6 +65,7 @@ def test_a_job_that_is_killed_with_locks_held_keeps_no_other_waiting(tmp_path: P
     assert swept.states == ["FAILED"] + ["COMPLETED"] * 5, swept.screen
 
 
+@pytest.mark.slow
 def test_each_job_begins_with_them_as_they_were_at_launch(tmp_path: Path) -> None:
     (tmp_path / "children.py").touch()
     app = App(

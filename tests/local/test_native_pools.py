@@ -27,6 +27,7 @@ _UNKNOWN_POOL = """
 """
 
 
+@pytest.mark.slow
 def test_openmp_of_scikit_learn_is_paused_and_forks(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     app = App(
@@ -52,6 +53,7 @@ def test_openmp_of_scikit_learn_is_paused_and_forks(tmp_path: Path) -> None:
     assert start_methods(done) == ["fork"]
 
 
+@pytest.mark.slow
 def test_a_pool_that_came_to_life_between_two_runs(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     script = """
@@ -116,6 +118,7 @@ def test_jobs_use_polars_after_the_app_did(tmp_path: Path) -> None:
     assert done.screen.count("start_method: spawn, because polars has been used") == 1
 
 
+@pytest.mark.slow
 def test_numbas_own_openmp_layer_means_spawn(tmp_path: Path) -> None:
     pytest.importorskip("numba")
     (tmp_path / "kernel.py").write_text(

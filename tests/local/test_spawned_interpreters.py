@@ -248,6 +248,7 @@ def test_modules_that_an_interpreter_finds_are_named_only(tmp_path: Path) -> Non
     assert importable.missing == set()
 
 
+@pytest.mark.slow
 def test_pytest_finds_by_a_path_what_it_tests(tmp_path: Path) -> None:
     """With `--import-mode=importlib` a test's module is in no directory of `sys.path`."""
     (tmp_path / "tests").mkdir()

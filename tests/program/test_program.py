@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,18 +15,6 @@ from hsm.core.errors import SettingsError
 from hsm.core.program.hydra_script import uses_hydra_main
 from hsm.core.program.program import find_program
 from hsm.core.settings.resolve import HsmConfig
-
-
-@pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory: a project without settings."""
-    for name in list(os.environ):
-        if name.startswith("HSM_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    (tmp_path / "project").mkdir()
-    monkeypatch.chdir(tmp_path / "project")
-    return tmp_path / "project"
 
 
 def script(name: str, text: str = "", *, mode: int = 0o644) -> str:
@@ -91,12 +78,12 @@ def test_an_executable_script_is_run_as_it_is() -> None:
     assert program.command_for({"x": 1}, "/job") == ("./run.sh", "x=1")
 
 
-def test_a_path_to_a_script_stays_as_it_was_typed(project: Path) -> None:
+def test_a_path_to_a_script_stays_as_it_was_typed(project_dir: Path) -> None:
     assert find_program(script=script("src/train.py")).script == (
         *(sys.executable, "-u", "src/train.py"),
     )
-    assert find_program(script=project / "src" / "train.py").script == (
-        *(sys.executable, "-u", str(project / "src" / "train.py")),
+    assert find_program(script=project_dir / "src" / "train.py").script == (
+        *(sys.executable, "-u", str(project_dir / "src" / "train.py")),
     )
 
 
@@ -229,13 +216,13 @@ def test_what_cannot_be_run_is_refused_in_one_line(given: dict[str, Any], messag
     assert "\n" not in str(caught.value)
 
 
-def test_a_bad_script_in_hsm_yaml_is_refused_naming_the_file(project: Path) -> None:
+def test_a_bad_script_in_hsm_yaml_is_refused_naming_the_file(project_dir: Path) -> None:
     script("train.py")
-    (project / "hsm.yaml").write_text("script: trian.py")
+    (project_dir / "hsm.yaml").write_text("script: trian.py")
     with pytest.raises(SettingsError) as caught:
         find_program()
     assert str(caught.value) == (
-        f"script in {project / 'hsm.yaml'}: 'trian.py' is refused, script must be a file that "
+        f"script in {project_dir / 'hsm.yaml'}: 'trian.py' is refused, script must be a file that "
         "exists; did you mean train.py?"
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from helpers.processes import PATIENCE, RunningSweep, wait_until
+from helpers.processes import PATIENCE, RunningSweep, wait_for
 from helpers.reliability import (
     Recorder,
     journal_events,
@@ -362,11 +362,11 @@ def test_what_is_changed_while_nothing_is_recorded_is_seen_too(tmp_path: Path) -
     with start_driver(tmp_path, {"max_parallel_jobs": 1}, "1") as running:
         running.wait_for_files("began-0")
         paths = SweepPaths(running.sweep_dir)
-        wait_until(lambda: _has_begun_a_job(running.sweep_dir), PATIENCE, "the start")
+        wait_for(lambda: _has_begun_a_job(running.sweep_dir), "the start")
         before = paths.journal.read_bytes()
         shutil.rmtree(paths.hsm_dir)
-        wait_until(lambda: is_locked(paths.lock), PATIENCE, "the lock to be taken again")
-        wait_until(paths.journal.exists, PATIENCE, "the journal to be written anew")
+        wait_for(lambda: is_locked(paths.lock), "the lock to be taken again")
+        wait_for(paths.journal.exists, "the journal to be written anew")
         assert paths.journal.read_bytes() == before
         running.touch("go-0")
         assert running.process.wait(PATIENCE) == 0

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from helpers.cli import Project
+from helpers.processes import both_methods
 from helpers.reliability import Recorder, journal_events, points, source
 from hsm import LocalComputeSource, collect_results, read_sweep
 from hsm.core.errors import SettingsError
@@ -504,7 +505,7 @@ def test_parameters_above_64_kib_are_in_a_file(
     ]
 
 
-@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+@both_methods
 def test_a_function_with_large_parameters_starts_programs(
     tmp_path: Path, start_method: str
 ) -> None:

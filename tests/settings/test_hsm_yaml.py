@@ -19,7 +19,7 @@ from hsm.core.settings.resolve import (
 )
 
 
-def test_a_whole_file(empty_folder: Path) -> None:
+def test_a_whole_file(project_dir: Path) -> None:
     path = write(
         "hsm.yaml",
         """\
@@ -267,7 +267,7 @@ def test_an_endless_file_is_refused() -> None:
     assert resolve_local(hsm_config=os.devnull).conf == LocalConf()
 
 
-def test_a_working_directory_that_is_gone(empty_folder: Path) -> None:
-    empty_folder.rmdir()
+def test_a_working_directory_that_is_gone(project_dir: Path) -> None:
+    project_dir.rmdir()
     assert resolve_local().conf == LocalConf()
     assert "No such file" in str(refusal(hsm_config="hsm.yaml"))

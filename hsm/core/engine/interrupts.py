@@ -207,24 +207,28 @@ class Interrupts:
             waker.wait()
 
 
-def wait_for_program(process: subprocess.Popen[bytes], grace: float) -> int | None:
+def wait_for_program(
+    process: subprocess.Popen[bytes], interrupts: Interrupts, grace: float
+) -> int | None:
     """Wait for a program in a session of its own; a signal to this process ends all that is there.
 
     The first one with SIGTERM, a second one, or the end of `grace` (seconds), with SIGKILL. Returns
     the first.
+
+    Args:
+        interrupts: catches signals since before the program was started, so that none is missed.
     """
     first: int | None = None
     kill_at = math.inf
     try:
-        with Interrupts().caught() as interrupts:
-            while process.poll() is None or (first is not None and _has_group(process.pid)):
-                event = interrupts.within(_INTERVAL)
-                if event is not None and first is None:
-                    first, kill_at = event.signum, time.monotonic() + grace
-                    _signal(process, signal.SIGTERM)
-                    _signal(process, signal.SIGCONT)  # Who is stopped could not act on it.
-                elif event is not None or time.monotonic() >= kill_at:
-                    _signal(process, signal.SIGKILL)
+        while process.poll() is None or (first is not None and _has_group(process.pid)):
+            event = interrupts.within(_INTERVAL)
+            if event is not None and first is None:
+                first, kill_at = event.signum, time.monotonic() + grace
+                _signal(process, signal.SIGTERM)
+                _signal(process, signal.SIGCONT)  # Who is stopped could not act on it.
+            elif event is not None or time.monotonic() >= kill_at:
+                _signal(process, signal.SIGKILL)
     except BaseException:
         _signal(process, signal.SIGKILL)
         process.wait()

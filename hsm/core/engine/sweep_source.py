@@ -19,7 +19,7 @@ from hsm.core.engine import at_exit, kept_reports
 from hsm.core.engine.backend import Backend
 from hsm.core.engine.compute_source import ComputeSource, RunningJob, SweepObserver
 from hsm.core.engine.end_hook import run_hook
-from hsm.core.engine.interrupts import Interruption, deliver, wait_for_program
+from hsm.core.engine.interrupts import Interruption, Interrupts, deliver, wait_for_program
 from hsm.core.engine.observers import Observers
 from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.scheduler import Scheduler
@@ -336,16 +336,17 @@ class SweepSource(ComputeSource):
         self._listener.stop()
         try:
             self._scheduler.close()
-        finally:  # Whatever went wrong there, the record of the sweep is complete.
+        finally:  # Whatever outcome wrong there, the record of the sweep is complete.
             for sweep in self._sweeps.values():
                 sweep.journal.close(stopped.reason if stopped else "finished")
         if self.conf.on_sweep_end is not None:
             self._run_end_hook(self.conf.on_sweep_end)
 
     def _run_end_hook(self, command: Sequence[str]) -> None:
-        wait = partial(wait_for_program, grace=self.conf.kill_grace)
         for sweep in self._sweeps.values():
-            outcome = run_hook(command, sweep.journal.paths, wait, stdout=self.hook_stdout)
+            with Interrupts().caught() as interrupts:
+                wait = partial(wait_for_program, interrupts=interrupts, grace=self.conf.kill_grace)
+                outcome = run_hook(command, sweep.journal.paths, wait, stdout=self.hook_stdout)
             if outcome.problem is not None:
                 self._observers.warn(outcome.problem)
             if outcome.signum is not None:
