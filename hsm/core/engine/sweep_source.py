@@ -336,7 +336,7 @@ class SweepSource(ComputeSource):
         self._listener.stop()
         try:
             self._scheduler.close()
-        finally:  # Whatever outcome wrong there, the record of the sweep is complete.
+        finally:  # Whatever went wrong there, the record of the sweep is complete.
             for sweep in self._sweeps.values():
                 sweep.journal.close(stopped.reason if stopped else "finished")
         if self.conf.on_sweep_end is not None:
