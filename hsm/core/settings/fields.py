@@ -27,6 +27,7 @@ from hsm.core.settings.kinds import (
     Switch,
     Words,
 )
+from hsm.core.text_enum import TextEnum
 
 
 class Unset(Enum):
@@ -42,18 +43,15 @@ class Unset(Enum):
 UNSET: Any = Unset.UNSET
 
 
-class StartMethod(str, Enum):
+class StartMethod(TextEnum):
     """How a job's process is made. The members' names are what Hydra's command line takes."""
 
     auto = "auto"
     fork = "fork"
     spawn = "spawn"
 
-    __str__ = str.__str__
-    __format__ = str.__format__  # type: ignore[assignment]
 
-
-class ProgressMode(str, Enum):
+class ProgressMode(TextEnum):
     """How progress is shown; `auto` is rich on a terminal and plain elsewhere."""
 
     auto = "auto"
@@ -61,20 +59,14 @@ class ProgressMode(str, Enum):
     plain = "plain"
     none = "none"
 
-    __str__ = str.__str__
-    __format__ = str.__format__  # type: ignore[assignment]
 
-
-class Rerun(str, Enum):
+class Rerun(TextEnum):
     """Which jobs a resumed sweep runs again, beside those that were cancelled or never started."""
 
     unfinished = "unfinished"
     failed = "failed"
     timeout = "timeout"
     all = "all"
-
-    __str__ = str.__str__
-    __format__ = str.__format__  # type: ignore[assignment]
 
 
 #: What `retry_on` may name: how an attempt ended.
