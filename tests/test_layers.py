@@ -49,6 +49,12 @@ def test_the_core_knows_no_door() -> None:
         assert not [name for name in imported(path) if name.startswith(DOORS)], path
 
 
+def test_what_serves_any_place_knows_the_settings_of_none() -> None:
+    for folder in ("core/engine", "hydra_app", "display"):
+        for path in (SOURCE / folder).glob("*.py"):
+            assert "LocalConf" not in path.read_text(), path
+
+
 def test_the_engine_loads_no_place() -> None:
     program = (
         "import sys, hsm.core.engine.sweep_source, hsm.core.program.payload; "
