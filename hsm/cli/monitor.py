@@ -30,6 +30,8 @@ app = new_app()
 #: Seconds between two looks at the journal.
 _INTERVAL = 0.25
 
+_PROGRESS = SETTINGS["progress"]
+
 Once = Annotated[bool, typer.Option("--once", help="Print how it stands now, and return.")]
 ShowOutput = Annotated[
     bool, typer.Option("--show-output", help="Show what its jobs print from now on.")
@@ -38,9 +40,9 @@ Progress = Annotated[
     str,
     typer.Option(
         "--progress",
-        metavar="auto|rich|plain|none",
+        metavar=_PROGRESS.kind.metavar,
         help="How progress is shown, as in a sweep.",
-        autocompletion=one_of("auto", "rich", "plain", "none"),
+        autocompletion=one_of(*_PROGRESS.kind.names),
     ),
 ]
 
@@ -62,7 +64,7 @@ def monitor(
     did not complete (with --once or --json: 0 in any case). --json prints how it stands now.
     """
     check_mode(mode)
-    kind = str(SETTINGS["progress"].parse(progress, "--progress"))
+    kind = str(_PROGRESS.parse(progress, "--progress"))
     watched = Watched(named_sweep(sweep, sweep_id, hsm_config), show_output=show_output)
     try:
         if once or as_json:
