@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hsm.cli._stdout import say
-from hsm.core.errors import SettingsError
+from hsm.core.errors import SettingsError, shown
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import find_sweep
@@ -30,8 +30,8 @@ def named_sweep(
         SettingsError: there is no such sweep, or the two differ.
     """
     if name and sweep_id and name != sweep_id:
-        hint = f"the argument names {name}"
-        raise SettingsError("sweep", sweep_id, "--sweep-id", "named once", hint)
+        message = f"{shown(name)} and --sweep-id {shown(sweep_id)} name two sweeps: give one"
+        raise SettingsError("sweep", sweep_id, "--sweep-id", "named once", message=message)
     origin = "--sweep-id" if sweep_id else origin
     file = load_hsm_config(hsm_config or None, path_origin="--hsm-config")
     root = file.output_dir or OUTPUT_DIR
@@ -56,14 +56,18 @@ def named_job(sweep: Sweep, num: int) -> Job:
     """The job of that number. Raises SettingsError if the sweep has none."""
     if num in sweep.jobs:
         return sweep.jobs[num]
-    raise SettingsError("job", num, f"sweep {sweep.sweep_id}", _numbers(sweep))
+    allowed = _numbers(sweep)
+    message = f"sweep {sweep.sweep_id} has no job {num}: give {allowed}"
+    if not sweep.jobs:
+        message = f"sweep {sweep.sweep_id} has no jobs yet"
+    raise SettingsError("job", num, f"sweep {sweep.sweep_id}", allowed, message=message)
 
 
 def _numbers(sweep: Sweep) -> str:
     """Which numbers there are, for a message."""
     numbers = sorted(sweep.jobs)
     if not numbers:
-        return "a job's number (it has no jobs yet)"
+        return "a job's number"
     if numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 1:
         return f"a number from {numbers[0]} to {numbers[-1]}"
     more = ", …" if len(numbers) > _MAX_NAMED else ""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hsm.cli._earlier import recorded_points, recorded_program
-from hsm.core.errors import HsmError, SettingsError
+from hsm.core.errors import HsmError, SettingsError, shown
 from hsm.core.program.program import Program, find_program
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import known_sweeps
@@ -148,7 +148,9 @@ class Asked:
             option, value = "--sweep-id", self.sweep_id
             if not value:
                 option, value = "--sweep-dir", self.sweep_dir
-            raise SettingsError(option, value, "command line", "left out beside --resume")
+            message = f"{option} does not go with --resume: the sweep keeps its id and directory"
+            allowed = "left out beside --resume"
+            raise SettingsError(option, value, "command line", allowed, message=message)
         if self.script or self.command is not None:
             program = self._program(hsm_config)
         else:
@@ -178,8 +180,8 @@ def find_definition(overrides: Sequence[str], config: str, program: Program) -> 
         config = next((name for name in SWEEP_FILES if os.path.isfile(name)), "")
     if not config and not overrides:
         raise HsmError(
-            "there is nothing to sweep over: give overrides, such as lr=0.1,0.01, or a sweep file "
-            f"with --config (there is no {' and no '.join(SWEEP_FILES)}; hsm init writes one)"
+            "nothing to sweep over: give overrides, such as lr=0.1,0.01, or a sweep file with "
+            f"--config (there is no {' and no '.join(SWEEP_FILES)}; hsm init writes one)"
         )
     loader = _config_loader(program, overrides, config)
     definition = _parse(overrides, loader) if overrides else None
@@ -211,7 +213,10 @@ def _parse(overrides: Sequence[str], loader: ConfigLoader | None) -> SweepDefini
     for text in overrides:
         if "=" not in text and os.path.isfile(text):
             hint = f"did you mean --script {text}, or --config {text}?"
-            raise SettingsError("an override", text, "command line", "key=value", hint)
+            message = f"{shown(text)} is a file, not an override; {hint}"
+            raise SettingsError(
+                "an override", text, "command line", "key=value", hint, message=message
+            )
     return parse_overrides(overrides, config_loader=loader)
 
 
@@ -228,13 +233,15 @@ def find_what_runs(script: str, command: Sequence[str] | None, hsm_config: HsmCo
     """
     if script and command is not None:
         allowed = "left out beside a command"
-        raise SettingsError("--script", script, "command line", allowed)
+        message = "give --script or a command after --, not both"
+        raise SettingsError("--script", script, "command line", allowed, message=message)
     if command is not None and not command:
-        raise SettingsError("the command", "--", "command line", "given after the --")
+        message, allowed = "there is no command after the --", "given after the --"
+        raise SettingsError("the command", "--", "command line", allowed, message=message)
     if not (script or command or hsm_config.script or hsm_config.command):
         raise HsmError(
-            "nothing says what the jobs run: give --script train.py, or a command after --, or "
-            "put `script: train.py` into hsm.yaml"
+            "nothing to run: give --script train.py or a command after --, or put "
+            "`script: train.py` into hsm.yaml"
         )
     caller = "--script" if script else _COMMAND
     return find_program(None, command, script or None, caller=caller, hsm_config=hsm_config)
@@ -274,5 +281,6 @@ def _check_new(sweep_id: str, name: str, origin: str, paths: SweepPaths) -> None
         if known.sweep_id == sweep_id and known.belongs_to(here)
     ]
     if places:
-        hint = f"there is one in {places[0]}; hsm sweep --resume {sweep_id} goes on with it"
-        raise SettingsError("sweep", name, origin, "a new one", hint)
+        hint = f"hsm sweep --resume {name} goes on with it"
+        message = f"{origin} {shown(name)} is taken by the sweep in {places[0]}; {hint}"
+        raise SettingsError("sweep", name, origin, "a new one", hint, message=message)

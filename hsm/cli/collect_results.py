@@ -15,7 +15,7 @@ from hsm.cli._find import named_sweep
 from hsm.cli._options import HsmConfigFile, OptionalSweep, SweepId, new_app
 from hsm.cli._printing import end_with_the_reader, print_table
 from hsm.cli._stdout import say
-from hsm.core.errors import HsmError, SettingsError
+from hsm.core.errors import HsmError, SettingsError, did_you_mean, shown
 from hsm.core.results.collect import Results, collect_results
 from hsm.core.units import format_size
 
@@ -115,20 +115,24 @@ def collect(
         _writers(results)[kind](output)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise SettingsError("output", output, "--output", "a file", reason) from error
+        message = f"--output: cannot write {shown(output)}: {reason}"
+        raise SettingsError(
+            "output", output, "--output", "a file", reason, message=message
+        ) from error
 
 
 def _format(given: str, output: str) -> str:
     if given and given not in _FORMATS:
-        raise SettingsError("format", given, "--format", f"one of {', '.join(_FORMATS)}")
+        allowed, hint = f"one of {', '.join(_FORMATS)}", did_you_mean(given, _FORMATS)
+        raise SettingsError("format", given, "--format", allowed, hint)
     if given == "table" and output:
         raise SettingsError("format", given, "--format", "csv, json, md or parquet with --output")
     if given == "parquet" and not output:
         raise HsmError("--format parquet needs --output FILE")
     ending = os.path.splitext(output)[1].removeprefix(".").lower()
     if output and not given and ending not in _FILE_FORMATS:
-        hint = "or say --format"
-        raise SettingsError("output", output, "--output", "a .csv, .json, .md or .parquet", hint)
+        allowed = "a name that ends in .csv, .json, .md or .parquet"
+        raise SettingsError("output", output, "--output", allowed, "--format takes any name")
     return given or ending or "table"
 
 
@@ -162,7 +166,11 @@ def _as_given(option: str) -> Iterator[None]:
     try:
         yield
     except SettingsError as error:
-        raise SettingsError(error.key, error.value, option, error.allowed, error.hint) from None
+        known = error.hint or f"there are {error.allowed.removeprefix('one of ')}"
+        message = f"{option}: no column {shown(error.value)}; {known}"
+        raise SettingsError(
+            error.key, error.value, option, error.allowed, error.hint, message=message
+        ) from None
 
 
 def _writers(results: Results) -> dict[str, Callable[[Any], Any]]:

@@ -25,8 +25,6 @@ _USUAL_NAMES = ("train.py", "main.py", "run.py")
 _FOLDERS = (".", "examples", "scripts", "src")
 #: Settings that a new file sets; the others stand there as comments.
 _WRITTEN = ("max_parallel_jobs", "timeout")
-#: Settings that make sense for one sweep, not for a project.
-_LEFT_OUT = ("resume", "rerun", "accept_changes")
 
 
 @app.command("init")
@@ -99,7 +97,7 @@ def _hsm_yaml(script: str | None) -> str:
         "local:",
     ]
     for setting in SETTINGS.values():
-        if setting.name not in _LEFT_OUT:
+        if not setting.of_one_start:
             lines += [f"  {line}".rstrip() for line in _setting_lines(setting)]
     return "\n".join(lines) + "\n"
 

@@ -71,11 +71,10 @@ class _Commands(typer.core.TyperGroup):
 
 
 def _no_such_command(name: str) -> str:
-    from difflib import get_close_matches
+    from hsm.core.errors import did_you_mean
 
-    near = get_close_matches(name, COMMANDS, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
-    return f"no such command {name!r}, {hint}"
+    hint = did_you_mean(name, COMMANDS) or f"there are {', '.join(COMMANDS)}"
+    return f"no command {name!r}; {hint}"
 
 
 def _print_version(wanted: bool) -> None:

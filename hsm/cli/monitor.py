@@ -31,6 +31,8 @@ app = new_app()
 #: Seconds between two looks at the journal.
 _INTERVAL = 0.25
 
+_PROGRESS = SETTINGS["progress"]
+
 Once = Annotated[bool, typer.Option("--once", help="Print the current state and exit.")]
 ShowOutput = Annotated[
     bool, typer.Option("--show-output", help="Show what jobs print from now on.")
@@ -39,9 +41,9 @@ Progress = Annotated[
     str,
     typer.Option(
         "--progress",
-        metavar="auto|rich|plain|none",
+        metavar=_PROGRESS.kind.metavar,
         help="How to show progress, as in hsm sweep.",
-        autocompletion=one_of("auto", "rich", "plain", "none"),
+        autocompletion=one_of(*_PROGRESS.kind.names),
     ),
 ]
 
@@ -63,7 +65,7 @@ def monitor(
     did not complete (with --once or --json: 0 in any case). --json prints how it stands now.
     """
     check_mode(mode)
-    kind = str(SETTINGS["progress"].parse(progress, "--progress"))
+    kind = str(_PROGRESS.parse(progress, "--progress"))
     paths = named_sweep(sweep, sweep_id, hsm_config)
     watched = Watched(paths, show_output=show_output, usage=UsageSampler().recent)
     try:

@@ -21,15 +21,16 @@ from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from hsm.core.engine.compute_source import RunningJob
-from hsm.core.errors import SettingsError
+from hsm.core.errors import SettingsError, did_you_mean
 from hsm.core.record.paths import SweepPaths
+from hsm.core.settings.resolve import ProgressMode
 from hsm.display.base import Display
 from hsm.display.plain_display import NoDisplay, PlainDisplay
 from hsm.display.stream import SafeStream
 
 __all__ = ["PROGRESS", "Display", "make_display"]
 
-PROGRESS = ("auto", "rich", "plain", "none")
+PROGRESS = tuple(map(str, ProgressMode))
 
 
 def make_display(
@@ -56,7 +57,9 @@ def make_display(
         SettingsError: `progress` is none of them.
     """
     if progress not in PROGRESS:
-        raise SettingsError("progress", progress, "argument", f"one of {', '.join(PROGRESS)}")
+        hint = did_you_mean(progress, PROGRESS)
+        allowed = f"one of {', '.join(PROGRESS)}"
+        raise SettingsError("progress", progress, "argument progress", allowed, hint)
     out = SafeStream(sys.stdout if stream is None else stream)
     if progress == "auto":
         progress = "rich" if out.isatty() and _can_redraw() else "plain"

@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from hsm.core.errors import SettingsError
+from hsm.core.errors import SettingsError, did_you_mean, shown
 from hsm.core.program.hydra_script import ConfigPlace, config_place
 from hsm.core.space.arguments import to_override
 from hsm.core.space.definition import SweepDefinition
@@ -80,10 +79,11 @@ def _check_key(
         return
     allowed = "a key of the app's config, or written with a + to add one"
     others = [other for other in known if not name.startswith(f"{other}.")]
-    near = get_close_matches(name, others, n=1, cutoff=0.7)
+    near = did_you_mean(name, others, cutoff=0.7)
     if near or is_sure:
-        hint = f"did you mean {near[0]}?" if near else f"+{key}=... adds it"
-        raise SettingsError("key", plain_key(key), origin, allowed, hint)
+        hint = near or f"+{key}=... adds it"
+        message = f"{origin}: the app's config has no key {shown(name)}; {hint}"
+        raise SettingsError("key", plain_key(key), origin, allowed, hint, message=message)
 
 
 def _would_be_new(key: str, config: Any) -> bool:
@@ -157,10 +157,9 @@ def _check_options(
     for group, wanted in chosen.items():
         options = _options(loader, group)
         for option in wanted:
-            near = get_close_matches(option, options, n=1)
-            if option in options or not (near or _is_lacking(option, place)):
+            hint = did_you_mean(option, options)
+            if option in options or not (hint or _is_lacking(option, place)):
                 continue
-            hint = f"did you mean {near[0]}?" if near else ""
             raise SettingsError(group, option, origin, f"one of {', '.join(options)}", hint)
 
 

@@ -32,7 +32,7 @@ from hsm.core.errors import HsmError
 from hsm.core.printable import printable
 from hsm.core.record.resume import Resumption
 from hsm.core.record.sweep_id import new_sweep_id
-from hsm.core.settings.resolve import LocalConf
+from hsm.core.settings.resolve import SweepConf
 from hsm.display import Display, wording
 from hsm.hydra_app.frozen_config import freeze, loaded_files
 from hsm.hydra_app.hydra_job import HydraJob
@@ -63,7 +63,7 @@ class Session:
 
     Args:
         conf: the settings of all its jobs.
-        make_source: makes what runs them.
+        make_source: makes what runs them, with these settings.
         hydra_context, task_function, config: of the sweep, as the launcher's `setup` gets them.
 
     Raises:
@@ -72,8 +72,8 @@ class Session:
 
     def __init__(
         self,
-        conf: LocalConf,
-        make_source: Callable[[LocalConf], SweepSource],
+        conf: SweepConf,
+        make_source: Callable[[], SweepSource],
         hydra_context: HydraContext,
         task_function: TaskFunction,
         config: DictConfig,
@@ -83,7 +83,7 @@ class Session:
         self._config = config
         self._context = hydra_context
         self._job = HydraJob(hydra_context, config, task_function)
-        self.source = make_source(conf)
+        self.source = make_source()
         try:
             self._sweep_dir = SweepDir(conf, config)
         except BaseException:
@@ -115,8 +115,8 @@ class Session:
     def joined_by(
         cls,
         launcher: object,
-        conf: LocalConf,
-        make_source: Callable[[LocalConf], SweepSource],
+        conf: SweepConf,
+        make_source: Callable[[], SweepSource],
         hydra_context: HydraContext,
         task_function: TaskFunction,
         config: DictConfig,
@@ -136,7 +136,7 @@ class Session:
         weakref.finalize(launcher, session._leave, id(launcher))
         return session
 
-    def _is_for(self, conf: LocalConf, task_function: TaskFunction, config: DictConfig) -> bool:
+    def _is_for(self, conf: SweepConf, task_function: TaskFunction, config: DictConfig) -> bool:
         """Whether a launcher with these would be one of the same sweep."""
         is_same = conf == self._conf and task_function is self._job.task_function
         return is_same and not self._closed and self._sweep_dir.is_meant_by(config)

@@ -13,7 +13,7 @@ from hsm.core.record.lock import LockFile
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.resume import Resumption, open_sweep
 from hsm.core.record.setting_aside import set_aside
-from hsm.core.settings.resolve import LocalConf
+from hsm.core.settings.resolve import SweepConf
 from hsm.core.space.arguments import to_override
 
 log = get_logger(__name__)
@@ -33,7 +33,7 @@ class SweepDir:
         JournalError: it cannot be written.
     """
 
-    def __init__(self, conf: LocalConf, config: DictConfig) -> None:
+    def __init__(self, conf: SweepConf, config: DictConfig) -> None:
         self._conf = conf
         self._asked = self._given = str(config.hydra.sweep.dir)
         self._lock: LockFile | None = None

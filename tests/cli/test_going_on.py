@@ -65,7 +65,7 @@ def test_variables_keep_their_meaning(project: Project, elsewhere: Project) -> N
     resume = ("sweep", "--resume", "s")
     ran = elsewhere.hsm(*resume, code=2, HSM_STATE_DIR="state", HSM_CONFIG="mine.yaml")
     assert "mine.yaml" in ran.err
-    assert "timeout must be" in ran.err
+    assert ", line 1 must be a number of seconds" in ran.err
     elsewhere.write("mine.yaml", "local: {timeout: 9}\n")
     elsewhere.hsm(*resume, HSM_STATE_DIR="state", HSM_CONFIG="mine.yaml")
     assert not (project.folder / "state").exists()

@@ -137,7 +137,7 @@ def test_a_sweep_may_go_on_in_another_place(place: Place, begun_in: str) -> None
 def test_a_directory_with_a_sweep_or_in_use_is_refused(place: Place) -> None:
     first_life(place)
     with place.source() as source:
-        with pytest.raises(SettingsError, match="it holds an earlier one"):
+        with pytest.raises(SettingsError, match="holds an earlier sweep"):
             source.submit_jobs(points(0), "s", "s", command="true")
         source.submit_jobs(points(0), "t", "t", command=STAY)
         with place.source() as other, pytest.raises(HsmError, match="in use"):

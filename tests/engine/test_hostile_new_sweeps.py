@@ -79,7 +79,7 @@ def test_a_new_sweep_is_refused_with_the_entry_that_leads_elsewhere(
     assert ran.err.startswith("hsm: ")
     assert ran.err.count("\n") == 1
     # With anything that has a journal's name there is a sweep already.
-    assert place in ran.err or (place.endswith("journal.jsonl") and "there is one in" in ran.err)
+    assert place in ran.err or (place.endswith("journal.jsonl") and "is taken by" in ran.err)
     assert _contents(outside) == before
     assert not (project.folder / "outputs/s/0/ran").exists()
 

@@ -538,7 +538,7 @@ def test_arguments_that_no_kernel_takes_are_refused_before_any_job(
     script = tmp_path / "fit.sh"
     script.write_text("#!/bin/sh\ntouch ran\n")
     script.chmod(0o755)
-    with source() as made, pytest.raises(SettingsError, match=f"parameter {named} must be short"):
+    with source() as made, pytest.raises(SettingsError, match=f"parameter {named} is too long"):
         made.submit_jobs([dict.fromkeys(params, "short"), params], "s", "s", **program)
     assert not (tmp_path / "ran").exists()
 

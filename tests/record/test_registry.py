@@ -290,7 +290,7 @@ def test_a_sweep_that_is_not_in_the_list_is_found_by_its_directorys_name(tmp_pat
         Journal(SweepPaths(place), "x", {}).close("finished")
     assert find_sweep("mine", roots=[tmp_path / "outputs"]).sweep_dir == tmp_path / "outputs/mine"
     assert find_sweep("ours").sweep_dir == tmp_path / "project" / "ours"
-    with pytest.raises(SettingsError, match="no sweeps yet"):
+    with pytest.raises(SettingsError, match="no sweep 'mine': there are none yet"):
         find_sweep("mine")
 
 
@@ -300,9 +300,7 @@ def test_a_beginning_that_fits_several_is_refused_with_their_names() -> None:
     with pytest.raises(SettingsError) as caught:
         find_sweep("train", origin="SWEEP")
     assert str(caught.value) == (
-        "SWEEP: 'train' is refused, sweep must be the id of a sweep, an unambiguous beginning of "
-        "one, a sweep's directory, or 'last'; 7 sweeps match: train-6, train-5, train-4, train-3, "
-        "train-2, …"
+        "7 sweeps match 'train': train-6, train-5, train-4, train-3, train-2, …"
     )
 
 
@@ -323,7 +321,7 @@ def test_of_several_sweeps_of_one_id_the_one_below_here_is_meant(tmp_path: Path)
     assert find_sweep("base").sweep_dir == here
     start("base", tmp_path / "project" / "again" / "base")
     with pytest.raises(
-        SettingsError, match=r"3 sweeps match: .*/again/base, .*/other/base, .*/outputs"
+        SettingsError, match=r"3 sweeps match 'base': .*/again/base, .*/other/base, .*/outputs"
     ):
         find_sweep("base")
 
@@ -332,8 +330,8 @@ def test_of_several_sweeps_of_one_id_the_one_below_here_is_meant(tmp_path: Path)
     ("name", "hint"),
     [
         ("trian-1", "did you mean train-1?"),
-        ("zzzzzz", "the newest is fit-1"),
-        ("", "the newest is fit-1"),
+        ("zzzzzz", r"no sweep 'zzzzzz' \(newest: fit-1\); give an id, its start, a directory, or "),
+        ("", "newest: fit-1"),
         ("./nowhere", "no sweep in .*/project/nowhere"),
         ("~/nowhere", "no sweep in .*/nowhere"),
         (".", "no sweep in .*/project"),
@@ -348,5 +346,5 @@ def test_an_unknown_sweep_is_one_line_with_the_near_one(name: str, hint: str) ->
 
 
 def test_there_is_no_last_sweep() -> None:
-    with pytest.raises(SettingsError, match=r"'last' is refused.*no sweeps yet"):
+    with pytest.raises(SettingsError, match="no sweeps yet"):
         find_sweep("last")

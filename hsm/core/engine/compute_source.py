@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
-from hsm.core.settings.resolve import LocalConf
+from hsm.core.settings.resolve import SweepConf
 
 _Source = TypeVar("_Source", bound="ComputeSource")
 _Display = TypeVar("_Display", bound="SweepDisplay")
@@ -169,9 +169,9 @@ class ComputeSource(ABC):
     # What a source may have besides.
 
     @cached_property
-    def conf(self) -> LocalConf:
+    def conf(self) -> SweepConf:
         """The settings of its jobs, and of how they are shown."""
-        return LocalConf()
+        return SweepConf()
 
     @cached_property
     def observers(self) -> list[SweepObserver]:

@@ -42,7 +42,7 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.record.requests import Listener, drop_requests
 from hsm.core.record.resume import Resumption, save_files
 from hsm.core.record.sweep_id import check_sweep_id
-from hsm.core.settings.resolve import LocalConf
+from hsm.core.settings.resolve import SweepConf
 
 
 class SweepSource(ComputeSource):
@@ -58,7 +58,7 @@ class SweepSource(ComputeSource):
     def __init__(
         self,
         backend: Backend,
-        conf: LocalConf,
+        conf: SweepConf,
         *,
         observers: Iterable[SweepObserver] = (),
         function: Callable[[Any], Any] | None = None,
@@ -170,9 +170,8 @@ class SweepSource(ComputeSource):
             though_stopped: record them also when the source was stopped: they are CANCELLED then.
         """
         if function is None and any(spec.command is None for spec in specs):
-            raise SettingsError(
-                "function", None, "submit", "a callable, for jobs without a command"
-            )
+            message = "submit: jobs without a command need a function"
+            raise SettingsError("function", None, "submit", "a callable", message=message)
         with self._mutex:
             self._check_open(though_stopped)
             # First, while there are no threads: a function's server is forked from this process.

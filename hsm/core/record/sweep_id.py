@@ -15,7 +15,7 @@ OUTPUT_DIR = "outputs"
 LAST = "last"
 #: Bytes; file systems take 255 in a name.
 _MAX_LENGTH = 200
-_ALLOWED = f"a name for a directory: without a slash, not starting with . ~ or -, and not {LAST!r}"
+_ALLOWED = f"a name for a directory other than {LAST!r}, with no slash and no . ~ or - in front"
 
 
 def new_sweep_id(name: str) -> str:
@@ -35,11 +35,12 @@ def check_sweep_id(sweep_id: str, origin: str) -> None:
         SettingsError: it cannot; says what an id must be.
     """
     if not isinstance(sweep_id, str):
-        raise SettingsError("sweep id", sweep_id, origin, "a text")
+        raise SettingsError("sweep id", sweep_id, origin, "a string")
     is_name = sweep_id.isprintable() and "/" not in sweep_id and sweep_id not in ("", LAST)
     if not is_name or sweep_id.startswith((".", "~", "-")):
         raise SettingsError("sweep id", sweep_id, origin, _ALLOWED)
     size = len(os.fsencode(sweep_id))
     if size > _MAX_LENGTH:
-        allowed = f"{_ALLOWED}, in at most {_MAX_LENGTH} bytes"
-        raise SettingsError("sweep id", sweep_id, origin, allowed, f"it has {size}")
+        allowed = f"of at most {_MAX_LENGTH} bytes"
+        message = f"{origin}: a sweep id has at most {_MAX_LENGTH} bytes, and this one {size}"
+        raise SettingsError("sweep id", sweep_id, origin, allowed, message=message)

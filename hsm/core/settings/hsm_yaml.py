@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hsm.core.errors import SettingsError, UnknownSetting
+from hsm.core.errors import SettingsError, UnknownSetting, shown
 from hsm.core.settings.fields import LocalConf
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class HsmConfig:
 
     Attributes:
         path: the file; None if there is none.
-        local: its settings, as written: `config.resolve_local` checks them.
+        local: its settings, as written: `resolve_local` checks them.
         lines: the line of each of them, from 1.
         script: the script that jobs run; None if not given.
         command: or the words of the command that they run; None if not given.
@@ -105,26 +105,34 @@ def _read(path: str | os.PathLike[str], path_origin: str) -> HsmConfig:
     except (OSError, ValueError, TypeError, RuntimeError) as error:  # NUL, no path at all, no home
         reason = getattr(error, "strerror", None) or str(error)
         allowed = "the path of a file that can be read"
-        raise SettingsError("hsm.yaml", _plain(path), path_origin, allowed, reason) from error
+        given = _plain(path)
+        message = f"{path_origin}: cannot read {shown(given)}: {reason}"
+        raise SettingsError(
+            "hsm.yaml", given, path_origin, allowed, reason, message=message
+        ) from error
     top = load_yaml(_decode(data, file), str(file))
     if top is None:  # empty, or nothing but comments
         return HsmConfig(path=file)
     if not isinstance(top, Lined):
-        raise SettingsError("hsm.yaml", top, str(file), "a mapping, such as local: {timeout: 2h}")
+        allowed = "a mapping, such as local: {timeout: 2h}"
+        message = f"{file} must hold {allowed}, not {shown(top)}"
+        raise SettingsError("hsm.yaml", top, str(file), allowed, message=message)
     return _understand(top, file)
 
 
 def _decode(data: bytes, path: Path) -> str:
     if len(data) > LARGEST_FILE:
         allowed = f"a settings file of at most {LARGEST_FILE} bytes"
-        raise SettingsError("hsm.yaml", data[:20], str(path), allowed)
+        message = f"{path} is too large: a settings file has at most {LARGEST_FILE} bytes"
+        raise SettingsError("hsm.yaml", data[:20], str(path), allowed, message=message)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         place = f"{path}, line {line}"
         wrong = data[error.start : error.start + 1]
-        raise SettingsError("hsm.yaml", wrong, place, "text in UTF-8") from error
+        message = f"{place} is not UTF-8: it has the byte {shown(wrong)}"
+        raise SettingsError("hsm.yaml", wrong, place, "text in UTF-8", message=message) from error
 
 
 def _understand(top: Lined, path: Path) -> HsmConfig:
@@ -137,8 +145,9 @@ def _understand(top: Lined, path: Path) -> HsmConfig:
     if local is not None and not isinstance(local, dict):
         raise SettingsError("local", local, places["local"], "a mapping of settings")
     if script is not None and command is not None:
-        hint = "jobs run either a script or a command"
-        raise SettingsError("command", command, places["command"], "left out beside script", hint)
+        allowed, place = "left out beside script", places["command"]
+        message = f"{place} stands beside script: jobs run one of them"
+        raise SettingsError("command", command, place, allowed, message=message)
     return HsmConfig(
         path=path,
         local=dict(local or {}),
@@ -151,7 +160,7 @@ def _understand(top: Lined, path: Path) -> HsmConfig:
 
 def _unknown(key: object, value: object, origin: str) -> UnknownSetting:
     if key in [entry.name for entry in fields(LocalConf)]:
-        hint = f"local: {{{key}: ...}} was meant"
+        hint = f"write local: {{{key}: ...}}"
         return UnknownSetting(str(key), value, origin, ", ".join(_SECTIONS), hint)
     return UnknownSetting.among(key, value, origin, _SECTIONS)
 

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
+from hsm.core.errors import did_you_mean
+
 #: Seconds; about 31 years. Much beyond it the waiting functions of the operating system overflow.
 LONGEST_DURATION = 1e9
 
@@ -65,9 +67,16 @@ class Kind(ABC):
 
     Attributes:
         allowed: the values that are allowed, worded to follow "must be".
+        metavar: what stands for the value in the help; None for a switch, which takes none.
+        names: the words that it may be, or of which it is made; often none.
+        annotation: its type in Hydra's config; Any where Hydra would refuse some of what `check`
+            takes, such as 2h for a number of seconds.
     """
 
     allowed: str
+    metavar: str | None
+    names: Sequence[str] = ()
+    annotation: Any = Any
 
     @abstractmethod
     def check(self, value: Any) -> Any:
@@ -90,8 +99,11 @@ class Count(Kind):
         optional: None, in text "none" or "null", is allowed.
     """
 
+    metavar = "N"
+
     def __init__(self, *, at_least: int, optional: bool = False) -> None:
         self.at_least, self.optional = at_least, optional
+        self.annotation = int | None if optional else int
         self.allowed = f"an integer of at least {at_least}{', or none' if optional else ''}"
 
     def check(self, value: Any) -> int | None:
@@ -120,6 +132,8 @@ class Seconds(Kind):
         at_least: not shorter than this.
         optional: None, in text "none" or "null", is allowed.
     """
+
+    metavar = "TIME"
 
     def __init__(
         self, *, above: float | None = None, at_least: float = 0, optional: bool = False
@@ -153,6 +167,8 @@ class Factor(Kind):
     """A number above 1, or none."""
 
     allowed = "a number above 1, or none"
+    metavar = "FACTOR"
+    annotation = float | None
 
     def check(self, value: Any) -> float | None:
         if value is None:
@@ -171,6 +187,7 @@ class Size(Kind):
     """An amount of memory: bytes, or text such as 512MB, 4GB, 1.5GiB; or none. Held as bytes."""
 
     allowed = "a number of bytes above 0, or text such as 512MB, 4GB, 1.5GiB, or none"
+    metavar = "SIZE"
 
     def check(self, value: Any) -> int | None:
         if value is None:
@@ -197,6 +214,7 @@ class Words(Kind):
     """A command: a list of words, or one text that is split as a shell would; or none."""
 
     allowed = "a command, as a text or as a list of words, or none"
+    metavar = "COMMAND"
 
     def check(self, value: Any) -> tuple[str, ...] | None:
         if value is None:
@@ -216,6 +234,9 @@ class Words(Kind):
 
 class Subset(Kind):
     """Some of a few names: a list, or a text with commas. Held as a tuple."""
+
+    metavar = "NAMES"
+    annotation = tuple[str, ...]
 
     def __init__(self, *names: str) -> None:
         self.names = names
@@ -237,6 +258,8 @@ class Switch(Kind):
     """True or false."""
 
     allowed = "true or false"
+    metavar = None
+    annotation = bool
 
     def check(self, value: Any) -> bool:
         if not isinstance(value, bool):
@@ -254,8 +277,9 @@ class Choice(Kind):
     """One of the members of an enum whose values are text."""
 
     def __init__(self, members: type[Enum]) -> None:
-        self.members = members
+        self.members = self.annotation = members
         self.names = [member.value for member in members]
+        self.metavar = "|".join(self.names)
         self.allowed = f"one of {', '.join(self.names)}"
 
     def check(self, value: Any) -> Enum:
@@ -267,7 +291,4 @@ class Choice(Kind):
         return self.check(text.strip())
 
     def hint(self, value: object) -> str:
-        from difflib import get_close_matches
-
-        near = get_close_matches(value.lower(), self.names, n=1) if isinstance(value, str) else ()
-        return f"did you mean {near[0]}?" if near else ""
+        return did_you_mean(value, self.names) if isinstance(value, str) else ""
