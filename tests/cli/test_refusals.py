@@ -61,7 +61,7 @@ def _app(project: Project) -> None:
         (["sweep", "x=1", "--mode", "slurm", *TRUE], "--mode must be local, not 'slurm'"),
         (
             ["sweep", "x=1", "--sweep-id", "a/b", *TRUE],
-            "--sweep-id must be a name for a directory (no slash, ",
+            "--sweep-id must be a name for a directory other than ",
         ),
         (["sweep", "x=1", "--sweep-id", "..", *TRUE], ", not '..'"),
         (["sweep", "x=1", "--sweep-id", "last", *TRUE], ", not 'last'"),
