@@ -405,7 +405,7 @@ def test_more_free_memory_than_the_machine_has_is_refused_before_any_job(tmp_pat
     done = app.run("job=range(3)", min_free_memory="1000TB")
     assert done.code == 1
     assert not (done.sweep_dir / ".hsm").exists()
-    assert "jobs would wait for ever" in done.screen
+    assert "no job could ever start" in done.screen
     assert "Traceback" not in done.screen
 
 

@@ -15,9 +15,9 @@ from hsm.core.settings.resolve import (
     LocalConf,
     ProgressMode,
     StartMethod,
-    parse_duration,
     resolve_local,
 )
+from hsm.core.units import parse_duration
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,14 @@ def check_machine(conf: LocalConf) -> None:
     """Raises SettingsError for a limit that this machine can never meet."""
     total = psutil.virtual_memory().total
     if conf.min_free_memory is not None and conf.min_free_memory > total:
-        allowed = f"less than the {format_size(total)} that this machine has"
-        hint = "jobs would wait for ever"
-        given = format_size(conf.min_free_memory)
-        raise SettingsError("min_free_memory", given, "settings", allowed, hint)
+        has = f"this machine's {format_size(total)}"
+        message = (
+            f"min_free_memory={format_size(conf.min_free_memory)} exceeds {has}: "
+            "no job could ever start"
+        )
+        raise SettingsError(
+            "min_free_memory", conf.min_free_memory, "settings", f"at most {has}", message=message
+        )
 
 
 @dataclass(frozen=True)

@@ -14,31 +14,16 @@ from enum import Enum
 from typing import Any
 
 from hsm.core.errors import did_you_mean
+from hsm.core.units import parse_duration, parse_size
 
 #: Seconds; about 31 years. Much beyond it the waiting functions of the operating system overflow.
-LONGEST_DURATION = 1e9
+MAX_DURATION = 1e9
 
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-# Compiled when they are first needed, which in most Hydra apps is never.
-_DURATION = r"([0-9]+\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+(?:e[+-]?[0-9]+)?) *([smhd]?)"
-_SIZE = r"([0-9]+\.?[0-9]*|\.[0-9]+) *([kmgt]?)(i?)b?"
 _INTEGER = r"[+-]?[0-9]{1,40}"
 _SPELLINGS = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
 }
-
-
-def parse_duration(text: str) -> float:
-    """Seconds from "90", "1.5", "90s", "30m", "2h" or "1d"; a plain number is seconds.
-
-    Raises:
-        ValueError: any other text.
-    """
-    match = re.fullmatch(_DURATION, text.strip().lower())
-    if match is None:
-        raise ValueError(f"not a duration: {text!r}")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def _is_none(text: str) -> bool:
@@ -140,7 +125,7 @@ class Seconds(Kind):
     ) -> None:
         self.above, self.at_least, self.optional = above, at_least, optional
         bound = f"of at least {at_least:g}" if above is None else f"above {above:g}"
-        most = f"{LONGEST_DURATION:g}".replace("e+0", "e")
+        most = f"{MAX_DURATION:g}".replace("e+0", "e")
         none = ", or none" if optional else ""
         self.allowed = f"a number of seconds {bound} and at most {most} (or 90s, 30m, 2h, 1d){none}"
 
@@ -153,7 +138,7 @@ class Seconds(Kind):
             raise TypeError
         seconds = float(value)
         long_enough = seconds >= self.at_least if self.above is None else seconds > self.above
-        if not (long_enough and seconds <= LONGEST_DURATION):  # so written, it refuses nan
+        if not (long_enough and seconds <= MAX_DURATION):  # so written, it refuses nan
             raise ValueError
         return seconds
 
@@ -203,11 +188,7 @@ class Size(Kind):
     def parse(self, text: str) -> int | None:
         if _is_none(text):
             return None
-        match = re.fullmatch(_SIZE, text.strip().lower())
-        if match is None:
-            raise ValueError
-        base = 1024 if match[3] else 1000
-        return self.check(float(match[1]) * float(base ** " kmgt".index(match[2] or " ")))
+        return self.check(parse_size(text))
 
 
 class Words(Kind):
@@ -227,9 +208,11 @@ class Words(Kind):
         return words
 
     def parse(self, text: str) -> tuple[str, ...] | None:
-        import shlex
+        if _is_none(text):
+            return None
+        from hsm.core.command_line import split_command  # shlex is slow to import
 
-        return self.check(shlex.split(text)) if not _is_none(text) else None
+        return split_command(text)
 
 
 class Subset(Kind):

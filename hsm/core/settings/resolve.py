@@ -26,7 +26,7 @@ from hsm.core.settings.fields import (
     SweepConf,
 )
 from hsm.core.settings.hsm_yaml import CONFIG_VARIABLE, HsmConfig, load_hsm_config
-from hsm.core.settings.kinds import Kind, parse_duration
+from hsm.core.settings.kinds import Kind
 
 __all__ = [
     "BUILT_IN",
@@ -46,7 +46,6 @@ __all__ = [
     "SweepConf",
     "argument",
     "load_hsm_config",
-    "parse_duration",
     "resolve_local",
 ]
 
