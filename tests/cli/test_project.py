@@ -65,8 +65,8 @@ def test_init_overwrites_nothing(project: Project) -> None:
     for name in ("conf/hsm.yaml", "sweeps/sweep.yaml"):
         project.write(name, f"# mine: {name}")
     out = project.here("init").out
-    assert "conf/hsm.yaml is there already: left as it is" in out
-    assert "sweeps/sweep.yaml is there already: left as it is" in out
+    assert "conf/hsm.yaml exists already: not changed" in out
+    assert "sweeps/sweep.yaml exists already: not changed" in out
     assert not (project.folder / "hsm.yaml").exists()
     assert (project.folder / "conf/hsm.yaml").read_text() == "# mine: conf/hsm.yaml"
 

@@ -45,7 +45,7 @@ def _app(project: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nothing"], "no such command 'nothing', there are sweep, monitor"),
+        (["nothing"], "no command 'nothing'; commands: sweep, monitor"),
         (["swep"], "did you mean sweep?"),
         (["sweep", "x=1", "--paralel-jobs", "2", *TRUE], "--parallel-jobs"),
         (["sweep", "x=1", "--parallel-jobs", "0", *TRUE], "--parallel-jobs: '0' is refused"),
@@ -70,8 +70,8 @@ def _app(project: Project) -> None:
         (["sweep", "x=1", "--"], "the command must be given after the --"),
         (["sweep", "x=1", "--", "echo", "{y}"], "'{y}' is refused, a placeholder must be one of"),
         (["sweep", "x=1", "--", "echo", "{x"], "whose every {name} is closed"),
-        (["sweep", "x=1"], "nothing says what the jobs run"),
-        (["sweep", *TRUE], "there is nothing to sweep over"),
+        (["sweep", "x=1"], "nothing to run: give --script"),
+        (["sweep", *TRUE], "nothing to sweep over"),
         (["sweep", "x", *TRUE], "it has no ="),
         (["sweep", "x=1", "x=2", *TRUE], "x must be given once"),
         (["sweep", "x=rnage(3)", *TRUE], "did you mean range?"),
