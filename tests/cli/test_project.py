@@ -42,7 +42,7 @@ def test_init_in_an_empty_directory(project: Project) -> None:
     out = project.here("init").out
     assert "wrote hsm.yaml" in out
     assert "wrote sweeps/sweep.yaml" in out
-    assert "no script was found" in out
+    assert "no script found here" in out
     assert (
         resolve_local(hsm_config=project.folder / "hsm.yaml", environ={}).hsm_config.script is None
     )
