@@ -1,4 +1,4 @@
-"""`hsm collect-results`: what the jobs of a sweep gave, in one table."""
+"""`hsm collect-results`: the results of a sweep's jobs in one table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hsm.core.units import format_size
 app = new_app()
 
 _FORMATS = ("table", "csv", "json", "md", "parquet")
-#: Formats that a table has in a file: what a file's name may end in.
+#: Formats for files, which are also the file name's allowed extensions.
 _FILE_FORMATS = _FORMATS[1:]
 #: What `--only failed` means.
 _UNSUCCESSFUL = ("FAILED", "TIMEOUT", "OUT_OF_MEMORY", "CANCELLED")
@@ -31,12 +31,12 @@ _STATES_ALLOWED = (
     "out_of_memory, cancelled); or one of pruned, timeout, out_of_memory, cancelled, running, "
     "pending"
 )
-#: Columns that a narrow terminal does not get, unless --columns names them; first the first.
+#: Columns left out on a narrow terminal, unless --columns names them; the first ones go first.
 _DROPPABLE = (
     *("cpu_seconds", "max_memory", "attempts", "duration", "signal", "exit_code"),
     *("note", "reason"),
 )
-#: Columns of texts.
+#: Columns that may wrap.
 _WRAPS = ("reason", "note")
 
 Format = Annotated[
@@ -44,23 +44,21 @@ Format = Annotated[
     typer.Option(
         "--format",
         metavar="|".join(_FORMATS),
-        help="Format; by default a table, or what the name of --output ends in.",
+        help="Output format; the default is a table, or the extension of --output.",
         autocompletion=one_of(*_FORMATS),
         show_default=False,
     ),
 ]
 Output = Annotated[
     str,
-    typer.Option(
-        "--output", "-o", metavar="FILE", help="Write to a file instead.", show_default=False
-    ),
+    typer.Option("--output", "-o", metavar="FILE", help="Write to this file.", show_default=False),
 ]
 SortBy = Annotated[
     str,
     typer.Option(
         "--sort-by",
         metavar="COLUMN",
-        help="Sort by a column, smallest first; -COLUMN is largest first.",
+        help="Sort by this column, smallest first; -COLUMN sorts largest first.",
         show_default=False,
     ),
 ]
@@ -69,8 +67,8 @@ Only = Annotated[
     typer.Option(
         "--only",
         metavar="STATE",
-        help="Only jobs in this state: completed; failed (all that went wrong or was cancelled); "
-        "or pruned, timeout, out_of_memory, cancelled, running, pending.",
+        help="Only jobs in this state: completed; failed (everything that went wrong or was "
+        "cancelled); or pruned, timeout, out_of_memory, cancelled, running, pending.",
         autocompletion=one_of(
             "completed", "pruned", *map(str.lower, _UNSUCCESSFUL), "running", "pending"
         ),
@@ -96,10 +94,10 @@ def collect(
     columns: Columns = "",
     hsm_config: HsmConfigFile = "",
 ) -> None:
-    """Gather what the jobs of a sweep gave into one table, a row for each job.
+    """Collect the results of a sweep into one table, one row per job.
 
-    A row has the job's parameters, its return value, what it wrote into results.json and
-    metrics.json in its directory, and its state, duration and peak memory. The sweep may still run.
+    A row has the job's parameters, its return value, what it wrote to results.json and metrics.json
+    in its directory, and its state, duration and peak memory. The sweep may still be running.
     """
     end_with_the_reader()
     kind = _format(format_, output)
@@ -137,21 +135,21 @@ def _format(given: str, output: str) -> str:
 
 
 def _chosen(results: Results, only: str, sort_by: str, columns: str) -> Results:
-    """The rows and columns that were asked for. Raises SettingsError."""
+    """Apply --only, --sort-by and --columns. Raises SettingsError."""
     if only:
         results = _only(results, only)
     if sort_by:
         descending = sort_by.startswith("-") and sort_by not in results.columns
-        with _as_given("--sort-by"):
+        with _blame_option("--sort-by"):
             results = results.sorted_by(sort_by[descending:], descending=descending)
     if columns:
-        with _as_given("--columns"):
+        with _blame_option("--columns"):
             results = results.select([name.strip() for name in columns.split(",")])
     return results
 
 
 def _only(results: Results, state: str) -> Results:
-    """The jobs in a state, as `--only` names it. Raises SettingsError."""
+    """Keep the jobs in a state, as `--only` names it. Raises SettingsError."""
     wanted = _UNSUCCESSFUL if state.strip().lower() == "failed" else (state,)
     try:
         return results.only(*wanted)
@@ -161,8 +159,8 @@ def _only(results: Results, state: str) -> Results:
 
 
 @contextmanager
-def _as_given(option: str) -> Iterator[None]:
-    """Have an error name the option, not the method that refused its value."""
+def _blame_option(option: str) -> Iterator[None]:
+    """Make a SettingsError name the option instead of the method that refused its value."""
     try:
         yield
     except SettingsError as error:
@@ -186,7 +184,7 @@ def _print(results: Results, kind: str, *, chosen: bool) -> None:
     """Print the results.
 
     Args:
-        chosen: whether somebody named the columns: then all of them are shown.
+        chosen: whether the user named the columns; then all of them are shown.
     """
     if kind != "table":
         _writers(results)[kind](sys.stdout)
@@ -202,14 +200,14 @@ def _print(results: Results, kind: str, *, chosen: bool) -> None:
         right=figures,
         wraps=_WRAPS,
         droppable=() if chosen else _DROPPABLE,
-        hint="--columns A,B,C shows what it names, --format csv all",
+        hint="--columns A,B,C shows the named ones, --format csv all",
     )
     if not rows:
         say("no jobs")
 
 
 def _cell(column: str, value: Any) -> str:
-    """A value for people: floats in six digits, bytes in units."""
+    """Format a value: floats with six digits, memory with a unit."""
     if value is None:
         return ""
     if column == "max_memory":

@@ -90,7 +90,7 @@ def test_a_stranger_that_has_locked_a_file_is_not_signalled(
             for folder in (paths.logs, paths.results, paths.hsm_dir):
                 folder.rmdir()
             paths.hsm_dir.symlink_to(theirs.parent)
-        monkeypatch.setattr("hsm.cli.cancel._REACTION", 0.2)
+        monkeypatch.setattr("hsm.cli.cancel._REQUEST_TIMEOUT", 0.2)
         project.here("cancel", "outputs/s", code=None)
         assert not control.signal_launcher(paths, signal.SIGTERM, stranger.pid)
         assert stranger.poll() is None

@@ -91,7 +91,7 @@ def test_cancel_of_a_launcher_that_does_not_react_is_a_signal(project: Project) 
         project.wait_for("outputs/s/1/runs")
         sweep.send_signal(signal.SIGSTOP)
         told = project.here("cancel", "s", "0", code=2)
-        assert "does not respond, and jobs 0 still run" in told.err
+        assert "does not respond; not cancelled: job 0;" in told.err
         assert "s has ended: 2 cancelled" in project.here("cancel", "s").out
         sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 143

@@ -42,7 +42,7 @@ def test_init_in_an_empty_directory(project: Project) -> None:
     out = project.here("init").out
     assert "wrote hsm.yaml" in out
     assert "wrote sweeps/sweep.yaml" in out
-    assert "no script was found" in out
+    assert "no script found here" in out
     assert (
         resolve_local(hsm_config=project.folder / "hsm.yaml", environ={}).hsm_config.script is None
     )
@@ -65,8 +65,8 @@ def test_init_overwrites_nothing(project: Project) -> None:
     for name in ("conf/hsm.yaml", "sweeps/sweep.yaml"):
         project.write(name, f"# mine: {name}")
     out = project.here("init").out
-    assert "conf/hsm.yaml is there already: left as it is" in out
-    assert "sweeps/sweep.yaml is there already: left as it is" in out
+    assert "conf/hsm.yaml exists already: not changed" in out
+    assert "sweeps/sweep.yaml exists already: not changed" in out
     assert not (project.folder / "hsm.yaml").exists()
     assert (project.folder / "conf/hsm.yaml").read_text() == "# mine: conf/hsm.yaml"
 

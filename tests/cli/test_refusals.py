@@ -45,7 +45,7 @@ def _app(project: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nothing"], "no command 'nothing'; there are sweep, monitor"),
+        (["nothing"], "no command 'nothing'; commands: sweep, monitor"),
         (["swep"], "did you mean sweep?"),
         (["sweep", "x=1", "--paralel-jobs", "2", *TRUE], "--parallel-jobs"),
         (

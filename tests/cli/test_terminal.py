@@ -201,7 +201,7 @@ def test_an_id_is_never_cut(project: Project) -> None:
     _wide(project)
     shown = _shown(project, "list", columns=60)
     assert "a-sweep-of-which-the-id-is-long  finished" in shown
-    assert "this terminal is too narrow for directory, started: hsm list --json has all" in shown
+    assert "this terminal is too narrow for directory, started: hsm list --json shows all" in shown
     assert "a-sweep-of-which-the-id-is-long" in _shown(project, "list", columns=20)
 
 

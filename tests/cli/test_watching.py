@@ -125,7 +125,7 @@ def test_monitor_of_a_sweep_whose_launcher_was_killed(project: Project) -> None:
             sweep.communicate()
             out, _ = monitor.communicate(timeout=PATIENCE)
     assert monitor.returncode == 1
-    assert "The sweep has ended: launcher died" in out
+    assert "The sweep ended: launcher died" in out
     assert "s: 2 jobs: 2 cancelled" in out
     assert project.here("monitor", "s", "--json").json["status"] == "launcher died"
 

@@ -399,7 +399,9 @@ def test_while_memory_is_short_nothing_starts_and_people_are_told_why(
 
 
 def test_more_free_memory_than_the_machine_has_is_refused_before_any_job(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"min_free_memory=909 TiB exceeds this machine's .* GiB"):
+    with pytest.raises(
+        SettingsError, match=r"min_free_memory=909 TiB exceeds this machine's .* GiB"
+    ):
         source(min_free_memory="1000TB").__enter__()
     app = App(tmp_path, "def job(cfg): return 1")
     done = app.run("job=range(3)", min_free_memory="1000TB")
