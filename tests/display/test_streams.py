@@ -152,7 +152,7 @@ def test_auto_is_rich_on_a_terminal(paths: SweepPaths, monkeypatch: pytest.Monke
 
 
 def test_an_unknown_kind_is_refused(paths: SweepPaths) -> None:
-    with pytest.raises(SettingsError, match=r"fancy.* progress must be one of auto, rich"):
+    with pytest.raises(SettingsError, match=r"progress must be one of auto, rich.*, not 'fancy'"):
         make_display("fancy", show_output=False, paths=paths, running=list)
 
 
