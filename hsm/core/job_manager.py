@@ -1,8 +1,8 @@
-"""JobManager: a sweep from its parameters to its results, over any source.
+"""JobManager: takes a sweep from its parameters to its results, on any kind of source.
 
     submit_sweep --> job ids --> monitor_jobs --> {job id: state} --> collect_results --> a table
 
-What a sweep runs on is a source; nothing here knows which kinds there are.
+It knows no particular kind of source.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from hsm.core.results.collect import Results, collect_results
 
 
 class JobManager:
-    """Submits sweeps, shows how they go, and collects what they gave.
+    """Submits sweeps, shows their progress, and collects their results.
 
     Args:
-        display: makes the display of `monitor_jobs`; hsm's own by default.
+        display: makes the display for `monitor_jobs`; default: hsm's own.
     """
 
     def __init__(self, *, display: DisplayFactory | None = None) -> None:
@@ -50,18 +50,18 @@ class JobManager:
 
         Args:
             param_combinations: each job's parameters, by name.
-            compute_source: what runs them.
+            compute_source: runs the jobs.
             sweep_id: the sweep's id.
-            sweep_dir: its directory, made if missing; one that holds an earlier sweep is refused,
-                unless that is resumed.
-            function, command, script: what jobs run, as for `LocalComputeSource.submit_jobs`; by
-                default what the source was made for, or what hsm.yaml names.
-            resume: go on with the sweep in `sweep_dir`, if there is one; by default, the source's
+            sweep_dir: the sweep's directory, made if missing. If it holds an earlier sweep, that
+                must be resumed.
+            function, command, script: what jobs run, see `LocalComputeSource.submit_jobs`;
+                default: what the source was made with, or what hsm.yaml names.
+            resume: resume the sweep in `sweep_dir`, if there is one; default: the source's
                 setting.
 
         Raises:
-            SettingsError: nothing says what jobs run, or something that was given is not possible.
-            HsmError: the source takes no jobs, or another launcher works in `sweep_dir`.
+            SettingsError: nothing says what jobs run, or an argument is invalid.
+            HsmError: the source takes no jobs, or another launcher is using `sweep_dir`.
         """
         check_sweep_id(sweep_id, "submit_sweep")
         options = {"function": function, "command": command, "script": script, "resume": resume}
@@ -73,15 +73,15 @@ class JobManager:
     ) -> dict[str, JobState]:
         """Show progress until all these jobs have ended; returns each one's state.
 
-        Ctrl-C ends the jobs, in good order, and then leaves as KeyboardInterrupt.
+        Ctrl-C shuts the jobs down cleanly, then propagates as KeyboardInterrupt.
 
         Raises:
-            SettingsError: a job is not one of this source.
+            SettingsError: a job does not belong to this source.
         """
         ids = list(dict.fromkeys(job_ids))
         for job_id in ids:
             _check(job_id, compute_source)
-        guard = partial(_ended_if_interrupted, ids, compute_source)
+        guard = partial(_cancel_on_error, ids, compute_source)
         with guard():
             for sweep_dir, group in _by_sweep(ids, compute_source).items():
                 if sweep_dir is None:
@@ -93,7 +93,7 @@ class JobManager:
         return {job_id: compute_source.get_job_status(job_id) for job_id in ids}
 
     def collect_results(self, sweep_dir: str | Path) -> Results:
-        """What the jobs of a sweep gave so far; see `hsm.core.results.collect.collect_results`."""
+        """The results of a sweep so far; see `hsm.core.results.collect.collect_results`."""
         return collect_results(sweep_dir)
 
 
@@ -107,12 +107,12 @@ def _check(job_id: str, source: ComputeSource) -> None:
 
 
 @contextmanager
-def _ended_if_interrupted(ids: Sequence[str], source: ComputeSource) -> Iterator[None]:
-    """Whatever interrupts the block ends these jobs, those that have not ended yet."""
+def _cancel_on_error(ids: Sequence[str], source: ComputeSource) -> Iterator[None]:
+    """Cancel these jobs if an exception, such as KeyboardInterrupt, leaves the block."""
     try:
         yield
     except BaseException:
-        # The last ones first: so no job that waits gets a slot because another was ended.
+        # Last ones first, so that no waiting job gets the slot of one that was just ended.
         for job_id in reversed(ids):
             source.cancel_job(job_id)
         source.wait(ids)
@@ -120,7 +120,7 @@ def _ended_if_interrupted(ids: Sequence[str], source: ComputeSource) -> Iterator
 
 
 def _by_sweep(ids: Sequence[str], source: ComputeSource) -> dict[Path | None, list[str]]:
-    """The jobs of each sweep, by its directory: a display shows one. None: none can be shown."""
+    """The jobs by their sweep's directory, as a display shows one sweep. None: cannot be shown."""
     groups: dict[Path | None, list[str]] = {}
     for job_id in ids:
         paths = source.paths(job_id)
@@ -136,10 +136,14 @@ def _shown(
     make: DisplayFactory | None,
     guard: Callable[[], AbstractContextManager[None]],
 ) -> Iterator[None]:
-    """Show these jobs of one sweep while the block runs, and a summary after it.
+    """Show these jobs of one sweep during the block, and a summary after it.
 
     Args:
-        guard: a block that ends the jobs if it is interrupted, which is shown as well.
+        ids: the jobs.
+        source: runs them.
+        paths: their sweep's.
+        make: makes the display; None for hsm's own.
+        guard: a context that cancels the jobs on an error; used inside, so that this shows, too.
     """
     jobs = [source.job(job_id) for job_id in ids]
     known = set(ids)
@@ -149,14 +153,14 @@ def _shown(
 
     title = jobs[0].job_id.rpartition("_")[0]
     display = display_of(source, paths, title, make=make, running=running)
-    observer = _OfJobs(known, display)
-    # Observe first, then say what is known: an end in between is told twice and counted once.
+    observer = _JobFilter(known, display)
+    # Observe first, then send the current state: an end in between is sent twice, counted once.
     source.observers.append(observer)
     try:
         with guard():
             display.jobs_submitted(jobs)
             for job in jobs:
-                if job.state is JobState.RUNNING:  # Since before anybody watched.
+                if job.state is JobState.RUNNING:  # It started before we were observing.
                     observer.job_started(job)
             with display, guard():
                 yield
@@ -165,23 +169,23 @@ def _shown(
         display.summary()
 
 
-class _OfJobs(SweepObserver):
-    """Passes on what concerns some jobs of a source, and each start once."""
+class _JobFilter(SweepObserver):
+    """Passes on the events of some of a source's jobs, and each start only once."""
 
     def __init__(self, ids: set[str], display: SweepDisplay) -> None:
         self._ids = ids
         self._display = display
-        self._mutex = threading.Lock()  # guards the next one
-        self._attempts: dict[str, int] = {}  # the latest whose start was told, by job id
+        self._mutex = threading.Lock()  # guards the next attribute
+        self._attempts: dict[str, int] = {}  # by job id, the latest attempt passed on as started
 
     def job_started(self, job: Job) -> None:
         if job.job_id not in self._ids:
             return
         attempt = len(job.attempts)
         with self._mutex:
-            is_news = self._attempts.get(job.job_id, 0) < attempt
+            is_new = self._attempts.get(job.job_id, 0) < attempt
             self._attempts[job.job_id] = attempt
-        if is_news:
+        if is_new:
             self._display.job_started(job)
 
     def job_output(self, job: Job, stream: str, line: str) -> None:

@@ -131,7 +131,7 @@ def test_no_attempt_has_the_report_of_an_earlier_one(paths: SweepPaths) -> None:
     crashed = _job(_COMPLETED, Ending(JobState.FAILED, signal="SIGSEGV"))
     assert kept_reports.read(paths, crashed) is None
     lost = _job(_COMPLETED, _COMPLETED)  # A power cut took its file.
-    with pytest.raises(ResultLost, match="job 0: its return value is lost"):
+    with pytest.raises(ResultLost, match="job 0: the return value is lost"):
         kept_reports.read_value(paths, lost)
     never_started = Job(0, "s_0")
     assert kept_reports.read(paths, never_started) is None

@@ -221,7 +221,7 @@ def test_a_signal_ends_it_and_then_the_program(tmp_path: Path) -> None:
         running.process.send_signal(signal.SIGTERM)
         done = running.finish()
     assert done.code == 143
-    assert "on_sweep_end: sh was ended because of SIGTERM" in done.out
+    assert "on_sweep_end: sh was stopped by SIGTERM" in done.out
     assert "went on" not in done.out
     assert not any(map(is_running, pids))
     assert done.states == ["COMPLETED"]
@@ -256,7 +256,7 @@ def test_under_hydra_a_signal_ends_it_too(tmp_path: Path, job: int, states: list
     # Under Hydra 1.3 one with a failed job ends when the process does: no exception is anybody's.
     ends_with_multirun = HYDRA_14 or states == ["COMPLETED"]
     assert done.code == (130 if ends_with_multirun else -signal.SIGINT)
-    assert "was ended because of SIGINT" in done.screen
+    assert "was stopped by SIGINT" in done.screen
     assert "Interrupted" not in done.screen
     assert f"1 job: 1 {states[0].lower()}" in done.out
     assert done.states == states

@@ -64,7 +64,7 @@ def test_what_completed_is_not_run_again_and_gives_its_value(tmp_path: Path) -> 
     assert [str(state) for state in states.values()] == ["COMPLETED"] * 3 + ["FAILED"]
     assert ran(tmp_path) == [0, 1, 1, 2, 3, 3]
     assert sorted(num for event, num in recorder.events if event == "ended") == [1, 3]
-    assert recorder.messages == ["2 of 4 jobs are done already and do not run again"]
+    assert recorder.messages == ["2 of 4 jobs are already done and will not run again"]
     jobs = read_sweep(tmp_path).jobs
     assert [len(job.attempts) for job in jobs.values()] == [1, 2, 1, 2]
     assert list(jobs) == [0, 1, 2, 3]

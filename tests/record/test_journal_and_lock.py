@@ -385,9 +385,7 @@ def test_two_launchers_never_work_side_by_side(tmp_path: Path) -> None:
             before = paths.journal.read_bytes()
             assert first.process.wait(PATIENCE) == 1
             first.assert_all_gone(PATIENCE)
-            assert f"Stopped, as {paths.sweep_dir} was taken over by process {pid}" in _screen(
-                first
-            )
+            assert f"Stopped: {paths.sweep_dir} was taken over by process {pid}" in _screen(first)
             assert paths.journal.read_bytes() == before  # It is the other one's.
     assert not (tmp_path / "began-2").exists()
     with start_driver(tmp_path, {"max_parallel_jobs": 1}, "3", "r") as second:

@@ -1,4 +1,4 @@
-"""Running jobs anywhere: what waits, what starts, how it ended, what follows, who is told.
+"""Runs jobs, wherever they run: queueing, starting, judging the end, retrying, reporting.
 
-Nothing here knows of a process, a fork or /proc: that is for a backend to know.
+Nothing here deals with pids, forks or /proc: that is the backend's part.
 """

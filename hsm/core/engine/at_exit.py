@@ -1,13 +1,13 @@
-"""Sources that nobody has closed when the interpreter exits.
+"""Closes sources that are still open when the interpreter exits.
 
-Their jobs are waited for, as concurrent.futures does; if a Ctrl-C has ended the program, they are
-ended. It is done by the same means as there, since an ordinary exit hook runs only after the pools
-have been told to take nothing more, not even a job's next attempt.
+Like concurrent.futures, this waits for their jobs; after a Ctrl-C it ends them instead. It uses
+the same private hook as concurrent.futures: ordinary atexit hooks run only after thread pools have
+stopped accepting work, and then a job could not be retried.
 """
 
 from __future__ import annotations
 
-# It registers a hook of its own when it is imported; the last one to be registered is called first.
+# Imported for its exit hook: hooks run in reverse order, so ours must be registered after it.
 import concurrent.futures.thread  # noqa: F401
 import sys
 import threading
@@ -18,7 +18,7 @@ from hsm.core.at_fork import in_child
 
 
 class Closable(Protocol):
-    """A source, or what has one and closes it with more that is its own."""
+    """A source, or an object that owns one and closes it along with other things."""
 
     def stop(self, reason: str) -> None: ...
 
@@ -29,18 +29,18 @@ _open: weakref.WeakSet[Closable] = weakref.WeakSet()
 
 
 def add(source: Closable) -> None:
-    """Close `source` at the interpreter's exit, unless it is discarded before."""
+    """Close `source` when the interpreter exits, unless it is discarded first."""
     _open.add(source)
-    in_child(source, discard)  # It has no business with its parent's.
+    in_child(source, discard)  # A forked child must not close its parent's source.
 
 
 def discard(source: Closable) -> None:
-    """`source` is closed, or somebody else closes it."""
+    """Forget `source`: it is closed, or its owner closes it."""
     _open.discard(source)
 
 
 def _close_all() -> None:
-    # Set by the interpreter when nobody has caught an exception.
+    # The interpreter sets last_value when an exception goes uncaught.
     was_interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
     for source in list(_open):
         if was_interrupted:

@@ -1,18 +1,19 @@
-"""What a place has to do so that jobs run there: the contract between the engine and a backend.
+"""The contract between the engine and a backend, a place where jobs run.
 
-    prepare(function) --> Work: what jobs do, and how the place does it
+    prepare(function) --> Work: what jobs do, and how the place runs it
     attempt(work, launch) --> Attempt
         start() --> started() --> ended(), perhaps after end(grace) --> close()
 
-The engine decides which job runs, when it has run for too long, what its end means and what comes
-next; it writes the record and tells observers. A backend starts processes somewhere, ends them, and
-tells how they ended. The two share a file system: logs and reports are files of the sweep.
+The engine decides which job runs, when it has run too long, what its end means and what follows;
+it writes the journal and notifies observers. A backend starts processes somewhere, ends them, and
+reports how they ended. The two share a file system: logs and reports are files of the sweep.
 
-Every method may be called from any thread, and those of several attempts at the same time. No wait
-is without a bound but those for a job's own end and for room: whatever a place does or leaves
-undone (it hangs, is stopped, was killed), the methods return or raise one of the errors here.
+Any thread may call any method, and several attempts may be in use at once. Only two waits are
+unbounded: for a job's own end, and for room. Whatever happens to the place (it hangs, is stopped,
+is killed), every other method returns in bounded time or raises one of the errors below.
 
-If the launching process dies, whatever a backend has started here ends soon, and without its help.
+If the launcher dies, everything that a backend has started on this machine ends soon afterwards,
+without the launcher's help.
 """
 
 from __future__ import annotations
@@ -27,20 +28,20 @@ from hsm.core.errors import HsmError
 if TYPE_CHECKING:
     from hsm.core.record.journal import Journal
 
-#: CPU in percent of one core, and resident bytes, of all processes of a job; None: not known (yet).
+#: CPU (percent of one core) and memory (resident bytes) of all processes of a job; None: unknown.
 Usage = tuple[float | None, int | None]
 
 
 class CannotStart(HsmError):
-    """A job got no process there, and this attempt has failed; says why."""
+    """The place could not start a process for the job, so this attempt failed; says why."""
 
 
 class PlaceGone(HsmError):
-    """Where an attempt was to run is gone, and nothing has started there: ask for another."""
+    """The place for an attempt is gone and nothing was started there: ask for another."""
 
 
 class JobLost(HsmError):
-    """A job was killed together with what looked after it; nothing of it is left."""
+    """The job was killed along with the process that supervised it; nothing of it is left."""
 
 
 @dataclass(eq=False)
@@ -48,10 +49,10 @@ class Work:
     """What jobs do: call a function with their argument, or exec a command.
 
     Attributes:
-        function: for a Python job.
-        command: for the others, word by word.
-        how: of a function, how the place runs it, for the record; a new mapping whenever that
-            changes. None if there is nothing to tell.
+        function: the function, for Python jobs.
+        command: the command's words, for other jobs.
+        how: how the place runs the function, for the journal; a new mapping whenever that changes.
+            None if there is nothing to record.
     """
 
     function: Callable[[Any], Any] | None = None
@@ -63,7 +64,7 @@ class Work:
     _mutex: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def record_how(self, journal: Journal) -> None:
-        """Write into `journal` how the place runs it, unless that is there.
+        """Write to `journal` how the place runs the function, unless it is there already.
 
         Raises:
             OSError, JournalLost: see `Journal.append`.
@@ -78,20 +79,21 @@ class Work:
 
 @dataclass(frozen=True)
 class Launch:
-    """What a job's process is to be.
+    """How to start a job's process.
 
     Attributes:
         num: the job's number in its sweep.
-        env: variables to set on top of the launching process's. A backend gives it a TMPDIR.
+        env: variables to set on top of the launcher's environment. The backend adds a TMPDIR.
         root: the sweep's directory.
-        stdout, stderr: log files below it, in one directory; appended to, and every byte is kept.
-        header: a line to write into both first; None for the first attempt.
+        stdout, stderr: log files below `root`, in one directory. The backend appends every byte.
+        header: a line to write to both logs first; None for the first attempt.
         cwd: working directory.
-        command: what to exec; None for the work's function. One that is not there, or cannot be
-            executed, has ended with 127 or 126, and a line ``hsm: <program>: <reason>`` in stderr.
-        argument: pickled argument of that function.
-        result: where its report goes, see `hsm.core.program.reports`.
-        grace: seconds that processes which the job leaves behind get between SIGTERM and SIGKILL.
+        command: what to exec; None to call the work's function. A program that is missing (not
+            executable) counts as ended with exit code 127 (126), and stderr gets a line
+            ``hsm: <program>: <reason>``.
+        argument: the function's argument, pickled.
+        result: where the process writes its report, see `hsm.core.program.reports`.
+        grace: seconds between SIGTERM and SIGKILL for processes that the job leaves behind.
     """
 
     num: int
@@ -112,9 +114,9 @@ class Started:
     """The job has a process.
 
     Attributes:
-        pid: its process on this machine, for the record; None if it has none here.
-        log_sizes: where its part of stdout's and of stderr's log begins, in bytes: at its header,
-            which begins a line, if it has one.
+        pid: the process's pid on this machine, for the journal; None if it runs elsewhere.
+        log_sizes: byte offsets in the stdout and stderr logs at which this attempt's output
+            begins: at its header if it has one, always at the start of a line then.
     """
 
     pid: int | None
@@ -123,18 +125,19 @@ class Started:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a job's process ended. It is gone, and so is all that it left behind.
+    """How a job's process ended. It is gone, and so is everything it left behind.
 
     Attributes:
         exit_code: None if a signal ended it.
-        signal: that signal's name, ``"SIGKILL"``.
-        asked: whether `Attempt.end` came while it still ran: it may have ended because of that.
-        cpu_seconds: user and system time of all its processes; None if it is not known.
-        max_memory: the most bytes that they held; None if it is not known.
-        out_of_memory: why its end counts as one for want of memory, in a line; None if it does not.
-        report: what a function's job has told of itself by the way, see `report.write`; what is not
-            told is read from the file.
-        lost: what of its output is not in its logs, and why; None if all of it is.
+        signal: that signal's name, e.g. ``"SIGKILL"``.
+        asked: whether `Attempt.end` was called while the job was still running, and so may be why
+            it ended.
+        cpu_seconds: user and system time of all its processes; None if unknown.
+        max_memory: peak memory of all its processes, in bytes; None if unknown.
+        out_of_memory: why this counts as running out of memory, in one line; None if it does not.
+        report: the function's report if the process sent it directly, see `reports.write`;
+            otherwise the engine reads it from the file.
+        lost: which output is missing from the logs, and why; None if none is.
     """
 
     exit_code: int | None
@@ -150,15 +153,15 @@ class Ended:
 class Attempt(Protocol):
     """One attempt of one job, opaque to the engine: a process, a task of an allocation, a step.
 
-    The engine calls `start` once, then, if that raised nothing, `started`, then `ended` until it
-    returns an `Ended`; `end` from any thread at any time after `start`; `usage` at any time; and
-    `close` in any case, once, when nobody can call `end` any more.
+    The engine calls `start` once; if that succeeds, `started`, and then `ended` until it returns an
+    `Ended`. It may call `end` from any thread at any time after `start`, and `usage` at any time.
+    It always calls `close`, once, when `end` can no longer be called.
     """
 
     def start(self) -> None:
-        """Have the job started; `started` then tells of it. Must not wait: a lock is held.
+        """Start the job; `started` reports how that went. Must not wait: the caller holds a lock.
 
-        What takes a while, such as a fork, may be left to `started`.
+        Slow steps, such as a fork, may be left to `started`.
 
         Raises:
             PlaceGone: nothing was started.
@@ -172,28 +175,28 @@ class Attempt(Protocol):
         """
 
     def ended(self, deadline: float | None) -> Ended | None:
-        """How the job ended; None if it still runs at `deadline` (`time.monotonic()`).
+        """How the job ended; None if it is still running at `deadline` (`time.monotonic()`).
 
-        Once `end` was called, this returns or raises soon after the grace that was given there.
+        After a call of `end`, this returns or raises soon after the grace given there is over.
 
         Raises:
             JobLost.
         """
 
     def end(self, grace: float) -> None:
-        """Have all that the job has started ended: SIGTERM now, SIGKILL `grace` seconds later.
+        """End everything the job has started: SIGTERM now, SIGKILL `grace` seconds later.
 
-        Returns at once. May be called again, to shorten the grace, and when the job has ended.
+        Returns at once. May be called again to shorten the grace, and after the job has ended.
         """
 
     def usage(self) -> Usage:
-        """What the job uses now; a sample may be some seconds old."""
+        """The job's current CPU and memory use; the sample may be a few seconds old."""
         return None, None
 
     def close(self) -> None:
-        """Free what the attempt holds. A job that still runs is killed first: nothing is left.
+        """Free what the attempt holds; if the job is still running, kill all its processes first.
 
-        Raises nothing. May come after the backend's `close`.
+        Raises nothing. May be called after the backend's `close`.
         """
 
 
@@ -201,31 +204,32 @@ class Backend(Protocol):
     """A place where jobs run."""
 
     def prepare(self, function: Callable[[Any], Any] | None) -> Work:
-        """Get ready to run a function (None: commands); the same work for the same function.
+        """Get ready to run a function (None: commands); the same function gets the same work.
 
-        Called by the thread that submits jobs, before any of them starts.
+        The thread that submits the jobs calls this before any of them starts.
 
         Raises:
             HsmError: the place cannot run it.
         """
 
     def wait_for_room(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:
-        """Wait until the place has room for one job more; a job's thread calls it before `attempt`.
+        """Wait until the place has room for another job; a job's thread calls it before `attempt`.
 
         Args:
-            is_wanted: whether the job still is to start; looked at every second at least.
-            notice: tells people in a line why jobs wait; not again while it lasts.
+            is_wanted: whether the job should still start; check it at least once a second.
+            notice: shows people a one-line reason for the wait; call it once per wait.
         """
 
     def attempt(self, work: Work, launch: Launch) -> Attempt:
-        """A place for one attempt of a job, and all that is needed there.
+        """A place for one attempt of a job, with everything the attempt needs.
 
         Args:
-            work: what `prepare` returned or, for a command, any other: `launch.command` says all.
+            work: what `prepare` returned. For a command any `Work` will do: `launch.command` is
+                what counts.
 
         Raises:
-            CannotStart: there is none.
+            CannotStart: there is no place for it.
         """
 
     def close(self) -> None:
-        """End whatever still runs and free everything. Idempotent."""
+        """End whatever is still running and free everything. Idempotent."""

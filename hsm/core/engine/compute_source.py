@@ -1,7 +1,7 @@
-"""The interface of whatever runs jobs, and of whoever watches them.
+"""The interfaces of sources, which run jobs, and of observers, which watch them.
 
-A source is asynchronous inside: submitting never blocks and a job's end is an event; `wait` only
-waits for it.
+A source is asynchronous inside: submitting never blocks, a job's end is an event, and `wait` just
+waits for that event.
 
     submit_jobs --> PENDING --> RUNNING --> ended --> SweepObserver.job_ended
 """
@@ -28,15 +28,15 @@ _Display = TypeVar("_Display", bound="SweepDisplay")
 
 @dataclass(frozen=True)
 class RunningJob:
-    """What can be seen of a job while it runs.
+    """A running job, as a display shows it.
 
     Attributes:
         num, label: the job's.
-        elapsed: seconds since it started.
-        cpu_percent: of one core, over the whole process tree; None until it was sampled twice.
-        memory: resident bytes of the whole process tree; None until it was sampled.
-        last_line: the last line that it printed.
-        job_id: the job's; tells it from the jobs of other sweeps. Empty if the source has no ids.
+        elapsed: seconds since the job started.
+        cpu_percent: percent of one core, over the whole process tree; None until sampled twice.
+        memory: resident bytes of the whole process tree; None until sampled.
+        last_line: the last line that the job printed.
+        job_id: the job's id, which is unique across sweeps. Empty if the source has no ids.
     """
 
     num: int
@@ -49,21 +49,21 @@ class RunningJob:
 
     @classmethod
     def of(cls, job: Job, usage: tuple[float | None, int | None], last_line: str) -> RunningJob:
-        """What `job` does now, with its `cpu_percent` and `memory`."""
+        """`job` as of now; `usage` is its `cpu_percent` and `memory`."""
         now = time.time()
         elapsed = max(0.0, now - (job.attempts[-1].started or now))
         return cls(job.num, job.label, elapsed, *usage, last_line, job.job_id)
 
 
 class SweepObserver:
-    """Is told what happens in a sweep. Every method is a no-op here.
+    """Receives the events of a sweep. Every method is a no-op here.
 
-    The methods are called from any thread, never under a lock of the source. What they raise is
-    logged, once for each observer, and changes nothing for the jobs.
+    The source may call the methods from any thread, and never holds a lock of its own meanwhile.
+    An exception from a method is logged, once per observer, and does not affect the jobs.
     """
 
     def jobs_submitted(self, jobs: Sequence[Job]) -> None:
-        """`jobs` wait for a slot."""
+        """`jobs` are waiting for a slot."""
 
     def job_started(self, job: Job) -> None:
         """`job` has a process."""
@@ -71,43 +71,43 @@ class SweepObserver:
     def job_output(self, job: Job, stream: str, line: str) -> None:
         """`job` printed `line` on `stream`, "stdout" or "stderr".
 
-        The line comes without its newline, and only with show_output.
+        The line has no newline. Called only with show_output.
         """
 
     def job_retried(self, job: Job, delay: float) -> None:
-        """An attempt of `job` has failed; the next one comes in `delay` seconds."""
+        """An attempt of `job` has failed; the next one starts in `delay` seconds."""
 
     def job_ended(self, job: Job) -> None:
         """`job` is in a final state."""
 
     def message(self, text: str) -> None:
-        """A one-line notice for the person who watches."""
+        """A one-line notice for the person watching."""
 
     @property
     def shows_messages(self) -> bool:
-        """Whether somebody sees what `message` is told; if nobody does, warnings are logged."""
+        """Whether people see what `message` gets; if no observer shows it, warnings are logged."""
         return type(self).message is not SweepObserver.message
 
 
 class SweepDisplay(SweepObserver):
-    """Shows a sweep: live inside its `with` block, with a summary for the end. Nothing here."""
+    """Shows a sweep: live inside its `with` block, then a summary. A no-op here."""
 
     def __enter__(self: _Display) -> _Display:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """Nothing is live any more."""
+        """Stop the live display."""
 
     def summary(self) -> None:
-        """Tell what became of the sweep."""
+        """Show how the sweep ended."""
 
 
 class ComputeSource(ABC):
     """Runs the jobs of sweeps.
 
-    A source of one's own has to have the abstract methods; what else it has is shown, and used to
-    end its jobs sooner. As a context manager it waits at the end for all its jobs, or cancels them
-    if an exception leaves the block.
+    To write your own source, implement the abstract methods; the others are optional, and let hsm
+    show more and end jobs sooner. As a context manager a source waits for all its jobs at the end
+    of the block, or cancels them if an exception leaves it.
     """
 
     @abstractmethod
@@ -124,92 +124,94 @@ class ComputeSource(ABC):
     ) -> list[str]:
         """Queue one job per parameter combination; returns their ids at once, in order.
 
+        If neither this call nor the constructor gets a function, command or script, hsm.yaml names
+        what jobs run.
+
         Args:
-            param_combinations: each job's parameters, by name; JSON must hold them.
-            sweep_id: the sweep's id; more jobs may be submitted to a sweep of this source.
+            param_combinations: each job's parameters, by name; must be representable in JSON.
+            sweep_id: the sweep's id. More jobs may be submitted later to a sweep of this source.
             sweep_dir: the sweep's directory, made if missing.
             function: called with a job's parameters; its return value is the job's result.
-            command: or what to exec, a list of words (or one line, split into words); in it
-                ``{name}`` is a parameter, ``{job_dir}`` the job's directory, ``{{`` a brace.
-                Nothing goes through a shell.
-            script: or a script, which gets the parameters as arguments ``name=value``.
-            resume: go on with the sweep in `sweep_dir`, if there is one: jobs are known by their
-                parameters, and those that completed do not run again. By default, the setting.
-
-        If none of the three is given, here or to the constructor, hsm.yaml says what jobs run.
+            command: what to exec instead: a list of words, or one line that is split into words.
+                ``{name}`` stands for a parameter, ``{job_dir}`` for the job's directory, ``{{`` for
+                a brace. No shell is involved.
+            script: a script to run instead; gets the parameters as arguments ``name=value``.
+            resume: resume the sweep in `sweep_dir`, if there is one: jobs are matched by their
+                parameters, and completed ones do not run again. Default: the setting.
 
         Raises:
-            SettingsError: nothing or too much says what jobs run; parameters that JSON cannot hold;
-                an id that is none; `sweep_dir` holds an earlier sweep.
-            SweepInUse: another launcher works in `sweep_dir`.
-            HsmError: the source is closed or was stopped.
+            SettingsError: it is unclear what jobs run (nothing or several things given), JSON
+                cannot represent a parameter, the id is invalid, or `sweep_dir` holds an earlier
+                sweep.
+            SweepInUse: another launcher is using `sweep_dir`.
+            HsmError: the source is closed or stopped.
         """
 
     @abstractmethod
     def get_job_status(self, job_id: str) -> JobState:
-        """The state of a job of this source; raises KeyError for any other."""
+        """The state of a job of this source. Raises KeyError for any other job."""
 
     @abstractmethod
     def wait(
         self, job_ids: Sequence[str] | None = None, timeout: float | None = None
     ) -> dict[str, JobState]:
-        """Wait until the jobs (all of them by default) have ended, or `timeout` seconds are over.
+        """Wait until the jobs (default: all) have ended, but at most `timeout` seconds.
 
-        Returns each one's state by then.
+        Returns each job's state at that point.
         """
 
     @abstractmethod
     def cancel_job(self, job_id: str) -> bool:
-        """End a job; False if it had ended already."""
+        """End a job. Returns False if it had already ended."""
 
     @abstractmethod
     def close(self, *, cancel: bool = False) -> None:
         """Wait for all jobs (`cancel`: end them) and free what the source holds. Idempotent."""
 
-    # What a source may have besides.
+    # The rest is optional.
 
     @cached_property
     def conf(self) -> SweepConf:
-        """The settings of its jobs, and of how they are shown."""
+        """The settings for running and showing jobs."""
         return SweepConf()
 
     @cached_property
     def observers(self) -> list[SweepObserver]:
-        """Who is told what happens, if the source tells; any thread may add or remove one."""
+        """Who gets events, if the source sends any; any thread may add or remove one."""
         return []
 
     def job(self, job_id: str) -> Job:
-        """The job with this id, as it is now. Raises KeyError if the source has none to show."""
+        """The job with this id, as it is now. Raises KeyError if the source cannot show it."""
         raise KeyError(job_id)
 
     def jobs(self) -> list[Job]:
-        """All jobs that were ever submitted here, in that order, as far as it can show them."""
+        """All jobs ever submitted here, in that order, as far as the source can show them."""
         return []
 
     def paths(self, job_id: str) -> SweepPaths | None:
-        """Where the sweep of a job lies; None if nothing can be shown of it. Raises KeyError."""
+        """The paths of a job's sweep; None if the source cannot show it. Raises KeyError."""
         return None
 
     def running(self) -> list[RunningJob]:
-        """The jobs that run now, by number."""
+        """The jobs that are running, by number."""
         return []
 
     def stop(self, reason: str, *, grace: float | None = None) -> None:
-        """Start no more jobs and end those that run. Returns at once; `wait` waits.
+        """Start no more jobs and end the running ones. Returns at once; `wait` waits.
 
         May be called again to shorten the grace.
 
         Args:
-            reason: one line, for the record.
-            grace: seconds between SIGTERM and SIGKILL; the setting kill_grace by default.
+            reason: one line, for the journal.
+            grace: seconds between SIGTERM and SIGKILL; default: the setting kill_grace.
         """
         for job in self.jobs():
             self.cancel_job(job.job_id)
 
     def when_ended(self, job_ids: Sequence[str] | None, callback: Callable[[], None]) -> list[str]:
-        """Call `callback` once the jobs (None: all) have ended; perhaps at once.
+        """Call `callback` once the jobs (None: all) have ended, which may be now.
 
-        It is called from another thread or this one, and must not block. Returns the jobs' ids.
+        It is called from this thread or another, and must not block. Returns the jobs' ids.
         """
         ids = [job.job_id for job in self.jobs()] if job_ids is None else list(job_ids)
 

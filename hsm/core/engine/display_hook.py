@@ -2,10 +2,10 @@
 
     hsm/__init__.py --set_display_factory--> here <--display_factory-- JobManager, LocalManager
 
-`hsm` itself, the package that knows both sides, says how displays are made; and Python runs it
-before any module of the core. A hook rather than an entry point, as those are known for installed
-packages alone; rather than an argument, as the classes above are to show progress without being
-told. The factory imports nothing until a display is made.
+The package `hsm` knows both sides and sets the factory; Python runs it before any module of the
+core. Why not an entry point: those exist only for installed packages. Why not an argument: the
+classes above should show progress without being asked to. The factory imports nothing until it
+makes a display.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class DisplayFactory(Protocol):
-    """Makes a display; `progress` is one of "auto", "rich", "plain", "none"."""
+    """Makes displays; `progress` is one of "auto", "rich", "plain", "none"."""
 
     def __call__(
         self,
@@ -36,12 +36,12 @@ _factories: list[DisplayFactory] = []
 
 
 def set_display_factory(factory: DisplayFactory) -> None:
-    """From now on displays are made by `factory`."""
+    """Have all displays made by `factory` from now on."""
     _factories[:] = [factory]
 
 
 def display_factory() -> DisplayFactory:
-    """How displays are made."""
+    """The factory that makes displays."""
     return _factories[0]
 
 
@@ -54,14 +54,15 @@ def display_of(
     running: Callable[[], Sequence[RunningJob]] | None = None,
     **options: Any,
 ) -> SweepDisplay:
-    """A display of a sweep of `source`, of the kind that its settings name.
+    """A display of a sweep of `source`, of the kind that the source's settings name.
 
     Args:
-        paths: where the sweep lies.
-        title: names it.
-        make: how displays are made; hsm's own by default.
-        running: what runs of it; by default all that runs in the source.
-        options: others that `make` takes.
+        source: runs the sweep's jobs.
+        paths: the sweep's.
+        title: names the sweep.
+        make: makes the display; default: hsm's own factory.
+        running: lists the sweep's running jobs; default: all running jobs of the source.
+        options: passed on to `make`.
     """
     return (make or display_factory())(
         str(source.conf.progress),

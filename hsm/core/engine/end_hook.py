@@ -1,4 +1,4 @@
-"""The command that people want run when a sweep has ended: a mail, a plot, the next sweep."""
+"""Runs the on_sweep_end command once a sweep has ended: a mail, a plot, the next sweep."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from hsm.core.record.sweep import JournalError, Sweep, read_sweep
 
 @dataclass(frozen=True)
 class HookOutcome:
-    """How that went.
+    """How the command went.
 
     Attributes:
         problem: what went wrong, in one line; None if nothing did.
-        signum: a signal to this process that came meanwhile, and has ended the command.
+        signum: a signal that this process got meanwhile and that ended the command.
     """
 
     problem: str | None = None
@@ -33,14 +33,16 @@ def run_hook(
     *,
     stdout: int | None = None,
 ) -> HookOutcome:
-    """Run `command`, in a session of its own, and wait for it.
+    """Run `command` in its own session and wait for it.
 
     Its environment has HSM_SWEEP_ID, HSM_SWEEP_DIR, HSM_SWEEP_END (why the sweep ended), HSM_JOBS
-    (how many there are) and, for each final state, how many ended in it: HSM_COMPLETED, HSM_FAILED…
+    (the number of jobs) and, per final state, how many ended in it: HSM_COMPLETED, HSM_FAILED…
 
     Args:
-        wait: waits for its end, or ends it because of a signal, which it returns.
-        stdout: a descriptor; by default this process's stdout.
+        command: program and arguments.
+        paths: the sweep's.
+        wait: waits for the process to end; if a signal comes, ends it and returns the signal.
+        stdout: a descriptor; default: this process's stdout.
     """
     try:
         sweep = read_sweep(paths.sweep_dir, alive=False)
@@ -58,7 +60,7 @@ def run_hook(
     if status == 0:
         return HookOutcome(None, signum)
     if signum is not None:
-        how = f"was ended because of {signal_name(signum)}"
+        how = f"was stopped by {signal_name(signum)}"
     elif status < 0:
         how = f"was killed by {signal_name(-status)}"
     else:
@@ -67,12 +69,12 @@ def run_hook(
 
 
 def environment(sweep: Sweep) -> dict[str, str]:
-    """What the command is told of a sweep that has ended."""
+    """The environment variables that describe an ended sweep."""
     counts = Counter(job.state for job in sweep.jobs.values())
-    told = {
+    variables = {
         "HSM_SWEEP_ID": sweep.sweep_id,
         "HSM_SWEEP_DIR": str(sweep.paths.sweep_dir),
         "HSM_SWEEP_END": sweep.closed or "launcher died",
         "HSM_JOBS": str(len(sweep.jobs)),
     }
-    return told | {f"HSM_{state}": str(counts[state]) for state in JobState if state.is_final}
+    return variables | {f"HSM_{state}": str(counts[state]) for state in JobState if state.is_final}

@@ -1,8 +1,8 @@
-"""A whole sweep in the foreground: submit, show, wait, and end it in good order if a signal comes.
+"""Runs a whole sweep in the foreground: submit, show, wait; on a signal, shut down cleanly.
 
-Each of hsm's three doors does this in the same order, which matters: signals are caught before
-anything can need to be ended, jobs are submitted before the display has a thread (a fork server is
-forked by that), and the source is closed before anybody speaks of the end.
+All of hsm's front ends do this in the same order, which matters: catch signals before there is
+anything to end; submit jobs before the display starts a thread, because submitting forks the fork
+server; close the source before anyone reports the end.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 def run_to_end(
     source: SweepSource, submit: Callable[[], Sequence[str]], display: SweepDisplay
 ) -> tuple[list[str], Interruption | None]:
-    """Run the jobs that `submit` gives to `source`; closes the source.
+    """Run the jobs that `submit` gives to `source`, then close the source.
 
     Args:
-        source: a fresh one.
-        submit: submits the jobs and returns their ids; what it raises is passed on.
-        display: shows how they go. Its summary is left to the caller.
+        source: a new source.
+        submit: submits the jobs and returns their ids; its exceptions propagate.
+        display: shows progress. Showing its summary is left to the caller.
 
     Returns:
         The jobs' ids, and what interrupted them, or None.
@@ -38,6 +38,6 @@ def run_to_end(
             interrupts.wait(source, job_ids)
     interruption = source.interruption
     if interruption is None or interruption.signum is None:
-        # Closing the source may have taken a while: it runs on_sweep_end.
+        # Closing the source may take a while, since it runs on_sweep_end: was there a signal?
         interruption = interrupts.late() or interruption
     return job_ids, interruption

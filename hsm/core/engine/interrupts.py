@@ -1,12 +1,12 @@
 """Ctrl-C, SIGTERM and SIGHUP while the main thread waits for jobs.
 
-The first ends the jobs in good order, the second at once, see `SweepSource.interrupt`. The
-handlers only put the signal's number into a queue, which is all that is safe to do between any two
-instructions of the main thread.
+The first signal shuts the jobs down cleanly, the second kills them, see `SweepSource.interrupt`.
+The handlers only put the signal's number into a queue: a handler runs between any two instructions
+of the main thread, where hardly anything else is safe.
 
-Python runs handlers in the main thread, but the kernel gives a signal to any thread that takes it
-(after a Ctrl-Z and `kill`, say), and then nothing wakes a main thread that waits for a lock. So it
-waits for a descriptor, to which the interpreter writes whenever a signal comes, to whatever thread.
+Python runs handlers in the main thread, but the kernel may deliver the signal to any thread (after
+a Ctrl-Z and `kill`, say), which does not wake a main thread that is waiting for a lock. So the
+main thread waits for a descriptor that the interpreter writes to whichever thread gets the signal.
 """
 
 from __future__ import annotations
@@ -28,19 +28,18 @@ from hsm.core.at_fork import in_child
 from hsm.core.engine.own_sockets import own_pair
 from hsm.core.record.job import signal_name
 
-#: Seconds between two looks at whether a program has ended.
+#: Seconds between two checks whether a program has ended.
 _INTERVAL = 0.05
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
 class Interruption:
-    """What ended a sweep before its jobs had.
+    """What ended a sweep early: a signal, a lost journal or, if neither is set, `hsm cancel`.
 
     Attributes:
         signum: the signal; None if there was none.
-        lost: why the sweep's record could not be written any more; "" if it could. If it was
-            neither, another process has cancelled the sweep.
+        lost: why the sweep's journal can no longer be written; "" if it can.
     """
 
     signum: int | None = None
@@ -55,28 +54,28 @@ class Interruption:
 
     @property
     def reason(self) -> str:
-        """In a line: ``"interrupted by SIGINT"``, ``"cancelled"``, or why the record was lost."""
+        """One line: ``"interrupted by SIGINT"``, ``"cancelled"``, or why the journal was lost."""
         if self.lost:
             return self.lost
         return "cancelled" if self.signum is None else f"interrupted by {self.cause}"
 
     @property
     def headline(self) -> str:
-        """For a person: ``"Interrupted by SIGINT"``, ``"Cancelled"``, or ``"Stopped"``."""
+        """For people: ``"Interrupted by SIGINT"``, ``"Cancelled"``, or ``"Stopped: …"``."""
         if self.lost:
-            return f"Stopped, as {self.lost}"
+            return f"Stopped: {self.lost}"
         return self.reason[0].upper() + self.reason[1:]
 
     @property
     def exit_code(self) -> int:
-        """Of a program that is nothing but the sweep; a cancel means what a SIGTERM means."""
+        """For a program that does nothing but the sweep; a cancel counts as a SIGTERM."""
         if self.lost:
             return 1
         return 128 + (signal.SIGTERM if self.signum is None else self.signum)
 
 
 class Interruptible(Protocol):
-    """What can be waited for and interrupted: a `SweepSource`."""
+    """Something to wait for and interrupt: a `SweepSource`."""
 
     interruption: Interruption | None
 
@@ -85,12 +84,12 @@ class Interruptible(Protocol):
     def interrupt(self, interruption: Interruption) -> None: ...
 
 
-#: What happens while somebody waits: a signal, or, as None, the end of the jobs.
+#: An event during a wait: a signal or, as None, the end of the jobs.
 _Event = Interruption | None
 
 
 class _Handler:
-    """Puts signals into a queue. `replaced` is the handler that jobs get back."""
+    """Puts signals into a queue. `replaced` is the previous handler, which jobs get back."""
 
     def __init__(self, events: SimpleQueue[_Event], replaced: Any) -> None:
         self._events = events
@@ -101,7 +100,7 @@ class _Handler:
 
 
 class _Waker:
-    """A descriptor to wait for, which every signal makes readable, to whatever thread it comes."""
+    """A descriptor to wait for; any signal makes it readable, whichever thread gets the signal."""
 
     def __init__(self) -> None:
         self._woken, self._waker = own_pair()
@@ -114,14 +113,14 @@ class _Waker:
         in_child(self, _Waker._forget)
 
     def wait(self) -> None:
-        """Return when there was a signal or a `wake` since the last call."""
+        """Return once there has been a signal or a `wake` since the last call."""
         select.select([self._woken], [], [])
         with suppress(BlockingIOError):
             self._woken.recv(512)
 
     def wake(self) -> None:
-        """May be called from any thread, also when nobody waits any more."""
-        with suppress(OSError):  # BlockingIOError: there is enough to wake with
+        """May be called from any thread, even if nobody is waiting any more."""
+        with suppress(OSError):  # BlockingIOError: the buffer is full, so `wait` returns anyway
             self._waker.send(b"\0")
 
     def close(self) -> None:
@@ -130,7 +129,7 @@ class _Waker:
         self._free()
 
     def _forget(self) -> None:
-        """In a child, of hsm's or of anybody's: its signals are not the launcher's."""
+        """In a forked child, hsm's or anyone's: its signals must not wake the launcher."""
         if self._woken.fileno() >= 0:
             signal.set_wakeup_fd(-1)
             self._free()
@@ -141,10 +140,10 @@ class _Waker:
 
 
 class Interrupts:
-    """Collects signals inside the block `caught`; outside the main thread, none.
+    """Collects signals inside a `caught` block. Outside the main thread it collects none.
 
     Args:
-        heard: a signal that has come already.
+        heard: a signal that came earlier.
     """
 
     def __init__(self, heard: Interruption | None = None) -> None:
@@ -154,7 +153,7 @@ class Interrupts:
 
     @contextmanager
     def caught(self) -> Iterator[Interrupts]:
-        """Install the handlers. A signal that is ignored (nohup, a background job) stays so."""
+        """Install the handlers. Ignored signals (nohup, a background job) stay ignored."""
         before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
             for number in map(int, SIGNALS):
@@ -185,7 +184,7 @@ class Interrupts:
         return source.interruption
 
     def late(self) -> Interruption | None:
-        """A signal that has come since `wait` returned; None if there was none."""
+        """A signal that came after `wait` returned; None if there was none."""
         with suppress(Empty):
             while True:
                 event = self._events.get_nowait()
@@ -194,13 +193,13 @@ class Interrupts:
         return None
 
     def within(self, seconds: float) -> Interruption | None:
-        """The next signal, if it comes in so many seconds."""
+        """The next signal if one comes within `seconds`, else None."""
         with suppress(Empty):
             return self._events.get(timeout=seconds)
         return None
 
     def _next(self, waker: _Waker) -> _Event:
-        """The next event; waits for it."""
+        """Wait for the next event."""
         while True:
             with suppress(Empty):
                 return self._events.get_nowait()
@@ -210,10 +209,10 @@ class Interrupts:
 def wait_for_program(
     process: subprocess.Popen[bytes], interrupts: Interrupts, grace: float
 ) -> int | None:
-    """Wait for a program in a session of its own; a signal to this process ends all that is there.
+    """Wait for a program that runs in its own session; a signal to this process ends the program.
 
-    The first one with SIGTERM, a second one, or the end of `grace` (seconds), with SIGKILL. Returns
-    the first.
+    The first signal sends SIGTERM to all of the program's processes; a second signal, or the end of
+    `grace` (seconds), sends SIGKILL. Returns the first signal.
 
     Args:
         interrupts: catches signals since before the program was started, so that none is missed.
@@ -221,12 +220,12 @@ def wait_for_program(
     first: int | None = None
     kill_at = math.inf
     try:
-        while process.poll() is None or (first is not None and _has_group(process.pid)):
+        while process.poll() is None or (first is not None and _is_group_alive(process.pid)):
             event = interrupts.within(_INTERVAL)
             if event is not None and first is None:
                 first, kill_at = event.signum, time.monotonic() + grace
                 _signal(process, signal.SIGTERM)
-                _signal(process, signal.SIGCONT)  # Who is stopped could not act on it.
+                _signal(process, signal.SIGCONT)  # A stopped process could not act on SIGTERM.
             elif event is not None or time.monotonic() >= kill_at:
                 _signal(process, signal.SIGKILL)
     except BaseException:
@@ -237,13 +236,13 @@ def wait_for_program(
 
 
 def _signal(process: subprocess.Popen[bytes], signum: signal.Signals) -> None:
-    """Send a signal to what is left of a program's process group."""
+    """Signal whatever is left of a program's process group."""
     with suppress(ProcessLookupError, PermissionError):  # macOS refuses where all are zombies
         os.killpg(process.pid, signum)
 
 
-def _has_group(number: int) -> bool:
-    """Whether anybody of a process group runs; zombies, which wait for their parent, do not."""
+def _is_group_alive(number: int) -> bool:
+    """Whether a process of this group is alive; zombies, which only await their parent, are not."""
     import psutil
 
     for process in psutil.process_iter():
@@ -254,10 +253,10 @@ def _has_group(number: int) -> bool:
 
 
 def deliver(signum: int) -> None:
-    """Let a signal, whose own handler is in place again, take its usual way.
+    """Raise a signal again, now that its original handler is back in place.
 
     Raises:
-        SystemExit: nobody handles it.
+        SystemExit: the signal has no Python handler.
     """
     if callable(signal.getsignal(signum)):
         signal.raise_signal(signum)

@@ -1,6 +1,6 @@
-"""From how a process ended to how its job ended.
+"""Decides from how a process ended how its job ended.
 
-A pure function: every row of the table of faults is a test without a process.
+A pure function, so every row of the table of faults can be tested without a process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hsm.core.record.job import Ending, JobState
 
 @dataclass(frozen=True)
 class Stop:
-    """Why hsm ends a job: the state that this gives it, and the reason in one line."""
+    """Why hsm ends a job: the job's resulting state, and the reason in one line."""
 
     state: JobState
     reason: str
@@ -29,15 +29,16 @@ def judge(
 ) -> Ending:
     """The ending of an attempt.
 
-    A job that hsm ended while it still ran has the state that goes with it, whatever it made of its
-    SIGTERM. Else what is seen from outside comes first, and only then the job's own report: a job
-    is COMPLETED if its process exited with 0 and, where its function should have returned, it did.
+    If hsm ended the job while it was still running, the stop decides the state, however the job
+    reacted to its SIGTERM. Otherwise what the backend saw takes precedence over the job's own
+    report: a job is COMPLETED if its process exited with 0 and, for a function, the function
+    returned.
 
     Args:
-        ended: what the place saw.
-        report: what the job's process reported, if it got to that.
-        stop: why hsm wanted it to end, if it did.
-        is_function: whether the job is a Python function and so owes a report.
+        ended: what the backend saw.
+        report: the process's report, if it wrote one.
+        stop: why hsm wanted the job to end, if it did.
+        is_function: whether the job is a Python function, which must report.
     """
     state, reason = JobState.COMPLETED, None
     if stop is not None and ended.asked:
@@ -49,7 +50,7 @@ def judge(
     elif is_function and report is None:
         state, reason = JobState.FAILED, "exit code 0, but the function did not return (os._exit?)"
     elif report is not None and report.unpicklable:
-        reason = f"its return value, of type {report.unpicklable}, cannot be pickled and is lost"
+        reason = f"the return value is lost: type {report.unpicklable} cannot be pickled"
     report = report or Report()
     has_value = state is JobState.COMPLETED
     return Ending(

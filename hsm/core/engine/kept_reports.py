@@ -1,10 +1,10 @@
-"""Which file holds the report of a job's latest attempt; an earlier one's goes no sooner.
+"""Keeps the report file of each job's latest recorded attempt.
 
-    attempt 2 of job 3 --report.write--> results/3.2.pkl --its end is on record--> results/3.pkl
+    attempt 2 of job 3 --reports.write--> results/3.2.pkl --end is in the journal--> results/3.pkl
 
-Until its end is in the journal, an attempt's report has a name of its own: a launcher that is
-killed meanwhile leaves the earlier report to the job that the record still shows. A report says
-which attempt it is of, so none is ever taken for another's.
+An attempt's report has its own file name until the attempt's end is in the journal. If the launcher
+is killed before that, the earlier report is still there, and the journal still shows the earlier
+attempt. A report names its attempt, so it is never mistaken for another attempt's.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from hsm.core.record.paths import SweepPaths
 
 
 class ResultLost(HsmError):
-    """What a job returned is not there any more."""
+    """The value that a job returned no longer exists."""
 
 
 def make_room(paths: SweepPaths, num: int, attempt: int) -> Path:
-    """Where attempt `attempt` of job `num` is to report. Raises OSError.
+    """Where attempt `attempt` of job `num` is to report; removes an old file. Raises OSError.
 
-    There is something only where the record has lost an attempt that had this number.
+    There is an old file only if the journal lost an attempt with this number.
     """
     path = paths.attempt_result(num, attempt)
     path.unlink(missing_ok=True)
@@ -36,21 +36,21 @@ def make_room(paths: SweepPaths, num: int, attempt: int) -> Path:
 
 
 def keep(paths: SweepPaths, job: Job) -> None:
-    """The end of the job's latest attempt is on record: its report takes the place of others."""
-    with suppress(OSError):  # It is found where it is.
+    """Let the latest attempt's report replace earlier ones, now that its end is in the journal."""
+    with suppress(OSError):  # `_file` also finds it under its own name.
         os.replace(paths.attempt_result(job.num, len(job.attempts)), paths.result(job.num))
-        for attempt in range(1, len(job.attempts)):  # Those whose launcher died.
+        for attempt in range(1, len(job.attempts)):  # Left by attempts whose launcher died.
             paths.attempt_result(job.num, attempt).unlink(missing_ok=True)
 
 
 def drop(paths: SweepPaths, job: Job) -> None:
-    """The job's latest attempt has failed, which is on record, and there will be another one."""
+    """Remove the latest attempt's report: its failure is in the journal, and a retry follows."""
     with suppress(OSError):
         paths.attempt_result(job.num, len(job.attempts)).unlink(missing_ok=True)
 
 
 def read(paths: SweepPaths, job: Job) -> Report | None:
-    """What the latest attempt of a job reported, without its value; None if it did not."""
+    """The report of a job's latest attempt, without the value; None if there is none."""
     report = reports.read(_file(paths, job)) if job.attempts else None
     return report if report is not None and _is_of(report, job) else None
 
@@ -59,13 +59,13 @@ def read_value(paths: SweepPaths, job: Job) -> Any:
     """What the latest attempt of a job returned.
 
     Raises:
-        ResultLost: there is only what an earlier attempt returned.
-        Exception: as `report.read_value` does.
+        ResultLost: only an earlier attempt's value is left.
+        Exception: as `reports.read_value` does.
     """
     path = _file(paths, job)
     report = reports.read(path)
     if report is not None and not _is_of(report, job):
-        text = f"job {job.num}: its return value is lost: {path} is from an earlier attempt"
+        text = f"job {job.num}: the return value is lost: {path} is from an earlier attempt"
         raise ResultLost(text)
     return reports.read_value(path)
 
@@ -76,8 +76,8 @@ def _file(paths: SweepPaths, job: Job) -> Path:
 
 
 def _is_of(report: Report, job: Job) -> bool:
-    """Whether a report is of the job's latest attempt."""
+    """Whether a report is from the job's latest attempt."""
     if report.attempt is not None:
-        return report.attempt >= len(job.attempts)  # More: lines of the record were lost.
-    # An older hsm wrote it, which kept no other.
+        return report.attempt >= len(job.attempts)  # Greater if the journal lost lines.
+    # Written by an older hsm, which kept only one report per job.
     return job.outcome is None or report.error_type == job.outcome.error_type

@@ -1,7 +1,7 @@
-"""Which jobs a source has, which of them run, and whether they still should.
+"""Which jobs a source has, which of them are running, and whether they still should run.
 
-These are the live handles, under one lock. What is for the record is in `Job` and in the journal;
-this is what dies with the process.
+The ledger holds the live handles, under one lock, and dies with the process. What lasts is in `Job`
+and the journal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hsm.core.record.journal import Journal
 
 
 class NotWanted(Exception):
-    """The job was cancelled, or everything was stopped, before it started."""
+    """The job was cancelled, or the source stopped, before the job started."""
 
     def __init__(self, stop: Stop) -> None:
         super().__init__(stop.reason)
@@ -29,38 +29,39 @@ class NotWanted(Exception):
 
 @dataclass
 class _Watch:
-    """Calls `callback` when `left` more jobs have ended."""
+    """Call `callback` when `left` more jobs have ended."""
 
     left: int
     callback: Callable[[], None]
 
 
 class JobDir(Enum):
-    """What is known of a job's directory before it runs."""
+    """What is known about a job's directory before the job runs."""
 
     USUAL = "the one that `SweepPaths.job_dir` names"
-    OWN = "the job will tell, and has it for itself"
-    SHARED = "the job will tell, and others may have the same"
+    OWN = "the job reports it, and no other job uses it"
+    SHARED = "the job reports it, and other jobs may use it too"
 
 
 @dataclass(eq=False)
 class JobHandle:
-    """A job while a source has it.
+    """A job with its live state, while a source has it.
 
     Attributes:
-        job: what is known of it for the record.
-        work: what it does.
-        argument: what its function is called with.
-        journal: the record that it goes to.
+        job: the job as the journal knows it.
+        work: what the job does.
+        argument: the argument for its function.
+        journal: the journal of its sweep.
         cwd: its working directory.
         began: when its latest attempt got a process, by `time.monotonic()`.
-        seconds: what its latest attempt took by that clock, which nobody sets.
-        attempt: where it runs; from just before its process is asked for until it has ended.
-        stop: why hsm wants it to end; the first reason that there was.
-        is_cancelled: one of the reasons was that nobody wants it any more: there is no retry.
-        is_over: it has ended, and everybody who should know was told.
-        directory: what is known of its directory before it runs.
-        attempts_before: those that it had in earlier lives of its sweep.
+        seconds: how long its latest attempt took by that clock, which is immune to clock changes.
+        attempt: the current attempt, from just before its process starts until it has ended.
+        stop: why hsm wants the job to end; the first reason if there are several.
+        is_cancelled: whether one of the reasons was a cancel, after which there is no retry.
+        is_over: whether the job has ended and the journal and all observers know.
+        directory: what is known about the job's directory before it runs.
+        watches: callbacks waiting for the job to be over.
+        attempts_before: the number of attempts before the sweep was resumed.
     """
 
     job: Job
@@ -85,8 +86,7 @@ class JobHandle:
 class Ledger:
     """The jobs of one source. Thread-safe.
 
-    The lock is held for changes of handles and jobs only, never while anything else is told or
-    waited for.
+    The lock is held only while handles and jobs change, never during callbacks or waits.
     """
 
     def __init__(self) -> None:
@@ -97,11 +97,11 @@ class Ledger:
 
     @property
     def stopped(self) -> Stop | None:
-        """Why no job is to be started any more; None if jobs are."""
+        """Why no more jobs are started; None if they are."""
         return self._stop
 
     def add(self, handles: Iterable[JobHandle]) -> None:
-        """New jobs."""
+        """Add new jobs."""
         with self._lock:
             self._handles.update((handle.job.job_id, handle) for handle in handles)
 
@@ -109,23 +109,23 @@ class Ledger:
         return self._handles[job_id]
 
     def all(self) -> list[JobHandle]:
-        """Every handle, in the order in which they were added."""
+        """All handles, in the order they were added."""
         with self._lock:
             return list(self._handles.values())
 
     def running(self) -> list[JobHandle]:
-        """Those whose process runs."""
+        """The jobs that have a process."""
         with self._lock:
             return [handle for handle in self._running.values() if not handle.job.state.is_final]
 
     def is_wanted(self, handle: JobHandle) -> bool:
-        """Whether nobody has cancelled the job."""
+        """Whether neither the job was cancelled nor the source stopped."""
         return handle.stop is None and self._stop is None
 
-    # --- one job's way ---
+    # --- the life of a job ---
 
     def check_wanted(self, handle: JobHandle) -> None:
-        """Raises NotWanted."""
+        """Raise NotWanted if the job should not start any more."""
         with self._lock:
             self._check_wanted(handle)
 
@@ -135,13 +135,13 @@ class Ledger:
             raise NotWanted(handle.stop)
 
     def launch(self, handle: JobHandle, attempt: Attempt) -> None:
-        """Have `attempt` start the job, unless it is not wanted any more.
+        """Have `attempt` start the job, if it is still wanted.
 
-        Whoever ends the job comes either before this, and then it is not started, or after it, and
-        then finds the attempt.
+        A call of `end` comes either before this, and then the job does not start, or after it, and
+        then finds the attempt to end.
 
         Raises:
-            NotWanted, PlaceGone: it was not started.
+            NotWanted, PlaceGone: the job was not started.
         """
         with self._lock:
             self._check_wanted(handle)
@@ -149,7 +149,7 @@ class Ledger:
             handle.attempt = attempt
 
     def started(self, handle: JobHandle, pid: int | None) -> None:
-        """The job has a process, here with `pid`, or hsm failed to give it one."""
+        """The job has a process (with `pid`, if on this machine), or hsm failed to start one."""
         with self._lock:
             handle.job.start(time.time(), pid)
             handle.began = time.monotonic()
@@ -157,16 +157,16 @@ class Ledger:
                 self._running[handle.job.job_id] = handle
 
     def left(self, handle: JobHandle) -> None:
-        """The job's attempt is over: nobody calls its `end` any more."""
+        """The job's attempt is over: from now on nobody calls its `end`."""
         with self._lock:
             handle.attempt = None
 
     def retried(self, handle: JobHandle, ending: Ending) -> bool:
-        """The attempt has ended and there is to be another one; False if the job is not wanted."""
+        """The attempt has ended and will be retried; False if the job is no longer wanted."""
         with self._lock:
             if self._stop is not None or handle.is_cancelled:
                 return False
-            handle.stop = None  # It was for that attempt: a timeout.
+            handle.stop = None  # It was a timeout, which was for that attempt only.
             self._running.pop(handle.job.job_id, None)
             handle.job.retry(time.time(), ending)
             return True
@@ -178,7 +178,7 @@ class Ledger:
             handle.job.end(time.time(), ending)
 
     def finish(self, handle: JobHandle) -> None:
-        """Everybody was told; wake those who wait."""
+        """The journal and observers know that the job has ended: call its waiting callbacks."""
         with self._lock:
             handle.is_over = True
             watches, handle.watches = handle.watches, []
@@ -188,22 +188,22 @@ class Ledger:
         for callback in due:
             callback()
 
-    # --- from outside ---
+    # --- requests from outside ---
 
     def end(self, handle: JobHandle, stop: Stop, grace: float) -> bool:
-        """Have a job ended because of `stop`; False if it has ended already."""
+        """End a job because of `stop`; False if it has already ended."""
         with self._lock:
             if handle.job.state.is_final:
                 return False
             handle.stop = handle.stop or stop
             handle.is_cancelled |= stop.state is JobState.CANCELLED
             if handle.attempt is not None:
-                # Under the lock: the attempt must not be closed between the look and the end.
+                # Under the lock, so that nobody closes the attempt between the check and the call.
                 handle.attempt.end(grace)
         return True
 
     def stop(self, stop: Stop, grace: float) -> None:
-        """Start no more jobs and have all that run ended. The first reason given stays."""
+        """Start no more jobs and end the running ones. If called again, the first reason stays."""
         with self._lock:
             self._stop = stop = self._stop or stop
             handles = [handle for handle in self._handles.values() if handle.attempt is not None]
@@ -211,7 +211,7 @@ class Ledger:
             self.end(handle, stop, grace)
 
     def when_ended(self, job_ids: Sequence[str] | None, callback: Callable[[], None]) -> list[str]:
-        """Call `callback` once these jobs (None: all) are over, perhaps at once.
+        """Call `callback` once these jobs (None: all) are over, which may be now.
 
         Returns their ids. Raises KeyError.
         """

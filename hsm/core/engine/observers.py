@@ -1,4 +1,4 @@
-"""Whoever watches a source: its observers or, where nobody does, the terminal for jobs' output."""
+"""Passes a source's events to its observers; without any, prints what jobs print."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ _log = get_logger(__name__)
 
 
 class Observers(SweepObserver):
-    """An observer that tells all others.
+    """An observer that passes every event on to all others.
 
-    What one raises is logged, the first time, and is nobody else's business: neither the jobs nor
-    the other observers can help it.
+    An observer's first exception is logged. None affects the jobs or the other observers.
 
     Args:
-        observers: the first ones.
-        running: the source's jobs that run now.
-        shows_output: print what jobs print, where there are no observers.
+        observers: the initial ones.
+        running: lists the source's running jobs.
+        shows_output: print what jobs print if there are no observers.
 
     Attributes:
         all: any thread may add or remove one, at any time.
@@ -42,7 +41,7 @@ class Observers(SweepObserver):
         self._printer: SweepDisplay | None = None
 
     def prepare(self, paths: SweepPaths) -> None:
-        """Before the jobs of a sweep run: see that their output is shown, if it is to be shown."""
+        """Call before a sweep's jobs run: sets up printing their output, if that is needed."""
         if self._shows_output and not self.all and self._printer is None:
             make_display = display_factory()
             self._printer = make_display(
@@ -71,16 +70,16 @@ class Observers(SweepObserver):
         self._tell(lambda each: each.message(text))
 
     def warn(self, text: str) -> None:
-        """Tell a one-line notice of something that must not stay unseen, such as lost records.
+        """Send a one-line notice that must not go unseen, such as a lost record.
 
-        Where no observer shows it, it is logged.
+        If no observer shows messages, the notice is logged as well.
         """
         if not any(getattr(each, "shows_messages", True) for each in tuple(self.all)):
             _log.warning("%s", text)
         self.message(text)
 
     def _tell(self, tell: Callable[[SweepObserver], None]) -> None:
-        for observer in tuple(self.all):  # one may be added or removed meanwhile
+        for observer in tuple(self.all):  # A copy: another thread may add or remove one.
             try:
                 tell(observer)
             except Exception:

@@ -1,8 +1,8 @@
-"""What running jobs print, read back from their log files.
+"""Follows what running jobs print, by reading their log files.
 
     job --writes--> <n>.out, <n>.err <--reads-- OutputFollower's thread --lines--> sink
 
-Jobs write to their files directly: whatever happens here, no job waits for it, no output is lost.
+Jobs write straight to their files, so nothing here can hold up a job or lose output.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
 
 MAX_LINE = 64 * 1024
-"""Bytes of a line that are held; a longer one comes in pieces of this size."""
+"""Longest line kept in memory, in bytes; longer lines are split into pieces of this size."""
 
-_CHUNK = 1 << 20  # bytes read of one file before the next one's turn
-_TAIL = 4096  # bytes in which the last line is looked for
-_POLL_INTERVAL = 0.05  # seconds between two looks at the files
+_CHUNK = 1 << 20  # bytes read from one file before it is the next one's turn
+_TAIL = 4096  # bytes at the end of a file that are searched for the last line
+_POLL_INTERVAL = 0.05  # seconds between two checks of the files
 _LINE_ENDS = re.compile(r"[\r\n]")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 _log = get_logger(__name__)
@@ -39,11 +39,11 @@ Sink = Callable[[Job, str, str], None]
 class LineSplitter:
     r"""Turns the bytes of one stream, in chunks of any size, into lines of text.
 
-    A line ends at ``\n``; a ``\r`` before that is not part of it. Any other ``\r`` starts the line
-    anew, as progress bars do: of such a line only the last state that was not empty counts. Bytes
-    that are no UTF-8 become U+FFFD; terminal control sequences stay. A line of more than `longest`
-    bytes comes in pieces of at most that, so no more than a piece and a chunk is ever held.
-    How the stream was cut into chunks makes no difference to the lines.
+    A line ends at ``\n``; a ``\r`` just before that is dropped. Any other ``\r`` restarts the line,
+    as progress bars do: only the last non-empty state of such a line counts. Invalid UTF-8 becomes
+    U+FFFD; terminal control sequences stay. A line of more than `longest` bytes is split into
+    pieces of at most that size, so at most a piece and a chunk are held in memory. The lines do not
+    depend on where the stream was cut into chunks.
 
     Args:
         longest: bytes; at least 4.
@@ -51,18 +51,18 @@ class LineSplitter:
 
     def __init__(self, longest: int = MAX_LINE) -> None:
         self._longest = longest
-        self._rest = b""  # of the line that has not ended; with a \r that came last
+        self._rest = b""  # the unfinished line, including a trailing \r
         self._is_redrawn = False
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that are complete with `data`."""
+        """The lines that `data` completes."""
         *ended, rest = (self._rest + data).split(b"\n")
         lines: list[str] = []
         for line in ended:
-            pieces, last = self._take_apart(line)
+            pieces, last = self._split_redraws(line)
             lines += pieces
             lines.append(_decode(last.removesuffix(b"\r")))
-        pieces, self._rest = self._take_apart(rest)
+        pieces, self._rest = self._split_redraws(rest)
         lines += pieces
         self._is_redrawn = b"\r" in rest or (self._is_redrawn and not ended)
         return lines
@@ -73,16 +73,16 @@ class LineSplitter:
         return self._is_redrawn
 
     def redraw(self) -> str:
-        """What stands in the line that has not ended yet."""
+        """The current state of the unfinished line."""
         return codecs.utf_8_decode(self._rest.removesuffix(b"\r"), "replace", False)[0]
 
     def close(self) -> list[str]:
-        """The stream ends here: the last line, if it had no newline."""
+        """End the stream; returns the last line if it had no newline."""
         rest, self._rest, self._is_redrawn = self._rest.removesuffix(b"\r"), b"", False
         return [_decode(rest)] if rest else []
 
-    def _take_apart(self, line: bytes) -> tuple[list[str], bytes]:
-        """The pieces that are full, and what stands in the line after them."""
+    def _split_redraws(self, line: bytes) -> tuple[list[str], bytes]:
+        """The full pieces of `line`, and the line's state after them."""
         if len(line) <= self._longest and b"\r" not in line:
             return [], line
         pieces: list[str] = []
@@ -90,7 +90,7 @@ class LineSplitter:
         for redraw in line.split(b"\r"):
             start = 0
             while len(redraw) - start > self._longest:
-                end = _whole_characters(redraw, start + self._longest)
+                end = _character_boundary(redraw, start + self._longest)
                 pieces.append(_decode(redraw[start:end]))
                 start = end
             last = redraw[start:] or last
@@ -101,13 +101,13 @@ def _decode(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _whole_characters(data: bytes, end: int) -> int:
-    """Where to cut `data`, at `end` or up to three bytes before, so that no character is cut."""
+def _character_boundary(data: bytes, end: int) -> int:
+    """Where to cut `data` without splitting a character: at `end` or up to three bytes before."""
     return next((at for at in range(end, end - 4, -1) if data[at] & 0xC0 != 0x80), end)
 
 
 class _Stream:
-    """One log file that is being followed. Only the follower's thread calls its methods."""
+    """A log file being followed. Only the follower's thread calls its methods."""
 
     def __init__(self, name: str, path: Path, start: int) -> None:
         self.name = name
@@ -117,16 +117,16 @@ class _Stream:
         self._target: int | None = None
         self._fd: int | None = None
         self._splitter = LineSplitter()
-        self._told = ""  # the state of the current line that was told as if it were a line
-        self._told_at: float | None = None  # or, at first, when the line was seen to be redrawn
+        self._shown = ""  # the state of the current line that was last returned as a line
+        self._shown_at: float | None = None  # when; at first, when the line was first redrawn
         self._has_warned = False
 
     def read(self) -> tuple[list[str], bool]:
-        """The next lines, and whether anything was read at all."""
+        """The next lines, and whether anything was read."""
         try:
             data, was_truncated = self._read()
         except FileNotFoundError:
-            return [], False  # not yet
+            return [], False  # The job has not created it yet.
         except OSError as error:
             if not self._has_warned:
                 self._has_warned = True
@@ -135,7 +135,7 @@ class _Stream:
         lines = self._splitter.close() if was_truncated else []
         if data:
             lines += self._splitter.feed(data)
-        return self._not_told(lines), bool(data)
+        return self._without_shown(lines), bool(data)
 
     def _read(self) -> tuple[bytes, bool]:
         if self._fd is None:
@@ -150,29 +150,29 @@ class _Stream:
         self._offset += len(data)
         return data, was_truncated
 
-    def _not_told(self, lines: list[str]) -> list[str]:
-        if lines and self._told:
-            if lines[0] == self._told:
+    def _without_shown(self, lines: list[str]) -> list[str]:
+        if lines and self._shown:
+            if lines[0] == self._shown:
                 lines = lines[1:]
-            self._told = ""
+            self._shown = ""
         return lines
 
     def redraw(self, now: float, interval: float) -> list[str]:
-        """The state of a line that is being redrawn, if it is to be told at `now` (monotonic)."""
+        """The state of a line being redrawn, if it is due at `now` (monotonic)."""
         if not self._splitter.is_redrawn:
-            self._told_at = None
-        elif self._told_at is None:
-            self._told_at = now
-        elif now - self._told_at >= interval:
-            self._told_at = now
+            self._shown_at = None
+        elif self._shown_at is None:
+            self._shown_at = now
+        elif now - self._shown_at >= interval:
+            self._shown_at = now
             state = self._splitter.redraw()
-            if state != self._told and state.strip():
-                self._told = state
+            if state != self._shown and state.strip():
+                self._shown = state
                 return [state]
         return []
 
     def set_target(self) -> None:
-        """What is written from now on need not be read."""
+        """Stop reading at the file's current end."""
         if self._target is None:
             with suppress(OSError):
                 self._target = self.path.lstat().st_size
@@ -181,11 +181,11 @@ class _Stream:
         return self._target is not None and self._offset >= self._target
 
     def finish(self) -> list[str]:
-        """Close the file; returns the last line, if it had no newline."""
+        """Close the file; returns the last line if it had no newline."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-        return self._not_told(self._splitter.close())
+        return self._without_shown(self._splitter.close())
 
 
 class _Followed:
@@ -199,18 +199,19 @@ class _Followed:
 class OutputFollower:
     """Follows the log files of all running jobs, of any number of sweeps.
 
-    With `every_line` a thread, started for the first job, polls the files and hands their lines to
-    `sink`. Nobody else calls `sink`, so it gets whole lines, one at a time, each stream's in their
-    order; after each MiB of a job the others have their turn. A line that is redrawn (a progress
-    bar) is handed over when its newline comes, and until then as it stands every `redraw_interval`
-    seconds, if it has changed. A file that was truncated is read from its beginning again.
+    With `every_line` a thread, started for the first job, polls the files and passes their lines to
+    `sink`. Only that thread calls `sink`, so `sink` gets whole lines, one at a time, in order per
+    stream; after each MiB of one job it is the other jobs' turn. A line that is being redrawn (a
+    progress bar) is passed on when its newline comes and, until then, every `redraw_interval`
+    seconds if it has changed. A truncated file is read from the start again.
 
-    If `sink` raises, this is logged and it gets no more lines. It must not call `remove` or `stop`.
+    If `sink` raises, the exception is logged and `sink` gets no more lines. `sink` must not call
+    `remove` or `stop`.
 
     Args:
-        sink: takes the lines.
-        every_line: False: there is no thread and `sink` is not called; only `last_line` is of use.
-        redraw_interval: seconds between two states of a line that is redrawn.
+        sink: gets the lines.
+        every_line: if False, there is no thread and no call of `sink`; only `last_line` works.
+        redraw_interval: seconds between two states of a redrawn line.
     """
 
     def __init__(
@@ -222,7 +223,7 @@ class OutputFollower:
     ) -> None:
         self._sink: Sink | None = sink if every_line else None
         self._redraw_interval = redraw_interval
-        # Guards what follows. Neither files nor the sink are touched under it.
+        # Guards the attributes below. Never held while reading a file or calling the sink.
         self._changed = threading.Condition()
         self._followed: dict[str, _Followed] = {}
         self._thread: threading.Thread | None = None
@@ -231,12 +232,12 @@ class OutputFollower:
     def add(
         self, job: Job, paths: SweepPaths, *, stdout_start: int = 0, stderr_start: int = 0
     ) -> None:
-        """Follow `job`; its files need not exist yet. After `stop` this does nothing.
+        """Follow `job`; its files need not exist yet. Does nothing after `stop`.
 
         Args:
-            job: one that is not followed.
+            job: a job that is not being followed.
             paths: its sweep's.
-            stdout_start, stderr_start: bytes to skip, which an earlier attempt has written.
+            stdout_start, stderr_start: bytes to skip, written by earlier attempts.
         """
         streams = (
             _Stream("stdout", paths.stdout(job.num), stdout_start),
@@ -251,14 +252,14 @@ class OutputFollower:
                 name = f"{OWN_THREADS}output"
                 thread = threading.Thread(target=self._follow, name=name, daemon=True)
                 thread.start()
-                self._thread = thread  # Not before: `stop` waits for it.
+                self._thread = thread  # Only once it has started, as `stop` joins it.
             self._followed[job.job_id] = _Followed(job, streams)
             self._changed.notify()
 
     def remove(self, job: Job) -> None:
-        """Follow `job` no longer; first `sink` gets all that it has written until now.
+        """Stop following `job`, once `sink` has got everything it has written so far.
 
-        A job that is not followed is none of the follower's business.
+        Does nothing if the job is not being followed.
         """
         with self._changed:
             followed = self._followed.get(job.job_id)
@@ -272,10 +273,10 @@ class OutputFollower:
         followed.is_over.wait()
 
     def last_line(self, job: Job) -> str:
-        """The last line with anything visible in it that a followed job has printed; else "".
+        """The last line that a followed job printed and that has visible text; "" if none.
 
-        Of both streams, the one that was written to last. Reads 4 KiB of a file at most, and of a
-        longer line shows the end.
+        Prefers the stream that was written to last. Reads at most the last 4 KiB of a file, so a
+        longer line loses its beginning.
         """
         with self._changed:
             followed = self._followed.get(job.job_id)
@@ -289,7 +290,7 @@ class OutputFollower:
         return next((line for _, stream in written if (line := _last_line(stream))), "")
 
     def stop(self) -> None:
-        """End the thread and close all files; what was not read by now is dropped. Idempotent."""
+        """End the thread and close all files; unread output is dropped. Idempotent."""
         with self._changed:
             self._is_stopped = True
             self._changed.notify()
@@ -315,7 +316,7 @@ class OutputFollower:
                 self._forget(each)
 
     def _wait(self, is_busy: bool) -> list[_Followed]:
-        """What to look at, once there is something; empty: the end."""
+        """Wait until there is something to look at and return it; empty means stop."""
         with self._changed:
             if not is_busy and not self._is_stopped and not self._is_any_ending():
                 self._changed.wait(_POLL_INTERVAL if self._followed else None)
@@ -327,7 +328,7 @@ class OutputFollower:
         return any(each.is_ending for each in self._followed.values())
 
     def _take_turn(self, followed: _Followed) -> bool:
-        """Read on in a job's files; returns whether there was anything."""
+        """Read the next part of a job's files; returns whether there was anything."""
         is_ending = followed.is_ending
         has_read, is_over = False, is_ending
         for stream in followed.streams:
@@ -358,18 +359,18 @@ class OutputFollower:
                 self._sink(job, stream.name, line)
             except Exception:
                 self._sink = None
-                _log.exception("the output of jobs is no longer shown")
+                _log.exception("job output is no longer shown")
 
 
 def _last_line(stream: _Stream) -> str:
-    """The last line in the file's last 4 KiB in which something is visible."""
+    """The last line with visible text in the file's last 4 KiB."""
     try:
         with open(open_log(stream.path), "rb", buffering=0) as file:
             data, is_cut = read_end(file, _TAIL, stream.start)
     except OSError:
         return ""
     if is_cut:
-        data = data.lstrip(bytes(range(0x80, 0xC0)))  # the end of a character that is cut
+        data = data.lstrip(bytes(range(0x80, 0xC0)))  # the rest of a character that was cut in two
     text = codecs.utf_8_decode(data, "replace", False)[0]
     for line in reversed(_LINE_ENDS.split(text)):
         if _ESCAPES.sub("", line).strip():

@@ -1,4 +1,4 @@
-"""The sockets that hsm itself has open in this process: they are none of the app's."""
+"""hsm's own sockets in this process, to tell them from the app's."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import weakref
 
 from hsm.core.own_process import above_streams
 
-_mutex = threading.Lock()  # a WeakSet that grows cannot be looked through
+_mutex = threading.Lock()  # a WeakSet must not grow while it is iterated
 _own: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
 
 def own_pair() -> tuple[socket.socket, socket.socket]:
-    """A socketpair of hsm's."""
+    """Make a socketpair for hsm's own use."""
     first, second = (
         socket.socket(fileno=above_streams(end.detach())) for end in socket.socketpair()
     )
@@ -24,6 +24,6 @@ def own_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def own_descriptors() -> set[int]:
-    """The descriptors of those that are open."""
+    """The descriptors of hsm's open sockets."""
     with _mutex:
         return {sock.fileno() for sock in _own}

@@ -1,6 +1,6 @@
-"""Names of hsm's own threads, by which whoever looks for an app's threads leaves them out."""
+"""How hsm names its own threads, so that a search for the app's threads can skip them."""
 
 from __future__ import annotations
 
-#: They start so. These threads hold no lock that a job's process uses.
+#: Prefix of the names. These threads hold no lock that a job's process uses.
 OWN_THREADS = "hsm-"

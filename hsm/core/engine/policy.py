@@ -1,4 +1,4 @@
-"""What follows from a job's end: another attempt, the end of the whole sweep, or nothing."""
+"""Decides what follows a job's end: a retry, the end of the whole sweep, or nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hsm.core.settings.resolve import SweepConf
 
 
 def failure_kinds(ending: Ending) -> frozenset[str]:
-    """By which names `retry_on` may have meant this ending; empty for one that is no failure."""
+    """The values of `retry_on` that cover this ending; empty if it is not a failure."""
     kinds = {
         JobState.FAILED: {"failed"},
         JobState.TIMEOUT: {"timeout"},
@@ -27,24 +27,24 @@ class RetryPolicy:
         self._conf = conf
 
     def delay(self, ending: Ending, attempts: int) -> float | None:
-        """Seconds until the next attempt after `attempts` of them; None if there is to be none.
+        """Seconds until the next attempt after `attempts` attempts; None for no retry.
 
-        The first retry comes after `retry_delay`, each further one after twice as long as the one
-        before, up to `retry_max_delay`.
+        The first retry comes after `retry_delay`; the delay doubles with each further one, up to
+        `retry_max_delay`.
         """
         conf = self._conf
         if attempts > conf.max_retries or not failure_kinds(ending) & set(conf.retry_on):
             return None
-        # The exponent is bounded, as 2.0 ** 5000 is no float.
+        # Bound the exponent: 2.0 ** 5000 overflows.
         return float(min(conf.retry_delay * 2.0 ** min(attempts - 1, 60), conf.retry_max_delay))
 
 
 class StopPolicy:
-    """Whether a sweep has seen enough failures. Thread-safe.
+    """Whether to stop a sweep because of its failures. Thread-safe.
 
     Attributes:
-        failures: jobs that did not complete.
-        in_a_row: how many did not since the last one that did.
+        failures: how many jobs did not complete.
+        in_a_row: how many did not complete since the last one that did.
     """
 
     def __init__(self, conf: SweepConf) -> None:
@@ -54,7 +54,7 @@ class StopPolicy:
         self.in_a_row = 0
 
     def note(self, num: int, state: JobState) -> str | None:
-        """Job `num` has ended in `state`; the reason to stop everything, if that is one."""
+        """Count the end of job `num` in `state`; returns a reason to stop everything, or None."""
         if state is JobState.CANCELLED:
             return None
         with self._mutex:
@@ -71,7 +71,7 @@ class StopPolicy:
             return f"fail_fast: job {num} did not complete"
         if conf.max_failures is not None and self.failures >= conf.max_failures:
             return f"max_failures: {self.failures} jobs did not complete"
-        most = conf.max_consecutive_failures
-        if most is not None and self.in_a_row >= most:
+        limit = conf.max_consecutive_failures
+        if limit is not None and self.in_a_row >= limit:
             return f"max_consecutive_failures: {self.in_a_row} jobs in a row did not complete"
         return None

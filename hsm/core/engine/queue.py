@@ -1,4 +1,4 @@
-"""The jobs that wait for a slot."""
+"""The jobs that are waiting for a slot."""
 
 from __future__ import annotations
 
@@ -9,35 +9,34 @@ from hsm.core.engine.ledger import JobHandle
 
 
 class JobQueue:
-    """A queue whose members can leave it. Thread-safe.
+    """A queue from which jobs can be removed. Thread-safe.
 
-    Jobs that have run before come first: the next attempt of one is due when its delay is over, and
-    not when all that was submitted has started.
+    Retries come first: a retry is due when its delay is over, not after all jobs ever submitted.
     """
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._again: OrderedDict[JobHandle, None] = OrderedDict()
+        self._retries: OrderedDict[JobHandle, None] = OrderedDict()
         self._new: OrderedDict[JobHandle, None] = OrderedDict()
 
     def add(self, handle: JobHandle) -> None:
-        """`handle` waits from now on."""
-        has_run = len(handle.job.attempts) > handle.attempts_before
+        """Append `handle`."""
+        is_retry = len(handle.job.attempts) > handle.attempts_before
         with self._mutex:
-            (self._again if has_run else self._new)[handle] = None
+            (self._retries if is_retry else self._new)[handle] = None
 
     def take(self) -> JobHandle | None:
-        """The next one, which waits no longer; None if nobody does."""
+        """Remove and return the next job; None if the queue is empty."""
         with self._mutex:
-            for queue in (self._again, self._new):
+            for queue in (self._retries, self._new):
                 if queue:
                     return queue.popitem(last=False)[0]
         return None
 
     def remove(self, handle: JobHandle) -> bool:
-        """Let `handle` wait no longer; False if it does not (any more)."""
+        """Remove `handle`; False if it is not in the queue (any more)."""
         with self._mutex:
-            for queue in (self._again, self._new):
+            for queue in (self._retries, self._new):
                 if handle in queue:
                     del queue[handle]
                     return True

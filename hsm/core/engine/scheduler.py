@@ -1,4 +1,4 @@
-"""Which job runs when: a queue, a thread for each slot, and a timer for what is to run again.
+"""Decides which job runs when: a queue, a thread per slot, and a timer for retries.
 
 SweepSource --handles--> Scheduler: JobQueue --ThreadPoolExecutor--> Supervisor.run, once per
 |          ^ Timer: retries                  attempt --> Backend
@@ -32,9 +32,9 @@ class Scheduler:
     """Runs job handles. Thread-safe.
 
     Args:
-        conf: the settings of all of them.
-        backend: where they run.
-        observers: whoever watches.
+        conf: the settings for all jobs.
+        backend: where the jobs run.
+        observers: get the jobs' events.
     """
 
     def __init__(self, conf: SweepConf, backend: Backend, observers: Observers) -> None:
@@ -63,7 +63,7 @@ class Scheduler:
         self._has_thread = False
 
     def run(self, handles: Iterable[JobHandle]) -> None:
-        """Queue jobs, which the ledger knows already; what is over counts for the limits."""
+        """Queue jobs that the ledger already knows; finished ones only feed the time limits."""
         waiting = []
         for handle in handles:
             if not handle.is_over:
@@ -74,7 +74,7 @@ class Scheduler:
             self._enqueue(handle)
 
     def running(self) -> list[RunningJob]:
-        """The jobs that run now, by number, with a sample of their CPU and memory."""
+        """The running jobs, by number, with a sample of their CPU and memory use."""
         found = []
         for handle in self.ledger.running():
             attempt = handle.attempt
@@ -83,37 +83,37 @@ class Scheduler:
         return sorted(found, key=lambda running: running.num)
 
     def cancel(self, handle: JobHandle) -> bool:
-        """End one job; False if it has ended already."""
+        """End one job; False if it has already ended."""
         stop = Stop(JobState.CANCELLED, "cancelled")
         if not self.ledger.end(handle, stop, self._conf.kill_grace):
             return False
         if self._queue.remove(handle) or self._timer.cancel(handle):
-            self._supervisor.run(handle)  # It ends here, and not when a slot or its time comes.
+            self._supervisor.run(handle)  # End it now, not when a slot or its retry comes up.
         return True
 
     def stop(self, reason: str, grace: float | None = None) -> None:
-        """Start no more jobs and end those that run; returns at once."""
+        """Start no more jobs and end the running ones; returns at once."""
         stop = Stop(JobState.CANCELLED, reason)
         self.ledger.stop(stop, self._conf.kill_grace if grace is None else grace)
         self._timer.hurry()
 
     def wait(self) -> None:
-        """Wait until every job has ended, those that wait for their next attempt included."""
+        """Wait until every job has ended, including those waiting for a retry."""
         ended = threading.Event()
         self.ledger.when_ended(None, ended.set)
         ended.wait()
 
     def close(self) -> None:
-        """Free everything, the backend as well. All jobs have ended, or end now."""
-        with ExitStack() as last_first:  # what one raises keeps none of the others from it
-            last_first.callback(self._backend.close)
-            last_first.callback(self._output.stop)
-            last_first.callback(self._pool.shutdown, wait=True)
+        """Free everything, including the backend. Jobs that are still running are ended."""
+        with ExitStack() as stack:  # Calls them in reverse order, all of them even if one raises.
+            stack.callback(self._backend.close)
+            stack.callback(self._output.stop)
+            stack.callback(self._pool.shutdown, wait=True)
 
     def _retry_later(self, handle: JobHandle, delay: float) -> None:
         self._timer.later(delay, handle, lambda: self._enqueue(handle))
         if not self.ledger.is_wanted(handle) and self._timer.cancel(handle):
-            # It was cancelled, or everything was stopped, just before it began to wait.
+            # It was cancelled, or the source stopped, just before the timer had it.
             self._enqueue(handle)
 
     def _enqueue(self, handle: JobHandle) -> None:
@@ -122,13 +122,13 @@ class Scheduler:
             self._pool.submit(self._run_next)
             self._has_thread = True
         except RuntimeError as error:
-            # The machine has no thread for it. If there are some already, one of them takes it.
+            # No new thread could be started. If the pool has one already, that one takes the job.
             if not self._has_thread and self._queue.remove(handle):
                 self.stop(f"no thread could be started for it ({error})")
                 self._supervisor.run(handle)
 
     def _run_next(self) -> None:
-        """In a slot's thread; there is a call for each job that came to wait."""
+        """Run the next job, in a slot's thread; called once per queued job."""
         handle = self._queue.take()
-        if handle is not None:  # Else it was cancelled.
+        if handle is not None:  # None: the job was cancelled.
             self._supervisor.run(handle)

@@ -1,9 +1,9 @@
-"""From what a caller submits to the jobs of a sweep, and to what its journal is told of them.
+"""Turns what a caller submits into jobs, and records them in the sweep's journal.
 
     parameter combinations --make_specs--> JobSpec --OpenSweep.handle--> JobHandle
                program --------^                          `--record--> journal
 
-Before that, a source claims the sweep's directory, and learns whether it goes on with a sweep.
+Before that, the source claims the sweep's directory and learns whether there is a sweep to resume.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from hsm.core.settings.resolve import SweepConf
 
 @dataclass(frozen=True)
 class JobSpec:
-    """A job to submit, for callers that number and describe their jobs themselves.
+    """A job to submit, for callers that number and label their jobs themselves.
 
     Attributes:
-        num: its number in the sweep.
-        params: its parameters, for the record; JSON must hold them.
-        label: one line that tells it from the others.
-        argument: what its function is called with; picklable.
-        makes_own_dir: its own process makes its directory, and reports which one.
-        directory: which one that is.
-        command: what it execs, word by word; None if it calls a function.
-        earlier: what it was in the sweep that is resumed, if there was one.
+        num: the job's number in the sweep.
+        params: its parameters, for the journal; must be representable in JSON.
+        label: one line that identifies the job.
+        argument: the argument for its function; must be picklable.
+        makes_own_dir: whether the job's process makes its directory and reports the path.
+        directory: which directory that is.
+        command: the words to exec; None if the job calls a function.
+        earlier: the matching job in the sweep being resumed, if there is one.
     """
 
     num: int
@@ -54,12 +54,12 @@ class JobSpec:
 
 @dataclass
 class OpenSweep:
-    """What a source keeps of a sweep.
+    """A source's state for one sweep.
 
     Attributes:
-        journal: its record.
-        next_num: the number of its next job.
-        resumption: what knows its earlier jobs, if it is resumed.
+        journal: the sweep's journal.
+        next_num: the number for its next job.
+        resumption: knows the earlier jobs, if the sweep was resumed.
     """
 
     journal: Journal
@@ -76,15 +76,18 @@ class OpenSweep:
         lock: LockFile | None,
         resumption: Resumption | None,
     ) -> OpenSweep:
-        """Begin the journal of a sweep, or go on with it.
+        """Start a sweep's journal, or continue it.
 
         Args:
-            program: what the jobs run, for the record.
-            lock: the directory's, if the caller holds it.
-            resumption: of a sweep to go on with.
+            paths: the sweep's.
+            sweep_id: its id.
+            conf: its settings, for the journal.
+            program: what the jobs run, for the journal.
+            lock: the directory's lock, if the caller holds it.
+            resumption: set if this resumes a sweep.
 
         Raises:
-            SweepInUse: another launcher works there.
+            SweepInUse: another launcher is using the directory.
         """
         file = None if resumption is None else resumption.journal_file
         settings = plain_settings(conf)
@@ -93,10 +96,11 @@ class OpenSweep:
         return cls(journal, resumption=resumption)
 
     def handle(self, spec: JobSpec, work: Work) -> JobHandle:
-        """The job of `spec`, as it is while the source has it.
+        """The handle for the job that `spec` describes.
 
         Args:
-            work: what it does, if it has no command of its own.
+            spec: the job.
+            work: what the job does, if the spec has no command.
         """
         self.next_num = max(self.next_num, spec.num + 1)
         if spec.command is not None:
@@ -109,7 +113,7 @@ class OpenSweep:
         elif runs:
             job.requeue()
             job.job_dir = None  # The sweep's directory may have been moved since.
-            job.params = dict(spec.params)  # At hand, where the record's lie beside the journal.
+            job.params = dict(spec.params)  # The journal may have them in a file beside it only.
         if not spec.makes_own_dir and job.job_dir is None:
             job.job_dir = self.journal.paths.job_dir(spec.num)
         return JobHandle(
@@ -126,14 +130,14 @@ class OpenSweep:
 def claim(
     paths: SweepPaths, program: Program, conf: SweepConf, *, resumes: bool
 ) -> tuple[LockFile, Resumption | None]:
-    """Take a directory for a sweep: for one to go on with, if `resumes` and there is one, or anew.
+    """Claim a directory, to resume its sweep (if `resumes` and there is one) or to start a new one.
 
     Returns:
-        The lock on it, and what tells its earlier jobs; None for a new sweep.
+        The lock on the directory, and the resumption (None for a new sweep).
 
     Raises:
         SettingsError: the directory holds an earlier sweep, or cannot be written.
-        SweepInUse: another launcher works there.
+        SweepInUse: another launcher is using it.
         SweepChanged, JournalError: the sweep cannot be resumed.
     """
     if resumes and is_there_to_resume(paths):
@@ -148,7 +152,7 @@ def claim(
 
 
 def give_back(lock: LockFile, resumption: Resumption | None) -> None:
-    """What `claim` has taken: no sweep was begun with it."""
+    """Undo `claim`, because no sweep was started."""
     if resumption is not None and resumption.journal_file is not None:
         resumption.journal_file.close()
     lock.release()
@@ -162,7 +166,7 @@ def make_specs(
     first: int = 0,
     resumption: Resumption | None = None,
 ) -> list[JobSpec]:
-    """One spec per parameter combination, numbered from `first`, or as the resumption has it."""
+    """One spec per parameter combination, numbered from `first` or by the resumption."""
     specs = []
     numbers = number(combinations, first, resumption)
     for params, (num, earlier) in zip(combinations, numbers, strict=True):
@@ -174,10 +178,12 @@ def make_specs(
 def number(
     points: Sequence[Mapping[str, Any]], first: int, resumption: Resumption | None
 ) -> list[tuple[int, Match | None]]:
-    """The number of the job of each point, and what that was in the sweep that is resumed.
+    """For each point its job's number, and the matching job of the sweep being resumed.
 
     Args:
-        first: number of the first, unless the resumption has their numbers.
+        points: the points.
+        first: the first number, unless a resumption assigns them.
+        resumption: set if a sweep is being resumed.
     """
     if resumption is None:
         return [(num, None) for num in range(first, first + len(points))]
@@ -185,7 +191,7 @@ def number(
 
 
 def record(journal: Journal, specs: Sequence[JobSpec], handles: Sequence[JobHandle]) -> None:
-    """Write into the journal which jobs are new, and which of an earlier life run again."""
+    """Write to the journal which jobs are new, and which earlier ones run again."""
     if any(spec.earlier is not None for spec in specs):
         journal.resume(
             handle.job
@@ -200,7 +206,7 @@ def record(journal: Journal, specs: Sequence[JobSpec], handles: Sequence[JobHand
 
 
 def plain_settings(conf: SweepConf) -> dict[str, Any]:
-    """A source's settings as JSON can hold them."""
+    """A source's settings in a form that JSON can represent."""
     settings = asdict(conf)
     return {
         name: value.value if isinstance(value, Enum) else value for name, value in settings.items()
@@ -208,5 +214,5 @@ def plain_settings(conf: SweepConf) -> dict[str, Any]:
 
 
 def label_of(params: Mapping[str, Any]) -> str:
-    """One line for a job with these parameters: ``lr=0.1 model=svm``."""
+    """One line that describes a job by its parameters: ``lr=0.1 model=svm``."""
     return " ".join(f"{key}={value}" for key, value in params.items())

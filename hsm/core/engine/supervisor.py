@@ -1,4 +1,4 @@
-"""Looking after one job's attempt from start to end; runs in a thread of the source's pool."""
+"""Runs one attempt of a job from start to end, in a thread of the scheduler's pool."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from hsm.core.settings.resolve import SweepConf
 
 _log = get_logger(__name__)
 
-#: Seconds between looks at a timeout that depends on how long other jobs take.
-_LOOK_INTERVAL = 0.5
+#: Seconds between checks of a timeout that depends on how long other jobs take.
+_CHECK_INTERVAL = 0.5
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Supervisor:
     """Runs the jobs of a source, one per call of `run`.
 
     Attributes:
-        stop: starts no more jobs and ends those that run, for a reason.
-        retry_later: has `run` called again for a job in so many seconds.
+        stop: ends the running jobs and starts no more; takes the reason.
+        retry_later: has `run` called again for a job after a delay in seconds.
     """
 
     conf: SweepConf
@@ -63,15 +63,15 @@ class Supervisor:
     def run(self, handle: JobHandle) -> None:
         """Run one attempt of a job; never raises.
 
-        When this returns, observers and the journal know its ending, or that there will be another.
+        When this returns, observers and the journal know the job's ending, or that it is retried.
         """
-        recorded = False  # whether the journal will tell of its ending without a line of its own
+        recorded = False  # whether the journal needs no line of its own for this ending
         try:
             ending = self._run(handle)
         except NotWanted as refusal:
             stop = refusal.stop
             ending = Ending(stop.state, reason=f"{handle.job.missed_attempt}: {stop.reason}")
-            # The journal's last line says it for all of them.
+            # One line at the end of the journal says it for all jobs that never started.
             recorded = stop is self.ledger.stopped
         except JobLost as error:
             ending = Ending(JobState.FAILED, signal="SIGKILL", reason=str(error))
@@ -82,17 +82,17 @@ class Supervisor:
             ending = Ending(JobState.FAILED, reason=f"hsm could not run it: {error!r}")
         runs_again = False
         try:
-            self._start_anyway(handle, ending)
+            self._count_failed_start(handle, ending)
             runs_again = self._retry(handle, ending)
             if not runs_again:
                 self._end(handle, ending, recorded)
         except BaseException as error:
-            _log.exception("job %d has ended, and hsm failed to deal with that", handle.job.num)
-            if handle.job.state is JobState.PENDING:  # Of a retry that cannot be waited for.
+            _log.exception("job %d has ended, but hsm failed to handle that", handle.job.num)
+            if handle.job.state is JobState.PENDING:  # The retry could not be scheduled.
                 reason = f"{handle.job.missed_attempt}: {error!r}"
                 self._end(handle, Ending(JobState.CANCELLED, reason=reason), recorded=False)
         finally:
-            if not runs_again:  # Whatever went wrong: nobody may wait for it for ever.
+            if not runs_again:  # Even after an error, or its waiters would wait forever.
                 self.ledger.finish(handle)
 
     def _run(self, handle: JobHandle) -> Ending:
@@ -118,12 +118,12 @@ class Supervisor:
         return judge(ended, report, handle.stop, is_function=is_function)
 
     def _check_record(self, handle: JobHandle) -> None:
-        """Start nothing in a sweep that another launcher has taken. Raises NotWanted."""
+        """Raise NotWanted if another launcher has taken over the sweep."""
         if handle.journal.lost:
             raise NotWanted(Stop(JobState.CANCELLED, handle.journal.lost))
 
     def _prepare(self, handle: JobHandle) -> Launch:
-        """Make the job's directory, and say how to start it."""
+        """Make the job's directory and describe how to start the job."""
         job, paths = handle.job, handle.journal.paths
         number = len(job.attempts) + 1
         env = {
@@ -138,7 +138,7 @@ class Supervisor:
             env["HSM_JOB_DIR"] = str(job.job_dir)
             try:
                 os.mkdir(job.job_dir)
-            except OSError:  # It is there, or what it is to be in is not.
+            except OSError:  # It exists already, or its parent does not.
                 job.job_dir.mkdir(parents=True, exist_ok=True)
                 unlink_logs(paths, job.job_dir)
         return Launch(
@@ -156,14 +156,14 @@ class Supervisor:
         )
 
     def _launch(self, handle: JobHandle, launch: Launch) -> Attempt:
-        """Find a place for the job and have it started there."""
+        """Find a place for the job and start it there."""
         while True:
             attempt = self.backend.attempt(handle.work, launch)
             try:
                 self.ledger.launch(handle, attempt)
             except PlaceGone:
-                attempt.close()  # Nothing is lost: take another.
-            except BaseException:  # NotWanted, say
+                attempt.close()  # Nothing was started: try another place.
+            except BaseException:  # E.g. NotWanted.
                 attempt.close()
                 raise
             else:
@@ -171,19 +171,19 @@ class Supervisor:
 
     def _started(self, handle: JobHandle, started: Started) -> None:
         self.ledger.started(handle, started.pid)
-        # What earlier attempts have written was shown when they did.
+        # Skip the output of earlier attempts, which has been shown already.
         stdout, stderr = started.log_sizes
         self.output.add(handle.job, handle.journal.paths, stdout_start=stdout, stderr_start=stderr)
         self._record(handle, Journal.start)
         self.observers.job_started(handle.job)
 
     def _watch(self, handle: JobHandle, attempt: Attempt) -> Ended:
-        """Wait for the end of a job, and end it when its time is over."""
+        """Wait for the job to end, and end it when it reaches its time limit."""
         began = handle.began
         try:
             while True:
                 limit = self.time_limits.timeout()
-                ended = attempt.ended(self._next_look(began, limit))
+                ended = attempt.ended(self._next_check(began, limit))
                 if ended is None and limit is not None and time.monotonic() >= began + limit[0]:
                     stop = Stop(JobState.TIMEOUT, limit[1])
                     self.ledger.end(handle, stop, self.conf.kill_grace)
@@ -193,17 +193,17 @@ class Supervisor:
         finally:
             handle.seconds = time.monotonic() - began
 
-    def _next_look(self, began: float, limit: tuple[float, str] | None) -> float | None:
-        """When to think again about a job that still runs, in monotonic seconds."""
-        looks = [] if limit is None else [began + limit[0]]
+    def _next_check(self, began: float, limit: tuple[float, str] | None) -> float | None:
+        """When to check the limit of a running job next, in monotonic seconds; None: never."""
+        checks = [] if limit is None else [began + limit[0]]
         if self.time_limits.may_change:
-            looks.append(time.monotonic() + _LOOK_INTERVAL)
-        return min(looks, default=None)
+            checks.append(time.monotonic() + _CHECK_INTERVAL)
+        return min(checks, default=None)
 
     def _retry(self, handle: JobHandle, ending: Ending) -> bool:
-        """Give the job another attempt, if it is to have one."""
+        """Schedule a retry if the job gets one; returns whether it does."""
         job = handle.job
-        # A resumed sweep gives each job its retries anew.
+        # In a resumed sweep each job gets its full number of retries again.
         delay = self.retries.delay(ending, len(job.attempts) - handle.attempts_before)
         if delay is None:
             return False
@@ -216,8 +216,8 @@ class Supervisor:
         self.retry_later(handle, delay)
         return True
 
-    def _start_anyway(self, handle: JobHandle, ending: Ending) -> None:
-        """A job that hsm failed to give a process has had an attempt nevertheless."""
+    def _count_failed_start(self, handle: JobHandle, ending: Ending) -> None:
+        """Record an attempt for a job that hsm failed to start, because failing counts as one."""
         if handle.job.state is JobState.PENDING and ending.state is not JobState.CANCELLED:
             self.ledger.started(handle, None)
             self._record(handle, Journal.start)
@@ -230,7 +230,7 @@ class Supervisor:
         if not recorded and self._record(handle, Journal.end) and handle.work.function is not None:
             kept_reports.keep(handle.journal.paths, job)
         if ending.state is JobState.COMPLETED and ending.reason is not None:
-            self.observers.warn(f"job {job.num}: {ending.reason}")  # Its value is lost.
+            self.observers.warn(f"job {job.num}: {ending.reason}")  # The return value is lost.
         large = ending.large.get("value")
         if large is not None and large.lost is not None:
             self.observers.warn(f"job {job.num}: its return value {large.why_not}; result() has it")
@@ -242,20 +242,20 @@ class Supervisor:
             self.stop(reason)
 
     def _record(self, handle: JobHandle, write: Callable[[Journal, Job], list[str]]) -> bool:
-        """Write what a job has come to into its journal; whether it is there.
+        """Write the job's new state to its journal; returns whether that worked.
 
-        A disk that does not take it is reported, and the sweep goes on.
+        If the disk refuses it, observers get a warning and the sweep continues.
         """
         journal = handle.journal
         was_behind = journal.is_behind
         try:
-            handle.work.record_how(journal)  # where a fork server was replaced, say
+            handle.work.record_how(journal)  # E.g. a fork server may have been replaced.
             for loss in write(journal, handle.job):
                 self.observers.warn(loss)
         except JournalLost:
-            pass  # The source was told, and stops.
+            pass  # The journal has told the source, which stops.
         except OSError as error:
-            if not was_behind:  # Told once: it may last, and each job has several records.
+            if not was_behind:  # Warn once: it may last, and each job writes several records.
                 self.observers.warn(f"cannot write {journal.paths.journal}: {error.strerror}")
         else:
             return True
@@ -270,20 +270,20 @@ def _link_logs(handle: JobHandle) -> None:
 
 
 def _report(ended: Ended, path: Path) -> reports.Report | None:
-    """What a function's job has reported; None if it did not get to that."""
+    """The report of a function's job; None if the job did not get that far."""
     if ended.report is not None:
-        with suppress(Exception):  # Its code may have written there, too.
+        with suppress(Exception):  # The job's own code may have written to that channel, too.
             return reports.loads(ended.report, path)
     return reports.read(path)
 
 
 def _pickled_argument(handle: JobHandle) -> bytes | None:
-    """What a function's job is called with. Raises TypeError."""
+    """The argument for the job's function, pickled; None for a command. Raises TypeError."""
     if handle.work.function is None:
         return None
     argument = reports.dumps(handle.argument)
     if argument is None:
-        raise TypeError("its argument cannot be pickled")
+        raise TypeError("the argument cannot be pickled")
     return argument
 
 

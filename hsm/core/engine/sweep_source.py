@@ -1,4 +1,4 @@
-"""SweepSource: all of a source that is the same wherever its jobs run.
+"""SweepSource: everything about a source that does not depend on where its jobs run.
 
 submit_jobs --> submission --JobHandles--> Scheduler --> Backend: jobs' processes
 |                          |
@@ -46,13 +46,13 @@ from hsm.core.settings.resolve import SweepConf
 
 
 class SweepSource(ComputeSource):
-    """Runs the jobs of sweeps in the place that a backend is.
+    """Runs the jobs of sweeps on a backend.
 
     Args:
-        backend: where they run; the source closes it.
-        conf: the settings, checked.
-        observers: are told what happens.
-        function, command, script: what jobs run if `submit_jobs` does not say, see there.
+        backend: where the jobs run; the source closes it.
+        conf: the settings, already checked.
+        observers: get the events.
+        function, command, script: what jobs run by default, see `submit_jobs`.
     """
 
     def __init__(
@@ -70,18 +70,18 @@ class SweepSource(ComputeSource):
         self._observers = Observers(observers, self.running, shows_output=conf.show_output)
         self.observers = self._observers.all
         self._default = (function, command, script)
-        self._mutex = threading.RLock()  # guards the next two
+        self._mutex = threading.RLock()  # guards the next two attributes
         self._sweeps: dict[Path, OpenSweep] = {}
         self._closed = False
         self._interrupted = threading.Lock()  # guards `interruption`
         self._scheduler = Scheduler(conf, backend, self._observers)
         self._ledger = self._scheduler.ledger
         self._listener = Listener(
-            self._cancel_as_asked, f"{OWN_THREADS}control", self._look_at_record
+            self._cancel_on_request, f"{OWN_THREADS}control", self._check_journal
         )
-        #: What ended everything before its time: a signal, `hsm cancel`, a record that was lost.
+        #: What ended everything early: a signal, `hsm cancel`, or a lost journal.
         self.interruption: Interruption | None = None
-        #: The descriptor that on_sweep_end writes its stdout to; None for this process's own.
+        #: The descriptor for the stdout of on_sweep_end; None for this process's stdout.
         self.hook_stdout: int | None = None
         at_exit.add(self)
 
@@ -129,7 +129,7 @@ class SweepSource(ComputeSource):
         *,
         resumes: bool,
     ) -> list[str]:
-        """Submit the first jobs of a sweep: of a new one, or of one to go on with."""
+        """Submit the first jobs of a new or resumed sweep."""
         lock, resumption = claim(paths, program, self.conf, resumes=resumes)
         try:
             return self.submit(
@@ -159,22 +159,31 @@ class SweepSource(ComputeSource):
         resumption: Resumption | None = None,
         though_stopped: bool = False,
     ) -> list[str]:
-        """As `submit_jobs`, for jobs that the caller has numbered and described.
+        """Like `submit_jobs`, for jobs that the caller has numbered and labelled.
 
         Args:
-            function: what those jobs call that have no command of their own.
-            lock: the sweep directory's, if the caller holds it; the source releases it.
-            files: texts of the script and configs, by name: what a later resume compares.
-            program: what the jobs run, for the record.
-            resumption: what knows the sweep's earlier jobs, if it goes on.
-            though_stopped: record them also when the source was stopped: they are CANCELLED then.
+            specs: the jobs.
+            sweep_id: the sweep's id.
+            sweep_dir: the sweep's directory.
+            function: called by the jobs that have no command.
+            lock: the sweep directory's lock, if the caller holds it; the source releases it.
+            files: texts of the script and configs, by name, for a later resume to compare with.
+            program: what the jobs run, for the journal.
+            resumption: knows the sweep's earlier jobs, if the sweep is resumed.
+            though_stopped: record the jobs even if the source was stopped; they end CANCELLED.
+
+        Raises:
+            SettingsError: a job has no command and there is no function.
+            SweepInUse: another launcher is using the directory.
+            HsmError: the source takes no more jobs, the backend cannot run the function, or the
+                directory holds another sweep of this source.
         """
         if function is None and any(spec.command is None for spec in specs):
             message = "submit: jobs without a command need a function"
             raise SettingsError("function", None, "submit", "a callable", message=message)
         with self._mutex:
             self._check_open(though_stopped)
-            # First, while there are no threads: a function's server is forked from this process.
+            # First, while there are no threads: this may fork a fork server from this process.
             work = self._backend.prepare(function)
             paths = SweepPaths(sweep_dir)
             sweep = self._sweep(sweep_id, paths, lock, program, resumption)
@@ -183,14 +192,14 @@ class SweepSource(ComputeSource):
             self._observers.prepare(sweep.journal.paths)
             handles = [sweep.handle(spec, work) for spec in specs]
             record(sweep.journal, specs, handles)
-            with suppress(OSError):  # It waits for room, and no job waits for it.
+            with suppress(OSError):  # The journal keeps the line until the disk has room.
                 work.record_how(sweep.journal)
         self._ledger.add(handles)
         waiting = [handle for handle in handles if not handle.is_over]
         self._observers.jobs_submitted([handle.job for handle in waiting])
         over = len(handles) - len(waiting)
         if over:
-            text = f"{over} of {len(handles)} jobs are done already and do not run again"
+            text = f"{over} of {len(handles)} jobs are already done and will not run again"
             self._observers.message(text)
         self._scheduler.run(handles)
         return [handle.job.job_id for handle in handles]
@@ -214,7 +223,7 @@ class SweepSource(ComputeSource):
             drop_requests(paths)
             sweep = OpenSweep.at(paths, sweep_id, self.conf, program, lock, resumption)
             self._sweeps[paths.sweep_dir] = sweep
-            sweep.journal.tell_to(self._observers.warn, self._lose)
+            sweep.journal.tell_to(self._observers.warn, self._journal_lost)
             self._listener.add(paths)
         elif sweep.journal.sweep_id != sweep_id:
             raise HsmError(
@@ -225,7 +234,7 @@ class SweepSource(ComputeSource):
     # --- asking ---
 
     def has(self, paths: SweepPaths) -> bool:
-        """Whether the sweep in that directory was begun here."""
+        """Whether this source started or resumed the sweep in that directory."""
         return paths.sweep_dir in self._sweeps
 
     def get_job_status(self, job_id: str) -> JobState:
@@ -241,7 +250,7 @@ class SweepSource(ComputeSource):
         return self._ledger[job_id].journal.paths
 
     def report(self, job_id: str) -> Report | None:
-        """What a function's process reported; None for a command, or if it did not get to that.
+        """The report of a function's process; None for a command, or if there is no report.
 
         Raises KeyError.
         """
@@ -256,7 +265,7 @@ class SweepSource(ComputeSource):
         Raises:
             KeyError: no such job.
             JobFailed: the job did not complete; its cause is the job's own exception, if any.
-            Exception: whatever unpickling the value raises.
+            Exception: unpickling the value failed.
         """
         self.wait([job_id])
         handle = self._ledger[job_id]
@@ -271,7 +280,7 @@ class SweepSource(ComputeSource):
             value = handle.job.value
             if value is None:
                 raise
-            return value  # The file is damaged, and the journal has it as well.
+            return value  # The file is missing or damaged, but the journal has the value, too.
 
     def running(self) -> list[RunningJob]:
         return self._scheduler.running()
@@ -286,7 +295,7 @@ class SweepSource(ComputeSource):
         try:
             ended.wait(timeout)
         except KeyboardInterrupt:
-            # Else the interpreter, at its exit, would wait for all jobs that are still queued.
+            # Otherwise the interpreter would wait at its exit for all jobs that are still queued.
             self.stop("interrupted by SIGINT")
             raise
         return {job_id: self._ledger[job_id].job.state for job_id in ids}
@@ -301,10 +310,10 @@ class SweepSource(ComputeSource):
         self._scheduler.stop(reason, grace)
 
     def interrupt(self, interruption: Interruption) -> None:
-        """End everything: the first time in good order, any further time at once.
+        """End everything: cleanly the first time, without any grace from the second time on.
 
-        Returns at once. `interruption` is kept, but if an earlier one is: a signal, which is for
-        the program as well, takes the place of what was for the sweep only.
+        Returns at once. The first interruption is kept, except that a signal replaces an earlier
+        one that was not a signal: a signal is meant for the whole program, not just the sweep.
         """
         with self._interrupted:
             earlier = self.interruption
@@ -322,7 +331,7 @@ class SweepSource(ComputeSource):
                 self.stop("cancelled")
             self._scheduler.wait()
         except BaseException:
-            # A second Ctrl-C, say: no patience any more, but still nothing left behind.
+            # E.g. a second Ctrl-C: stop waiting, but still leave nothing behind.
             self.stop("cancelled", grace=0)
             self._scheduler.wait()
             raise
@@ -335,7 +344,7 @@ class SweepSource(ComputeSource):
         self._listener.stop()
         try:
             self._scheduler.close()
-        finally:  # Whatever went wrong there, the record of the sweep is complete.
+        finally:  # Complete the journals even if that failed.
             for sweep in self._sweeps.values():
                 sweep.journal.close(stopped.reason if stopped else "finished")
         if self.conf.on_sweep_end is not None:
@@ -352,21 +361,21 @@ class SweepSource(ComputeSource):
                 deliver(outcome.signum)
                 break
 
-    def _cancel_as_asked(self, paths: SweepPaths, num: int | None) -> None:
-        """Another process, `hsm cancel`, asks for a job's end, or for everything's."""
+    def _cancel_on_request(self, paths: SweepPaths, num: int | None) -> None:
+        """End a job, or everything (None), because `hsm cancel` in another process asked for it."""
         if num is None:
             self.interrupt(Interruption())
             return
         sweep_id = self._sweeps[paths.sweep_dir].journal.sweep_id
-        with suppress(KeyError):  # it has no such job
+        with suppress(KeyError):  # There is no such job.
             self.cancel_job(f"{sweep_id}_{num}")
 
-    def _look_at_record(self, paths: SweepPaths) -> None:
-        """See whether a record is still this source's: nothing may be written for hours."""
-        with suppress(JournalLost):  # `_lose` was told.
+    def _check_journal(self, paths: SweepPaths) -> None:
+        """Check that the journal is still this source's, since hours may pass between writes."""
+        with suppress(JournalLost):  # The journal has called `_journal_lost`.
             self._sweeps[paths.sweep_dir].journal.look()
 
-    def _lose(self, reason: str) -> None:
-        """The record of a sweep cannot be written any more."""
+    def _journal_lost(self, reason: str) -> None:
+        """Stop everything: a sweep's journal can no longer be written."""
         self._observers.warn(reason)
         self.interrupt(Interruption(lost=reason))

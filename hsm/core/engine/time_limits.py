@@ -1,4 +1,4 @@
-"""How long a job may run: so many seconds, or so many times as long as others took."""
+"""How long a job may run: a fixed number of seconds, or a multiple of what other jobs took."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 
 from hsm.core.settings.resolve import SweepConf
 
-#: Jobs that must have completed before their median says anything.
+#: Jobs that must have completed before their median is meaningful.
 _MIN_COMPLETED = 3
 
 
@@ -17,22 +17,22 @@ class TimeLimits:
 
     def __init__(self, conf: SweepConf) -> None:
         self._conf = conf
-        self._mutex = threading.Lock()  # guards the next one
+        self._mutex = threading.Lock()  # guards the next attribute
         self._durations: list[float] = []  # of the jobs that completed, sorted
 
     @property
     def may_change(self) -> bool:
-        """Whether `timeout` has to be asked again while a job runs."""
+        """Whether `timeout` may change while a job is running."""
         return self._conf.timeout_factor is not None
 
     def completed(self, duration: float | None) -> None:
-        """A job has completed in `duration` seconds."""
+        """Count a job that completed in `duration` seconds."""
         if duration is not None and self.may_change:
             with self._mutex:
                 bisect.insort(self._durations, duration)
 
     def timeout(self) -> tuple[float, str] | None:
-        """Seconds that a job may run, as things stand, and why; None for no limit."""
+        """The current limit in seconds and the reason to give for it; None for no limit."""
         limits = []
         if self._conf.timeout is not None:
             limits.append((self._conf.timeout, f"timeout after {self._conf.timeout:g} s"))

@@ -1,4 +1,4 @@
-"""A sweep seen from another process: its journal's replay, and what its running jobs do.
+"""Watches a sweep from another process: replays its journal and samples its running jobs.
 
 journal --Replay--> Watched --records--> Display
 log files, /proc -----'  `--running()----'
@@ -19,7 +19,7 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.record.replay import Replay
 from hsm.core.record.sweep import Sweep
 
-#: From the pids of jobs' processes to what they use.
+#: Maps the pids of jobs to their CPU (percent of one core) and memory (bytes).
 SampleUsage = Callable[[Collection[int]], Mapping[int, tuple[float | None, int | None]]]
 
 
@@ -27,10 +27,9 @@ class Watched:
     """Follows one sweep. Only `running` may be called from another thread.
 
     Args:
-        paths: where the sweep lies.
-        show_output: whether observers are told what its jobs print from now on.
-        usage: CPU (percent of one core) and memory (bytes) of jobs on this machine, by the pids of
-            their processes.
+        paths: the sweep's.
+        show_output: whether the observer gets what the jobs print from now on.
+        usage: samples jobs on this machine.
 
     Raises:
         JournalError: there is no sweep, or its journal cannot be read.
@@ -55,12 +54,12 @@ class Watched:
         return self._replay.sweep
 
     def show_on(self, observer: SweepObserver) -> None:
-        """Tell `observer` how things stand, and from now on what happens."""
+        """Send `observer` the current state, and from now on all events."""
         self._observer = observer
         observer.jobs_submitted(list(self.sweep.jobs.values()))
 
     def advance(self) -> None:
-        """Take in what has happened since the last call."""
+        """Catch up with what has happened since the last call."""
         records: list[Mapping[str, Any]] = []
         with self._mutex:
             if self._observer is None:
@@ -83,7 +82,7 @@ class Watched:
         return "running" if self.sweep.alive else "launcher died"
 
     def running(self) -> list[RunningJob]:
-        """The jobs that run now, by number."""
+        """The running jobs, by number."""
         with self._mutex:
             jobs = [job for job in self.sweep.jobs.values() if job.state is JobState.RUNNING]
             pids = {job.num: job.attempts[-1].pid or 0 for job in jobs}
@@ -103,7 +102,7 @@ class Watched:
             observer.jobs_submitted(list(self.sweep.jobs.values()))
         for record in records:
             if record["event"] in ("start", "end"):
-                # One that ended and started again meanwhile is told of as it is now.
+                # If it has started again since, the observer gets its current state, not that one.
                 job = self.sweep.jobs[record["job"]]
                 tell = observer.job_started if record["event"] == "start" else observer.job_ended
                 tell(job)
@@ -114,10 +113,10 @@ class Watched:
             self._output.remove(self._followed.pop(num))
         for num in running.keys() - self._followed.keys():
             self._followed[num] = job = running[num]
-            self._output.add(job, self.sweep.paths, **self._where_to_begin(num))
+            self._output.add(job, self.sweep.paths, **self._output_starts(num))
 
-    def _where_to_begin(self, num: int) -> dict[str, int]:
-        """Where in its log files a job's output begins that is to be shown: now."""
+    def _output_starts(self, num: int) -> dict[str, int]:
+        """From where to show a job's output: the current ends of its log files."""
         if not self._show_output:
             return {}
         paths = self.sweep.paths
