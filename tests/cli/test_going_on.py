@@ -36,7 +36,7 @@ def test_a_sweep_that_runs_is_left_alone(project: Project) -> None:
         before = sweep.paths.journal.read_bytes()
         ran = project.hsm("sweep", "--resume", "bg", code=2)
         launcher = f"process {sweep.header['pid']} on {socket.gethostname()}"
-        assert ran.err.startswith(f"hsm: bg still runs, by {launcher}: hsm monitor bg shows it")
+        assert ran.err.startswith(f"hsm: bg is still running ({launcher}): hsm monitor bg shows it")
         assert ran.err.count("\n") == 1
         assert sweep.paths.journal.read_bytes() == before
 

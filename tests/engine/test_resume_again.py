@@ -129,7 +129,7 @@ def test_another_function_is_a_change(tmp_path: Path) -> None:
 def test_a_command_in_place_of_a_function_is_a_change(tmp_path: Path) -> None:
     with source() as made:
         made.submit_jobs(points(0), "s", tmp_path, function=one)
-    with source() as made, pytest.raises(SweepChanged, match="now it would run the command true"):
+    with source() as made, pytest.raises(SweepChanged, match="would now run the command true"):
         made.submit_jobs(points(0), "s", tmp_path, command=["true"], resume=True)
 
 

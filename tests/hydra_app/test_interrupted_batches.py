@@ -111,7 +111,7 @@ def test_the_command_that_is_printed_resumes_the_sweep(tmp_path: Path, directory
     wait_for((tmp_path / "started-2").exists, "the second job")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    (command,) = [line for line in err.splitlines() if line.startswith("To go on")]
+    (command,) = [line for line in err.splitlines() if line.startswith("To resume: ")]
     (tmp_path / "go").touch()
     program, *rest = shlex.split(command.partition(": ")[2])
     assert program == "python"

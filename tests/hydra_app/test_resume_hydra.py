@@ -64,7 +64,7 @@ def test_a_hydra_sweep_killed_at_half_is_resumed_by_the_same_command(tmp_path: P
     counts = Counter(ran(tmp_path))
     assert counts == {**dict.fromkeys(range(8), 1), 4: 2, 5: 2}  # these two were killed
     assert [len(job.attempts) for job in done.jobs.values()] == [1, 1, 1, 1, 2, 2, 1, 1]
-    assert "4 of 8 jobs had ended before" in done.screen
+    assert "4 of 8 jobs are already done" in done.screen
     assert "resume" in {event["event"] for event in app.events()}
 
 
@@ -100,7 +100,7 @@ def test_ctrl_c_says_how_to_resume_and_that_command_does_it(tmp_path: Path) -> N
         sweep.process.send_signal(signal.SIGINT)
         interrupted = sweep.finish()
     assert (interrupted.code, interrupted.states) == (130, ["COMPLETED"] + ["CANCELLED"] * 3)
-    (line,) = [line for line in interrupted.screen.splitlines() if line.startswith("To go on")]
+    (line,) = [line for line in interrupted.screen.splitlines() if line.startswith("To resume: ")]
     words = shlex.split(line.partition(": ")[2])
     assert words[0] == "python"
     (tmp_path / "go").touch()

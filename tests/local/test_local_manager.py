@@ -224,7 +224,7 @@ def test_an_existing_sweep_is_refused_and_its_results_stay() -> None:
 def test_a_closed_manager_takes_no_sweep() -> None:
     with LocalManager() as manager:
         pass
-    with pytest.raises(HsmError, match="it is closed"):
+    with pytest.raises(HsmError, match="LocalManager is closed"):
         manager.run([{}], command="true")
 
 

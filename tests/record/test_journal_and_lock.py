@@ -324,7 +324,7 @@ def test_a_sweep_whose_journal_is_changed_is_recorded_as_it_was(
             running.touch(f"go-{num}")
         assert running.process.wait(PATIENCE) == 0, _screen(running)
     assert "END COMPLETED COMPLETED COMPLETED COMPLETED" in _screen(running)
-    assert _screen(running).count("was changed by somebody") == 1
+    assert _screen(running).count("was changed from outside") == 1
     sweep = read_sweep(paths.sweep_dir)
     assert [str(job.state) for job in sweep.jobs.values()] == ["COMPLETED"] * 4
     assert sweep.closed == "finished"
@@ -417,7 +417,7 @@ def test_a_source_without_a_display_logs_what_happened(
         made.wait(made.submit_jobs(points(1), "s", tmp_path / "sweep", command=["true"]))
         os.truncate(tmp_path / "sweep" / ".hsm" / "journal.jsonl", 0)
         made.wait(made.submit_jobs(points(2), "s", tmp_path / "sweep", command=["true"]))
-    assert "was changed by somebody" in caplog.text
+    assert "was changed from outside" in caplog.text
     assert len(read_sweep(tmp_path / "sweep").jobs) == 2
 
 

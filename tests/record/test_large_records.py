@@ -399,7 +399,9 @@ def test_a_large_value_without_room_beside_is_noted_and_its_pickle_is_used(tmp_p
     with source(recorder, start_method="fork") as made:
         ids = made.submit_jobs(points(0, 1), "s", tmp_path, function=grow)
         assert [made.result(job_id) for job_id in ids] == ["é" * 40_000] * 2
-    assert any("job 1: its return value could not be kept" in text for text in recorder.messages)
+    assert any(
+        "job 1: its return value could not be recorded" in text for text in recorder.messages
+    )
     with source(start_method="fork", resume=True) as made:
         ids = made.submit_jobs(points(0, 1), "s", tmp_path, function=grow)
         assert [made.result(job_id) for job_id in ids] == ["é" * 40_000] * 2

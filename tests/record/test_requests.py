@@ -112,7 +112,7 @@ def test_a_listener_without_sweeps_has_no_thread() -> None:
 
 
 def test_a_directory_that_is_gone_cannot_be_asked(tmp_path: Path) -> None:
-    with pytest.raises(HsmError, match="cannot be asked: cannot write"):
+    with pytest.raises(HsmError, match="cannot ask the launcher: cannot write"):
         control.ask(SweepPaths(tmp_path / "none"), None)
 
 
