@@ -66,7 +66,7 @@ class IdleHandlers:
                     signal.signal(number, handler)
 
     def restore(self) -> None:
-        """Restore the previous handlers; outside the main thread, where Python cannot, none."""
+        """Restore the previous handlers. Does nothing outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number, own in self._handlers.items():
