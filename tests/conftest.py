@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
 from hydra.core.plugins import Plugins
 
 from helpers.cli import Project
-from helpers.processes import describe
+from helpers.processes import PATIENCE, describe
+from helpers.sweeps import PROFILE
 
-#: Seconds that processes get to end after the test that started them.
-_PATIENCE = 10.0
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
@@ -29,6 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # or read. Here and not in a fixture, so that it holds for what modules share as well.
     for name in [name for name in os.environ if name.startswith(("HSM_", "HYDRA_"))]:
         del os.environ[name]
+    # Without byte code, each of thousands of processes would compile its modules anew.
+    for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
+        os.environ.pop(name, None)
     home = tempfile.TemporaryDirectory(prefix="hsm-tests-")
     config.add_cleanup(home.cleanup)
     for name in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"):
@@ -36,6 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # Hydra 1.4 registers its own configs when its plugins are first looked for. If that is inside a
     # test whose singletons are restored afterwards, no later test finds them.
     Plugins.instance()
+    # Its deadlines and health checks measure time, which a busy machine lengthens.
+    hypothesis.settings.register_profile("steady", PROFILE)
+    hypothesis.settings.load_profile("steady")
     # Whoever runs the tests in the background, or under nohup, has some of these ignored. What is
     # started here would find them so, and rightly leave it at that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -98,7 +104,7 @@ def pipes_end_nobody() -> Iterator[None]:
 def no_process_left() -> Iterator[None]:
     """Fail a test that leaves a process behind, and end that process."""
     yield
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while (left := _descendants()) and time.monotonic() < deadline:
         time.sleep(0.05)
     if left:

@@ -148,9 +148,8 @@ def _complete(project: Project, line: str, shell: str) -> list[str]:
     return ran.out.splitlines()
 
 
-@pytest.mark.parametrize(
-    "shell", ["bash", *(pytest.param(name, marks=pytest.mark.slow) for name in ("zsh", "fish"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_offers_commands_options_and_sweeps(project: Project, shell: str) -> None:
     project.here("sweep", "x=1,2", "--sweep-id", "mine-1", "--", "true")
     project.here("sweep", "x=1,2", "--sweep-id", "other", "--", "true")

@@ -49,6 +49,7 @@ def test_init_in_an_empty_directory(project: Project) -> None:
     assert read_sweep_file(project.folder / "sweeps/sweep.yaml").count() > 1
 
 
+@pytest.mark.slow
 def test_init_makes_files_for_the_app_that_is_there(project: Project) -> None:
     _app(project)
     assert "wrote conf/sweep.yaml" in project.here("init").out
@@ -160,7 +161,7 @@ def test_the_example_project_is_what_hsm_config_shows(example: Project) -> None:
     assert told["local"]["timeout"]["value"] == 600
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_example_sweep_runs(example: Project) -> None:
     pytest.importorskip("sklearn")
     ran = example.hsm("sweep", "--mode", "local", "--parallel-jobs", "2", "--show-output")

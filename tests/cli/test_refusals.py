@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from helpers.cli import Project
-from helpers.processes import PATIENCE, SOURCE
+from helpers.processes import PATIENCE, SOURCE, first_fast
 from hsm.cli import list_sweeps
 
 pytestmark = pytest.mark.thorough
@@ -309,7 +309,7 @@ def test_a_directory_that_cannot_be_written(
     assert str(read_only) in ran.err
 
 
-@pytest.mark.parametrize("more", ["", "--detach"])
+@pytest.mark.parametrize("more", first_fast("", "--detach"))
 def test_a_full_disk(project: Project, more: str) -> None:
     """A limit on the size of files stands for it: there is room for the lock, not the journal."""
     line = f"{sys.executable} -m hsm.cli.main sweep 'x=range(40)' --sweep-id s {more} -- touch ran"
@@ -340,9 +340,7 @@ def test_a_file_for_results_that_cannot_be_written(project: Project) -> None:
 
 
 #: Unbuffered, it is a write that fails, and no flush at the end.
-unbuffered_or_not = pytest.mark.parametrize(
-    "unbuffered", ["", pytest.param("1", marks=pytest.mark.slow)]
-)
+unbuffered_or_not = pytest.mark.parametrize("unbuffered", first_fast("", "1"))
 _NO_ROOM = "hsm: cannot write the output: No space left on device\n"
 
 
@@ -364,15 +362,15 @@ def _into(project: Project, where: str, *arguments: str) -> tuple[int, str]:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize(
     "arguments",
-    [
+    first_fast(
+        ("list",),
         ("--help",),
         ("config",),
-        ("list",),
         ("collect-results", "s"),
         ("logs", "s", "0"),
         ("sweep", "x=1", "--dry-run", *TRUE),
         ("sweep", "x=1", "--count-only", *TRUE),
-    ],
+    ),
 )
 @unbuffered_or_not
 def test_output_that_finds_no_room(
@@ -387,7 +385,7 @@ def test_output_that_finds_no_room(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-@pytest.mark.parametrize("more", [("--json",), (), ("--detach",)])
+@pytest.mark.parametrize("more", first_fast((), ("--json",), ("--detach",)))
 @unbuffered_or_not
 def test_a_sweep_whose_output_finds_no_room_ends_as_it_ended(
     project: Project, more: tuple[str, ...], unbuffered: str, monkeypatch: pytest.MonkeyPatch

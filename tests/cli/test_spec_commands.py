@@ -90,6 +90,7 @@ def _let_go(project: Project) -> None:
         (project.folder / f"outputs/local_test/{num}/go").touch()
 
 
+@pytest.mark.slow
 def test_local_monitoring(local_test: Project) -> None:
     assert "4 running" in local_test.hsm(*_arguments(MONITOR), "--once").out
     with local_test.start(*_arguments(MONITOR)) as monitor:
@@ -99,6 +100,7 @@ def test_local_monitoring(local_test: Project) -> None:
     assert "local_test: 4 jobs: 4 completed" in out
 
 
+@pytest.mark.slow
 def test_local_result_collection(local_test: Project) -> None:
     running = local_test.hsm(*_arguments(COLLECT), "--format", "json").json
     assert {row["state"] for row in running} == {"RUNNING"}

@@ -50,6 +50,7 @@ def test_a_sweep_has_many_names(project: Project, named: str) -> None:
     assert "s: 2 jobs" in project.here("monitor", "--sweep-id", named, "--once").out
 
 
+@pytest.mark.slow
 def test_monitor_of_a_running_sweep(project: Project) -> None:
     with project.detached(
         "x=range(3)", "--parallel-jobs", "2", "--", "sh", "-c", f"echo hi; {STAY}"
@@ -82,6 +83,7 @@ def test_monitor_follows_a_sweep_to_its_end(project: Project) -> None:
         assert "bg: 2 jobs: 2 completed" in out
 
 
+@pytest.mark.slow
 def test_monitor_joins_late_and_tells_what_happens_from_then_on(project: Project) -> None:
     with project.detached("x=range(2)", "--", "sh", "-c", f"{STAY}; echo last words"):
         (project.folder / "outputs/bg/0/go").touch()
@@ -106,6 +108,7 @@ def _watches(pid: int) -> bool:
     return any("/logs/" in link for link in links)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_watching_and_not_the_sweep(project: Project) -> None:
     with project.detached("x=range(2)", "--", "sh", "-c", STAY):
         with project.start("monitor", "bg", "--show-output") as monitor:
@@ -117,6 +120,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_sweep(project: Project) -> None:
         assert project.states("bg") == ["RUNNING", "RUNNING"]
 
 
+@pytest.mark.slow
 def test_monitor_of_a_sweep_whose_launcher_was_killed(project: Project) -> None:
     with project.start("sweep", "x=range(2)", "--sweep-id", "s", "--", "sh", "-c", STAY) as sweep:
         project.wait_for("outputs/s/0/runs")
@@ -192,6 +196,7 @@ def test_show_tells_each_attempt(project: Project) -> None:
     assert "attempt 2" in project.here("show", "s", "0").out
 
 
+@pytest.mark.slow
 def test_show_of_a_job_that_has_not_started(project: Project) -> None:
     with project.detached("x=range(2)", "--parallel-jobs", "1", "--", "sh", "-c", STAY, runs=(0,)):
         out = project.here("show", "bg", "1").out
@@ -250,6 +255,7 @@ def test_logs_follows_until_the_job_has_ended(project: Project) -> None:
         assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_logs_of_a_job_that_has_not_started(project: Project) -> None:
     with project.detached("x=0,1", "--parallel-jobs", "1", "--", "sh", "-c", STAY, runs=(0,)):
         ran = project.here("logs", "bg", "1", code=2)

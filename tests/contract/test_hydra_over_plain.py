@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from contract_support import start_python
-from helpers.processes import RunningSweep
+from helpers.processes import RunningSweep, first_fast
 from hsm import read_sweep
 
 LAUNCHER = """
@@ -77,7 +77,7 @@ def sweep(app: Path, launcher: str, *overrides: str) -> Iterator[RunningSweep]:
         yield running
 
 
-@pytest.mark.parametrize("launcher", ["plain", "hsm_local"])
+@pytest.mark.parametrize("launcher", first_fast("plain", "hsm_local"))
 def test_a_sweep_runs_there_as_here(app: Path, launcher: str) -> None:
     with sweep(app, launcher, "+x=1,2,3") as running:
         done = running.finish()
@@ -99,6 +99,7 @@ def test_a_sweep_runs_there_as_here(app: Path, launcher: str) -> None:
     assert is_child == (launcher == "plain")
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_there_fails_the_sweep(app: Path) -> None:
     with sweep(app, "plain", "+x=1,99") as running:
         done = running.finish()
@@ -109,6 +110,7 @@ def test_a_job_that_fails_there_fails_the_sweep(app: Path) -> None:
     assert done.jobs[0].value["parent"] == done.sweep.header["pid"]
 
 
+@pytest.mark.slow
 def test_its_settings_are_those_of_hsm_local(app: Path) -> None:
     settings = ("hydra.launcher.timeout=2", "hydra.launcher.max_parallel_jobs=1")
     with sweep(app, "plain", "+x=60", *settings) as running:

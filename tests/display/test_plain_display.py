@@ -132,7 +132,7 @@ def test_lines_of_several_jobs_never_mix(paths: SweepPaths, mode: str) -> None:
     display = make_display(mode, show_output=True, paths=paths, running=list, stream=file)
 
     def speak(num: int) -> None:
-        for line in range(200):
+        for line in range(100):
             display.job_output(pending(num), "stdout", f"{line:03} {chr(97 + num) * 60}")
 
     with display:
@@ -143,5 +143,5 @@ def test_lines_of_several_jobs_never_mix(paths: SweepPaths, mode: str) -> None:
             thread.join()
     lines = [line for line in Screen(file.getvalue()).text.split("\n") if line.startswith("[")]
     for num in range(8):
-        expected = [f"[{num}] {line:03} {chr(97 + num) * 60}" for line in range(200)]
+        expected = [f"[{num}] {line:03} {chr(97 + num) * 60}" for line in range(100)]
         assert [line for line in lines if line.startswith(f"[{num}]")] == expected

@@ -43,7 +43,10 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 #: Pages with many commands, each of which is a process or several.
 LONG_PAGES = {
     "README.md",
-    *(f"docs/{name}.md" for name in ("command", "getting-started", "launcher", "reliability")),
+    *(
+        f"docs/{name}.md"
+        for name in ("api", "command", "getting-started", "launcher", "reliability")
+    ),
 }
 
 

@@ -77,7 +77,7 @@ def test_it_is_told_the_counts_and_where_the_sweep_is() -> None:
 
 def test_it_runs_once_when_the_source_is_closed(tmp_path: Path) -> None:
     command = ["sh", "-c", "[ {x} = 0 ] || [ {x} = 1 ] && exit {x}; sleep 60"]
-    with source(on_sweep_end=tell(tmp_path), timeout=0.5, kill_grace=0.2) as made:
+    with source(on_sweep_end=tell(tmp_path), timeout=3, kill_grace=0.2) as made:
         made.submit_jobs(points(0, 1, 2), "s", tmp_path / "sweep", command=command)
         made.wait()
         assert told(tmp_path) == []
@@ -155,6 +155,7 @@ def test_under_hydra_it_runs_once_after_the_last_batch(tmp_path: Path) -> None:
     assert told(tmp_path) == [f"finished|5|5|0|0|0|{tmp_path / 'sweep'}"]
 
 
+@pytest.mark.slow
 def test_under_hydra_it_is_told_of_a_failure_and_the_exit_code_stays(tmp_path: Path) -> None:
     app = App(tmp_path, "def job(cfg): return 1 // cfg.job")
     done = app.run("job=range(3)", on_sweep_end=hydra_words(tmp_path))
@@ -162,6 +163,7 @@ def test_under_hydra_it_is_told_of_a_failure_and_the_exit_code_stays(tmp_path: P
     assert told(tmp_path) == [f"finished|3|2|1|0|0|{tmp_path / 'sweep'}"]
 
 
+@pytest.mark.slow
 def test_under_hydra_it_is_told_of_a_ctrl_c(tmp_path: Path) -> None:
     app = App(
         tmp_path,
@@ -179,6 +181,7 @@ def test_under_hydra_it_is_told_of_a_ctrl_c(tmp_path: Path) -> None:
     assert told(tmp_path) == [f"interrupted by SIGINT|3|0|0|0|3|{tmp_path / 'sweep'}"]
 
 
+@pytest.mark.slow
 def test_under_hydra_no_job_runs_it(tmp_path: Path) -> None:
     """It hangs on the exit of the launching process, of which forked jobs are copies."""
     app = App(tmp_path, "def job(cfg): return cfg.job")
@@ -243,7 +246,10 @@ def test_a_second_signal_kills_it_at_once(tmp_path: Path) -> None:
     assert not any(map(is_running, pids))
 
 
-@pytest.mark.parametrize(("job", "states"), [(1, ["COMPLETED"]), (0, ["FAILED"])])
+@pytest.mark.parametrize(
+    ("job", "states"),
+    [(1, ["COMPLETED"]), pytest.param(0, ["FAILED"], marks=pytest.mark.slow)],
+)
 def test_under_hydra_a_signal_ends_it_too(tmp_path: Path, job: int, states: list[str]) -> None:
     app = App(tmp_path, "def job(cfg): return 1 / cfg.job")
     script = tmp_path / "stay.sh"

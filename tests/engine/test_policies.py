@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.processes import wait_for
+from helpers.processes import PATIENCE, wait_for
 from helpers.reliability import conf
 from helpers.sweeps import PROFILE
 from hsm.core.engine.backend import Attempt, Ended, Started, Work
@@ -136,7 +136,7 @@ class Calls:
 
 def test_the_timer_calls_in_the_order_in_which_things_are_due() -> None:
     timer, calls = Timer(), Calls()
-    for name, delay in (("c", 0.15), ("a", 0.05), ("b", 0.1), ("now", 0.0)):
+    for name, delay in (("c", 0.9), ("a", 0.3), ("b", 0.6), ("now", 0.0)):
         timer.later(delay, name, calls(name))
     wait_for(lambda: len(calls.made) == 4, "all four calls")
     assert calls.made == ["now", "a", "b", "c"]
@@ -144,8 +144,8 @@ def test_the_timer_calls_in_the_order_in_which_things_are_due() -> None:
 
 def test_the_timer_forgets_what_is_cancelled() -> None:
     timer, calls = Timer(), Calls()
-    timer.later(0.05, "a", calls("a"))
-    timer.later(0.1, "b", calls("b"))
+    timer.later(1.0, "a", calls("a"))
+    timer.later(1.1, "b", calls("b"))
     assert timer.cancel("a")
     assert not timer.cancel("a")
     assert not timer.cancel("nobody")
@@ -156,10 +156,10 @@ def test_the_timer_forgets_what_is_cancelled() -> None:
 
 def test_the_timer_takes_the_new_time_of_what_was_cancelled_and_given_again() -> None:
     timer, calls = Timer(), Calls()
-    timer.later(0.05, "a", calls("first"))
-    timer.later(0.2, "b", calls("b"))
-    timer.cancel("a")
-    timer.later(0.4, "a", calls("again"))
+    timer.later(1.0, "a", calls("first"))
+    timer.later(1.1, "b", calls("b"))
+    assert timer.cancel("a")
+    timer.later(1.4, "a", calls("again"))
     wait_for(lambda: len(calls.made) == 2, "both calls")
     assert calls.made == ["b", "again"]
 
@@ -226,7 +226,7 @@ def test_memory_that_is_short_is_told_once_and_ends_when_nobody_waits_any_more()
     wait_for(lambda: told, "the message")
     wanted.clear()
     for thread in waiting:
-        thread.join(10)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     (message,) = told
     assert "min_free_memory is 909 TiB" in message

@@ -202,6 +202,7 @@ def test_lines_of_the_wrong_types_are_named_and_the_rest_is_used(tmp_path: Path)
 # --- Hydra's directories ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sweep_beside_a_running_one_takes_a_new_directory(tmp_path: Path) -> None:
     """`sweep-2` holds something of somebody: it stays as it is."""
     (tmp_path / "sweep-2").mkdir()
@@ -232,6 +233,7 @@ def test_a_second_resume_before_the_first_has_begun_takes_no_other_directory(
     assert sorted(path.name for path in tmp_path.glob("sweep*")) == ["sweep"]
 
 
+@pytest.mark.slow
 def test_deleting_a_key_is_another_point_than_setting_it_to_null(tmp_path: Path) -> None:
     app = App(tmp_path, "def job(cfg): return 'x' in cfg")
     (tmp_path / "conf" / "config.yaml").write_text(

@@ -34,6 +34,13 @@ START_METHODS = ("fork", "spawn")
 #: The same, as parameters: fork, which costs half as much, stands for both in the default run.
 FORK_OR_SLOW_SPAWN = ("fork", pytest.param("spawn", marks=pytest.mark.slow))
 both_methods = pytest.mark.parametrize("start_method", FORK_OR_SLOW_SPAWN)
+
+
+def first_fast(first: object, *others: object) -> list[Any]:
+    """Values for `parametrize`: the first stands for all in the default run, the rest is slow."""
+    return [first, *(pytest.param(value, marks=pytest.mark.slow) for value in others)]
+
+
 #: Seconds; far above what anything here takes, on a busy machine, too. It makes a hang a failure.
 PATIENCE = 60.0
 #: Every process of a sweep carries this in its environment: `exec` hands it on, and a fork

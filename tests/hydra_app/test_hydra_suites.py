@@ -84,6 +84,7 @@ class TestBatchedSweeper(BatchedSweeperTestSuite):
 _FLAGS = ["-m", "hydra/job_logging=hydra_debug", "hydra/job_logging=disabled"]
 
 
+@pytest.mark.slow
 @_suite(
     "task_launcher_cfg extra_flags",
     lambda settings: ({}, [*_FLAGS, "hydra/launcher=hsm_local", *settings]),

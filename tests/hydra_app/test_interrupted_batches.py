@@ -62,13 +62,8 @@ def test_a_request_to_cancel_between_two_batches_is_heard(tmp_path: Path) -> Non
         assert running.finish().code == 143
 
 
-@pytest.mark.parametrize(
-    "directory",
-    [
-        "r/it is (v1)",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("r/lr=0.1", "r/a,b", "r/plain")),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("directory", ["r/lr=0.1", "r/a,b", "r/it is (v1)", "r/plain"])
 def test_the_command_that_is_printed_resumes_the_sweep(tmp_path: Path, directory: str) -> None:
     """Also of a module in a package, and whatever the sweep's directory is called."""
     write_files(

@@ -116,10 +116,7 @@ SENDERS = {
     "SIGHUP": (hang_up, signal.SIGHUP, 129),
 }
 # The launcher does not tell one from another under spawn.
-FAST = {
-    *(("Ctrl-C to the group", method) for method in START_METHODS),
-    *((name, "fork") for name in ("SIGTERM", "SIGHUP")),
-}
+FAST = {("Ctrl-C to the group", "fork"), ("SIGTERM", "fork")}
 ROWS = [
     pytest.param(
         name,
@@ -188,6 +185,7 @@ def assert_truth_after_death(done: Finished) -> None:
     assert {done.jobs[num].ending() for num in (2, 3, 4, 5)} == {"launcher died"}
 
 
+@pytest.mark.slow
 def test_the_launcher_and_the_fork_server_are_killed(tmp_path: Path) -> None:
     with in_the_middle(tmp_path, start_method="fork", kill_grace=LONG_GRACE) as running:
         server = running.fork_server()
@@ -243,6 +241,7 @@ def _wait_for_end_of(running: RunningSweep, num: int) -> None:
     running.wait_until_ended(num)
 
 
+@pytest.mark.slow
 def test_a_signal_in_one_batch_ends_the_sweep(tmp_path: Path) -> None:
     """A sweep may come in several batches: after a signal, no more of them are launched."""
     with App(tmp_path, BODY).start(
@@ -258,6 +257,7 @@ def test_a_signal_in_one_batch_ends_the_sweep(tmp_path: Path) -> None:
     assert "Traceback" not in done.screen
 
 
+@pytest.mark.slow
 @both_methods
 def test_a_job_that_is_ended_with_the_sweep_can_save_its_work(
     tmp_path: Path, start_method: str
@@ -296,6 +296,7 @@ def test_a_signal_that_is_ignored_at_the_start_stays_ignored(tmp_path: Path, ign
     assert done.values == [0, 10, 20, 30, 40, 50]
 
 
+@pytest.mark.slow
 @both_methods
 def test_jobs_ignore_what_the_launcher_does(tmp_path: Path, start_method: str) -> None:
     body = """

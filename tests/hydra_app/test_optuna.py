@@ -22,6 +22,7 @@ from hsm.core.record.sweep import read_sweep
 HYDRA_14 = hasattr(hydra.utils, "execution_whitelist")
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.thorough,
     pytest.mark.skipif(
         importlib.util.find_spec("optuna") is None

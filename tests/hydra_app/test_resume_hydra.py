@@ -110,9 +110,8 @@ def test_ctrl_c_says_how_to_resume_and_that_command_does_it(tmp_path: Path) -> N
     assert Counter(ran(tmp_path)) == {0: 1, 1: 2, 2: 2, 3: 1}
 
 
-@pytest.mark.parametrize(
-    "changed", ["train.py", pytest.param("conf/config.yaml", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("changed", ["train.py", "conf/config.yaml"])
 def test_a_hydra_sweep_whose_files_have_changed_is_refused(tmp_path: Path, changed: str) -> None:
     app = App(tmp_path, _APP)
     (tmp_path / "go").touch()
@@ -140,6 +139,7 @@ def app_with_models(folder: Path) -> App:
     return app
 
 
+@pytest.mark.slow
 def test_a_config_that_no_point_uses_any_more_is_no_change(tmp_path: Path) -> None:
     app = app_with_models(tmp_path)
     assert app.run("job=0", "+model=svm,tree").code == 0
@@ -148,6 +148,7 @@ def test_a_config_that_no_point_uses_any_more_is_no_change(tmp_path: Path) -> No
     assert ran(tmp_path) == [0, 0, 1]
 
 
+@pytest.mark.slow
 def test_a_config_that_only_a_later_batch_uses_is_compared_too(tmp_path: Path) -> None:
     app = app_with_models(tmp_path)
     batches = ("job=0", "+model=svm,tree", "hydra.sweeper.max_batch_size=1")

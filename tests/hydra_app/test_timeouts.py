@@ -16,6 +16,7 @@ from helpers.processes import (
     START_METHODS,
     App,
     Finished,
+    RunningSweep,
     both_methods,
     is_running,
     wait_for,
@@ -25,8 +26,8 @@ from hsm.core.record.job import Job, JobState
 pytestmark = pytest.mark.thorough
 
 KILL_GRACE = 1.0
-#: Seconds over timeout and grace that the end of a job may take.
-SLACK = 1.0
+#: Seconds over timeout and grace that the end of a job may take, on a busy machine.
+SLACK = 30.0
 
 # One job for each way to outlive one's time; each notes the pids of all its processes.
 OUTLIVING = """
@@ -72,7 +73,7 @@ KINDS = {
     "spawn": ("hangs", "deaf child", "daemon", "deaf daemon", "saves"),
 }
 #: Seconds. Jobs need some of it for their own start.
-TIMEOUT = {"fork": 2.0, "spawn": 4.0}
+TIMEOUT = {"fork": 5.0, "spawn": 15.0}
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,7 @@ def test_the_command_tells(timed_out: TimedOut) -> None:
     assert told >= len(KINDS[timed_out.start_method])
 
 
+@pytest.mark.slow
 @both_methods
 def test_other_jobs_are_left_alone(tmp_path: Path, start_method: str) -> None:
     # Job 0 hangs; job 1 ends when most of job 0's time is over; then job 2 starts and outlives it.
@@ -214,13 +216,13 @@ def test_other_jobs_are_left_alone(tmp_path: Path, start_method: str) -> None:
             return 10 * cfg.job
     """
     with App(tmp_path, body).start(
-        "job=range(3)", start_method=start_method, timeout=4, kill_grace=1
+        "job=range(3)", start_method=start_method, timeout=12, kill_grace=1
     ) as running:
         running.wait_for_files("self0", "daemon0", "self1", "daemon1")
         started = running.read().jobs[0].attempts[0].started
         assert started is not None
         # Job 2 has as much time, and most of it is left when job 0 has ended.
-        wait_for(lambda: time.time() > started + 3, "most of the time of job 0")
+        wait_for(lambda: time.time() > started + 8, "most of the time of job 0")
         running.touch("go1")
         running.wait_for_files("self2", "daemon2")
         assert not is_running(running.pid("daemon1"))  # job 1 has ended, and its daemon with it
@@ -238,33 +240,47 @@ def test_other_jobs_are_left_alone(tmp_path: Path, start_method: str) -> None:
     assert done.code == 1
 
 
+LEAVING = """
+    def job(cfg):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if cfg.job == 2 else signal.SIG_DFL)
+        if cfg.job != 0:
+            daemon(f"daemon{cfg.job}")
+            child(f"child{cfg.job}")
+            wait_for(f"daemon{cfg.job}")
+            wait_for(f"child{cfg.job}")
+        if cfg.job == 3:
+            os._exit(4)
+        return 10 * cfg.job
+"""
+
+
+def _see_them_end(running: RunningSweep, *numbers: int) -> Finished:
+    """The sweep, once nothing is left of each of these jobs when its end was told."""
+    for num in numbers:
+        running.wait_for_files(f"daemon{num}", f"child{num}")
+        running.wait_until_ended(num)
+        assert not is_running(running.pid(f"daemon{num}"))
+        assert not is_running(running.pid(f"child{num}"))
+    return running.finish()
+
+
 @both_methods
 def test_what_a_job_leaves_behind_ends_with_it(tmp_path: Path, start_method: str) -> None:
-    body = """
-        def job(cfg):
-            signal.signal(signal.SIGTERM, signal.SIG_IGN if cfg.job == 2 else signal.SIG_DFL)
-            if cfg.job != 0:
-                daemon(f"daemon{cfg.job}")
-                child(f"child{cfg.job}")
-                wait_for(f"daemon{cfg.job}")
-                wait_for(f"child{cfg.job}")
-            if cfg.job == 3:
-                os._exit(4)
-            return 10 * cfg.job
-    """
-    with App(tmp_path, body).start(
-        "job=range(5)", start_method=start_method, kill_grace=5
+    """None of it is deaf, so the grace of ten minutes is waited for by nobody."""
+    done = App(tmp_path, LEAVING).run("job=0,1,3", start_method=start_method, kill_grace=600)
+    assert done.states == ["COMPLETED", "COMPLETED", "FAILED"]
+    assert done.values == [0, 10, None]
+    assert done.jobs[2].ending() == "exit code 4"
+
+
+@both_methods
+def test_what_it_leaves_behind_that_is_deaf_is_killed_after_the_grace(
+    tmp_path: Path, start_method: str
+) -> None:
+    with App(tmp_path, LEAVING).start(
+        "job=range(5)", start_method=start_method, kill_grace=1
     ) as running:
-        for num in (1, 2, 3, 4):
-            running.wait_for_files(f"daemon{num}", f"child{num}")
-            running.wait_until_ended(num)
-            assert not is_running(running.pid(f"daemon{num}"))
-            assert not is_running(running.pid(f"child{num}"))
-        done = running.finish()
+        done = _see_them_end(running, 1, 2, 3, 4)
     assert done.states == ["COMPLETED"] * 3 + ["FAILED", "COMPLETED"]
     assert done.values == [0, 10, 20, None, 40]
     assert done.jobs[3].ending() == "exit code 4"
-    for num in (0, 1, 3, 4):
-        duration = done.jobs[num].duration
-        assert duration is not None
-        assert duration < 5  # no grace is waited for in vain

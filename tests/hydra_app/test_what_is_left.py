@@ -271,6 +271,7 @@ EXITS = """
 """
 
 
+@pytest.mark.slow
 @both_methods
 def test_exit_codes_of_jobs_and_of_the_command(tmp_path: Path, start_method: str) -> None:
     write_files(tmp_path, {"train.py": EXITS})

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from helpers.looks import start_methods
-from helpers.processes import App, Finished
+from helpers.processes import App, Finished, first_fast
 
 pytestmark = [
     pytest.mark.thorough,
@@ -27,7 +27,7 @@ def _forked_although(done: Finished, reason: str) -> None:
     assert reason in recorded
 
 
-@pytest.mark.parametrize("method", ["auto", "fork"])
+@pytest.mark.parametrize("method", first_fast("auto", "fork"))
 def test_a_thread_and_a_global_that_cannot_be_pickled(tmp_path: Path, method: str) -> None:
     app = App(
         tmp_path,

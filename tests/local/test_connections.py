@@ -41,6 +41,7 @@ def _server() -> Iterator[int]:
             thread.join()
 
 
+@pytest.mark.slow
 def test_answers_come_to_the_job_that_asked(tmp_path: Path) -> None:
     with _server() as port:
         (tmp_path / "net.py").write_text(

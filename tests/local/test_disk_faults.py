@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from helpers.processes import PATIENCE, App, child_environment, wait_for
+from helpers.processes import PATIENCE, App, child_environment, first_fast, wait_for
 from helpers.reliability import (
     Recorder,
     journal_events,
@@ -123,6 +123,7 @@ def test_a_disk_that_fills_up_during_a_sweep(
     assert sorted(line["x"] for line in side_lines(tmp_path)[before:]) == [2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_the_beginning_is_one_clear_error_and_leaves_nothing_in_the_way(
     tmp_path: Path, disk: SmallDisk
 ) -> None:
@@ -183,7 +184,7 @@ with source(start_method="fork", max_parallel_jobs=1, resume=True) as made:
 """
 
 
-@pytest.mark.parametrize("limit", [1900, 2345, 3000])
+@pytest.mark.parametrize("limit", first_fast(2345, 1900, 3000))
 def test_a_journal_that_may_not_grow_stays_readable_and_is_resumed(
     tmp_path: Path, limit: int
 ) -> None:

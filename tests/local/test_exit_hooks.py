@@ -64,6 +64,7 @@ def hooks(folder: Path, **settings: Any) -> list[list[str]]:
     ]
 
 
+@pytest.mark.slow
 def test_the_apps_hooks_run_in_the_launcher_alone_by_default(tmp_path: Path) -> None:
     assert hooks(tmp_path) == [["script"], ["job"], [], []]
 

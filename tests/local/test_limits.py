@@ -196,6 +196,7 @@ def test_memory_that_a_job_shares_with_the_launcher_is_not_all_its_own(tmp_path:
     assert (done.states, done.out.strip()) == (["COMPLETED"], str(ord("1")))
 
 
+@pytest.mark.slow
 def test_a_job_that_is_out_of_memory_is_retried_if_asked(tmp_path: Path) -> None:
     settings = {"memory_limit": "250MB", "max_retries": 1, "retry_delay": 0}
     with source(start_method="spawn", **settings) as made:
@@ -205,6 +206,7 @@ def test_a_job_that_is_out_of_memory_is_retried_if_asked(tmp_path: Path) -> None
     assert states == [JobState.OUT_OF_MEMORY] * 2
 
 
+@pytest.mark.slow
 def test_memory_limit_under_hydra(tmp_path: Path) -> None:
     app = App(
         tmp_path,
@@ -474,10 +476,10 @@ def test_two_jobs_are_too_few_for_a_median(tmp_path: Path) -> None:
 
 
 def test_a_fixed_limit_holds_beside_the_multiple(tmp_path: Path) -> None:
-    with source(timeout_factor=10**6, timeout=0.5, kill_grace=0.5) as made:
+    with source(timeout_factor=10**6, timeout=3, kill_grace=0.5) as made:
         made.submit_jobs(points(0, 0, 0, 600), "s", tmp_path, command=["sleep", "{x}"])
         made.wait()
-    assert read_sweep(tmp_path).jobs[3].ending() == "timeout after 0.5 s"
+    assert read_sweep(tmp_path).jobs[3].ending() == "timeout after 3 s"
 
 
 def test_a_job_has_kill_grace_to_save_its_work(tmp_path: Path) -> None:
@@ -488,7 +490,7 @@ def test_a_job_has_kill_grace_to_save_its_work(tmp_path: Path) -> None:
         "echo ready; while :; do sleep 0.05; done",
     ]
     jobs: list[Job] = []
-    with source(timeout=1.0, kill_grace=600) as made:
+    with source(timeout=3, kill_grace=600) as made:
         (job_id,) = made.submit_jobs(points(0), "s", tmp_path, command=saves)
         began = time.monotonic()
         made.wait()

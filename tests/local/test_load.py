@@ -73,7 +73,7 @@ def nothing(params: dict[str, Any]) -> None:
     return None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["callables", "commands"])
 def test_ten_thousand_jobs_that_do_nothing(tmp_path: Path, kind: str) -> None:
     count = 10_000
@@ -124,6 +124,7 @@ class Lines(SweepObserver):
         self.counts[key] += 1
 
 
+@pytest.mark.slow
 def test_sixty_four_jobs_at_once_with_output(tmp_path: Path) -> None:
     command = [
         "sh",
@@ -176,7 +177,7 @@ def test_five_thousand_short_lines_a_second_from_eight_jobs(tmp_path: Path) -> N
     assert {str(job.state) for job in made.jobs()} == {"COMPLETED"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_job_that_writes_a_gigabyte(tmp_path: Path) -> None:
     """Twice: to a file that nobody reads, and with every line shown."""
     size = 1_000_000_000

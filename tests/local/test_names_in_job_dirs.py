@@ -156,6 +156,7 @@ _APP = """
 PRINTED = "to stdout, line 1\nto stdout, line 2\n"
 
 
+@pytest.mark.slow
 @both_methods
 def test_under_hydra_these_names_are_the_apps_too(tmp_path: Path, start_method: str) -> None:
     app = App(tmp_path, _APP)

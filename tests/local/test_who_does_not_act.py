@@ -112,14 +112,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_stopped_keepers_and_servers_are_continued(tmp_path: Path) -> None:
     ends = {
-        "kill -STOP $keeper": "timeout after 3 s",
-        "kill -STOP $server": "timeout after 3 s",
-        "kill -STOP $keeper $server": "timeout after 3 s",
+        "kill -STOP $keeper": "timeout after 6 s",
+        "kill -STOP $server": "timeout after 6 s",
+        "kill -STOP $keeper $server": "timeout after 6 s",
         "kill -STOP $keeper; exit 0": "completed",
         "kill -STOP $keeper $server; exit 3": "exit code 3",
         "exit 0": "completed",
     }
-    with jobs_of(tmp_path, timeout=3) as jobs:
+    with jobs_of(tmp_path, timeout=6) as jobs:
         ids = jobs.submit(*ends)
         assert [job.ending() for job in jobs.ends(*ids)] == list(ends.values())
         (after,) = jobs.ends(*jobs.submit("exit 0"))

@@ -60,6 +60,7 @@ def test_the_first_line_tells_what_ran_where(tmp_path: Path) -> None:
     assert first["program"]["command"] == ["true"]
 
 
+@pytest.mark.slow
 def test_hydras_version_is_there_under_hydra(tmp_path: Path) -> None:
     done = App(tmp_path, "def job(cfg): return 1").run("job=0")
     import hydra

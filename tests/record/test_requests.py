@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.processes import wait_for
+from helpers.processes import PATIENCE, wait_for
 from hsm.core.errors import HsmError
 from hsm.core.record import requests as control
 from hsm.core.record.lock import LockFile, holder
@@ -100,7 +100,7 @@ def test_a_listener_can_be_stopped_by_what_it_calls(paths: SweepPaths) -> None:
     listener = control.Listener(take, "listener")
     listener.add(paths)
     control.ask(paths, None)
-    assert stopped.wait(10)
+    assert stopped.wait(PATIENCE)
     listener.stop()
     assert "listener" not in [thread.name for thread in threading.enumerate()]
 
@@ -153,7 +153,7 @@ def test_the_launcher_is_who_holds_the_lock(paths: SweepPaths) -> None:
     with _holder(paths) as process:
         assert holder(paths.lock) == process.pid
         assert control.signal_launcher(paths, signal.SIGTERM, process.pid)
-        assert process.wait(10) == -signal.SIGTERM
+        assert process.wait(PATIENCE) == -signal.SIGTERM
     assert holder(paths.lock) is None
 
 
