@@ -224,7 +224,7 @@ def test_a_long_list_keeps_what_is_there_and_drops_the_oldest_first(
 def test_a_writer_that_hangs_delays_others_only_briefly(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_PATIENCE", 0.05)
+    monkeypatch.setattr(registry, "_TIMEOUT", 0.05)
     state_dir.mkdir()
     with (state_dir / "sweeps.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
