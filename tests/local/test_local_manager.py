@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import subprocess
@@ -91,20 +90,17 @@ def test_jobs_that_fail_raise_nothing() -> None:
 
 def test_as_many_jobs_as_there_are_slots_run_at_once_and_no_more() -> None:
     def meet_the_other_two(params: Mapping[str, Any]) -> None:
-        Path(f"started-{params['x']}").touch()
-        while params["x"] < 3 and not all(Path(f"started-{x}").exists() for x in range(3)):
-            time.sleep(0.01)
+        with open("steps", "ab", buffering=0) as steps:
+            steps.write(b"+")
+            Path(f"started-{params['x']}").touch()
+            while params["x"] < 3 and not all(Path(f"started-{x}").exists() for x in range(3)):
+                time.sleep(0.01)
+            steps.write(b"-")
 
     manager = LocalManager(max_parallel_jobs=3, timeout=PATIENCE, progress="none")
     results = manager.run(numbers(9), function=meet_the_other_two, sweep_dir="out")
-    attempts = [job.attempts[0] for job in read_sweep("out").jobs.values()]
-    starts = [(attempt.started or math.nan, 1) for attempt in attempts]
-    ends = [(attempt.ended or math.nan, -1) for attempt in attempts]
-    running = peak = 0
-    for _, step in sorted(starts + ends):
-        running += step
-        peak = max(peak, running)
-    assert (peak, len(results)) == (3, 9)
+    steps = [1 if step == "+" else -1 for step in Path("steps").read_text()]
+    assert (max(accumulate(steps)), len(steps), len(results)) == (3, 18, 9)
     assert {row["state"] for row in results} == {"COMPLETED"}
 
 
