@@ -34,7 +34,7 @@ def test_a_directory_with_an_earlier_sweep_is_refused_and_left_as_it_is(tmp_path
 
 @pytest.mark.parametrize("place", ["/proc/sweep", "/dev/null/sweep"])
 def test_a_directory_that_cannot_be_made_is_refused(place: str) -> None:
-    with pytest.raises(SettingsError, match="sweep_dir must be a directory that can be written"):
+    with pytest.raises(SettingsError, match="sweep_dir must be a writable directory"):
         claim_new(SweepPaths(place))
 
 

@@ -303,8 +303,8 @@ def test_a_beginning_that_fits_several_is_refused_with_their_names() -> None:
     with pytest.raises(SettingsError) as caught:
         find_sweep("train", origin="SWEEP")
     assert str(caught.value) == (
-        "SWEEP: 'train' is refused, sweep must be the id of a sweep, an unambiguous beginning of "
-        "one, a sweep's directory, or 'last'; 7 sweeps match: train-6, train-5, train-4, train-3, "
+        "SWEEP: 'train' is refused, sweep must be a sweep's id, its unambiguous start, "
+        "a sweep's directory, or 'last'; 7 sweeps match: train-6, train-5, train-4, train-3, "
         "train-2, …"
     )
 

@@ -20,10 +20,10 @@ def test_a_new_id_is_one_that_a_sweep_can_have() -> None:
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        *((bad, "a name for a directory") for bad in ("", "last", "a/b", "../../esc", "a\nb")),
+        *((bad, "a directory name") for bad in ("", "last", "a/b", "../../esc", "a\nb")),
         *((bad, "not starting with . ~ or -") for bad in (".", "..", ".x", "~x", "-x")),
-        *((bad, "a name for a directory") for bad in ("a\0b", "\x1b[2J", "\ud800")),
-        *((bad, "must be a text") for bad in (None, 3, b"x", ["x"])),
+        *((bad, "a directory name") for bad in ("a\0b", "\x1b[2J", "\ud800")),
+        *((bad, "must be a string") for bad in (None, 3, b"x", ["x"])),
         ("x" * 201, "in at most 200 bytes; it has 201"),
         ("ü" * 101, "in at most 200 bytes; it has 202"),
     ],
