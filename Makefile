@@ -1,5 +1,6 @@
 # make demo    a sweep of the example project, from nothing but Python and make
-# make test    the fast tests              make test-all   all of them
+# make test    the tests that are fast     make test-slow  those that take seconds each
+# make test-long    those that take minutes   make test-all   all of these
 # make test-heavy   those that need torch and JAX, which it installs: some gigabytes
 # make lint    ruff, import-linter and mypy               make format     what ruff can mend by itself
 # make tables  writes the tables of README and docs anew, from the code and benchmarks/results
@@ -24,7 +25,7 @@ HEAVY := $(VENV)/.installed-heavy
 DEMO := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.installed-demo)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-all test-heavy lint format tables coverage clean
+.PHONY: demo test test-slow test-long test-all test-heavy lint format tables coverage clean
 
 demo: $(DEMO)
 	$(BIN)/python examples/train.py -m \
@@ -33,6 +34,12 @@ demo: $(DEMO)
 
 test: $(DEV)
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+test-slow: $(DEV)
+	$(BIN)/pytest -m "slow and not long and not heavy" $(PYTEST_ARGS)
+
+test-long: $(DEV)
+	$(BIN)/pytest -m "long and not heavy" $(PYTEST_ARGS)
 
 test-all: $(DEV)
 	$(BIN)/pytest -m "not heavy" $(PYTEST_ARGS)

@@ -1,4 +1,4 @@
-"""Every test is checked at its end: no process that it started may be left."""
+"""Every test has an empty directory and a clean environment, and may leave no process behind."""
 
 from __future__ import annotations
 
@@ -12,27 +12,36 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
 from hydra.core.plugins import Plugins
 
 from helpers.cli import Project
-from helpers.processes import describe
+from helpers.processes import PATIENCE, describe
+from helpers.sweeps import PROFILE
 
-#: Seconds that processes get to end after the test that started them.
-_PATIENCE = 10.0
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # The person who runs the tests has sweeps and perhaps an hsm.yaml: not ours to touch or read.
+    # The person who runs the tests has settings, sweeps and perhaps an hsm.yaml: not ours to touch
+    # or read. Here and not in a fixture, so that it holds for what modules share as well.
+    for name in [name for name in os.environ if name.startswith(("HSM_", "HYDRA_"))]:
+        del os.environ[name]
+    # Without byte code, each of thousands of processes would compile its modules anew.
+    for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
+        os.environ.pop(name, None)
     home = tempfile.TemporaryDirectory(prefix="hsm-tests-")
     config.add_cleanup(home.cleanup)
-    for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+    for name in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"):
         os.environ[name] = home.name
     # Hydra 1.4 registers its own configs when its plugins are first looked for. If that is inside a
     # test whose singletons are restored afterwards, no later test finds them.
     Plugins.instance()
+    # Its deadlines and health checks measure time, which a busy machine lengthens.
+    hypothesis.settings.register_profile("steady", PROFILE)
+    hypothesis.settings.load_profile("steady")
     # Whoever runs the tests in the background, or under nohup, has some of these ignored. What is
     # started here would find them so, and rightly leave it at that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -46,23 +55,37 @@ def pytest_configure(config: pytest.Config) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what hypothesis makes examples for: no version of Python or Hydra changes it."""
+    """Mark what hypothesis makes examples for, and keep together what shares a sweep.
+
+    No version of Python or Hydra changes the former. The latter are the tests of one module that
+    have a fixture of the module's: one worker makes it once for all of them.
+    """
     for item in items:
         is_generated = getattr(getattr(item, "function", None), "is_hypothesis_test", False)
         if is_generated:
             item.add_marker(pytest.mark.thorough)
+        fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+        if any(found[-1].scope == "module" for found in fixtures.values()):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+@pytest.fixture(autouse=True)
+def project_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory: empty, and of a user who has never started a sweep."""
+    for name, place in (("HOME", "home"), ("XDG_CONFIG_HOME", "xdg"), ("HSM_STATE_DIR", "state")):
+        monkeypatch.setenv(name, str(tmp_path / place))
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(project_dir: Path) -> Project:
     """A directory in which `hsm` runs, with no settings but its own, and no sweeps yet."""
-    for name in [name for name in os.environ if name.startswith("HSM_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HSM_STATE_DIR", str(tmp_path / "state"))
-    folder = tmp_path / "project"
-    folder.mkdir()
-    return Project(folder)
+    return Project(project_dir)
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +104,7 @@ def pipes_end_nobody() -> Iterator[None]:
 def no_process_left() -> Iterator[None]:
     """Fail a test that leaves a process behind, and end that process."""
     yield
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while (left := _descendants()) and time.monotonic() < deadline:
         time.sleep(0.05)
     if left:

@@ -72,6 +72,13 @@ def test_no_public_name_is_a_module() -> None:
     assert children & set(hsm.__all__) == set()
 
 
+def test_what_serves_any_place_knows_the_settings_of_none() -> None:
+    root = Path(hsm.__file__).parent
+    for folder in ("core/engine", "hydra_app", "display"):
+        for path in (root / folder).glob("*.py"):
+            assert "LocalConf" not in path.read_text(), path
+
+
 def test_the_engine_loads_no_place() -> None:
     program = (
         "import sys, hsm.core.engine.sweep_source, hsm.core.program.payload; "

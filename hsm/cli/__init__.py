@@ -1,4 +1,4 @@
-"""The command line, `hsm`: one module per command, loaded when that command is used.
+"""The command line, `hsm`: one module per command, imported only when that command runs.
 
 Nothing outside this package imports it.
 """

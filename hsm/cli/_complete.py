@@ -1,4 +1,4 @@
-"""What the shell offers while a command line is typed."""
+"""Shell completion: candidates for the word being typed."""
 
 from __future__ import annotations
 
@@ -8,36 +8,38 @@ from itertools import islice
 
 import typer
 
-#: What is offered goes through the shell, zsh's `eval` too: nothing that it would read in its way.
+#: Candidates pass through the shell, including zsh's `eval`, so none may contain anything that it
+#: would interpret.
 _SPECIAL = re.compile(r"[^\w ,.:=+/@%~-]")
 _PLAIN = re.compile(r"[\w ,.:=+/@%~-]+")
 #: Characters of a label.
 _MAX_LENGTH = 100
-#: More would not fit on a screen.
-_MAX_SIZE = 50
+#: Candidates; more would not fit on a screen.
+_MAX_CANDIDATES = 50
 
 
 def sweep_ids(incomplete: str) -> list[str]:
-    """The ids of known sweeps that begin so, newest first."""
+    """Ids of known sweeps that start with `incomplete`, newest first."""
     from hsm.core.record.registry import known_sweeps
     from hsm.core.record.sweep_id import LAST
 
     ids = dict.fromkeys(sweep.sweep_id for sweep in known_sweeps())
-    fitting = (name for name in ids if name.startswith(incomplete) and _PLAIN.fullmatch(name))
-    return [*islice(fitting, _MAX_SIZE), *(name for name in (LAST,) if name.startswith(incomplete))]
+    matching = (name for name in ids if name.startswith(incomplete) and _PLAIN.fullmatch(name))
+    last = [LAST] if LAST.startswith(incomplete) else []
+    return [*islice(matching, _MAX_CANDIDATES), *last]
 
 
 def one_of(*values: str) -> Callable[[str], list[str]]:
-    """Offers those of `values` that begin as what was typed."""
+    """Make a completer that offers those of `values` that start with what was typed."""
 
-    def fitting(incomplete: str) -> list[str]:
+    def complete(incomplete: str) -> list[str]:
         return [value for value in values if value.startswith(incomplete)]
 
-    return fitting
+    return complete
 
 
 def job_numbers(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """The numbers of the sweep's jobs that begin so, with their labels."""
+    """Numbers of the sweep's jobs that start with `incomplete`, with their labels."""
     from hsm.core.errors import HsmError
     from hsm.core.record.registry import find_sweep
     from hsm.core.record.sweep import read_sweep
@@ -47,11 +49,11 @@ def job_numbers(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     except HsmError:
         return []
     nums = [str(num) for num in sorted(sweep.jobs) if str(num).startswith(incomplete)]
-    return [(num, _plain(sweep.jobs[int(num)].label)) for num in nums[:_MAX_SIZE]]
+    return [(num, _plain(sweep.jobs[int(num)].label)) for num in nums[:_MAX_CANDIDATES]]
 
 
 def _plain(label: str) -> str:
-    """What a shell, and rich's markup, can take of a label."""
+    """Return the label without characters that the shell or rich's markup would interpret."""
     from hsm.core.printable import printable
     from hsm.display.text import shorten
 

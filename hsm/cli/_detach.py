@@ -1,11 +1,11 @@
-"""`hsm sweep --detach`: a launcher that needs neither the terminal nor the process that started it.
+"""`hsm sweep --detach`: a launcher that outlives the terminal and the process that started it.
 
-    hsm sweep --fork--> (leads a session) --fork--> launcher: stdout, stderr -> launcher.log
+    hsm sweep --fork--> (session leader) --fork--> launcher: stdout, stderr -> launcher.log
         ^                                               |
         `---- "started", or why not, through a pipe ----'
 
-The second fork makes it the leader of nothing, so it can never get a terminal again. Both come
-before anything has made a thread.
+After the second fork the launcher does not lead its session, so it can never acquire a terminal
+again. Both forks happen before any thread exists.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _STARTED = b"+"
 
 
 class NotStarted(HsmError):
-    """What the launcher said before it went; it may be several lines."""
+    """The detached launcher could not start; the message is its own and may have several lines."""
 
     def __str__(self) -> str:
         return printable_lines(*self.args)
 
 
 def run_detached(plan: Plan, conf: LocalConf, as_json: bool) -> None:
-    """Start a sweep that goes on by itself; returns when its journal is there.
+    """Start a sweep in the background; return once its journal exists.
 
     Raises:
-        HsmError: it could not be started; says why.
+        HsmError: the sweep could not be started.
     """
-    for _ in plan.jobs():  # What is wrong with one of them is to be seen here.
+    for _ in plan.jobs():  # Report a bad job here, on the terminal, rather than in launcher.log.
         pass
     sys.stdout.flush()
     sys.stderr.flush()
@@ -52,18 +52,18 @@ def run_detached(plan: Plan, conf: LocalConf, as_json: bool) -> None:
         _become_launcher(plan, conf, theirs)
     os.close(theirs)
     os.waitpid(pid, 0)
-    with open(ours, "rb") as answer:
-        told = answer.read()
-    if told != _STARTED:
+    with open(ours, "rb") as pipe:
+        answer = pipe.read()
+    if answer != _STARTED:
         raise NotStarted(
-            told.decode()
-            or f"the launcher died before the sweep had begun; see {plan.paths.launcher_log}"
+            answer.decode()
+            or f"the launcher died before the sweep began; see {plan.paths.launcher_log}"
         )
-    with best_effort():  # It has started, whether or not that can be told.
-        _tell(plan, as_json)
+    with best_effort():  # The sweep has started, even if stdout cannot be written.
+        _report_started(plan, as_json)
 
 
-def _tell(plan: Plan, as_json: bool) -> None:
+def _report_started(plan: Plan, as_json: bool) -> None:
     if as_json:
         print_json({"sweep_id": plan.sweep_id, "sweep_dir": plan.paths.sweep_dir})
         return
@@ -73,13 +73,13 @@ def _tell(plan: Plan, as_json: bool) -> None:
 
 
 def _close_inherited() -> None:
-    """Close what somebody left open for this process, a pipe of a shell's: its reader waits for us.
+    """Close inherited descriptors, such as a shell's pipe whose reader would wait for this process.
 
-    Python makes no descriptor of its own inheritable, so all that are came from outside.
+    Python never makes its own descriptors inheritable, so every inheritable one came from outside.
     """
     for name in os.listdir("/dev/fd"):
         fd = int(name)
-        with suppress(OSError):  # the one that listed them
+        with suppress(OSError):  # listdir's own descriptor is closed by now
             if fd > 2 and os.get_inheritable(fd):
                 os.close(fd)
 
@@ -121,16 +121,16 @@ def _launch(plan: Plan, conf: LocalConf, answer: int) -> int:
 
 
 def _redirect(plan: Plan, conf: LocalConf) -> None:
-    """Read from nowhere, write to the launcher's log. Raises HsmError."""
+    """Connect stdin to /dev/null, stdout and stderr to the launcher's log. Raises HsmError."""
     log = plan.paths.launcher_log
     try:
         plan.paths.create(shared=conf.share_with_group)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        written = open_below(plan.paths.sweep_dir, log, flags)
+        log_fd = open_below(plan.paths.sweep_dir, log, flags)
     except OSError as error:
         raise HsmError(f"cannot write {error.filename or log}: {error.strerror}") from error
-    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    for fd, target in ((nothing, 0), (written, 1), (written, 2)):
+    null_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    for fd, target in ((null_fd, 0), (log_fd, 1), (log_fd, 2)):
         os.dup2(fd, target)
-    for fd in (nothing, written):
+    for fd in (null_fd, log_fd):
         os.close(fd)

@@ -1,4 +1,4 @@
-"""Running a planned sweep to its end, in this process."""
+"""Running a planned sweep in this process until it ends."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ def run(
     as_json: bool = False,
     started: Callable[[], None] = lambda: None,
 ) -> int:
-    """Run a sweep to its end; returns the exit code.
+    """Run a sweep until it ends; return the exit code.
 
     Args:
-        plan, conf: the sweep, and its settings.
-        as_json: print a summary for programs; what people like to see goes to stderr.
-        started: called when the sweep has begun.
+        plan: the sweep.
+        conf: its settings.
+        as_json: print a JSON summary on stdout; the display goes to stderr.
+        started: called once the sweep has begun.
 
     Raises:
-        HsmError: it cannot be started.
+        HsmError: the sweep cannot be started.
     """
     source = LocalComputeSource.from_conf(conf)
     if as_json:
@@ -69,9 +70,9 @@ def run(
 
 
 def _submit(plan: Plan, source: ComputeSource) -> list[str]:
-    points, what = list(plan.points()), plan.program.arguments()
+    points, program = list(plan.points()), plan.program.arguments()
     try:
-        return source.submit_jobs(points, plan.sweep_id, plan.paths.sweep_dir, **what)
+        return source.submit_jobs(points, plan.sweep_id, plan.paths.sweep_dir, **program)
     except SweepChanged as error:
         error.remedy = "--accept-changes"
         raise

@@ -10,26 +10,18 @@ import typer
 
 from hsm.cli._complete import job_numbers, one_of, sweep_ids
 from hsm.core.errors import SettingsError
-from hsm.core.settings.resolve import SETTINGS, Setting
+from hsm.core.settings.kinds import Switch
+from hsm.core.settings.resolve import SETTINGS, Group, Setting
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 HSM_CONFIG = "--hsm-config"
 _MODES = ("local",)
 
-#: Settings that are no plain option of `hsm sweep`: `--resume` names a sweep.
-NOT_PLAIN = ("resume",)
-
-#: By the name of a setting's kind; a switch takes no value.
-_METAVARS = {
-    "Count": "N",
-    "Seconds": "TIME",
-    "Factor": "FACTOR",
-    "Size": "SIZE",
-    "Words": "COMMAND",
-    "Switch": None,
-    "Subset": "NAMES",
-}
+#: Sections of the help of `hsm sweep` that hold no settings.
+WHAT_RUNS, OTHER = "What runs", "Other"
+#: All of them, in their order.
+SECTIONS = (WHAT_RUNS, *Group, OTHER)
 
 Sweep = Annotated[
     str,
@@ -83,8 +75,10 @@ Mode = Annotated[
     typer.Option(
         "--mode",
         metavar="MODE",
-        help="Where jobs run; there is local, this machine.",
+        help="Where jobs run: local, on this machine.",
+        show_default=False,
         autocompletion=one_of(*_MODES),
+        rich_help_panel=Group.sweep,
     ),
 ]
 HsmConfigFile = Annotated[
@@ -92,12 +86,16 @@ HsmConfigFile = Annotated[
     typer.Option(
         HSM_CONFIG,
         metavar="FILE",
-        help="The hsm.yaml to read: by default $HSM_CONFIG, ./hsm.yaml, ./conf/hsm.yaml, or the "
+        help="The hsm.yaml to read; by default $HSM_CONFIG, ./hsm.yaml, ./conf/hsm.yaml, or the "
         "user's own.",
         show_default=False,
+        rich_help_panel=OTHER,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON, for programs.", rich_help_panel=Group.output),
+]
 
 
 def new_app() -> typer.Typer:
@@ -117,13 +115,13 @@ def check_mode(mode: str) -> None:
 
 
 def with_settings(function: _Function) -> _Function:
-    """Give a command an option for each setting of LocalConf.
+    """Give a command an option for each setting that has a plain one.
 
     The command takes them as ``**settings``, to be read by `given_settings`.
     """
     signature = inspect.signature(function, eval_str=True)
     own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-    options = [_option(each) for each in SETTINGS.values() if each.name not in NOT_PLAIN]
+    options = [_option(each) for each in SETTINGS.values() if each.is_option]
     function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
     return function
 
@@ -148,14 +146,15 @@ def option_name(setting_name: str) -> str:
 
 def _option(setting: Setting) -> inspect.Parameter:
     flag, value_type = setting.flag, cast("type[Any]", str)
-    if isinstance(setting.default, bool):
+    if isinstance(setting.kind, Switch):
         flag, value_type = f"{flag}/--no-{flag.removeprefix('--')}", bool
     option = typer.Option(
         flag,
         help=_help(setting),
-        metavar=_metavar(setting),
-        autocompletion=one_of(*getattr(setting.kind, "names", ())),
+        metavar=setting.kind.metavar,
+        autocompletion=one_of(*setting.kind.names),
         show_default=False,
+        rich_help_panel=setting.group,
     )
     return inspect.Parameter(
         setting.name,
@@ -165,15 +164,7 @@ def _option(setting: Setting) -> inspect.Parameter:
     )
 
 
-def _metavar(setting: Setting) -> str | None:
-    """What stands for the value in the help."""
-    names = getattr(setting.kind, "names", None)
-    if names and type(setting.kind).__name__ == "Choice":
-        return "|".join(names)
-    return _METAVARS.get(type(setting.kind).__name__, "VALUE")
-
-
 def _help(setting: Setting) -> str:
     from hsm.cli._printing import setting_text
 
-    return f"{setting.help.rstrip('.')} [{setting_text(setting.default)}]."
+    return f"{setting.help} [{setting_text(setting.default)}]"

@@ -1,11 +1,10 @@
-"""From a command line to a sweep that could start: what runs, over which points, and where.
+"""From a command line to a plan: what runs, over which points, and where.
 
     overrides, --config ---> SweepDefinition --.
     --script, -- command --> Program ----------+--> Plan --jobs()--> one PlannedJob at a time
     --sweep-id, --sweep-dir -------------------'
 
-Making a plan starts nothing and writes nothing; whatever is wrong with a command line comes to
-light here.
+Making a plan starts nothing and writes nothing. Every mistake in a command line is found here.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hsm.cli._earlier import recorded_points, recorded_program
-from hsm.core.errors import HsmError, SettingsError
+from hsm.core.errors import HsmError, SettingsError, shown
 from hsm.core.program.program import Program, find_program
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import known_sweeps
@@ -32,14 +31,14 @@ from hsm.core.space.definition import SweepDefinition, parse_overrides, read_swe
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
 
-#: Where a sweep is looked for if the command line names none.
+#: Sweep files to look for if the command line names none.
 SWEEP_FILES = ("conf/sweep.yaml", "sweeps/sweep.yaml")
 _COMMAND = "command after --"
 
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """A job as it would run."""
+    """A job that would run, with its directory and command."""
 
     num: int
     params: dict[str, Any]
@@ -49,32 +48,32 @@ class PlannedJob:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep that could start.
+    """A sweep that is ready to start.
 
     Attributes:
         program: what its jobs run.
-        source: gives each job's parameters, as often as it is asked.
-        most: how many of them are taken at most; None for all.
+        source: each job's parameters; can be iterated more than once.
+        max_points: take only the first so many points; None for all.
         sweep_id: its id.
-        paths: where it is to lie.
-        previous: the sweep so far, if it is one that goes on.
-        rerun: which of the jobs that have ended run again then.
+        paths: its directory.
+        previous: the sweep so far, if it is resumed.
+        rerun: which finished jobs run again when it is resumed.
     """
 
     program: Program
     source: Iterable[dict[str, Any]]
-    most: int | None
+    max_points: int | None
     sweep_id: str
     paths: SweepPaths
     previous: Sweep | None = None
     rerun: str = "unfinished"
 
     def points(self) -> Iterator[dict[str, Any]]:
-        """Each job's parameters, also of those that do not run again."""
-        return islice(self.source, self.most)
+        """Each job's parameters, including jobs that do not run again."""
+        return islice(self.source, self.max_points)
 
     def jobs(self) -> Iterator[PlannedJob]:
-        """The jobs that run, made one at a time. Raises SettingsError for one that cannot."""
+        """Yield the jobs that will run. Raises SettingsError at one that cannot."""
         resumption = None if self.previous is None else Resumption(self.previous, self.rerun)
         for index, params in enumerate(self.points()):
             num = index
@@ -91,15 +90,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a command line says of a sweep; what it does not say is empty or None.
+    """What a command line asks for; fields that it leaves out are empty or None.
 
     Attributes:
         overrides: the sweep in Hydra's syntax.
         config: the sweep file.
-        script: what its jobs run,
-        command: or the words after ``--``.
-        sweep_id, sweep_dir: its id and directory.
-        max_runs: how many jobs it may have.
+        script: the script that jobs run.
+        command: the words after ``--``, instead of a script.
+        sweep_id: the sweep's id.
+        sweep_dir: its directory.
+        max_runs: run only the first N points.
     """
 
     overrides: Sequence[str]
@@ -111,7 +111,7 @@ class Asked:
     max_runs: int | None
 
     def count(self, hsm_config: HsmConfig) -> int:
-        """How many jobs a new sweep would have; for that nothing has to say what they run."""
+        """Count the jobs of a new sweep. What they run may still be unknown."""
         program = Program()
         if self.script or self.command or hsm_config.script or hsm_config.command:
             program = self._program(hsm_config)
@@ -119,14 +119,14 @@ class Asked:
         return count if self.max_runs is None else min(count, self.max_runs)
 
     def plan(self, resolved: Resolved, earlier: Sweep | None) -> Plan:
-        """The sweep that could start.
+        """Plan the sweep.
 
         Args:
             resolved: the settings.
-            earlier: the sweep that is to go on, if one was named.
+            earlier: the sweep to resume, if one was named.
 
         Raises:
-            HsmError: something is wrong with what was asked.
+            HsmError: the command line asks for something impossible.
         """
         rerun = resolved.conf.rerun.value
         if earlier is not None:
@@ -148,7 +148,9 @@ class Asked:
             option, value = "--sweep-id", self.sweep_id
             if not value:
                 option, value = "--sweep-dir", self.sweep_dir
-            raise SettingsError(option, value, "command line", "left out beside --resume")
+            message = f"{option} does not go with --resume: the sweep keeps its id and directory"
+            allowed = "left out beside --resume"
+            raise SettingsError(option, value, "command line", allowed, message=message)
         if self.script or self.command is not None:
             program = self._program(hsm_config)
         else:
@@ -165,21 +167,21 @@ class Asked:
 
 
 def find_definition(overrides: Sequence[str], config: str, program: Program) -> SweepDefinition:
-    """The sweep that a command line means.
+    """Build the sweep's definition from overrides, a sweep file, or both.
 
-    Overrides alone are the whole sweep. A file is read if it is named, and then the overrides have
-    the last word on what they set; or, if there are no overrides, where one usually lies.
+    Overrides alone are the whole sweep. Given a file as well, the overrides win for the keys that
+    they set. Without either, the usual places are searched for a file.
 
     Raises:
         SettingsError: an override or the file is wrong.
-        HsmError: there is neither.
+        HsmError: there are no overrides and no file.
     """
     if not config and not overrides:
         config = next((name for name in SWEEP_FILES if os.path.isfile(name)), "")
     if not config and not overrides:
         raise HsmError(
-            "there is nothing to sweep over: give overrides, such as lr=0.1,0.01, or a sweep file "
-            f"with --config (there is no {' and no '.join(SWEEP_FILES)}; hsm init writes one)"
+            "nothing to sweep over: give overrides, such as lr=0.1,0.01, or a sweep file with "
+            f"--config (there is no {' or '.join(SWEEP_FILES)}; hsm init writes one)"
         )
     loader = _config_loader(program, overrides, config)
     definition = _parse(overrides, loader) if overrides else None
@@ -198,7 +200,7 @@ def find_definition(overrides: Sequence[str], config: str, program: Program) -> 
 
 
 def _config_loader(program: Program, overrides: Sequence[str], config: str) -> ConfigLoader | None:
-    """What knows the config groups of a Hydra app, where a ``glob()`` may need it."""
+    """Hydra's config loader for the app, if a ``glob()`` may need to look up config groups."""
     if not program.uses_hydra or not (config or any("glob(" in text for text in overrides)):
         return None
     from hsm.hydra_app.config_check import config_loader
@@ -211,30 +213,36 @@ def _parse(overrides: Sequence[str], loader: ConfigLoader | None) -> SweepDefini
     for text in overrides:
         if "=" not in text and os.path.isfile(text):
             hint = f"did you mean --script {text}, or --config {text}?"
-            raise SettingsError("an override", text, "command line", "key=value", hint)
+            message = f"{shown(text)} is a file, not an override; {hint}"
+            raise SettingsError(
+                "an override", text, "command line", "key=value", hint, message=message
+            )
     return parse_overrides(overrides, config_loader=loader)
 
 
 def find_what_runs(script: str, command: Sequence[str] | None, hsm_config: HsmConfig) -> Program:
-    """What the jobs run: the script, the command after ``--``, or what hsm.yaml names.
+    """Find what the jobs run: the script, the command after ``--``, or what hsm.yaml names.
 
     Args:
-        script, command: from the command line; empty and None if they were not given.
-        hsm_config: names something, or not.
+        script: from the command line; empty if not given.
+        command: from the command line; None if not given.
+        hsm_config: consulted if both are missing.
 
     Raises:
-        SettingsError: both are given, or what is given is not there.
-        HsmError: nothing says what the jobs run.
+        SettingsError: both are given, or the one given does not exist.
+        HsmError: neither the command line nor hsm.yaml names anything to run.
     """
     if script and command is not None:
         allowed = "left out beside a command"
-        raise SettingsError("--script", script, "command line", allowed)
+        message = "give --script or a command after --, not both"
+        raise SettingsError("--script", script, "command line", allowed, message=message)
     if command is not None and not command:
-        raise SettingsError("the command", "--", "command line", "given after the --")
+        message, allowed = "there is no command after the --", "given after the --"
+        raise SettingsError("the command", "--", "command line", allowed, message=message)
     if not (script or command or hsm_config.script or hsm_config.command):
         raise HsmError(
-            "nothing says what the jobs run: give --script train.py, or a command after --, or "
-            "put `script: train.py` into hsm.yaml"
+            "nothing to run: give --script train.py or a command after --, or put "
+            "`script: train.py` into hsm.yaml"
         )
     caller = "--script" if script else _COMMAND
     return find_program(None, command, script or None, caller=caller, hsm_config=hsm_config)
@@ -243,16 +251,17 @@ def find_what_runs(script: str, command: Sequence[str] | None, hsm_config: HsmCo
 def find_place(
     sweep_id: str, sweep_dir: str, program: Program, hsm_config: HsmConfig, *, resumes: bool
 ) -> tuple[str, SweepPaths]:
-    """The sweep's id, a new one if none is given, and its directory.
+    """Return the sweep's id, a new one if none is given, and its directory.
 
     Args:
-        sweep_id, sweep_dir: from the command line; empty if they were not given.
-        program: what its jobs run: a new id is named after it.
-        hsm_config: says where sweeps lie.
-        resumes: whether it may be a sweep that is there already.
+        sweep_id: from the command line; empty if not given.
+        sweep_dir: from the command line; empty if not given.
+        program: what the jobs run; a new id is named after it.
+        hsm_config: its output_dir is where sweeps go.
+        resumes: whether the sweep may exist already.
 
     Raises:
-        SettingsError: the id is no name for a directory, or there is such a sweep already.
+        SettingsError: the id cannot name a directory, or such a sweep exists already.
     """
     if sweep_id:
         check_sweep_id(sweep_id, "--sweep-id")
@@ -266,7 +275,7 @@ def find_place(
 
 
 def _check_new(sweep_id: str, name: str, origin: str, paths: SweepPaths) -> None:
-    here = Path(os.getcwd())  # as the list of sweeps has it
+    here = Path(os.getcwd())  # the registry of sweeps records it like this
     places = [paths.sweep_dir] if os.path.exists(paths.journal) else []
     places += [
         known.paths.sweep_dir
@@ -274,5 +283,6 @@ def _check_new(sweep_id: str, name: str, origin: str, paths: SweepPaths) -> None
         if known.sweep_id == sweep_id and known.belongs_to(here)
     ]
     if places:
-        hint = f"there is one in {places[0]}; hsm sweep --resume {sweep_id} goes on with it"
-        raise SettingsError("sweep", name, origin, "a new one", hint)
+        hint = f"hsm sweep --resume {name} goes on with it"
+        message = f"{origin} {shown(name)} is taken by the sweep in {places[0]}; {hint}"
+        raise SettingsError("sweep", name, origin, "a new one", hint, message=message)

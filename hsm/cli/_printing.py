@@ -1,4 +1,4 @@
-"""What the commands print: tables, JSON, values in words."""
+"""Printing for the commands: tables, JSON, and values as text."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 #: Characters between two columns of a table.
 _GAP = 2
-#: Characters that a column of texts has at least, if they are that long.
-_NARROWEST = 20
-#: Characters of a cell; more of a text is no matter for a table.
+#: Characters that a wrapping column is never narrower than, unless its texts are shorter.
+_MIN_TEXT_WIDTH = 20
+#: Characters of a cell; a longer text is cut.
 _MAX_LENGTH = 1000
-#: Where a heading can be broken: behind a dot or an underscore.
+#: A heading can be broken after a dot or an underscore.
 _HEADING_PARTS = re.compile(r"[^._]*[._]?")
 
 
 def end_with_the_reader() -> None:
-    """Let this process end as other programs do when whoever reads its output goes (`| head`)."""
+    """Let SIGPIPE end this process quietly when the reader of its output goes away (`| head`)."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
-    """Print `value` as JSON, which has no NaN: null stands for it."""
+    """Print `value` as JSON; NaN and infinities, which JSON lacks, become null."""
     text = json.dumps(_plain(value), indent=indent, ensure_ascii=False, default=str)
     print(printable_json(text), flush=True)
 
@@ -62,20 +62,19 @@ def print_table(
 ) -> None:
     """Print a table: drawn on a terminal, plain columns elsewhere.
 
-    Where a terminal is too narrow, first the columns in `wraps` and the headings take several
-    lines, then the columns in `droppable` are left out, and a line tells which; nothing else is
-    cut, but for a text of more than a thousand characters. If that is not enough, it becomes
-    several tables, one below the other, each with the first column; or, for a column that is as
-    wide as the terminal, a plain one of any width.
+    If the terminal is too narrow, columns in `wraps` and headings are wrapped first. Then columns
+    in `droppable` are left out, and a line names them. Nothing else is cut, except texts of more
+    than a thousand characters. If the table still does not fit, it is split into several, one below
+    the other, each starting with the first column; or, if one column is as wide as the terminal,
+    printed plain at its full width.
 
     Args:
-        columns: the headings; in them and in the cells, what could steer a terminal is made
-            harmless.
-        rows: the cells.
-        right: the headings of the columns of figures.
-        wraps: the headings of the columns of texts.
-        droppable: the headings of the columns that may be left out, the least important first.
-        hint: how to see what was left out.
+        columns: headings. In them and in cells, control characters are made harmless.
+        rows: cells.
+        right: headings of right-aligned columns (numbers).
+        wraps: headings of columns that may wrap (texts).
+        droppable: headings of columns that may be left out, the least important first.
+        hint: how to see the columns that were left out.
     """
     drawn = [
         _Column(_cell(name), [_cell(row[at]) for row in rows], name in right, name in wraps, name)
@@ -90,7 +89,7 @@ def print_table(
     console = Console(highlight=False)
 
     def fits(columns: Sequence[_Column]) -> bool:
-        return _least_width(columns, cell_len) <= console.width
+        return _min_width(columns, cell_len) <= console.width
 
     shown, left_out = drawn, []
     if not fits(shown):
@@ -118,9 +117,9 @@ def _cell(text: str) -> str:
 def _bands(
     columns: Sequence[_Column], fits: Callable[[Sequence[_Column]], bool]
 ) -> list[list[_Column]]:
-    """The columns in tables that fit, each of which begins with the first column.
+    """Split the columns into tables that fit, each starting with the first column.
 
-    One table that does not fit, if there is a column that fits beside the first one nowhere.
+    If some column does not fit even beside the first one alone, all stay in one table.
     """
     if not columns:
         return []
@@ -136,7 +135,7 @@ def _bands(
 
 @dataclass(frozen=True)
 class _Column:
-    """A column as it is shown; `key` is its heading as it was given."""
+    """A column ready for printing; `key` is its heading as the caller gave it."""
 
     heading: str
     cells: list[str]
@@ -145,11 +144,11 @@ class _Column:
     key: str
 
     def width(self, measure: Callable[[str], int]) -> int:
-        """Characters that its longest line takes."""
+        """Width of its longest line."""
         return max(map(measure, (*self.heading.split("\n"), *self.cells)))
 
     def with_narrow_heading(self, measure: Callable[[str], int]) -> _Column:
-        """The same, its heading in lines: ``model.`` above ``n_estimators``."""
+        """The same column with a wrapped heading: ``model.`` above ``n_estimators``."""
         parts = [part for part in _HEADING_PARTS.findall(self.heading) if part]
         room = max(map(measure, (*parts, *self.cells)), default=0)
         lines = [""]
@@ -161,14 +160,14 @@ class _Column:
         return replace(self, heading="\n".join(lines))
 
 
-def _least_width(columns: Sequence[_Column], measure: Callable[[str], int]) -> int:
-    """Characters that a drawn table takes at least."""
+def _min_width(columns: Sequence[_Column], measure: Callable[[str], int]) -> int:
+    """Width of the narrowest table that can hold the columns."""
     widths = (column.width(measure) for column in columns)
-    least = [
-        min(width, _NARROWEST) if column.wraps else width
+    narrowest = [
+        min(width, _MIN_TEXT_WIDTH) if column.wraps else width
         for column, width in zip(columns, widths, strict=True)
     ]
-    return sum(least) + _GAP * (len(least) - 1)
+    return sum(narrowest) + _GAP * (len(narrowest) - 1)
 
 
 def _print_plain(columns: Sequence[_Column], measure: Callable[[str], int]) -> None:
@@ -186,7 +185,7 @@ def _draw(console: Console, columns: Sequence[_Column]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    # A line below the headings, and nothing else: the gap is the columns' padding.
+    # A line below the headings and nothing else; the columns' padding makes the gaps.
     box = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
     table = Table(
         box=box, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0), header_style="bold"
@@ -203,7 +202,7 @@ def _draw(console: Console, columns: Sequence[_Column]) -> None:
     console.print(table)
 
 
-#: Words that stand out, wherever they are all that a cell holds.
+#: Styles for cells that hold exactly one of these words.
 _STYLES = {
     "COMPLETED": "green",
     "PRUNED": "green",
@@ -217,7 +216,7 @@ _STYLES = {
 
 
 def setting_text(value: Any) -> str:
-    """The value of a setting as one would write it: ``90``, ``true``, ``none``."""
+    """Format a setting's value as a user would write it: ``90``, ``true``, ``none``."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -232,7 +231,7 @@ def setting_text(value: Any) -> str:
 
 
 def from_here(path: Path) -> str:
-    """`path` as one would type it: relative if it is below the current directory."""
+    """Return `path` as a user would type it: relative if it is below the current directory."""
     try:
         return str(path.relative_to(Path.cwd()))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What `hsm show` tells of a sweep as such: where it stands, what it runs, how its jobs start."""
+"""What `hsm show` prints about a whole sweep: its status, its jobs, and how they start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hsm.core.record.sweep import Sweep
 
 
 def sweep_facts(sweep: Sweep) -> dict[str, Any]:
-    """All of it, for JSON and for `sweep_lines`."""
+    """Collect everything known about the sweep, for JSON and for `sweep_lines`."""
     jobs = list(sweep.jobs.values())
     return {
         "sweep_id": sweep.sweep_id,
@@ -28,7 +28,7 @@ def sweep_facts(sweep: Sweep) -> dict[str, Any]:
 
 
 def sweep_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The same for a person: names, and what they are."""
+    """Turn the facts into lines to print: a name and its text each."""
     yield "sweep", facts["sweep_id"]
     yield "status", facts["status"]
     if facts["started"] is not None:
@@ -43,7 +43,7 @@ def sweep_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _server_lines(server: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """How the processes of its jobs were made, and what the look before that has found."""
+    """Say how job processes are started, and what the check for a safe fork found."""
     method, reason = server["start_method"], server["reason"]
     joined = "" if reason is None else f", because {reason}" if method == "spawn" else f", {reason}"
     yield "start method", f"{method}{joined}"

@@ -1,6 +1,6 @@
-"""Lines for a person; and stdout, which may lead to a full disk or to a reader that has gone.
+"""Printing lines, on a stdout that may be a full disk or a pipe whose reader has gone.
 
-What cannot be written is no bug of hsm's, and says nothing about a sweep that has run.
+A failed write is not a bug in hsm, and must not change the exit code of a sweep that has run.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from hsm.core.printable import printable
 
 
 class Stdout(io.TextIOWrapper):
-    """The usual stdout, which besides remembers its failure, and which characters do not stop.
+    """The usual stdout, which also remembers why a write failed.
 
     Attributes:
-        failure: why something could not be written the last time; None if nothing failed.
+        failure: the last failed write's error; None if none failed.
     """
 
     failure: OSError | None = None
@@ -40,7 +40,7 @@ class Stdout(io.TextIOWrapper):
 
 
 def install() -> None:
-    """Have `sys.stdout` be one. A process that was started without a stdout writes to nowhere."""
+    """Make `sys.stdout` a `Stdout`, or /dev/null if this process was started without a stdout."""
     old = sys.stdout
     if old is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
@@ -48,22 +48,22 @@ def install() -> None:
         sys.stdout = sys.__stdout__ = Stdout(  # type: ignore[misc]
             old.detach(),
             encoding=old.encoding,
-            errors="replace",  # a character that the encoding lacks must not end a sweep's report
+            errors="replace",  # a character that the encoding lacks must not abort a report
             line_buffering=old.line_buffering,
             write_through=old.write_through,
         )
 
 
 def say(text: str = "", *, error: bool = False) -> None:
-    """Print a line for a person, on stdout or stderr, in characters that cannot steer a terminal.
+    """Print a line on stdout or stderr, without characters that could control the terminal.
 
-    All that commands print goes through here, or through `print_table` and `print_json`.
+    Commands print through this, `print_table` and `print_json` only.
     """
     print(printable(text), file=sys.stderr if error else sys.stdout)
 
 
 def write_bytes(data: bytes) -> None:
-    """Write them as they are, at once. Raises OSError."""
+    """Write raw bytes to stdout and flush. Raises OSError."""
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -74,7 +74,7 @@ def write_bytes(data: bytes) -> None:
 
 
 def failure() -> OSError | None:
-    """Why stdout could not be written, now or before; None if nothing failed."""
+    """Flush stdout and return the error of this or an earlier write; None if none failed."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -88,15 +88,15 @@ def _last_failure() -> OSError | None:
 
 
 def give_up(error: OSError) -> None:
-    """Say that stdout cannot be written, unless its reader has gone, and have it lead nowhere.
+    """Report that stdout cannot be written, unless its reader has gone, and redirect it to nowhere.
 
-    Otherwise the interpreter, at its end, would try again to write what is still buffered, complain
-    and exit with 120.
+    Without the redirect the interpreter would try to write the buffered rest at exit, complain, and
+    exit with 120.
     """
     with suppress(OSError, ValueError):
-        nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        os.dup2(nothing, sys.stdout.fileno())
-        os.close(nothing)
+        null_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null_fd, sys.stdout.fileno())
+        os.close(null_fd)
     if isinstance(sys.stdout, Stdout):
         sys.stdout.failure = None
     if error.errno != errno.EPIPE:
@@ -106,11 +106,11 @@ def give_up(error: OSError) -> None:
 
 @contextmanager
 def best_effort() -> Iterator[None]:
-    """Print what is to change nothing by failing: the exit code of a sweep that has run, say."""
+    """Ignore failures to print in this block; they must not change, say, a sweep's exit code."""
     try:
         yield
     except OSError as error:
-        if error is not _last_failure():  # A flush would fail anew, with another error.
+        if error is not _last_failure():  # Do not flush here: that would fail with a new error.
             raise
     unwritten = failure()
     if unwritten is not None:

@@ -1,4 +1,4 @@
-"""`hsm cancel`: end a running sweep, or some of its jobs, from any terminal."""
+"""`hsm cancel`: stop a running sweep, or some of its jobs, from any terminal."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from hsm.core.record.replay import Replay
 app = new_app()
 
 _INTERVAL = 0.1
-#: Seconds that a launcher gets to take a request; it looks twice a second.
-_REACTION = 5.0
-#: Seconds beyond the jobs' own kill_grace in which everything should have ended.
-_TIMEOUT = 30.0
-#: Seconds; what a journal says beyond that is not waited for.
+#: Seconds that a launcher has to pick up a request; it looks twice a second.
+_REQUEST_TIMEOUT = 5.0
+#: Seconds to wait for the end beyond the jobs' own kill_grace.
+_END_TIMEOUT = 30.0
+#: Seconds; a longer kill_grace in a journal is ignored.
 _MAX_GRACE = 7 * 86400.0
 
 Jobs = Annotated[
@@ -41,10 +41,10 @@ Jobs = Annotated[
 
 @app.command("cancel")
 def cancel(sweep: Sweep, jobs: Jobs = None, hsm_config: HsmConfigFile = "") -> None:
-    """End a running sweep, or some of its jobs.
+    """Cancel a running sweep, or some of its jobs.
 
-    Jobs get a SIGTERM, and SIGKILL when kill_grace is over. Returns when they have ended. What has
-    ended before stays as it is.
+    Jobs get SIGTERM, then SIGKILL after kill_grace. Returns when they have ended. Jobs that ended
+    before are not affected.
     """
     paths = named_sweep(sweep, hsm_config=hsm_config)
     with Replay(paths) as replay:
@@ -64,47 +64,54 @@ def _cancel_jobs(replay: Replay, jobs: Sequence[Job]) -> None:
     asked = [job for job in jobs if not job.state.is_final]
     for job in asked:
         requests.ask(paths, job.num)
-    _wait(replay, lambda: not any(requests.is_asked(paths, job.num) for job in asked), _REACTION)
-    untaken = [job.num for job in asked if requests.withdraw(paths, job.num)]
-    if untaken:
+    _wait(
+        replay,
+        lambda: not any(requests.is_asked(paths, job.num) for job in asked),
+        _REQUEST_TIMEOUT,
+    )
+    ignored = [job.num for job in asked if requests.withdraw(paths, job.num)]
+    if ignored:
         raise HsmError(
-            f"the launcher of {replay.sweep.sweep_id} does not respond, and jobs "
-            f"{', '.join(map(str, untaken))} still run; hsm cancel without a job's number "
-            "sends it a signal"
+            f"the launcher of {replay.sweep.sweep_id} does not respond; not cancelled: job "
+            f"{', '.join(map(str, ignored))}; hsm cancel without job numbers signals the launcher"
         )
-    _wait(replay, lambda: all(_now(replay, job).state.is_final for job in asked), _patience(replay))
+    _wait(
+        replay,
+        lambda: all(_current(replay, job).state.is_final for job in asked),
+        _end_timeout(replay),
+    )
     for job in jobs:
         had = "" if job in asked else "had already ended: "
-        say(f"job {job.num}: {had}{_now(replay, job).state}")
+        say(f"job {job.num}: {had}{_current(replay, job).state}")
 
 
-def _now(replay: Replay, job: Job) -> Job:
-    """The job as the journal tells it now; that may be another file than before."""
+def _current(replay: Replay, job: Job) -> Job:
+    """The job as the journal has it now; the journal may have been replaced in the meantime."""
     return replay.sweep.jobs.get(job.num, job)
 
 
 def _cancel_sweep(replay: Replay) -> None:
     paths = replay.sweep.paths
     requests.ask(paths, None)
-    taken = _wait(replay, lambda: not requests.is_asked(paths, None), _REACTION)
+    taken = _wait(replay, lambda: not requests.is_asked(paths, None), _REQUEST_TIMEOUT)
     if not taken and requests.withdraw(paths, None):
-        # Stopped, or one that has no jobs right now. It may be on another machine, too.
+        # The launcher is stopped, has no jobs right now, or is on another machine.
         pid = replay.sweep.latest.get("pid")
         if not requests.signal_launcher(paths, signal.SIGTERM, pid):
             raise HsmError(
                 f"the launcher of {replay.sweep.sweep_id}, on {replay.sweep.latest.get('host')}, "
-                "does not respond, and no process here is known to be it: no signal was sent"
+                "does not respond, and no process on this machine is known to be it: sent no signal"
             )
         requests.signal_launcher(paths, signal.SIGCONT, pid)
-    if not _wait(replay, lambda: replay.is_over, _patience(replay)):
-        raise HsmError(f"{replay.sweep.sweep_id} was told to end, but is still running")
+    if not _wait(replay, lambda: replay.is_over, _end_timeout(replay)):
+        raise HsmError(f"{replay.sweep.sweep_id} was told to stop, but is still running")
     counts = count_states(replay.sweep.jobs.values())
-    told = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
-    say(f"{replay.sweep.sweep_id} has ended: {told}")
+    states = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
+    say(f"{replay.sweep.sweep_id} has ended: {states}")
 
 
 def _wait(replay: Replay, condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait until the condition holds or the sweep is over; False if neither came in time."""
+    """Wait until the condition holds or the sweep is over; False if neither happens in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if replay.is_over:
@@ -116,8 +123,8 @@ def _wait(replay: Replay, condition: Callable[[], bool], seconds: float) -> bool
     return True
 
 
-def _patience(replay: Replay) -> float:
-    """Seconds in which jobs that were told to end have ended."""
+def _end_timeout(replay: Replay) -> float:
+    """Seconds to wait for cancelled jobs to end."""
     grace = replay.sweep.latest.get("settings", {}).get("kill_grace")
     is_known = isinstance(grace, (int, float)) and 0 <= grace < _MAX_GRACE
-    return _TIMEOUT + (grace if is_known else 0.0)
+    return _END_TIMEOUT + (grace if is_known else 0.0)

@@ -1,4 +1,4 @@
-"""`hsm collect-results`: what the jobs of a sweep gave, in one table."""
+"""`hsm collect-results`: the results of a sweep's jobs in one table."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hsm.cli._find import named_sweep
 from hsm.cli._options import HsmConfigFile, OptionalSweep, SweepId, new_app
 from hsm.cli._printing import end_with_the_reader, print_table
 from hsm.cli._stdout import say
-from hsm.core.errors import HsmError, SettingsError
+from hsm.core.errors import HsmError, SettingsError, did_you_mean, shown
 from hsm.core.results.collect import Results, collect_results
 from hsm.core.units import format_size
 
 app = new_app()
 
 _FORMATS = ("table", "csv", "json", "md", "parquet")
-#: Formats that a table has in a file: what a file's name may end in.
+#: Formats for files, which are also the file name's allowed extensions.
 _FILE_FORMATS = _FORMATS[1:]
 #: What `--only failed` means.
 _UNSUCCESSFUL = ("FAILED", "TIMEOUT", "OUT_OF_MEMORY", "CANCELLED")
@@ -31,12 +31,12 @@ _STATES_ALLOWED = (
     "out_of_memory, cancelled); or one of pruned, timeout, out_of_memory, cancelled, running, "
     "pending"
 )
-#: Columns that a narrow terminal does not get, unless --columns names them; first the first.
+#: Columns left out on a narrow terminal, unless --columns names them; the first ones go first.
 _DROPPABLE = (
     *("cpu_seconds", "max_memory", "attempts", "duration", "signal", "exit_code"),
     *("note", "reason"),
 )
-#: Columns of texts.
+#: Columns that may wrap.
 _WRAPS = ("reason", "note")
 
 Format = Annotated[
@@ -44,23 +44,21 @@ Format = Annotated[
     typer.Option(
         "--format",
         metavar="|".join(_FORMATS),
-        help="Format; by default a table, or what the name of --output ends in.",
+        help="Output format; the default is a table, or the extension of --output.",
         autocompletion=one_of(*_FORMATS),
         show_default=False,
     ),
 ]
 Output = Annotated[
     str,
-    typer.Option(
-        "--output", "-o", metavar="FILE", help="Write to a file instead.", show_default=False
-    ),
+    typer.Option("--output", "-o", metavar="FILE", help="Write to this file.", show_default=False),
 ]
 SortBy = Annotated[
     str,
     typer.Option(
         "--sort-by",
         metavar="COLUMN",
-        help="Sort by a column, smallest first; -COLUMN is largest first.",
+        help="Sort by this column, smallest first; -COLUMN sorts largest first.",
         show_default=False,
     ),
 ]
@@ -69,8 +67,8 @@ Only = Annotated[
     typer.Option(
         "--only",
         metavar="STATE",
-        help="Only jobs in this state: completed; failed (all that went wrong or was cancelled); "
-        "or pruned, timeout, out_of_memory, cancelled, running, pending.",
+        help="Only jobs in this state: completed; failed (everything that went wrong or was "
+        "cancelled); or pruned, timeout, out_of_memory, cancelled, running, pending.",
         autocompletion=one_of(
             "completed", "pruned", *map(str.lower, _UNSUCCESSFUL), "running", "pending"
         ),
@@ -96,10 +94,10 @@ def collect(
     columns: Columns = "",
     hsm_config: HsmConfigFile = "",
 ) -> None:
-    """Gather what the jobs of a sweep gave into one table, a row for each job.
+    """Collect the results of a sweep into one table, one row per job.
 
-    A row has the job's parameters, its return value, what it wrote into results.json and
-    metrics.json in its directory, and its state, duration and peak memory. The sweep may still run.
+    A row has the job's parameters, its return value, what it wrote to results.json and metrics.json
+    in its directory, and its state, duration and peak memory. The sweep may still be running.
     """
     end_with_the_reader()
     kind = _format(format_, output)
@@ -115,39 +113,43 @@ def collect(
         _writers(results)[kind](output)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise SettingsError("output", output, "--output", "a file", reason) from error
+        message = f"--output: cannot write {shown(output)}: {reason}"
+        raise SettingsError(
+            "output", output, "--output", "a file", reason, message=message
+        ) from error
 
 
 def _format(given: str, output: str) -> str:
     if given and given not in _FORMATS:
-        raise SettingsError("format", given, "--format", f"one of {', '.join(_FORMATS)}")
+        allowed, hint = f"one of {', '.join(_FORMATS)}", did_you_mean(given, _FORMATS)
+        raise SettingsError("format", given, "--format", allowed, hint)
     if given == "table" and output:
         raise SettingsError("format", given, "--format", "csv, json, md or parquet with --output")
     if given == "parquet" and not output:
         raise HsmError("--format parquet needs --output FILE")
     ending = os.path.splitext(output)[1].removeprefix(".").lower()
     if output and not given and ending not in _FILE_FORMATS:
-        hint = "or say --format"
-        raise SettingsError("output", output, "--output", "a .csv, .json, .md or .parquet", hint)
+        allowed = "a name that ends in .csv, .json, .md or .parquet"
+        raise SettingsError("output", output, "--output", allowed, "--format takes any name")
     return given or ending or "table"
 
 
 def _chosen(results: Results, only: str, sort_by: str, columns: str) -> Results:
-    """The rows and columns that were asked for. Raises SettingsError."""
+    """Apply --only, --sort-by and --columns. Raises SettingsError."""
     if only:
         results = _only(results, only)
     if sort_by:
         descending = sort_by.startswith("-") and sort_by not in results.columns
-        with _as_given("--sort-by"):
+        with _blame_option("--sort-by"):
             results = results.sorted_by(sort_by[descending:], descending=descending)
     if columns:
-        with _as_given("--columns"):
+        with _blame_option("--columns"):
             results = results.select([name.strip() for name in columns.split(",")])
     return results
 
 
 def _only(results: Results, state: str) -> Results:
-    """The jobs in a state, as `--only` names it. Raises SettingsError."""
+    """Keep the jobs in a state, as `--only` names it. Raises SettingsError."""
     wanted = _UNSUCCESSFUL if state.strip().lower() == "failed" else (state,)
     try:
         return results.only(*wanted)
@@ -157,12 +159,16 @@ def _only(results: Results, state: str) -> Results:
 
 
 @contextmanager
-def _as_given(option: str) -> Iterator[None]:
-    """Have an error name the option, not the method that refused its value."""
+def _blame_option(option: str) -> Iterator[None]:
+    """Make a SettingsError name the option instead of the method that refused its value."""
     try:
         yield
     except SettingsError as error:
-        raise SettingsError(error.key, error.value, option, error.allowed, error.hint) from None
+        known = error.hint or f"there are {error.allowed.removeprefix('one of ')}"
+        message = f"{option}: no column {shown(error.value)}; {known}"
+        raise SettingsError(
+            error.key, error.value, option, error.allowed, error.hint, message=message
+        ) from None
 
 
 def _writers(results: Results) -> dict[str, Callable[[Any], Any]]:
@@ -178,7 +184,7 @@ def _print(results: Results, kind: str, *, chosen: bool) -> None:
     """Print the results.
 
     Args:
-        chosen: whether somebody named the columns: then all of them are shown.
+        chosen: whether the user named the columns; then all of them are shown.
     """
     if kind != "table":
         _writers(results)[kind](sys.stdout)
@@ -194,14 +200,14 @@ def _print(results: Results, kind: str, *, chosen: bool) -> None:
         right=figures,
         wraps=_WRAPS,
         droppable=() if chosen else _DROPPABLE,
-        hint="--columns A,B,C shows what it names, --format csv all",
+        hint="--columns A,B,C shows the named ones, --format csv all",
     )
     if not rows:
         say("no jobs")
 
 
 def _cell(column: str, value: Any) -> str:
-    """A value for people: floats in six digits, bytes in units."""
+    """Format a value: floats with six digits, memory with a unit."""
     if value is None:
         return ""
     if column == "max_memory":

@@ -19,21 +19,19 @@ from hsm.hydra_app.config_check import sweepable
 
 app = new_app()
 
-#: Where hsm.yaml is looked for in a project, first one first.
+#: Where a project's hsm.yaml may be, in order of precedence.
 _HSM_YAML = ("hsm.yaml", "conf/hsm.yaml")
 _USUAL_NAMES = ("train.py", "main.py", "run.py")
 _FOLDERS = (".", "examples", "scripts", "src")
 #: Settings that a new file sets; the others stand there as comments.
 _WRITTEN = ("max_parallel_jobs", "timeout")
-#: Settings that make sense for one sweep, not for a project.
-_LEFT_OUT = ("resume", "rerun", "accept_changes")
 
 
 @app.command("init")
 def init() -> None:
-    """Write hsm.yaml and a sweep file for the project in this directory. Overwrites nothing.
+    """Write hsm.yaml and a sweep file for the project in this directory, overwriting nothing.
 
-    Both are commented. If there is a Hydra app here, the sweep file is made for its config.
+    Both files are commented. If there is a Hydra app here, the sweep file uses keys of its config.
     """
     script = _find_script()
     sweep_file = SWEEP_FILES[0] if os.path.isdir("conf") else SWEEP_FILES[1]
@@ -44,18 +42,18 @@ def init() -> None:
     if any(written):
         say("next: hsm sweep --dry-run lists the jobs, hsm sweep runs them")
     if script is None:
-        say("no script found here: put what your jobs run into hsm.yaml")
+        say("no script found here: set script or command in hsm.yaml to what your jobs run")
 
 
 def _write(places: tuple[str, ...], name: str, text: str) -> bool:
-    """Write a file unless there is one at any of the places. Raises HsmError."""
-    there = next((place for place in places if os.path.lexists(place)), None)
-    if there is not None:
-        say(f"{there} is there already: left as it is")
+    """Write a file unless one of `places` exists already. Raises HsmError."""
+    existing = next((place for place in places if os.path.lexists(place)), None)
+    if existing is not None:
+        say(f"{existing} exists already: not changed")
         return False
     try:
         os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
-        with open(name, "x", encoding="utf-8") as file, _removed_unless_whole(name):
+        with open(name, "x", encoding="utf-8") as file, _remove_on_failure(name):
             file.write(text)
             file.flush()
     except OSError as error:
@@ -65,8 +63,8 @@ def _write(places: tuple[str, ...], name: str, text: str) -> bool:
 
 
 @contextmanager
-def _removed_unless_whole(name: str) -> Iterator[None]:
-    """Leave no half of a file behind: the next `hsm init` would take it for somebody's own."""
+def _remove_on_failure(name: str) -> Iterator[None]:
+    """Remove a half-written file, which the next `hsm init` would take for the user's own."""
     try:
         yield
     except BaseException:
@@ -76,7 +74,7 @@ def _removed_unless_whole(name: str) -> Iterator[None]:
 
 
 def _find_script() -> str | None:
-    """The script that jobs most likely run: a Hydra app, else one with a usual name."""
+    """Guess the script that jobs run: a Hydra app, else a script with a usual name."""
     found = [path for folder in _FOLDERS for path in sorted(Path(folder).glob("*.py"))]
     found.sort(key=lambda path: path.name not in _USUAL_NAMES)
     apps = [path for path in found if uses_hydra_main(path)]
@@ -86,11 +84,11 @@ def _find_script() -> str | None:
 
 def _hsm_yaml(script: str | None) -> str:
     lines = [
-        "# How hsm runs the sweeps of this project. `hsm config` prints what holds, and where",
-        "# it came from. What is left out comes from HSM_LOCAL_* variables, then hsm's defaults.",
+        "# How hsm runs the sweeps of this project. `hsm config` prints every setting and where",
+        "# it came from. Settings left out here come from HSM_LOCAL_* variables, then defaults.",
         "",
         "# What each job runs, unless a command line names something else. Instead of a script",
-        "# there may be a command, in which {key} is a parameter: command: ./fit --rate {lr}",
+        "# this can be a command, in which {key} is a parameter: command: ./fit --rate {lr}",
         f"script: {script}" if script else "# script: train.py",
         "",
         "# Where sweeps go: outputs/<id of the sweep>.",
@@ -99,7 +97,7 @@ def _hsm_yaml(script: str | None) -> str:
         "local:",
     ]
     for setting in SETTINGS.values():
-        if setting.name not in _LEFT_OUT:
+        if not setting.of_one_start:
             lines += [f"  {line}".rstrip() for line in _setting_lines(setting)]
     return "\n".join(lines) + "\n"
 
@@ -115,11 +113,11 @@ def _setting_lines(setting: Setting) -> Iterator[str]:
 
 def _sweep_yaml(script: str | None) -> str:
     lines = [
-        "# The sweep that `hsm sweep` runs when its command line says nothing else.",
+        "# The sweep that `hsm sweep` runs when its command line names no other.",
         "",
         "sweep:",
-        "  # Every combination of these. A list is taken as it is; a text with a comma, or a call",
-        "  # such as range(1, 5), means what it means on Hydra's command line.",
+        "  # Every combination of these. A list holds the values; a string with a comma, or a call",
+        "  # such as range(1, 5), means the same as on Hydra's command line.",
         "  grid:",
     ]
     found = sweepable(script) if script is not None else None
@@ -135,7 +133,7 @@ def _sweep_yaml(script: str | None) -> str:
         "  #       width: [64, 128]",
         "  #       depth: [2, 4]",
         "",
-        "  # Single jobs, beside the grid.",
+        "  # Single jobs, in addition to the grid.",
         "  # jobs:",
         "  #   - {lr: 0.5, seed: 0}",
     ]

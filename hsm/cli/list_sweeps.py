@@ -1,4 +1,4 @@
-"""`hsm list`: the sweeps that were started here, newest first."""
+"""`hsm list`: the user's sweeps on this machine, newest first."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Limit = Annotated[
 
 @app.command("list")
 def list_sweeps(limit: Limit = 20, as_json: Json = False) -> None:
-    """List the sweeps that you have started on this machine, newest first, whatever started them.
+    """List the sweeps that you started on this machine, newest first, from hsm, Hydra or Python.
 
-    Listed are those whose directories are still there.
+    Sweeps whose directories are gone are not listed.
     """
     end_with_the_reader()
     found = [_describe(known) for known in islice(known_sweeps(), limit)]
@@ -42,7 +42,7 @@ def list_sweeps(limit: Limit = 20, as_json: Json = False) -> None:
             right=("jobs", "completed"),
             wraps=("status", "other", "directory"),
             droppable=("directory", "started"),
-            hint="hsm list --json has all",
+            hint="hsm list --json shows all",
         )
     else:
         say("no sweeps yet: hsm sweep starts one")

@@ -1,4 +1,4 @@
-"""`hsm logs`: what a job wrote, and what it goes on writing."""
+"""`hsm logs`: print what a job wrote, and follow what it still writes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from hsm.display.text import clean
 
 app = new_app()
 
-#: Seconds between two looks at the file; and, for it costs more, at the journal.
+#: Seconds between two looks at the file, and at the journal, which costs more.
 _INTERVAL, _JOURNAL_INTERVAL = 0.1, 0.5
 _CHUNK = 1 << 20
-#: Bytes of a line that --plain keeps until its end comes.
+#: Bytes of an unfinished line that --plain holds back.
 _MAX_LINE = 1 << 16
 
 _Write = Callable[[bytes], None]
@@ -53,8 +53,8 @@ def logs(
 ) -> None:
     """Print what a job wrote to its stdout, all attempts one after another.
 
-    Byte for byte, on a terminal too, where colours are seen, and whatever else a job's bytes make a
-    terminal do. --plain prints what a terminal would have been left with.
+    The output is printed byte for byte: a terminal shows its colours and obeys any other escape
+    sequences in it. --plain prints the text that a terminal would have ended up with.
     """
     end_with_the_reader()
     paths = named_sweep(sweep, hsm_config=hsm_config)
@@ -78,13 +78,13 @@ def logs(
 
 
 def _follow(replay: Replay, num: int, path: Path, write: _Write, lines: int | None) -> None:
-    """Copy the file at `path`, which need not be there yet, until job `num` has ended."""
+    """Copy the file at `path`, which may not exist yet, until job `num` has ended."""
     with ExitStack() as stack:
         file: BinaryIO | None = None
         look_again = 0.0
         is_over = False
         while not is_over:
-            # First the state: what an ended job has written is all there.
+            # Read the state before the file: once a job has ended, its output is complete.
             if time.monotonic() >= look_again:
                 replay.advance()
                 look_again = time.monotonic() + _JOURNAL_INTERVAL
@@ -98,7 +98,7 @@ def _follow(replay: Replay, num: int, path: Path, write: _Write, lines: int | No
 
 
 class _Plain:
-    """Prints lines as a terminal would have left them, each when its end has come."""
+    """Prints complete lines as a terminal would have left them."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -112,7 +112,7 @@ class _Plain:
         sys.stdout.flush()
 
     def end(self) -> None:
-        """Print what is there of a last line that has no end."""
+        """Print the last line even though it is unfinished."""
         if self._rest:
             self._print(self._rest)
         self._rest = b""
@@ -122,7 +122,7 @@ class _Plain:
 
 
 def _open(path: Path) -> BinaryIO | None:
-    """The log at `path`; None if there is none yet. Raises HsmError if it cannot be read."""
+    """Open the log at `path`; None if there is none yet. Raises HsmError if it cannot be read."""
     try:
         return open(open_log(path), "rb")
     except FileNotFoundError:
@@ -132,7 +132,7 @@ def _open(path: Path) -> BinaryIO | None:
 
 
 def _copy(file: BinaryIO, write: _Write, last_lines: int | None = None) -> None:
-    """Print the rest of `file`, or of that the last lines."""
+    """Print the rest of `file`, or only its last lines."""
     if last_lines is not None:
         seek_last_lines(file, last_lines)
     while chunk := file.read(_CHUNK):

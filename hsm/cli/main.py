@@ -1,13 +1,13 @@
-"""`hsm`: finds the command that is meant, runs it, and turns errors into one line and an exit code.
+"""`hsm`: runs the command named on the command line, and turns errors into a line and an exit code.
 
-    0         all went well; of a sweep: all of its jobs completed
+    0         success; for a sweep: all of its jobs completed
     1         some job did not complete
     2         bad usage, settings or files: nothing was started
     128 + n   ended by signal n: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP
 
-Importing typer takes half of the time in which `hsm --help` has to answer, so nothing else that
-takes time is imported here: the commands' modules, rich and the core are loaded by whoever needs
-them. (rich would draw the help in boxes; that alone takes as long again.)
+Importing typer takes half of the time that `hsm --help` may take, so this module imports nothing
+else that is slow; the commands import the core and rich themselves. (Help drawn by rich would take
+as long again.)
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 }
 
 _FAILED, _REFUSED = 1, 2
-#: typer's errors for what a person typed. Their base has no public name in every typer.
+#: The base of typer's errors for bad usage. Not every version of typer gives it a public name.
 _UsageError: type[Exception] = next(
     c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
 )
 
 
 class _Commands(typer.core.TyperGroup):
-    """A group whose commands are imported when they are asked for."""
+    """A group that imports a command's module when that command runs."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -71,11 +71,10 @@ class _Commands(typer.core.TyperGroup):
 
 
 def _no_such_command(name: str) -> str:
-    from difflib import get_close_matches
+    from hsm.core.errors import did_you_mean
 
-    near = get_close_matches(name, COMMANDS, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
-    return f"no such command {name!r}, {hint}"
+    hint = did_you_mean(name, COMMANDS) or f"commands: {', '.join(COMMANDS)}"
+    return f"no command {name!r}; {hint}"
 
 
 def _print_version(wanted: bool) -> None:
@@ -91,10 +90,10 @@ app = typer.Typer(
     cls=_Commands,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Run parameter sweeps on this machine: each job in a process of its own, none ever lost.",
-    epilog="`hsm COMMAND --help` tells more of each. A sweep is named by its id, the beginning of "
-    "one, its directory, or `last`. Exit codes: 0 all completed, 1 some job did not, 2 refused "
-    "before anything was started, 130, 143 and 129 ended by Ctrl-C, SIGTERM and SIGHUP.",
+    help="Run parameter sweeps on this machine: each job in its own process, none ever lost.",
+    epilog="`hsm COMMAND --help` explains each command. Name a sweep by its id, an unambiguous "
+    "start of it, its directory, or `last`. Exit codes: 0 all jobs completed, 1 some did not, 2 "
+    "refused before anything was started, 130, 143 and 129 ended by Ctrl-C, SIGTERM and SIGHUP.",
 )
 
 
@@ -111,15 +110,15 @@ def _main_options(
 
 
 def main() -> NoReturn:
-    """The entry point of the program."""
+    """The program's entry point."""
     _stdout.install()
-    _write_anything(sys.stderr)
+    _replace_unencodable(sys.stderr)
     sys.excepthook = _show_bug
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; returns the exit code. Only a bug raises."""
+    """Run one command line; return the exit code. Raises only on a bug."""
     from hsm.core.errors import HsmError
 
     code = _REFUSED
@@ -149,14 +148,14 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _refuse(text: str) -> int:
-    with suppress(OSError):  # stderr may be on a full disk, too
+    with suppress(OSError):  # stderr may be on a full disk as well
         for line in f"hsm: {text}".split("\n"):
             _stdout.say(line, error=True)
     return _REFUSED
 
 
 def _show_bug(kind: type[BaseException], error: BaseException, place: TracebackType | None) -> None:
-    """Print a traceback, which may quote anything."""
+    """Print a traceback through `say`, since it may quote control characters."""
     import traceback
 
     for line in "".join(traceback.format_exception(kind, error, place)).splitlines():
@@ -164,15 +163,15 @@ def _show_bug(kind: type[BaseException], error: BaseException, place: TracebackT
 
 
 def _usage(error: Any) -> str:
-    """What is wrong with a command line, in one line that says where help is."""
+    """Describe a usage error in one line that points to the help."""
     message = " ".join(error.format_message().split()).rstrip(".")
     context = getattr(error, "ctx", None)
     where = context.command_path if context is not None else "hsm"
     return f"{message} (see {where} --help)"
 
 
-def _write_anything(stream: TextIOWrapper | Any) -> None:
-    """Replace what the terminal's encoding lacks: a job's name must not end its sweep's report."""
+def _replace_unencodable(stream: TextIOWrapper | Any) -> None:
+    """Replace characters that the encoding lacks, so that a job's label cannot abort a report."""
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="replace")
 

@@ -1,4 +1,4 @@
-"""`hsm monitor`: watch a sweep, from any terminal, while it runs or after."""
+"""`hsm monitor`: watch a sweep from any terminal, while it runs or after."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ from hsm.core.settings.resolve import SETTINGS
 
 app = new_app()
 
-#: Seconds between two looks at the journal.
+#: Seconds between reads of the journal.
 _INTERVAL = 0.25
+
+_PROGRESS = SETTINGS["progress"]
 
 Once = Annotated[bool, typer.Option("--once", help="Print the current state and exit.")]
 ShowOutput = Annotated[
@@ -39,9 +41,9 @@ Progress = Annotated[
     str,
     typer.Option(
         "--progress",
-        metavar="auto|rich|plain|none",
+        metavar=_PROGRESS.kind.metavar,
         help="How to show progress, as in hsm sweep.",
-        autocompletion=one_of("auto", "rich", "plain", "none"),
+        autocompletion=one_of(*_PROGRESS.kind.names),
     ),
 ]
 
@@ -57,13 +59,13 @@ def monitor(
     as_json: Json = False,
     hsm_config: HsmConfigFile = "",
 ) -> int:
-    """Watch a sweep, from any terminal, while it runs or after: the view that its own terminal has.
+    """Watch a sweep from any terminal, while it runs or after, as its own terminal shows it.
 
-    Ctrl-C ends the watching and not the sweep. Returns 1 if the sweep has ended and some job of it
-    did not complete (with --once or --json: 0 in any case). --json prints how it stands now.
+    Ctrl-C stops watching, not the sweep. The exit code is 1 if the sweep has ended and some job did
+    not complete; with --once or --json it is always 0. --json prints the current state.
     """
     check_mode(mode)
-    kind = str(SETTINGS["progress"].parse(progress, "--progress"))
+    kind = str(_PROGRESS.parse(progress, "--progress"))
     paths = named_sweep(sweep, sweep_id, hsm_config)
     watched = Watched(paths, show_output=show_output, usage=UsageSampler().recent)
     try:
@@ -96,13 +98,13 @@ def _watch(watched: Watched, progress: str, show_output: bool) -> None:
             while not watched.is_over:
                 time.sleep(_INTERVAL)
                 watched.advance()
-    sweep = watched.sweep  # Another one, if its journal was replaced.
-    # What a launcher that died has left behind has ended without a record.
+    sweep = watched.sweep  # A different object if the journal was replaced.
+    # Jobs of a launcher that died ended without a record.
     display.jobs_submitted(list(sweep.jobs.values()))
     for problem in few_problems(sweep):
         display.message(problem)
     if watched.status() != "finished":
-        display.message(f"The sweep has ended: {watched.status()}")
+        display.message(f"The sweep ended: {watched.status()}")
     display.summary()
 
 

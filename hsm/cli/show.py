@@ -1,4 +1,4 @@
-"""`hsm show`: everything that is known of one job, or of a sweep as such."""
+"""`hsm show`: everything known about one job, or about a sweep as a whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hsm.display.text import shorten
 
 app = new_app()
 
-#: Characters of a line; `--json` has all of a value that is longer.
+#: Characters of a line; `--json` prints longer values whole.
 _MAX_LENGTH = 10_000
 
 
@@ -31,7 +31,7 @@ _MAX_LENGTH = 10_000
 def show(
     sweep: Sweep, job: OptionalJob = None, as_json: Json = False, hsm_config: HsmConfigFile = ""
 ) -> None:
-    """Tell everything that is known of one job, or of a sweep: what it runs, where, and how."""
+    """Show everything known about a job or a sweep: what it runs, where, and how."""
     end_with_the_reader()
     record = read_sweep(named_sweep(sweep, hsm_config=hsm_config).sweep_dir)
     if job is None:
@@ -40,7 +40,7 @@ def show(
     else:
         facts = _facts(record, named_job(record, job))
         lines = _lines(facts)
-    warn_of_problems(record)  # Among them is what lies beside the journal, and cannot be had.
+    warn_of_problems(record)  # After the facts: reading them may turn up more problems.
     if as_json:
         print_json(facts)
         return
@@ -70,13 +70,13 @@ def _facts(sweep: SweepRecord, job: Job) -> dict[str, Any]:
 
 
 def _command(sweep: SweepRecord, job: Job) -> list[str] | None:
-    """The job's command line, made again from what the journal records; None for a function."""
+    """Rebuild the job's command line from the journal; None for a function."""
     recorded = sweep.latest.get("program")
     if not recorded:
         return None
     try:
         words = Program.from_record(recorded).command_for(job.params, sweep.paths.job_dir(job.num))
-    except (HsmError, TypeError, ValueError):  # recorded by something else
+    except (HsmError, TypeError, ValueError):  # recorded by another version or program
         return None
     return None if words is None else list(words)
 
@@ -130,7 +130,7 @@ def _attempt_lines(attempt: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if attempt["cpu_seconds"] is not None:
         yield (
             "",
-            f"CPU time {format_duration(attempt['cpu_seconds'])}, most memory {_memory(attempt)}",
+            f"CPU time {format_duration(attempt['cpu_seconds'])}, peak memory {_memory(attempt)}",
         )
     if attempt["error_type"]:
         yield "", f"{attempt['error_type']}: {attempt['error_message']}"

@@ -12,7 +12,9 @@ from hsm.cli._complete import sweep_ids
 from hsm.cli._earlier import find_earlier, from_there, recorded_settings
 from hsm.cli._find import warn_of_problems
 from hsm.cli._options import (
-    NOT_PLAIN,
+    OTHER,
+    SECTIONS,
+    WHAT_RUNS,
     HsmConfigFile,
     Json,
     Mode,
@@ -27,11 +29,13 @@ from hsm.cli._printing import end_with_the_reader, from_here, print_json
 from hsm.cli._stdout import say
 from hsm.core.command_line import join_command
 from hsm.core.record.sweep import Sweep
-from hsm.core.settings.resolve import SETTINGS, Resolved, resolve_local
+from hsm.core.settings.resolve import Group, Resolved, resolve_local
 
 app = new_app()
 
 _COMMAND = "hsm.command"
+#: Characters of the column of options in the help; longer ones stand in a line of their own.
+_COLUMN = 24
 
 Overrides = Annotated[
     list[str] | None,
@@ -39,6 +43,7 @@ Overrides = Annotated[
         metavar="OVERRIDE",
         help="The sweep in Hydra's syntax: lr=0.1,0.01 'seed=range(5)' model=svm.",
         show_default=False,
+        rich_help_panel=WHAT_RUNS,
     ),
 ]
 Script = Annotated[
@@ -46,8 +51,9 @@ Script = Annotated[
     typer.Option(
         "--script",
         metavar="FILE",
-        help="The script that jobs run; it gets its parameters as arguments, key=value.",
+        help="Script to run; it gets its parameters as arguments, key=value.",
         show_default=False,
+        rich_help_panel=WHAT_RUNS,
     ),
 ]
 SweepFile = Annotated[
@@ -56,9 +62,10 @@ SweepFile = Annotated[
         "--config",
         "-c",
         metavar="FILE",
-        help="A sweep file: YAML, CSV or JSON lines. Overrides on the line have the last word. "
-        "Without overrides, conf/sweep.yaml or sweeps/sweep.yaml is read.",
+        help="Sweep file: YAML, CSV or JSON lines; overrides on the command line win. By default "
+        "conf/sweep.yaml or sweeps/sweep.yaml, if there are no overrides.",
         show_default=False,
+        rich_help_panel=WHAT_RUNS,
     ),
 ]
 NewSweepId = Annotated[
@@ -66,8 +73,9 @@ NewSweepId = Annotated[
     typer.Option(
         "--sweep-id",
         metavar="ID",
-        help="The sweep's id; by default a new one.",
+        help="Id of the sweep; by default a new one.",
         show_default=False,
+        rich_help_panel=Group.sweep,
     ),
 ]
 SweepDir = Annotated[
@@ -75,8 +83,9 @@ SweepDir = Annotated[
     typer.Option(
         "--sweep-dir",
         metavar="DIR",
-        help="Its directory; by default outputs/ID.",
+        help="Directory of the sweep; by default outputs/ID.",
         show_default=False,
+        rich_help_panel=Group.sweep,
     ),
 ]
 Resume = Annotated[
@@ -84,25 +93,46 @@ Resume = Annotated[
     typer.Option(
         "--resume",
         metavar="SWEEP",
-        help="Go on with a sweep: what it runs, its points and settings are known, and jobs that "
-        "completed do not run again.",
+        help="Resume a sweep with what it ran, its points and its settings; completed jobs do not "
+        "run again.",
         autocompletion=sweep_ids,
         show_default=False,
+        rich_help_panel=Group.resume,
     ),
 ]
 MaxRuns = Annotated[
     int | None,
-    typer.Option("--max-runs", metavar="N", min=1, help="Run the first N points alone."),
+    typer.Option(
+        "--max-runs",
+        metavar="N",
+        min=1,
+        help="Run only the first N points.",
+        rich_help_panel=WHAT_RUNS,
+    ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="List each job's directory and command; run nothing.")
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="List each job's directory and command; run nothing.",
+        rich_help_panel=WHAT_RUNS,
+    ),
 ]
 CountOnly = Annotated[
-    bool, typer.Option("--count-only", help="Print the number of jobs that would run; run nothing.")
+    bool,
+    typer.Option(
+        "--count-only",
+        help="Print the number of jobs; run nothing.",
+        rich_help_panel=WHAT_RUNS,
+    ),
 ]
 Detach = Annotated[
     bool,
-    typer.Option("--detach", help="Go on without the terminal, and return once it has begun."),
+    typer.Option(
+        "--detach",
+        help="Run on without the terminal; return once the sweep has started.",
+        rich_help_panel=Group.sweep,
+    ),
 ]
 
 
@@ -117,19 +147,27 @@ class _SweepCommand(typer.core.TyperCommand):
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options of a sweep, and apart from them those that are settings."""
-        plain = SETTINGS.keys() - NOT_PLAIN
-        settings: list[Any] = [param for param in self.get_params(ctx) if param.name in plain]
-        for param in settings:
-            param.hidden = True
-        super().format_options(ctx, formatter)
-        for param in settings:
-            param.hidden = False
-        with formatter.section("Settings (hsm.yaml and HSM_LOCAL_* variables set them, too)"):
-            formatter.write_dl([param.get_help_record(ctx) for param in settings])
+        """Write the options in sections, each of which an option names as its panel."""
+        rows: dict[str, list[tuple[str, str]]] = {section: [] for section in SECTIONS}
+        for param in self.get_params(ctx):
+            section = getattr(param, "rich_help_panel", None) or OTHER
+            if (record := param.get_help_record(ctx)) is not None:
+                rows[section].append((_spelling(param) or record[0], record[1]))
+        for section, lines in rows.items():
+            with formatter.section(section):
+                # Padded, so that all sections have columns of one width.
+                padded = [(spelling.ljust(_COLUMN), text) for spelling, text in lines]
+                formatter.write_dl(padded, col_max=_COLUMN)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
+
+
+def _spelling(param: Any) -> str:
+    """How the help shows an argument or a switch; empty for what the usual way suits."""
+    if param.param_type_name == "argument":
+        return str(param.metavar)
+    return param.opts[0].replace("--", "--[no-]") if param.secondary_opts else ""
 
 
 _HELP = """\
@@ -138,6 +176,9 @@ Run the jobs of a sweep on this machine, each in a process of its own.
 The sweep is written in Hydra's override syntax, or in a file. Jobs run a script, or the command
 after --, in which {key} is a parameter and {job_dir} the job's own directory; each also finds its
 parameters as JSON in $HSM_PARAMS.
+
+Options that show a [default] are settings: hsm.yaml and HSM_LOCAL_* variables set them, too, and
+`hsm config` tells which hold.
 
 \b
 hsm sweep --script train.py lr=0.1,0.01 'seed=range(5)'

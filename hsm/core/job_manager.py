@@ -17,7 +17,7 @@ from typing import Any
 
 from hsm.core.engine.compute_source import ComputeSource, RunningJob, SweepDisplay, SweepObserver
 from hsm.core.engine.display_hook import DisplayFactory, display_of
-from hsm.core.errors import SettingsError
+from hsm.core.errors import SettingsError, shown
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep_id import check_sweep_id
@@ -102,7 +102,8 @@ def _check(job_id: str, source: ComputeSource) -> None:
         source.get_job_status(job_id)
     except KeyError:
         allowed = "the id of a job of that source"
-        raise SettingsError("job_ids", job_id, "monitor_jobs", allowed) from None
+        message = f"monitor_jobs: that source has no job {shown(job_id)}"
+        raise SettingsError("job_ids", job_id, "monitor_jobs", allowed, message=message) from None
 
 
 @contextmanager

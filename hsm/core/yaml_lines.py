@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from hsm.core.errors import SettingsError
+from hsm.core.errors import SettingsError, shown
 
 _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$")
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
@@ -53,8 +53,11 @@ def load_yaml(text: str, path: str) -> Any:
 
 def _refused(text: str, path: str, line: int, reason: str) -> SettingsError:
     lines = text.splitlines()
-    value = lines[line].strip() if line < len(lines) else "the end of the file"
-    return SettingsError("the file", value, f"{path}, line {line + 1}", "valid YAML", reason)
+    value = lines[line].strip() if line < len(lines) else ""
+    near = f"near {shown(value)}" if value else "at its end"
+    place = f"{path}, line {line + 1}"
+    message = f"{place} is not valid YAML {near}: {reason}"
+    return SettingsError("the file", value, place, "valid YAML", reason, message=message)
 
 
 def _wrong(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:

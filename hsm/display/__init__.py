@@ -1,4 +1,4 @@
-"""What a person sees of a sweep, in its own process or, from a journal's replay, in another.
+"""Progress displays for a sweep, in its own process or, from the journal, in another.
 
     source or replay --events--> Display: Counts --+--> PlainDisplay   lines
                      --running()-------------------+--> RichDisplay    one live view
@@ -7,10 +7,10 @@
 
     rich   a bar, a row per running job, failures as they happen; redrawn in place
     plain  one line per start and end, for files and simple terminals
-    none   nothing at all, but the jobs' output if show_output is set
-    auto   rich on a terminal that can, else plain
+    none   nothing, except the jobs' output if show_output is set
+    auto   rich on a terminal that can redraw, else plain
 
-rich, the library, is imported only if it is used.
+The rich library is imported only for the rich display.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from hsm.core.engine.compute_source import RunningJob
-from hsm.core.errors import SettingsError
+from hsm.core.errors import SettingsError, did_you_mean
 from hsm.core.record.paths import SweepPaths
+from hsm.core.settings.resolve import ProgressMode
 from hsm.display.base import Display
 from hsm.display.plain_display import NoDisplay, PlainDisplay
 from hsm.display.stream import SafeStream
 
 __all__ = ["PROGRESS", "Display", "make_display"]
 
-PROGRESS = ("auto", "rich", "plain", "none")
+PROGRESS = tuple(map(str, ProgressMode))
 
 
 def make_display(
@@ -41,22 +42,24 @@ def make_display(
     title: str = "",
     stream: TextIO | None = None,
 ) -> Display:
-    """A display of the kind that `progress` names.
+    """Make the display that `progress` names.
 
     Args:
         progress: one of `PROGRESS`.
         show_output: whether to show every line that jobs print, as ``[3] text``.
-        paths: where the sweep lies.
-        running: gives what is to be seen of the jobs that run now; called some times a second, from
-            a thread of the display's own, while there is a live view.
-        title: names the sweep; may be empty.
+        paths: the sweep's directory.
+        running: returns the jobs that are running now; a live view calls it a few times a second
+            from its own thread.
+        title: the sweep's name; may be empty.
         stream: where to write; stdout by default.
 
     Raises:
-        SettingsError: `progress` is none of them.
+        SettingsError: `progress` is not one of `PROGRESS`.
     """
     if progress not in PROGRESS:
-        raise SettingsError("progress", progress, "argument", f"one of {', '.join(PROGRESS)}")
+        hint = did_you_mean(progress, PROGRESS)
+        allowed = f"one of {', '.join(PROGRESS)}"
+        raise SettingsError("progress", progress, "argument progress", allowed, hint)
     out = SafeStream(sys.stdout if stream is None else stream)
     if progress == "auto":
         progress = "rich" if out.isatty() and _can_redraw() else "plain"

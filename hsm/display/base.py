@@ -1,4 +1,4 @@
-"""What every display has in common: it keeps count of a sweep, and never troubles who tells it."""
+"""The base of all displays: counts a sweep's jobs, and never raises into the code that reports."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _Display = TypeVar("_Display", bound="Display")
 
 
 class Display(SweepDisplay):
-    """Shows a sweep to a person; this one shows the end's summary only, and the others build on it.
+    """Base class of the displays; counts jobs and leaves all printing to subclasses.
 
-    A context manager: what is live lives inside the block, and the terminal is as before at its
-    end. The block may be entered again. Every method may be called from any thread, before, inside
-    and after the block, and raises nothing. The state that a job has at `jobs_submitted` is taken
-    as it is, without a word: so a display joins a sweep that has been running for a while.
+    A context manager: a live view exists only inside the block, and on exit the terminal is as it
+    was. The block may be entered again. Every method may be called from any thread, before, inside
+    and after the block, and none raises. `jobs_submitted` takes each job in the state that it has,
+    without printing anything, so that a display can join a sweep that is already running.
 
     Args:
-        paths: where the sweep lies.
-        running: gives what is to be seen of the jobs that run now.
-        title: names the sweep; may be empty.
-        stream: where to write; the process's stdout by default.
-        show_output: whether the jobs' output is shown as well.
+        paths: the sweep's directory.
+        running: returns the jobs that are running now.
+        title: the sweep's name; may be empty.
+        stream: where to write; None for nowhere.
+        show_output: whether to show the jobs' output as well.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Display(SweepDisplay):
         self.stream = stream if isinstance(stream, SafeStream) else SafeStream(stream)
         self.show_output = show_output
         self._running = running
-        # Reentrant: a signal handler that has something to say may interrupt its holder.
+        # Reentrant: a signal handler may interrupt the thread that holds it, and print a message.
         self._lock = threading.RLock()
 
     def __enter__(self: _Display) -> _Display:
@@ -99,13 +99,13 @@ class Display(SweepDisplay):
             self._show_message(printable(text))
 
     def summary(self) -> None:
-        """Print what became of the sweep: counts by state, times, where results and logs are."""
+        """Print the summary: counts by state, times, where results and logs are."""
         with shielded():
             with self._lock:
                 lines = wording.summary(self.counts, self.paths, self.title, time.time())
             self._show_summary(lines)
 
-    # What a kind of display does about it. Starts and ends arrive one at a time.
+    # Hooks for subclasses. Starts and ends arrive one at a time.
 
     def _start(self) -> None: ...
 
@@ -124,7 +124,7 @@ class Display(SweepDisplay):
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Keep what goes wrong inside from the caller: no sweep fails because it cannot be shown."""
+    """Log exceptions instead of raising them: a sweep must not fail because its display does."""
     try:
         yield
     except Exception:

@@ -1,4 +1,4 @@
-"""What a display knows of a sweep: counts, times, and an estimate of the time that is left."""
+"""Counts, times, and an estimate of the time left, for a display of a sweep."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from hsm.core.record.job import Attempt, Job, JobState
 
 FAILURES = (JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY)
 
+#: Seconds; for shorter jobs the estimate uses the rate of ends rather than durations.
 _SHORT_JOB = 1.0
-_RECENT_ENDS = 256
-_NAMED_FAILURES = 20
+_MAX_RECENT_ENDS = 256
+_MIN_RECENT_ENDS = 10
+_MAX_NAMED_FAILURES = 20
 
 
 class Counts:
-    """Follows the jobs of a sweep; every step takes constant time. Not thread-safe.
+    """Counts the jobs of a sweep; every update takes constant time. Not thread-safe.
 
-    What counts is the state that a job is in, not how often or in what order its events arrive: a
-    job's start may be reported before its submission is, and a sweep that somebody begins to watch
-    late may be handed over as it stands. All times are Unix seconds, as in a job's attempts, so
-    that a sweep of the past shows its own.
+    Counts depend on the state that a job is in, not on the number or order of its events: a job's
+    start may be reported before its submission, and a sweep may be handed over halfway through. All
+    times are Unix seconds, as in a job's attempts, so that an old sweep shows its own times.
 
     Attributes:
         by_state: number of jobs in each state.
         job_seconds: sum of the durations of all attempts of the jobs that ended.
-        failed_jobs: the numbers of the first jobs that failed.
+        failed_jobs: the numbers of the first jobs that failed, 20 at most.
     """
 
     def __init__(self) -> None:
@@ -33,12 +34,12 @@ class Counts:
         self.job_seconds = 0.0
         self.failed_jobs: list[int] = []
         self._states: dict[str, JobState] = {}
-        self._earlier: dict[str, int] = {}  # attempts before this life of the sweep, by job id
+        self._earlier: dict[str, int] = {}  # attempts before the sweep was resumed, by job id
         self._begin: float | None = None
         self._last_end: float | None = None
-        self._ran = 0
-        self._ran_seconds = 0.0
-        self._recent_ends: deque[float] = deque(maxlen=_RECENT_ENDS)
+        self._timed_jobs = 0  # jobs that ran until they ended by themselves,
+        self._timed_seconds = 0.0  # and the sum of their durations
+        self._recent_ends: deque[float] = deque(maxlen=_MAX_RECENT_ENDS)
 
     @property
     def total(self) -> int:
@@ -57,33 +58,34 @@ class Counts:
         return self.by_state[JobState.PENDING] + self.by_state[JobState.RUNNING]
 
     def submitted(self, jobs: Sequence[Job], now: float) -> None:
-        """`jobs` belong to the sweep, each in whatever state it is in."""
+        """Add `jobs` to the sweep, each in the state that it is in."""
         if jobs and self._begin is None:
             self._begin = now
         for job in jobs:
             if job.state is JobState.PENDING and job.attempts:
-                # It runs again in a resumed sweep: what it did in an earlier life is not of this.
+                # It runs again in a resumed sweep, which does not count its earlier attempts.
                 self._earlier[job.job_id] = len(job.attempts)
-            self._see(job)
+            self._update(job)
 
     def waits_again(self, job: Job) -> None:
-        """`job` is to have another attempt."""
-        self._see(job)
+        """Count `job` as waiting for another attempt."""
+        self._update(job)
 
     def started(self, job: Job) -> None:
-        self._see(job)
+        self._update(job)
 
     def ended_now(self, job: Job) -> None:
-        """`job` has ended while somebody watched."""
+        """Count `job` as ended just now; its end counts towards the current rate."""
         attempt = job.attempt
-        if self._see(job) and attempt and attempt.started is not None and attempt.ended is not None:
+        has_changed = self._update(job)
+        if has_changed and attempt and attempt.started is not None and attempt.ended is not None:
             self._recent_ends.append(attempt.ended)
         if not self.unfinished:
-            # A sweeper's next batch comes after a pause, which says nothing of the jobs' pace.
+            # A sweeper pauses before its next batch; the pause says nothing about the jobs' pace.
             self._recent_ends.clear()
 
-    def _see(self, job: Job) -> bool:
-        """Count `job` under its state; False if it was counted there."""
+    def _update(self, job: Job) -> bool:
+        """Count `job` under its state; False if it already was."""
         old, new = self._states.get(job.job_id), job.state
         if old is new:
             return False
@@ -103,33 +105,33 @@ class Counts:
         if attempt is not None and attempt.ended is not None:
             self._last_end = max(attempt.ended, self._last_end or 0.0)
         self.job_seconds += sum(attempt.duration or 0.0 for attempt in self._attempts(job))
-        if job.state in FAILURES and len(self.failed_jobs) < _NAMED_FAILURES:
+        if job.state in FAILURES and len(self.failed_jobs) < _MAX_NAMED_FAILURES:
             self.failed_jobs.append(job.num)
         if job.state is not JobState.CANCELLED and job.duration is not None:
-            self._ran += 1
-            self._ran_seconds += job.duration
+            self._timed_jobs += 1
+            self._timed_seconds += job.duration
 
     def _attempts(self, job: Job) -> Sequence[Attempt]:
-        """Those that belong to this life of the sweep."""
+        """The job's attempts since the sweep was started or last resumed."""
         return job.attempts[self._earlier.get(job.job_id, 0) :]
 
     def wall_seconds(self, now: float) -> float:
-        """Seconds since the sweep began; up to its last job's end if none is left to end."""
+        """Seconds since the sweep began, or from its begin to its last job's end if all ended."""
         if self._begin is None:
             return 0.0
         end = now if self.unfinished or self._last_end is None else self._last_end
         return max(0.0, end - self._begin)
 
     def eta(self, running: Sequence[float], now: float) -> float | None:
-        """Seconds until the sweep is done, from the durations so far; None if nothing can be said.
+        """Estimate the seconds until the sweep ends; None if no job has ended yet, or all have.
 
         Args:
-            running: for how many seconds each of the running jobs has run.
+            running: for each running job, the seconds that it has run so far.
             now: Unix seconds.
         """
-        if not self._ran or not self.unfinished:
+        if not self._timed_jobs or not self.unfinished:
             return None
-        duration = self._ran_seconds / self._ran
+        duration = self._timed_seconds / self._timed_jobs
         left = [max(0.0, duration - elapsed) for elapsed in running]
         pending = self.by_state[JobState.PENDING]
         if not pending:
@@ -140,12 +142,12 @@ class Counts:
         return (pending * duration + sum(left)) / max(1, len(running))
 
     def _observed_rate(self, now: float) -> float | None:
-        """Jobs that end in a second, lately.
+        """Jobs per second that ended recently; None if too few did.
 
-        Short jobs spend much of a slot's time outside of themselves, in being started and reaped,
-        and which of them run at this moment is chance: there the ends tell more than durations do.
+        A slot spends much of a short job's time on starting and reaping it, and how many of them
+        run at this very moment is chance, so the rate of ends says more than durations do.
         """
         ends = self._recent_ends
-        if len(ends) < 10 or now <= ends[0]:
+        if len(ends) < _MIN_RECENT_ENDS or now <= ends[0]:
             return None
         return (len(ends) - 1) / (now - ends[0])

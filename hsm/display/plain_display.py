@@ -1,4 +1,4 @@
-"""Displays that only ever append lines: for files, pipes and simple terminals, and for silence."""
+"""Displays that only append lines, for files, pipes and simple terminals; and a silent one."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from hsm.display.counts import FAILURES
 
 
 class NoDisplay(Display):
-    """Shows the jobs' output if that is asked for, and nothing else, not even failures."""
+    """Shows nothing, not even failures, except the jobs' output if show_output is set."""
 
     def _show_output(self, job: Job, stream: str, line: str) -> None:
         self._print(f"[{job.num}] {line}")
 
     def _print(self, *lines: str) -> None:
-        """Print `lines` with a single write: nothing of another thread comes between them."""
+        """Print `lines` with one write, so that no other thread's lines get in between."""
         self.stream.write("\n".join(lines) + "\n")
 
 
 class PlainDisplay(NoDisplay):
-    """One line per start and end of a job, with more on failures; nothing that rewrites lines."""
+    """Prints a line when a job starts or ends, and details of failures; never rewrites a line."""
 
     def _show_start(self, job: Job) -> None:
         self._print(self._tally() + wording.started(job))
 
     def _show_end(self, job: Job) -> None:
         if job.state is JobState.CANCELLED and job.duration is None:
-            # It never started, like maybe thousands of others when a sweep is stopped: the summary
-            # counts them.
+            # It never started. There may be thousands of these when a sweep is stopped, so only
+            # the summary counts them.
             return
         lines = [self._tally() + wording.ended(job)]
         if job.state in FAILURES:

@@ -1,11 +1,11 @@
-"""The live display: what fails or is printed scrolls by above, and what runs now is redrawn below.
+"""The live display: failures and output scroll by above a view of the running jobs.
 
     any thread --lines, failed jobs--> queue --+
                                                |--> refresher: print the queue, redraw the view
     Counts, running() -------------------------+
 
-Those who report events only ever queue; files are read and the terminal is written by one thread,
-the refresher, some times a second. So a thousand events a second cost a few redraws.
+Threads that report events only add to the queue. One thread, the refresher, reads files and writes
+to the terminal a few times a second, so a thousand events a second cost only a few redraws.
 """
 
 from __future__ import annotations
@@ -35,24 +35,20 @@ from hsm.display.counts import FAILURES
 from hsm.display.rich_view import BOLD, BOLD_RED, CYAN, DIM, YELLOW, Line, LiveView
 from hsm.display.stream import SafeStream
 
-_INTERVAL = 0.25
-"""Seconds between two redraws."""
-
-_MAX_INTERVAL = 2.0
-_SHARE = 0.05
-"""Of a core that drawing may take: where it costs more (many rows) it is done less often."""
-
+#: Seconds between two redraws; more if drawing would otherwise take more than its share of a core.
+_INTERVAL, _MAX_INTERVAL = 0.25, 2.0
+#: The share of a core that drawing may take. Many rows cost more and are redrawn less often.
+_MAX_CPU_SHARE = 0.05
+#: Characters of output that may be queued; beyond that `job_output` blocks.
 _QUEUE_LIMIT = 4 << 20
-"""Characters of output that may wait to be printed; who has more waits, as any writer does."""
-
+#: Failures shown in full per redraw; if all jobs fail at once, the first few explain why.
 _MAX_DETAILS = 5
-"""Failures of one redraw that are shown in full: if all jobs fail at once, the first tell why."""
 
 
 class RichDisplay(Display):
-    """See the module. Outside of its block nothing is live, and what is to be said is said at once.
+    """Draws a live view inside its block; outside of it, prints at once.
 
-    `job_output` blocks while too much waits for a terminal that is too slow; nothing else does.
+    `job_output` blocks while too much output is queued for a slow terminal. No other method blocks.
 
     Args:
         console: where to draw, instead of on `stream`.
@@ -84,7 +80,8 @@ class RichDisplay(Display):
         self._last_running: Sequence[RunningJob] = ()
         self._redirection: _Redirection | None = None
         self._restore = ExitStack()
-        # Guards the rest, and tells of its changes. A job stands for the words on its failure.
+        # Guards the attributes below and is notified when they change. A Job in the queue stands
+        # for the lines on its failure, which the refresher composes.
         self._changed = threading.Condition()
         self._queue: deque[Line | Job] = deque()
         self._queued_output = 0
@@ -107,7 +104,7 @@ class RichDisplay(Display):
             self._put([(line, None if number else BOLD)])
 
     def _put(self, item: Line | Job, size: int = 0) -> None:
-        """Have `item` printed above the view; output has a `size`, and waits for room."""
+        """Queue `item` for printing above the view; if it has a `size`, wait for room first."""
         with self._changed:
             if size:
                 self._changed.wait_for(self._has_room)
@@ -131,12 +128,12 @@ class RichDisplay(Display):
             auto_refresh=False,
             transient=True,
             vertical_overflow="crop",
-            # What others print on the terminal goes above the view; what goes elsewhere stays.
+            # Prints to the terminal go above the view; streams that lead elsewhere stay untouched.
             redirect_stdout=_is_terminal(sys.stdout),
             redirect_stderr=_is_terminal(sys.stderr),
         )
         before = sys.stdout, sys.stderr
-        # Last of all, whatever went wrong until then: a terminal without a cursor is of no use.
+        # Runs last, whatever failed before: the user must get the cursor back.
         self._restore.callback(self._console.show_cursor, True)
         self._restore.callback(live.stop)
         live.start()
@@ -166,9 +163,9 @@ class RichDisplay(Display):
             self._draw()
 
     def _forget(self) -> None:
-        """This is a child that was forked while the display was live: its screen is not ours.
+        """In a child forked while the display was live: never draw, for the screen is the parent's.
 
-        Nor is the refresher here, who may have held any of the locks.
+        Takes no locks: the refresher may have held any of them, and does not exist here.
         """
         if self._live is not None:
             self.stream.drop()
@@ -177,8 +174,8 @@ class RichDisplay(Display):
                 self._redirection.undo()
 
     def _refresh(self) -> None:
-        """The refresher: draw until told to stop, sooner if much output waits."""
-        # A view that was there before, as of the last batch, is not missed for a moment.
+        """Redraw until told to stop, at once if much output is queued; the refresher's loop."""
+        # If there was a view before (of the last batch), draw at once so that it does not flicker.
         pause = _INTERVAL if self._latest.view is None else 0.0
         while not self._stopping:
             with self._changed:
@@ -186,13 +183,14 @@ class RichDisplay(Display):
             began = time.thread_time()
             with shielded():
                 self._draw()
-            pause = min(max(_INTERVAL, (time.thread_time() - began) / _SHARE), _MAX_INTERVAL)
+            cost = time.thread_time() - began
+            pause = min(max(_INTERVAL, cost / _MAX_CPU_SHARE), _MAX_INTERVAL)
 
     def _is_urgent(self) -> bool:
         return self._stopping or self._queued_output > _QUEUE_LIMIT // 2
 
     def _draw(self) -> None:
-        """Print what waits and, if live, redraw the view."""
+        """Print what is queued and, if live, redraw the view."""
         view = self._view() if self._live is not None else None
         with self._drawing:
             with self._changed:
@@ -203,8 +201,8 @@ class RichDisplay(Display):
             if view is not None:
                 self._latest.view = view
             if items:
-                # In one go, after which rich draws the view again. Uncut, for the terminal to wrap:
-                # so a long line that is copied from it is still one.
+                # One print, after which rich redraws the view. Lines are not cut: the terminal
+                # wraps them, and a long line copied from it is still one line.
                 self._console.print(_Lines(list(self._lines(items))), crop=False, end="")
             elif self._live is not None:
                 self._live.refresh()
@@ -213,7 +211,7 @@ class RichDisplay(Display):
         try:
             self._last_running = sorted(self._running(), key=lambda job: job.num)
         except Exception:
-            get_logger(__name__).debug("cannot tell what runs", exc_info=True)
+            get_logger(__name__).debug("cannot list the running jobs", exc_info=True)
         running = self._last_running
         now = time.time()
         with self._lock:
@@ -239,7 +237,7 @@ class RichDisplay(Display):
 
 
 class _Latest:
-    """Renders the latest view: so rich has it at hand whenever anybody prints above it."""
+    """Renders the latest view, so that rich can redraw it whenever something is printed above."""
 
     view: LiveView | None = None
 
@@ -250,7 +248,7 @@ class _Latest:
 
 @dataclass(frozen=True)
 class _Lines:
-    """Lines as they are, neither wrapped nor cut."""
+    """Renders lines as they are, neither wrapped nor cut."""
 
     lines: Sequence[Line]
 
@@ -263,13 +261,13 @@ class _Lines:
 
 
 class _Redirection:
-    """Lets log handlers that write to some streams write to those that have taken their place.
+    """Points log handlers from the original stdout and stderr to the streams that replaced them.
 
-    They hold on to the stream that they were made with, past the one that rich puts into `sys`, and
-    would write right into the view.
+    A handler keeps the stream that it was made with. It would bypass the one that rich puts into
+    `sys`, and write into the middle of the view.
 
     Args:
-        before: `sys.stdout` and `sys.stderr` as they were; what is there now takes their place.
+        before: `sys.stdout` and `sys.stderr` before rich replaced them.
     """
 
     def __init__(self, before: tuple[TextIO, TextIO]) -> None:
@@ -285,7 +283,7 @@ class _Redirection:
                     self._moved.append((handler, old))
 
     def undo(self) -> None:
-        # Assigned, not set with setStream: that flushes, which in a forked child may never return.
+        # Not with setStream: that flushes, which in a forked child may block forever.
         for handler, stream in self._moved:
             handler.stream = stream
         if sys.stdout is self._after[0]:

@@ -1,4 +1,4 @@
-"""The live view as rich renders it, cut to fit the terminal.
+"""The live view, rendered for rich and cut to fit the terminal.
 
     digits ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━───────────── 37/50
     35 done  2 failed  2 running  11 pending                      1:23  ETA 0:31
@@ -38,26 +38,24 @@ Span = tuple[str, "Style | None"]
 Line = list[Span]
 
 _GAP = " "
+#: Cells; a narrower terminal gets no table.
 _MIN_WIDTH = 40
-"""Cells below which there is no table."""
-
+#: Cells; a narrower column of text would be useless.
 _MIN_TEXT = 8
-"""Cells below which a column of text is of no use to anybody."""
-
+#: Cells of the bar and the counts; wider, the figures at both ends would be too far apart.
 _MAX_HEAD = 100
-"""Cells of the bar and the counts: wider, the figures at both ends would lie too far apart."""
 
 
 @dataclass(frozen=True)
 class LiveView:
-    """One moment of a sweep, rendered in as many rows and columns as there are.
+    """A snapshot of a sweep that renders itself into the rows and columns of the terminal.
 
     Attributes:
-        title: names the sweep; may be empty.
+        title: the sweep's name; may be empty.
         by_state: number of jobs in each state.
         wall: seconds since the sweep began.
-        eta: seconds that it will take from now; None if unknown.
-        running: the jobs that run now.
+        eta: estimated seconds until it ends; None if unknown.
+        running: the running jobs.
     """
 
     title: str
@@ -67,14 +65,14 @@ class LiveView:
     running: Sequence[RunningJob]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        # One row stays free: rich needs it for the cursor when it takes the view away.
+        # Leave one row free, where rich puts the cursor when it removes the view.
         for line in self.lines(options.max_width, options.size.height - 1, options.ascii_only):
             for text, style in line:
                 yield Segment(text, style)
             yield Segment.line()
 
     def lines(self, width: int, height: int, ascii_only: bool = False) -> Iterator[Line]:
-        """The view in at most `height` lines of at most `width` cells each."""
+        """Yield at most `height` lines of at most `width` cells each."""
         yield self._bar(min(width, _MAX_HEAD), ascii_only)
         if height >= 2:
             yield self._counts(min(width, _MAX_HEAD))
@@ -97,7 +95,7 @@ class LiveView:
             cells * count // max(1, total) for count in (completed, completed + failed, ended)
         )
         if failed and red == green:
-            # A single failure among thousands of jobs is seen.
+            # Keep a single failure among thousands of jobs visible.
             red = min(cells, green + 1)
             green, yellow = red - 1, max(red, yellow)
         full, empty = ("#", "-") if ascii_only else ("━", "─")
@@ -136,7 +134,7 @@ class LiveView:
 
 
 class _Rows:
-    """The table of running jobs; its columns are laid out once for all of its rows."""
+    """The table of running jobs; lays out its columns once for all rows."""
 
     def __init__(self, running: Sequence[RunningJob], width: int, ascii_only: bool) -> None:
         self._running = running
@@ -151,7 +149,8 @@ class _Rows:
         self._figures = rest >= _MIN_TEXT
         if not self._figures:
             rest = width - (self._num + self._time + 2 * len(_GAP) + 1)
-        # Labels tell the jobs apart: they get what they need, but on a narrow terminal half of it.
+        # Labels tell jobs apart, so they get the width that they need, but at most half of what is
+        # left on a narrow terminal.
         longest = max(len("overrides"), *map(cell_len, self._labels))
         self._label = max(0, min(longest, max(rest // 2, rest - 60)))
         self._output = rest - self._label - len(_GAP)
@@ -160,7 +159,7 @@ class _Rows:
         self._width = width
 
     def lines(self, height: int) -> Iterator[Line]:
-        """The table in at most `height` lines, of which it needs at least 2."""
+        """Yield the table in at most `height` lines; `height` is at least 2."""
         fitting = min(len(self._running), height - 1)
         if fitting < len(self._running):
             fitting -= 1
@@ -206,7 +205,7 @@ def _failed(by_state: Mapping[JobState, int]) -> int:
 
 
 def _fit(text: str, width: int, ascii_only: bool) -> str:
-    """`text` in exactly `width` cells, with an ellipsis where some of it is left out."""
+    """Pad or cut `text` to exactly `width` cells; a cut ends with an ellipsis."""
     if width < 1:
         return ""
     if cell_len(text) <= width:

@@ -1,4 +1,4 @@
-"""A text stream that can be written to whatever has become of its other end."""
+"""A text stream whose writes never fail, whatever has happened to its other end."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 import threading
 from typing import TextIO
 
-# A process forked in the middle of a write inherits half of it, and the lock of the target's buffer
-# with nobody to release it. So nobody forks while a display writes, and every write is flushed.
+# A process forked in the middle of a write would inherit half a write, and the locked lock of the
+# target's buffer. So no thread forks while a display writes, and every write is flushed.
 _writing = threading.RLock()
 os.register_at_fork(
     before=_writing.acquire,
@@ -18,12 +18,13 @@ os.register_at_fork(
 
 
 class SafeStream:
-    """Writes to `target`, at once; what cannot be written is lost, never an error.
+    """Writes to `target` without buffering and drops what cannot be written.
 
-    A sweep goes on without its audience. Characters that the target's encoding lacks are replaced.
+    A sweep must continue even if its terminal is gone. Characters that the target's encoding lacks
+    are replaced.
 
     Args:
-        target: where to write. None: nowhere, as Python's `sys.stdout` of a process without one.
+        target: where to write; None for nowhere, as `sys.stdout` is None in a process without one.
     """
 
     def __init__(self, target: TextIO | None) -> None:
@@ -48,11 +49,11 @@ class SafeStream:
             if target is sys.__stdout__:
                 _send_to_nowhere(target)
         except (OSError, ValueError, RuntimeError):
-            # ValueError: it was closed. RuntimeError: a signal handler's write interrupted another.
+            # ValueError: closed. RuntimeError: a signal handler's write interrupted another write.
             pass
 
     def flush(self) -> None:
-        """Nothing is left to flush."""
+        """Do nothing: every write is flushed."""
 
     def drop(self) -> None:
         """Write nowhere from now on."""
@@ -61,20 +62,20 @@ class SafeStream:
     def isatty(self) -> bool:
         try:
             return self._target is not None and self._target.isatty()
-        except (ValueError, AttributeError):  # closed; a script's own, which need not have it
+        except (ValueError, AttributeError):  # closed; a script's own stream without isatty
             return False
 
     def fileno(self) -> int:
         fileno = getattr(self._target, "fileno", None)
         if fileno is None:
-            raise OSError("the stream leads nowhere, or does not say where")
+            raise OSError("the stream has no file descriptor")
         return int(fileno())
 
 
 def _send_to_nowhere(stdout: TextIO) -> None:
-    """Nobody reads stdout any more: let it, with what it still buffers, run into /dev/null.
+    """Redirect stdout, with what it still buffers, to /dev/null, since its reader has gone.
 
-    Otherwise the interpreter fails to flush it at exit, complains, and the exit code is 120.
+    Otherwise the interpreter would fail to flush it at exit, complain, and exit with 120.
     """
     try:
         null = os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""The last lines of a job's log, which may be of any size and hold anything."""
+"""The last lines of a job's log, which may have any size and content."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ from pathlib import Path
 from hsm.core.files import open_log, read_end
 from hsm.display.text import clean, shorten
 
+#: Characters of a line; enough for a message, while a dump does not fill the screen.
 _MAX_LINE = 500
-"""Characters of a line that are shown: a message fits, and a dump does not fill the screen."""
 
 
 def last_lines(path: Path, count: int = 10, max_bytes: int = 65536) -> list[str]:
-    """The last `count` lines of the log at `path`, fit to be printed (see `clean`).
+    """Return the last `count` lines of the log at `path`, safe to print (see `clean`).
 
-    At most the last `max_bytes` bytes are read. Empty lines at the end do not count. A file that
-    cannot be read has no lines.
+    Reads at most the last `max_bytes` bytes, and ignores empty lines at the end. Returns nothing if
+    the file cannot be read.
     """
     try:
         with open(open_log(path), "rb") as file:
-            # One byte more than is shown tells whether the first line is whole.
+            # One byte more, to know whether the first line is whole.
             data, _ = read_end(file, max_bytes + 1)
     except OSError:
         return []
     if len(data) > max_bytes:
         first, newline, rest = data.partition(b"\n")
-        # A single line that fills all of it, such as a progress bar's, is better shown in part than
-        # not at all.
+        # If a single line fills all of it, such as a progress bar's, show the end of that line.
         data = rest if newline and rest.strip() else first[1:]
     text = data.decode("utf-8", "replace").rstrip()
     lines = text.split("\n")[-count:] if text else []

@@ -1,4 +1,4 @@
-"""Text for the screen: lines that jobs print as a terminal leaves them."""
+"""Preparing text for the screen: lines that jobs print, as a terminal would leave them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from hsm.core.printable import printable, without_sequences
 
 
 def clean(line: str) -> str:
-    """A line that a job printed as a terminal would have left it, which it cannot steer.
+    """Return a job's line as a terminal would have left it, safe to print.
 
-    Escape sequences go, colours too; of what carriage returns redrew, the last state stays; a tab
-    becomes spaces; for the rest see `printable`.
+    Removes escape sequences, colours included; keeps the last state of what carriage returns
+    redrew; turns tabs into spaces; for the rest see `printable`.
     """
     if not line.isprintable():
         line = last_redraw(without_sequences(line)).expandtabs(8)
@@ -17,12 +17,12 @@ def clean(line: str) -> str:
 
 
 def last_redraw(line: str) -> str:
-    r"""What stands last on a line that carriage returns redrew: ``10%\r20%\r`` -> ``20%``."""
+    r"""Return the last state of a line that carriage returns redrew: ``10%\r20%\r`` -> ``20%``."""
     if "\r" not in line:
         return line
     return line.rstrip("\r").rpartition("\r")[2]
 
 
 def shorten(text: str, length: int) -> str:
-    """`text` in at most `length` characters, with an ellipsis where some are left out."""
+    """Cut `text` to at most `length` characters; a cut ends with an ellipsis."""
     return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,4 +1,4 @@
-"""What is said about a job and about a sweep, in words that every display prints in its way."""
+"""The texts about jobs and sweeps that all displays share."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def started(job: Job) -> str:
 
 
 def retried(job: Job, delay: float) -> str:
-    """``job 3 attempt 1 ended after 12 s: exit code 3; the next one in 2 s (lr=0.1)``."""
+    """``job 3 attempt 1 ended after 12 s: exit code 3; next attempt in 2 s (lr=0.1)``."""
     attempt = job.attempts[-1]
     text = f"job {job.num} attempt {attempt.number} ended"
     if attempt.duration is not None:
         text += f" after {format_duration(attempt.duration)}"
     if attempt.ending is not None:
         text += f": {shorten(printable(attempt.ending.describe()), _MAX_LENGTH)}"
-    return f"{text}; the next one in {format_duration(delay)}{label(job)}"
+    return f"{text}; next attempt in {format_duration(delay)}{label(job)}"
 
 
 def ended(job: Job) -> str:
@@ -57,18 +57,18 @@ def outcome(job: Job) -> str:
 
 
 def label(job: Job) -> str:
-    """The job's label in brackets, with a space before it; nothing if it has none."""
+    """Return `` (label)``, with the leading space; empty if the job has no label."""
     return f" ({shorten(printable(job.label), _MAX_LENGTH)})" if job.label else ""
 
 
 def failure_details(job: Job, paths: SweepPaths) -> list[str]:
-    """The last lines of a failed job's stderr, and where all of it is."""
+    """Return the last lines of a failed job's stderr, then a line with the path of the log."""
     log = paths.stderr(job.num)
     return [*last_lines(log, _TAIL_LINES), f"log: {printable(str(_from_here(log)))}"]
 
 
 def summary(counts: Counts, paths: SweepPaths, title: str, now: float) -> list[str]:
-    """The end of a sweep: what became of its jobs, how long it took and where everything is."""
+    """Summarize a sweep: its jobs by state, the time that it took, where results and logs are."""
     states = [
         f"{count} {state.lower().replace('_', ' ')}"
         for state in (
@@ -105,7 +105,7 @@ def summary(counts: Counts, paths: SweepPaths, title: str, now: float) -> list[s
 
 
 def interrupted(interruption: Interruption, paths: SweepPaths, command: str) -> list[str]:
-    """Why a sweep has ended before its time, what is done of it, and the `command` to go on."""
+    """Say why a sweep was interrupted, how much of it is done, and the `command` to resume it."""
     try:
         jobs = list(read_sweep(paths.sweep_dir).jobs.values())
     except HsmError:
@@ -119,7 +119,7 @@ def interrupted(interruption: Interruption, paths: SweepPaths, command: str) -> 
 
 
 def _from_here(path: Path) -> Path:
-    """`path` as one would type it: relative if it is below the current directory."""
+    """Return `path` as a user would type it: relative if it is below the current directory."""
     try:
         return path.relative_to(Path.cwd())
     except (OSError, ValueError):  # the current directory was removed, or is elsewhere

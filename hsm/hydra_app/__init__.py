@@ -1,1 +1,1 @@
-"""All that knows Hydra and is no plugin: its sweeps, its jobs, its configs."""
+"""Running Hydra apps: sweeps, jobs and configs. Everything Hydra-specific except the plugins."""

@@ -1,7 +1,7 @@
-"""What can be known of a Hydra app without running it: its config, to check a sweep's keys against.
+"""Checking a sweep's keys against the config of a Hydra app, without running the app.
 
-Where its config lies is read from the script's syntax tree. An app that says it in another way, or
-that makes configs in Python, is not checked: its jobs will say what is wrong.
+The config's place is read from the script's syntax tree. An app that names it in any other way, or
+that makes its configs in Python, is not checked; its jobs will report what is wrong.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from hsm.core.errors import SettingsError
+from hsm.core.errors import SettingsError, did_you_mean, shown
 from hsm.core.program.hydra_script import ConfigPlace, config_place
 from hsm.core.space.arguments import to_override
 from hsm.core.space.definition import SweepDefinition
@@ -22,31 +21,32 @@ from hsm.core.space.grammar import plain_key
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
 
-#: Prefixes of keys that need not be there: additions, deletions.
-_FREE = ("+", "~")
-#: Options of a config group that are looked at, and configs that are composed to know their keys.
+#: Prefixes of keys that need not exist in the config: additions, deletions.
+_UNCHECKED = ("+", "~")
+#: Values of a swept config group that are considered.
 _MAX_OPTIONS = 1000
+#: Configs that are composed to learn their keys.
 _MAX_COMPOSED = 16
 _KEY_PARTS = re.compile(r"[./@\[]")
 _MAX_VALUES = 10
 
 
 def config_loader(script: str) -> ConfigLoader | None:
-    """Reads the config of the Hydra app at `script`; None if that cannot be known."""
+    """Make a loader for the Hydra app's configs; None if it is unknown where they are."""
     place = config_place(script)
     return None if place is None else _loader(str(place.directory))
 
 
 def check_keys(script: str, sweep: SweepDefinition, origin: str) -> None:
-    """Refuse a key that the app's config lacks, or an option that a config group lacks.
+    """Refuse keys that the app's config lacks, and options that a config group lacks.
 
     Args:
         script: the Hydra app.
-        sweep: what its jobs get.
+        sweep: the sweep whose keys are checked.
         origin: where the sweep was written, for messages.
 
     Raises:
-        SettingsError: names the near one, if there is one.
+        SettingsError: a key or option does not exist; suggests a similar one, if there is one.
     """
     place = config_place(script)
     if place is None:
@@ -56,40 +56,41 @@ def check_keys(script: str, sweep: SweepDefinition, origin: str) -> None:
         chosen = _chosen(loader, sweep)
         _check_options(loader, place, chosen, origin)
         configs = [_compose(loader, place.name, groups) for groups in _selections(chosen)]
-        with suppress(Exception):  # without a choice there need be no config
+        with suppress(Exception):  # the config may not compose without these choices
             configs.append(_compose(loader, place.name, {}))
     except SettingsError:
         raise
-    except Exception:  # whatever is wrong with the app's config, the app itself tells better
+    except Exception:  # the app itself reports best what is wrong with its config
         return
     known = dict.fromkeys(key for config in configs for key in _flat(config))
     known |= dict.fromkeys(_all_groups(loader))
     known |= dict.fromkeys(key.partition("@")[0] for key in chosen)
     swept = () if _all_were_composed(chosen) else [key for key in chosen if len(chosen[key]) > 1]
     for key in sweep.all_keys():
-        if not key.startswith(_FREE) and _KEY_PARTS.split(key)[0] not in ("hydra", *swept):
+        if not key.startswith(_UNCHECKED) and _KEY_PARTS.split(key)[0] not in ("hydra", *swept):
             _check_key(key, known, configs, origin, is_sure=not swept)
 
 
 def _check_key(
     key: str, known: Mapping[str, None], configs: Sequence[Any], origin: str, *, is_sure: bool
 ) -> None:
-    """Refuse a key that is not known; if that is not sure, only if a near one is."""
+    """Refuse an unknown key; unless `is_sure`, only if a similar key is known."""
     name = key.partition("@")[0]
     if name in known or not all(_would_be_new(name, config) for config in configs):
         return
     allowed = "a key of the app's config, or written with a + to add one"
     others = [other for other in known if not name.startswith(f"{other}.")]
-    near = get_close_matches(name, others, n=1, cutoff=0.7)
+    near = did_you_mean(name, others, cutoff=0.7)
     if near or is_sure:
-        hint = f"did you mean {near[0]}?" if near else f"+{key}=... adds it"
-        raise SettingsError("key", plain_key(key), origin, allowed, hint)
+        hint = near or f"+{key}=... adds it"
+        message = f"{origin}: the app's config has no key {shown(name)}; {hint}"
+        raise SettingsError("key", plain_key(key), origin, allowed, hint, message=message)
 
 
 def _would_be_new(key: str, config: Any) -> bool:
-    """Whether the nearest thing above the key that the config has is a mapping.
+    """Whether the key's closest existing ancestor in the config is a mapping that lacks it.
 
-    What Hydra makes of a key below a list, an interpolation or null is left to Hydra.
+    Keys below a list, an interpolation or null are left to Hydra.
     """
     node = config
     for part in _KEY_PARTS.split(key):
@@ -102,7 +103,7 @@ def _would_be_new(key: str, config: Any) -> bool:
 
 
 def _chosen(loader: ConfigLoader, sweep: SweepDefinition) -> dict[str, list[str]]:
-    """The config groups of which the sweep chooses an option, and the options that it chooses."""
+    """Map each config group that the sweep sets to the options that it chooses."""
     chosen = {}
     for key in sweep.all_keys():
         if _options(loader, key):
@@ -112,7 +113,7 @@ def _chosen(loader: ConfigLoader, sweep: SweepDefinition) -> dict[str, list[str]
 
 
 def _selections(chosen: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
-    """Choices of options that show each option once, all others being the first ones."""
+    """Return choices that include each option once, with the first option of all other groups."""
     first = {group: options[0] for group, options in chosen.items() if options}
     others = [
         {**first, group: option} for group, options in chosen.items() for option in options[1:]
@@ -130,7 +131,7 @@ def _loader(directory: str) -> ConfigLoader:
     from hydra._internal.utils import create_config_search_path
     from hydra.core.plugins import Plugins
 
-    Plugins.instance()  # registers the kinds of config sources
+    Plugins.instance()  # registers the types of config sources
     return ConfigLoaderImpl(create_config_search_path(directory))
 
 
@@ -146,7 +147,7 @@ def _compose(loader: ConfigLoader, name: str, groups: Mapping[str, str]) -> Any:
 def _options(loader: ConfigLoader, group: str) -> list[str]:
     from hydra.core.object_type import ObjectType
 
-    if group.startswith(_FREE):
+    if group.startswith(_UNCHECKED):
         return []
     return loader.get_group_options(group.partition("@")[0], ObjectType.CONFIG)
 
@@ -157,19 +158,18 @@ def _check_options(
     for group, wanted in chosen.items():
         options = _options(loader, group)
         for option in wanted:
-            near = get_close_matches(option, options, n=1)
-            if option in options or not (near or _is_lacking(option, place)):
+            hint = did_you_mean(option, options)
+            if option in options or not (hint or _is_missing(option, place)):
                 continue
-            hint = f"did you mean {near[0]}?" if near else ""
             raise SettingsError(group, option, origin, f"one of {', '.join(options)}", hint)
 
 
-def _is_lacking(option: str, place: ConfigPlace) -> bool:
-    """Whether an option that is not among a group's files can be nowhere else either."""
-    if not re.fullmatch(r"[\w-]+", option):  # an interpolation, a file's name, one of a subgroup
+def _is_missing(option: str, place: ConfigPlace) -> bool:
+    """Whether an option that is not among a group's files cannot be anywhere else either."""
+    if not re.fullmatch(r"[\w-]+", option):  # an interpolation, a file name, a subgroup's option
         return False
     try:
-        # hydra.searchpath adds directories that are not searched here.
+        # hydra.searchpath adds directories that this module does not search.
         return b"searchpath" not in (place.directory / f"{place.name}.yaml").read_bytes()
     except OSError:
         return False
@@ -182,7 +182,7 @@ def _all_groups(loader: ConfigLoader) -> Iterator[str]:
 
 
 def _flat(config: Any, prefix: str = "") -> Iterator[str]:
-    """Every key of a config, dotted, mappings' own included."""
+    """Yield every key of a config, dotted, including the keys of mappings."""
     for key, value in config.items():
         if not prefix and key == "hydra":
             continue
@@ -192,9 +192,9 @@ def _flat(config: Any, prefix: str = "") -> Iterator[str]:
 
 
 def sweepable(script: str) -> list[str]:
-    """Lines of YAML for what a sweep of this Hydra app might vary; none if that cannot be known.
+    """Return lines of YAML for a sweep of this Hydra app; none if its config is unknown.
 
-    Those are its config groups and, as comments, the plain values of its config.
+    They name its config groups and, as comments, the numbers and booleans of its config.
     """
     place = config_place(script)
     if place is None:
@@ -203,7 +203,7 @@ def sweepable(script: str) -> list[str]:
         loader = _loader(str(place.directory))
         config = _compose(loader, place.name, {})
         groups = {group: _options(loader, group) for group in _all_groups(loader)}
-    except Exception:  # a config that does not compose by itself
+    except Exception:  # the config does not compose without overrides
         return []
     lines = [f"{group}: [{', '.join(names)}]" for group, names in groups.items() if len(names) > 1]
     values = list(_plain_values(config, skip=groups))
@@ -213,7 +213,7 @@ def sweepable(script: str) -> list[str]:
 
 
 def _plain_values(config: Any, skip: Collection[str]) -> Iterator[str]:
-    """``key: [value]`` for each number or boolean that is no interpolation."""
+    """Yield ``key: [value]`` for each number or boolean, except those of the groups in `skip`."""
     for key in _flat(config):
         value: Any = config
         for part in key.split("."):

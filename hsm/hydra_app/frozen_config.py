@@ -1,8 +1,9 @@
-"""The app's config files as they were when the sweep was launched.
+"""Freezing the app's config files when the sweep is launched.
 
-Jobs compose their own configs, perhaps hours later; so the files of the search path are read into
-memory before the first job, and every later composition, in whatever process, reads them from
-there. That also spares each one the reading and parsing of the same files.
+Jobs compose their own configs, perhaps hours later, when the files may have been edited. So the
+launcher reads the files of the search path into memory before the first job, and every later
+composition, in any process, reads them from there. That also saves each job reading and parsing the
+same files.
 """
 
 from __future__ import annotations
@@ -33,44 +34,45 @@ from hsm.core.program.hydra_script import is_output
 
 log = get_logger(__name__)
 
-#: A config_path of "." can have a whole disk below it. What is more is read when it is needed.
+#: A config_path of "." may have a whole disk below it. Beyond these limits, files are read when
+#: they are needed.
 _MAX_ENTRIES = 20_000
 _MAX_BYTES = 64 << 20
 
 
 def freeze(config_loader: ConfigLoader) -> None:
-    """Have `config_loader` read every config file once, now, and never again. Idempotent."""
+    """Make `config_loader` read every config file now, and never again. Idempotent."""
     repository = getattr(config_loader, "repository", None)
-    if type(repository) is ConfigRepository:  # Not an application's own.
+    if type(repository) is ConfigRepository:  # leave an app's own subclass alone
         config_loader.repository = FrozenRepository(repository)  # type: ignore[attr-defined]
 
 
 def loaded_files(config_loader: ConfigLoader) -> dict[str, str]:
-    """The texts of the config files that compositions have used so far, by their paths."""
+    """Return the texts of the config files that compositions have used so far, by path."""
     repository = getattr(config_loader, "repository", None)
     return repository.loaded_files() if isinstance(repository, FrozenRepository) else {}
 
 
 class FrozenRepository(ConfigRepository):
-    """A ConfigRepository over frozen sources. A copy shares what was read."""
+    """A ConfigRepository over frozen sources. Copies share the files that were read."""
 
     def __init__(self, repository: ConfigRepository) -> None:
         self._frozen: dict[tuple[type, str, str], ConfigSource] = {}
         self.sources = [self._freeze(source) for source in repository.sources]
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
-        """Use another search path: hydra.searchpath, of the primary config or the command line."""
+        """Switch to the search path that hydra.searchpath names, in the config or an override."""
         super().initialize_sources(config_search_path)
         self.sources = [self._freeze(source) for source in self.sources]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenRepository:
-        # Hydra copies the repository for every composition, to change the sources of the copy.
+        # Hydra copies the repository for every composition and changes the sources of the copy.
         duplicate = copy.copy(self)
         duplicate.sources = list(self.sources)
         return duplicate
 
     def loaded_files(self) -> dict[str, str]:
-        """As the function of that name."""
+        """See the function `loaded_files`."""
         files: dict[str, str] = {}
         for source in self._frozen.values():
             if isinstance(source, _FromSnapshot):
@@ -79,7 +81,7 @@ class FrozenRepository(ConfigRepository):
 
     def _freeze(self, source: ConfigSource) -> ConfigSource:
         kind = _FROZEN.get(type(source))
-        if kind is None:  # The ConfigStore, which is in memory, or one that we know nothing of.
+        if kind is None:  # the ConfigStore, which is in memory anyway, or a source unknown to hsm
             return source
         key = (kind, source.provider, source.path)
         if key not in self._frozen:
@@ -88,14 +90,14 @@ class FrozenRepository(ConfigRepository):
 
 
 class _LoadedOnce(ConfigSource):
-    """Keeps what `load_config` gave, and hands out copies, as Hydra changes what it gets."""
+    """Loads each config once and hands out copies, since Hydra modifies what it gets."""
 
     def __init__(self, provider: str, path: str) -> None:
         super().__init__(provider=provider, path=path)
-        self._loaded: dict[str, bytes] = {}  # pickles: they copy several times faster than deepcopy
+        self._loaded: dict[str, bytes] = {}  # pickled: several times faster to copy than deepcopy
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """The config at `config_path`, a copy of its own for every call."""
+        """Load the config at `config_path`; every call returns a new copy."""
         if config_path not in self._loaded:
             self._keep(config_path, super().load_config(config_path))  # type: ignore[safe-super]
         return self._copy(config_path)
@@ -109,18 +111,18 @@ class _LoadedOnce(ConfigSource):
 
 
 class _FromSnapshot(_LoadedOnce):
-    """Answers from memory as far as `snapshot` goes, and else as Hydra's own source does."""
+    """Answers from the snapshot; where the snapshot cannot tell, from Hydra's own source."""
 
     _snapshot: _Snapshot
 
     def loaded_files(self) -> dict[str, str]:
-        """The texts of the files that were asked for, by their paths."""
+        """Return the texts of the files that were loaded, by path."""
         names = [_normal(self._normalize_file_name(path)) for path in self._loaded]
         root, files = self._snapshot.root, self._snapshot.files
         return {os.path.join(root, name): files[name] for name in names if name in files}
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """As the source's own."""
+        """Load the config at `config_path`; every call returns a new copy."""
         name = self._normalize_file_name(config_path)
         text = self._snapshot.files.get(_normal(name))
         if text is None:
@@ -138,21 +140,21 @@ class _FromSnapshot(_LoadedOnce):
         return self._copy(config_path)
 
     def is_group(self, config_path: str) -> bool:
-        """Whether there is a directory of that name."""
+        """Whether there is a directory at `config_path`."""
         name = _normal(config_path)
         if self._snapshot.knows(name):
             return name in self._snapshot.directories
         return super().is_group(config_path)  # type: ignore[safe-super]
 
     def is_config(self, config_path: str) -> bool:
-        """Whether there is a file of that name."""
+        """Whether there is a config file at `config_path`."""
         name = _normal(self._normalize_file_name(config_path))
         if self._snapshot.knows(name):
             return name in self._snapshot.files
         return super().is_config(config_path)  # type: ignore[safe-super]
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """The configs and groups in a group."""
+        """List the configs and groups in the group at `config_path`."""
         group = _normal(config_path)
         if not self._snapshot.knows(group):
             return super().list(config_path, results_filter)  # type: ignore[safe-super]
@@ -178,7 +180,10 @@ class FrozenFileSource(_FromSnapshot, FileConfigSource):
 
 
 class FrozenPackageSource(_FromSnapshot, ImportlibResourcesConfigSource):
-    """A ``pkg://`` source. What is installed does not change under a sweep: the rest is read."""
+    """A ``pkg://`` source that answers from memory, unless the package is installed.
+
+    Installed packages do not change during a sweep.
+    """
 
     def __init__(self, provider: str, path: str) -> None:
         super().__init__(provider, path)
@@ -187,7 +192,7 @@ class FrozenPackageSource(_FromSnapshot, ImportlibResourcesConfigSource):
 
 
 def _package_directory(name: str) -> Path | None:
-    """Where a package that somebody may edit lies; None for an installed one, or one in a zip."""
+    """Return the directory of an editable package; None for an installed one, or one in a zip."""
     try:
         directory = importlib.resources.files(name.replace("/", "."))
     except (ImportError, TypeError, ValueError):
@@ -205,15 +210,15 @@ _FROZEN: dict[type, type[FrozenFileSource] | type[FrozenPackageSource]] = {
 }
 
 
-#: A directory to read: its name below the root, its path, and the identities of those above it.
+#: A directory to read: its name below the root, its path, and the identities of its ancestors.
 _Place = tuple[str, str, frozenset[tuple[int, int]]]
 
 
 class _Snapshot:
-    """The YAML files and the directories below `root`, by their paths in it ("" for itself).
+    """The YAML files and the directories below `root`, by relative path ("" for `root` itself).
 
-    Hidden directories are left out, and so are the outputs of earlier runs, which are full of YAML
-    that is no config.
+    Leaves out hidden directories and the outputs of earlier runs, which are full of YAML files that
+    are not configs.
     """
 
     def __init__(self, root: Path) -> None:
@@ -224,24 +229,24 @@ class _Snapshot:
         self._left_out: set[str] = set()
         self._entries = self._bytes = 0
         pending: deque[_Place] = deque([("", str(root), frozenset())])
-        while pending and self.is_complete:  # Breadth first: configs lie shallow, data deep.
+        while pending and self.is_complete:  # breadth first: configs are near the root, data deep
             pending.extend(self._read(*pending.popleft()))
             if self._entries > _MAX_ENTRIES or self._bytes > _MAX_BYTES:
                 self.is_complete = False
                 log.warning(
-                    "%s is too large to be read ahead: do not edit configs there while jobs wait",
+                    "%s is too large to read in advance: do not edit configs there while jobs wait",
                     root,
                 )
 
     @classmethod
     def empty(cls) -> _Snapshot:
-        """Of nothing: it knows of no name."""
+        """Make a snapshot that knows nothing about any name."""
         snapshot = cls(Path(os.devnull))
         snapshot.is_complete = False
         return snapshot
 
     def knows(self, name: str) -> bool:
-        """Whether it can tell that there is nothing of this name below the root."""
+        """Whether the snapshot can tell if there is a file or directory of this name."""
         if not self.is_complete:
             return False
         places = [name, *(parent.as_posix() for parent in PurePosixPath(name).parents)]
@@ -254,7 +259,7 @@ class _Snapshot:
         except OSError:
             return []
         identity = (status.st_dev, status.st_ino)
-        if identity in above:  # A link to a directory above would go on for ever.
+        if identity in above:  # a link to an ancestor, which would never end
             return []
         self.directories.add(name)
         if name and is_output(entry.name for entry in entries):
@@ -276,7 +281,7 @@ class _Snapshot:
             with open(path, encoding="utf-8") as file:
                 text = file.read()
         except (OSError, UnicodeDecodeError):
-            self.is_complete = False  # Whoever asks for it gets Hydra's own error.
+            self.is_complete = False  # a composition that needs it gets Hydra's own error
             return
         self._bytes += len(text)
         self.files[name] = text

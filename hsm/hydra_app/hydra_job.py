@@ -1,4 +1,4 @@
-"""What one job of a multirun does, in its own process."""
+"""What one job of a multirun does in its own process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hsm.core.record.paths import SweepPaths
 
 
 class JobExit(Exception):
-    """The job called ``sys.exit`` with another code than 0."""
+    """The job called ``sys.exit`` with a code other than 0."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"exit code {code}")
@@ -33,16 +33,16 @@ class JobExit(Exception):
 
 
 class LightJobReturn(JobReturn):
-    """A JobReturn whose configs stay packed until somebody looks.
+    """A JobReturn whose configs stay packed until they are accessed.
 
-    Unpacked, they are most of what a sweep's end weighs.
+    Unpacked configs would make up most of the launcher's memory at the end of a sweep.
     """
 
     _packed: bytes
 
     @classmethod
     def of(cls, result: JobReturn) -> LightJobReturn:
-        """The same as `result`, whose configs it packs."""
+        """Make a copy of `result` with its configs packed."""
         light = cls.__new__(cls)
         light.__dict__.update(result.__dict__)
         configs = {name: light.__dict__.pop(name, None) for name in ("cfg", "hydra_cfg")}
@@ -57,7 +57,7 @@ class LightJobReturn(JobReturn):
         self.__dict__.update(configs)
         return configs.get(name)  # type: ignore[no-any-return]
 
-    # A data descriptor on the class goes before the instance's own attribute.
+    # As data descriptors, these take precedence over attributes of the instance.
     cfg = property(
         lambda self: self._config("cfg"), lambda self, value: self.__dict__.update(cfg=value)
     )
@@ -68,11 +68,11 @@ class LightJobReturn(JobReturn):
 
 
 class HydraJob:
-    """Composes a job's config and runs the app's function on it.
+    """Composes a job's config and calls the app's function with it.
 
-    It is called with the job's number, its id, its overrides, and those of Hydra's own config that
-    all jobs of its batch have. Forked, it carries the loaded app; pickled for a fresh interpreter,
-    it takes Hydra's singletons along.
+    Called with the job's number, its id, its overrides, and the overrides of Hydra's own config
+    that all jobs of its batch share. A forked process inherits the loaded app with it; pickled for
+    a new interpreter, it takes Hydra's singletons along.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class HydraJob:
 
     def __call__(self, argument: tuple[int, str, list[str], list[str]]) -> Outcome:
         num, job_id, overrides, of_hydra = argument
-        with read_write(self.config.hydra):  # Hydra 1.4 has it read-only by now.
+        with read_write(self.config.hydra):  # read-only by now in Hydra 1.4
             self.config.hydra.overrides.hydra = of_hydra
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
@@ -111,18 +111,19 @@ class HydraJob:
                 job_subdir_key="hydra.sweep.subdir",
             )
         except BaseException as error:
-            # Hydra 1.4 hangs the JobReturn, which holds the error, on the error: pickling the one
-            # would pickle the other within it, and so on.
+            # Hydra 1.4 attaches the JobReturn, which holds the error, to the error. Pickling one
+            # would pickle the other inside it, without end.
             vars(error).pop("_hydra_job_return_handoff", None)
             raise
         return _outcome(result, str(job_dir))
 
 
 def _restore(content: bytes) -> HydraJob:
-    """In a fresh interpreter: Hydra as it was in the launcher, and the job.
+    """Restore Hydra's state and the job in a new interpreter.
 
-    Hydra 1.3 executes every plugin's module anew when it discovers plugins. That has to come first
-    and must not come again, or what is unpickled has classes that its modules no longer know.
+    Hydra 1.3 executes every plugin's module again when it discovers plugins. That must happen
+    before unpickling, and only once: otherwise unpickled objects have classes that their modules no
+    longer define.
     """
     setup_globals()
     plugins = Plugins.instance()
@@ -135,7 +136,7 @@ def _restore(content: bytes) -> HydraJob:
 
 
 def _enter_job_dir(config: DictConfig) -> Path:
-    """Make the job's directory, which only its config knows, and tell the job where it is."""
+    """Make the job's directory, which only its composed config names, and set HSM_JOB_DIR to it."""
     sweep_dir = str(OmegaConf.select(config, "hydra.sweep.dir"))
     job_dir = Path(sweep_dir, str(OmegaConf.select(config, "hydra.sweep.subdir"))).absolute()
     job_dir.mkdir(parents=True, exist_ok=True)
@@ -145,9 +146,9 @@ def _enter_job_dir(config: DictConfig) -> Path:
 
 
 def _without_exit(task_function: TaskFunction) -> Callable[[Any], Any]:
-    """`task_function`, whose ``sys.exit(0)`` is a return and any other exit an error.
+    """Wrap `task_function` so that ``sys.exit(0)`` returns None and any other exit raises JobExit.
 
-    Hydra's run_job knows neither.
+    Hydra's run_job does not handle SystemExit.
     """
 
     @functools.wraps(task_function)
@@ -164,7 +165,7 @@ def _without_exit(task_function: TaskFunction) -> Callable[[Any], Any]:
 
 
 def _hide_own_frames(result: Any, returned: object) -> None:
-    """Show the app's own traceback: `guarded` is none of its frames, nor is an exit an error."""
+    """Remove this module's frames from the traceback; drop the traceback of an exit altogether."""
     frames = result._remote_traceback
     if frames is None or isinstance(returned, JobExit):
         result._remote_traceback = None

@@ -1,4 +1,4 @@
-"""What the jobs of a Hydra sweep run, for its record: the app's function, its code, its configs."""
+"""What the jobs of a Hydra sweep run, for its record: the app's function, code and config."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from hsm.core.program.program import Program
 
 
 def program_record(task_function: TaskFunction, config: DictConfig) -> dict[str, Any]:
-    """What the jobs run."""
+    """Return the record's description of what the jobs run."""
     record = Program(function=task_function).record()
     return {**record, "config": f"the config {config.hydra.job.config_name}"}
 
 
 def code_files(task_function: TaskFunction) -> dict[str, str]:
-    """The texts of the script and of the app's module, by name."""
+    """Return the texts of the script and of the app's module, by name."""
     script = getattr(sys.modules["__main__"], "__file__", None)
-    # Where a console script started the app, that is not where its code is.
+    # A console script that started the app does not contain the app's code.
     code = getattr(inspect.unwrap(task_function), "__code__", None)
     module = code.co_filename if code is not None else None
     names = {} if script is None else {Path(script).name: script}

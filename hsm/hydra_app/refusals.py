@@ -1,4 +1,4 @@
-"""How hsm's errors reach who uses the launcher: as one line in their own words."""
+"""Turning hsm's errors into errors that Hydra shows in one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hsm.core.record.resume import SweepChanged
 
 
 class LauncherError(ConfigCompositionException):
-    """What the user can mend, a setting or a situation: Hydra shows one line and no traceback."""
+    """An error that the user can fix; Hydra shows it as one line without a traceback."""
 
     def __str__(self) -> str:
         return printable_lines(super().__str__())

@@ -1,4 +1,4 @@
-"""What a sweeper is told of a job that has ended."""
+"""Turning a job's end into the JobReturn that Hydra's sweepers expect."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ log = get_logger(__name__)
 
 
 class HydraJobFailed(JobFailed, CompactHydraException):
-    """A job that ended without an exception of its own; Hydra shows it as one line."""
+    """A job failed without raising an exception; Hydra shows this as one line."""
 
 
 def job_return(source: SweepSource, job_id: str, overrides: list[str]) -> JobReturn:
-    """What the job returned or raised, as Hydra's sweepers want it."""
+    """Return the job's JobReturn, with what it returned or raised."""
     job = source.job(job_id)
     report = source.report(job_id)
     result = JobReturn(overrides=overrides)
@@ -36,10 +36,10 @@ def job_return(source: SweepSource, job_id: str, overrides: list[str]) -> JobRet
     if error is None:
         error = HydraJobFailed(job)
     elif not isinstance(error, Exception):
-        # A KeyboardInterrupt that a job raised must not look like one in this process.
+        # A KeyboardInterrupt raised by the job must not be raised as one in this process.
         error = RemoteError(type(error).__name__, str(error))
     elif getattr(result, "_remote_traceback", None) is not None:
-        error.__cause__ = None  # Hydra 1.4 shows the job's own traceback by itself.
+        error.__cause__ = None  # Hydra 1.4 itself shows the job's traceback
     result.return_value = error
     return result
 
@@ -48,5 +48,5 @@ def _value(source: SweepSource, job: Job) -> Any:
     try:
         return source.result(job.job_id)
     except Exception as error:
-        log.warning("job %d: its return value cannot be unpickled (%r): using None", job.num, error)
+        log.warning("job %d: cannot unpickle its return value (%r): using None", job.num, error)
         return None

@@ -1,9 +1,9 @@
-"""A Hydra sweep, from its launcher's setup to its end: one source, one record, for all its batches.
+"""A Hydra sweep, from its launcher's setup to its end: one source and one record for all batches.
 
     launch(batch) ---+--> JobSpecs --> source --> JobReturns
     submit(point) ---'
 
-It is closed at the end of Hydra's multirun, by a signal, or when its launchers go.
+The session closes when Hydra's multirun ends, on a signal, or when its launchers are deleted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from hsm.core.errors import HsmError
 from hsm.core.printable import printable
 from hsm.core.record.resume import Resumption
 from hsm.core.record.sweep_id import new_sweep_id
-from hsm.core.settings.resolve import LocalConf
+from hsm.core.settings.resolve import SweepConf
 from hsm.display import Display, wording
 from hsm.hydra_app.frozen_config import freeze, loaded_files
 from hsm.hydra_app.hydra_job import HydraJob
@@ -51,29 +51,32 @@ from hsm.hydra_app.sweep_ending import (
 
 
 class Session:
-    """A sweep whose sweeper submits its jobs as it likes: in batches, one by one, from any thread.
+    """A sweep whose jobs may be submitted in batches or one by one, from any thread.
 
-    Its record lies in the directory that hydra.sweep.dir names when it is made. It begins with the
-    first job, and ends when Hydra says that the multirun has, or with its launchers.
+    The record is written to the directory that hydra.sweep.dir names when the session is made. The
+    sweep begins with the first job. It ends when Hydra reports the end of the multirun, or when the
+    last of the session's launchers is deleted.
 
     Attributes:
         source: what runs its jobs.
-        paths: where its record lies.
+        paths: the record's paths.
         sweep_id: its id; "" until it has begun.
 
     Args:
-        conf: the settings of all its jobs.
-        make_source: makes what runs them.
-        hydra_context, task_function, config: of the sweep, as the launcher's `setup` gets them.
+        conf: the settings for all its jobs.
+        make_source: makes the source.
+        hydra_context: as passed to the launcher's `setup`.
+        task_function: as passed to the launcher's `setup`.
+        config: as passed to the launcher's `setup`.
 
     Raises:
-        HsmError: the machine is not as the settings want it; the directory cannot be used.
+        HsmError: the machine does not meet the settings, or the directory cannot be used.
     """
 
     def __init__(
         self,
-        conf: LocalConf,
-        make_source: Callable[[LocalConf], SweepSource],
+        conf: SweepConf,
+        make_source: Callable[[], SweepSource],
         hydra_context: HydraContext,
         task_function: TaskFunction,
         config: DictConfig,
@@ -83,14 +86,14 @@ class Session:
         self._config = config
         self._context = hydra_context
         self._job = HydraJob(hydra_context, config, task_function)
-        self.source = make_source(conf)
+        self.source = make_source()
         try:
             self._sweep_dir = SweepDir(conf, config)
         except BaseException:
             self.source.close()
             raise
         self.paths = self._sweep_dir.paths
-        # hsm's own; it gets its title when the sweep gets its id
+        # Always one of hsm's displays. Its title is set when the sweep gets its id.
         self._display = cast("Display", display_of(self.source, self.paths, ""))
         self.source.observers.append(self._display)
         self.sweep_id = ""
@@ -98,12 +101,12 @@ class Session:
         self._mutex = threading.RLock()  # guards what follows
         self._resumption: Resumption | None = None
         self._specs = JobSpecs(self.paths)
-        self._saved: set[str] = set()  # names of the configs that the record has
+        self._saved: set[str] = set()  # paths of the configs that the record has
         self._closed = False
-        self._closing = threading.RLock()  # held until all is closed
+        self._closing = threading.RLock()  # held until everything is closed
         self._showing = threading.Lock()  # guards the next one
-        self._waiting = 0  # calls of `launch` that wait for their jobs
-        self._launchers: set[int] = set()  # their ids
+        self._waiting = 0  # calls of `launch` that are waiting for their jobs
+        self._launchers: set[int] = set()  # their id()s
         self._resolver = ThreadPoolExecutor(1, thread_name_prefix=f"{OWN_THREADS}futures")
         self._callback = EndOfSweep(self)
         hydra_context.callbacks.callbacks.append(self._callback)
@@ -115,15 +118,15 @@ class Session:
     def joined_by(
         cls,
         launcher: object,
-        conf: LocalConf,
-        make_source: Callable[[LocalConf], SweepSource],
+        conf: SweepConf,
+        make_source: Callable[[], SweepSource],
         hydra_context: HydraContext,
         task_function: TaskFunction,
         config: DictConfig,
     ) -> Session:
-        """The session for a launcher: the one that there is for the same sweep, or a new one.
+        """Return the launcher's session: the existing one for the same sweep, or a new one.
 
-        It ends when all its launchers have gone, if it has not before. Raises as the class does.
+        It ends when all its launchers have been deleted, if not before. Raises as the class does.
         """
         for callback in hydra_context.callbacks.callbacks:
             session = callback.session if isinstance(callback, EndOfSweep) else None
@@ -136,8 +139,8 @@ class Session:
         weakref.finalize(launcher, session._leave, id(launcher))
         return session
 
-    def _is_for(self, conf: LocalConf, task_function: TaskFunction, config: DictConfig) -> bool:
-        """Whether a launcher with these would be one of the same sweep."""
+    def _is_for(self, conf: SweepConf, task_function: TaskFunction, config: DictConfig) -> bool:
+        """Whether a launcher with these arguments belongs to this sweep."""
         is_same = conf == self._conf and task_function is self._job.task_function
         return is_same and not self._closed and self._sweep_dir.is_meant_by(config)
 
@@ -150,16 +153,16 @@ class Session:
 
         Args:
             job_overrides: the overrides of each job.
-            initial_job_idx: number of the first. If not all the numbers are free, the jobs get the
-                next free ones.
+            initial_job_idx: the first job's number. If any of the numbers from it is taken, the
+                jobs get the next free numbers instead.
 
         Returns:
             What each job returned or raised, in order.
 
         Raises:
             LauncherError: the jobs cannot be started.
-            SystemExit: a signal interrupted the sweep; the code is 128 + its number. Or it was
-                cancelled; then the code is that of a SIGTERM.
+            SystemExit: a signal interrupted the sweep (code 128 + its number), or the sweep was
+                cancelled (the same code as for SIGTERM).
         """
         if not job_overrides:
             return []
@@ -169,7 +172,8 @@ class Session:
             job_ids = self._submit(job_overrides, initial_job_idx)
             with self._shown():
                 interrupts.wait(self.source, job_ids)
-            # Here, as a signal's own handler could not ask a source that is being asked.
+            # Inside the block: signals are handled after it, so no handler can interrupt a call
+            # of the source with another one.
             returns = [
                 job_return(self.source, job_id, list(given))
                 for job_id, given in zip(job_ids, job_overrides, strict=True)
@@ -179,10 +183,10 @@ class Session:
         return returns
 
     def submit(self, overrides: Sequence[str]) -> Future[JobReturn]:
-        """Queue one job, for a sweeper that does not wait for batches. Thread-safe.
+        """Queue one job, for sweepers that do not work in batches. Thread-safe.
 
         Returns:
-            A future of what the job returns or raises, as `launch` would return it. It cannot be
+            A future of the job's JobReturn, the same as `launch` would return. It cannot be
             cancelled.
 
         Raises as `launch` does.
@@ -194,7 +198,7 @@ class Session:
             job_ids = self._submit([overrides], None)
             resolve = partial(self._resolve, future, job_ids[0], list(overrides))
 
-            def ended() -> None:  # In a thread of its own: files are read, and others called back.
+            def ended() -> None:  # in a separate thread: resolving reads files and runs callbacks
                 self._resolver.submit(resolve)
 
             self.source.when_ended(job_ids, ended)
@@ -207,10 +211,10 @@ class Session:
             future.set_exception(error)
 
     def _submit(self, job_overrides: Sequence[Sequence[str]], asked: int | None) -> list[str]:
-        """Queue jobs; returns their ids.
+        """Queue jobs and return their ids.
 
         Args:
-            asked: the number of the first, if the sweeper cares.
+            asked: the number that the sweeper wants for the first job, if any.
         """
         with self._mutex, launcher_errors():
             if self._closed:
@@ -242,7 +246,7 @@ class Session:
     def _hand_over(
         self, job_overrides: Sequence[Sequence[str]], asked: int | None, **more: Any
     ) -> list[str]:
-        """Give jobs to the source, with what it has to know of a sweep that begins."""
+        """Submit jobs to the source; `more` is what it needs to begin a sweep."""
         specs = self._specs.of(job_overrides, asked, self._config, self.sweep_id, self._resumption)
         directory = self.paths.sweep_dir
         job_ids = self.source.submit(
@@ -252,7 +256,7 @@ class Session:
         return job_ids
 
     def _new_files(self) -> dict[str, str]:
-        """The configs that have been used since the last call: a sweeper composes what it asks."""
+        """Return the configs loaded since the last call; a sweeper may compose more at any time."""
         files = loaded_files(self._context.config_loader)
         new = {name: text for name, text in files.items() if name not in self._saved}
         self._saved |= new.keys()
@@ -267,7 +271,7 @@ class Session:
 
     @contextmanager
     def _shown(self) -> Iterator[None]:
-        """Have the display live while anybody waits for jobs."""
+        """Keep the display live while any thread waits for jobs."""
         with self._showing:
             self._waiting += 1
             if self._waiting == 1:
@@ -284,7 +288,7 @@ class Session:
 
     @contextmanager
     def _uninterrupted(self) -> Iterator[Interrupts]:
-        """Have signals wait until nothing is half done: what interrupts the sweep then ends it.
+        """Defer signals to the end of the block; if one interrupted the sweep, end the sweep then.
 
         Raises SystemExit.
         """
@@ -301,9 +305,9 @@ class Session:
             self.end()
 
     def _interrupted(self, signum: int) -> bool:
-        """A signal came while the main thread was in no method of this class.
+        """Handle a signal that came while the main thread was in no method of this class.
 
-        Returns False if there is nothing to end. Raises SystemExit.
+        Returns False if there is nothing to end. Raises SystemExit otherwise.
         """
         if not self.sweep_id or self._closed:
             return False
@@ -319,37 +323,38 @@ class Session:
             raise SystemExit(interruption.exit_code)
 
     def stop(self, reason: str) -> None:
-        """Start no more jobs and end those that run; returns at once."""
+        """Start no more jobs and end those that are running; return at once."""
         self.source.stop(reason)
 
     def close(self) -> None:
-        """Wait for the jobs, close the record and say what became of the sweep. Idempotent.
+        """Wait for the jobs, close the record and print the summary. Idempotent.
 
-        For callers whom an exception would tell nothing: a signal that came meanwhile takes its
-        usual way when all is done.
+        For callers that cannot let an exception through, such as finalizers: a signal that arrives
+        meanwhile has its usual effect once everything is closed.
         """
         interruption = self._close()
         if interruption is not None and interruption.signum is not None:
             end_by(interruption.signum)
 
     def _leave(self, launcher: int) -> None:
-        """A launcher has gone, and with the last one the sweep.
+        """Forget a deleted launcher, and close the session after the last one.
 
-        Where garbage is collected, that may be in any thread, at any point of its work.
+        The garbage collector may call this in any thread, in the middle of anything.
         """
         self._launchers.discard(launcher)
         if self._launchers or self._closed:
             return
         if is_inside_hsm(sys._getframe(1)):
-            # This thread may hold a lock, or be one that the jobs need: it cannot wait for them.
+            # This thread may hold a lock that the jobs need, or be one that runs them, so it must
+            # not wait for them.
             threading.Thread(target=self.close, name=f"{OWN_THREADS}close", daemon=True).start()
         else:
             self.close()
 
     def _close(self) -> Interruption | None:
-        """Close what is open; returns what has interrupted the sweep, if that was not closed yet.
+        """Close the session, once; return what interrupted the sweep, or None if nothing did.
 
-        A child that was forked from the launching process has nothing to do with it.
+        Does nothing in a child that was forked from the launching process.
         """
         if os.getpid() != self._pid:
             return None
@@ -361,7 +366,8 @@ class Session:
             try:
                 return self._finish()
             finally:
-                # Last: who waits for the end, as the interpreter's exit does, waits for all of it.
+                # Last, so that the interpreter's exit, which waits for the session, waits for all
+                # of this.
                 at_exit.discard(self)
                 with suppress(ValueError):
                     self._context.callbacks.callbacks.remove(self._callback)
@@ -377,7 +383,7 @@ class Session:
             self._handlers.restore()
         if self.sweep_id:
             self._report_end()
-        # A signal may have ended on_sweep_end, of a sweep whose jobs had all ended.
+        # Late: the signal may have interrupted on_sweep_end, when all jobs had already ended.
         return self.source.interruption or interrupts.late()
 
     def _report_end(self) -> None:

@@ -1,4 +1,4 @@
-"""From a job's overrides to what the source gets: its number, its parameters, its argument.
+"""From a job's overrides to its JobSpec: number, parameters, argument and directory.
 
 ["lr=0.1", "hydra.sweep.dir=x"] --JobSpecs.of--> JobSpec(3, {"lr": 0.1}, …)
 """
@@ -25,10 +25,10 @@ log = get_logger(__name__)
 
 
 class JobSpecs:
-    """Makes them, and knows which numbers the jobs of a sweep have.
+    """Makes specs from overrides and keeps track of the job numbers that are taken.
 
     Args:
-        paths: of the sweep's record.
+        paths: the paths of the sweep's record.
     """
 
     def __init__(self, paths: SweepPaths) -> None:
@@ -45,23 +45,25 @@ class JobSpecs:
         sweep_id: str,
         resumption: Resumption | None,
     ) -> list[JobSpec]:
-        """The jobs with these overrides.
+        """Make a spec for each job.
 
         Args:
-            asked: the number of the first, if the sweeper cares; if not all that follow from it are
-                free, they get the next free ones.
-            config: of the sweep, as its sweeper has it now.
-            resumption: what knows its earlier jobs, if it goes on.
+            job_overrides: the overrides of each job.
+            asked: the number that the sweeper wants for the first job, if any. If any of the
+                numbers from it is taken, the jobs get the next free numbers instead.
+            config: the sweep's config as the sweeper has it now.
+            sweep_id: the sweep's id.
+            resumption: the earlier jobs, if the sweep is resumed.
         """
         hydra = config.hydra
-        # What a sweeper may have changed since the last batch: jobs' configs begin with these.
+        # Jobs' configs start from these, and a sweeper may have changed them since the last batch.
         of_hydra = OmegaConf.to_container(hydra.overrides.hydra)
         sweep = OmegaConf.to_container(hydra.sweep, resolve=False)
         subdir = str(sweep.get("subdir")) if isinstance(sweep, dict) else ""
         directory = Path(str(hydra.sweep.dir)).absolute()
         is_moved = directory != self._paths.sweep_dir
         if is_moved:
-            directory.mkdir(parents=True, exist_ok=True)  # As Hydra's own launcher does.
+            directory.mkdir(parents=True, exist_ok=True)  # Hydra's own launcher does this, too
         shown = [filter_overrides(overrides) for overrides in job_overrides]
         points = [self._values.of(overrides) for overrides in shown]
         first = self._next_num if asked is None else asked
@@ -84,15 +86,15 @@ class JobSpecs:
         ]
 
     def take(self, specs: Sequence[JobSpec]) -> None:
-        """These jobs were submitted: their numbers are taken."""
+        """Mark the numbers of these jobs, which were submitted, as taken."""
         self._used.update(spec.num for spec in specs)
         self._next_num = max(self._next_num, *(spec.num + 1 for spec in specs))
 
 
 class _OverrideValues:
-    """Reads overrides as parameters.
+    """Parses overrides into parameters, each distinct override once.
 
-    A sweep has few different ones, and parsing takes a while: each is parsed once.
+    Parsing is slow, and a sweep has few distinct overrides.
     """
 
     def __init__(self) -> None:
@@ -100,7 +102,7 @@ class _OverrideValues:
         self._known: dict[str, tuple[str, Any]] = {}
 
     def of(self, overrides: Sequence[str]) -> Mapping[str, Any]:
-        """The parameters of a job with these overrides, as JSON can hold them."""
+        """Return the parameters of a job with these overrides, as values that JSON can hold."""
         return dict(self._parse(text) for text in overrides)
 
     def _parse(self, text: str) -> tuple[str, Any]:
@@ -109,21 +111,22 @@ class _OverrideValues:
             parsed: Any = value
             try:
                 override = self._parser.parse_override(text)
-                # `~x`, which takes x away, is something else than `x=null`.
+                # Keep the tilde: `~x`, which deletes x, is not the same as `x=null`.
                 key, parsed = override.get_key_element().lstrip("+"), override.value()
             except Exception:
-                log.debug("recorded as text: %s", text)  # Its job will say what is wrong with it.
+                log.debug("recorded as text: %s", text)  # its job will report what is wrong with it
             plain = json_value(parsed)
             self._known[text] = (key, plain if plain is not None or parsed is None else value)
         return self._known[text]
 
 
 def _directory(subdir: str, overrides: Sequence[str], *, is_moved: bool) -> JobDir:
-    """What is known of a job's directory; which one it is, its composed config alone tells.
+    """Classify the job's directory as far as possible before its config is composed.
 
     Args:
         subdir: hydra.sweep.subdir.
-        is_moved: hydra.sweep.dir may be another directory than the sweep's.
+        overrides: the job's overrides.
+        is_moved: whether hydra.sweep.dir differs from the record's directory.
     """
     if any("hydra.sweep." in text for text in overrides):
         return JobDir.SHARED

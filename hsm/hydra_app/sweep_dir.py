@@ -1,4 +1,4 @@
-"""The directory of a Hydra sweep's record: hydra.sweep.dir as it was at its launcher's setup."""
+"""The directory of a Hydra sweep's record: hydra.sweep.dir at the time of the launcher's setup."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from hsm.core.record.lock import LockFile
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.resume import Resumption, open_sweep
 from hsm.core.record.setting_aside import set_aside
-from hsm.core.settings.resolve import LocalConf
+from hsm.core.settings.resolve import SweepConf
 from hsm.core.space.arguments import to_override
 
 log = get_logger(__name__)
 
 
 class SweepDir:
-    """Takes it at once, or one beside it if another sweep runs there; the config then says so.
+    """Claims the directory at once; if another sweep is running there, a new one beside it.
 
-    A sweep that is to go on does so there and nowhere else, and is locked by `open`, when it is
-    known what its jobs run.
+    In the latter case, sets hydra.sweep.dir in the config to the new directory. A sweep that is
+    resumed stays in its directory, which `open` locks once it is known what the jobs run.
 
     Attributes:
-        paths: where the record lies, whatever a sweeper makes of hydra.sweep.dir later.
+        paths: the record's paths, even if a sweeper changes hydra.sweep.dir later.
 
     Raises:
-        SweepInUse: another sweep runs there, and this one is to go on there.
-        JournalError: it cannot be written.
+        SweepInUse: the sweep should resume there, but another launcher is running there.
+        JournalError: the directory cannot be written.
     """
 
-    def __init__(self, conf: LocalConf, config: DictConfig) -> None:
+    def __init__(self, conf: SweepConf, config: DictConfig) -> None:
         self._conf = conf
         self._asked = self._given = str(config.hydra.sweep.dir)
         self._lock: LockFile | None = None
@@ -43,40 +43,46 @@ class SweepDir:
         self.paths = SweepPaths(self._given)
         if conf.resume and not self._resumes:
             self._lock = lock_directory(self.paths, shared=conf.share_with_group)
-        self._tell(config)
+        self._update(config)
 
     def is_meant_by(self, config: DictConfig) -> bool:
-        """Whether another launcher's config names this one; it then says so as the first does."""
+        """Whether another launcher's config names this directory.
+
+        If it names the directory that was asked for, points it to the one that was claimed.
+        """
         if str(config.hydra.sweep.dir) == self._asked:
-            self._tell(config)
+            self._update(config)
         return SweepPaths(str(config.hydra.sweep.dir)).sweep_dir == self.paths.sweep_dir
 
-    def _tell(self, config: DictConfig) -> None:
+    def _update(self, config: DictConfig) -> None:
+        """Set hydra.sweep.dir to the claimed directory."""
         if str(config.hydra.sweep.dir) != self._given:
-            with read_write(config.hydra):  # Hydra 1.4 has it read-only by now.
+            with read_write(config.hydra):  # read-only by now in Hydra 1.4
                 config.hydra.sweep.dir = self._given
                 config.hydra.overrides.hydra.append(to_override("hydra.sweep.dir", self._given))
 
     def open(
         self, files: Mapping[str, str], program: Mapping[str, Any]
     ) -> tuple[LockFile, Resumption | None]:
-        """Make it ready for the first job: of a new sweep, or of one to go on with.
+        """Prepare the directory for the first job of a new or resumed sweep.
 
         Args:
-            files, program: what the jobs run, as `hsm.core.record.resume.open_sweep` wants it.
+            files: the files that the jobs run; see `hsm.core.record.resume.open_sweep`.
+            program: what the jobs run; see there, too.
 
         Returns:
-            The lock, and what tells the earlier jobs; None for a new sweep.
+            The lock, and the earlier jobs of a resumed sweep; None for a new one.
 
         Raises:
-            SweepChanged, HsmError: it cannot be.
+            SweepChanged: what the jobs run has changed since the sweep began.
+            HsmError: the sweep cannot start or resume there.
         """
         conf = self._conf
         if self._resumes:
             return open_sweep(
                 self.paths, conf.rerun.value, files, program, accept_changes=conf.accept_changes
             )
-        if self._lock is None:  # It was given back, as no job could be started.
+        if self._lock is None:  # released by `give_back`, because no job could be started
             self._lock = lock_directory(self.paths, shared=conf.share_with_group)
         aside = set_aside(self.paths, self._lock, shared=conf.share_with_group)
         if aside is not None:
@@ -85,7 +91,7 @@ class SweepDir:
         return self._lock, None
 
     def give_back(self) -> None:
-        """Nobody works there any more."""
+        """Release the directory's lock."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None

@@ -1,8 +1,8 @@
-"""How a Hydra sweep comes to its end: Hydra says so, or a signal comes while nobody waits for jobs.
+"""Ending a Hydra sweep: when the multirun ends, or when a signal arrives between two batches.
 
-A launcher is not told which batch is the last. Hydra tells its callbacks when the sweeper is done,
-unless it failed; then the sweep ends with its launcher. And while the sweeper thinks, a signal
-finds nobody but the handlers made here.
+A launcher does not know which batch is the last. Hydra calls its callbacks when the sweeper has
+finished; if the sweeper fails, it does not, and the sweep ends with its launcher. While the sweeper
+computes the next batch, only the handlers installed here handle signals.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 
 class Endable(Protocol):
-    """A `Session`, seen from here."""
+    """The part of `Session` that this module needs."""
 
     def end(self) -> None: ...
 
 
 class EndOfSweep(Callback):
-    """Ends a session when its multirun does. Elsewhere, in a spawned job, it does nothing."""
+    """Ends a session when its multirun ends. Pickled into a spawned job, it does nothing."""
 
     def __init__(self, session: Endable) -> None:
         self.session = session
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Raises SystemExit if the sweep was interrupted."""
+        """End the session. Raises SystemExit if the sweep was interrupted."""
         self.session.end()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -47,13 +47,13 @@ class EndOfSweep(Callback):
 
 
 class IdleHandlers:
-    """Handles signals wherever no other handler of hsm's does, from creation to `restore`.
+    """Handles signals while no other handler of hsm's is installed, from creation to `restore`.
 
-    A signal that is ignored stays so. Outside the main thread there are none.
+    Signals that were ignored stay ignored. Outside the main thread this does nothing.
 
     Args:
-        heard: is told a signal's number; False if it is not to be dealt with: whoever had handled
-            that signal before then gets it.
+        heard: called with a signal's number; returns False to pass the signal to the handler that
+            was installed before.
     """
 
     def __init__(self, heard: Callable[[int], bool]) -> None:
@@ -66,7 +66,7 @@ class IdleHandlers:
                     signal.signal(number, handler)
 
     def restore(self) -> None:
-        """Put back what was there before. Elsewhere than in the main thread that cannot be."""
+        """Restore the previous handlers. Does nothing outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number, own in self._handlers.items():
@@ -76,7 +76,7 @@ class IdleHandlers:
 
 
 class _IdleHandler:
-    """`replaced` is the handler that jobs get back."""
+    """A handler for one signal; jobs get `replaced`, the previous handler, back."""
 
     def __init__(self, heard: Callable[[int], bool], replaced: Any) -> None:
         self._heard = heard
@@ -94,7 +94,7 @@ class _IdleHandler:
 
 
 def end_by(number: int) -> None:
-    """Let a signal end the program where an exception would be nobody's: in a finalizer, say."""
+    """End the program with a signal, where an exception would be lost: in a finalizer, say."""
     sys.stdout.flush()
     if signal.getsignal(number) is signal.default_int_handler:
         signal.signal(number, signal.SIG_DFL)
@@ -102,7 +102,7 @@ def end_by(number: int) -> None:
 
 
 def is_inside_hsm(frame: FrameType | None) -> bool:
-    """Whether a function of hsm's is among those that have called the one of `frame`, or is it."""
+    """Whether `frame`, or any frame that called it, belongs to a function of hsm's."""
     while frame is not None:
         if str(frame.f_globals.get("__name__")).startswith("hsm."):
             return True
@@ -111,15 +111,15 @@ def is_inside_hsm(frame: FrameType | None) -> bool:
 
 
 def resume_command(paths: SweepPaths) -> str:
-    """The command line of this process, with what makes it go on with the sweep."""
-    settled = ("hydra.sweep.dir=", "hydra.launcher.resume=")
-    words = [word for word in sys.argv[1:] if not word.lstrip("+").startswith(settled)]
+    """Return this process's command line, changed so that it resumes the sweep."""
+    replaced = ("hydra.sweep.dir=", "hydra.launcher.resume=")
+    words = [word for word in sys.argv[1:] if not word.lstrip("+").startswith(replaced)]
     directory = to_override("hydra.sweep.dir", str(paths.sweep_dir))
     return join_command([*_program(), *words, directory, "hydra.launcher.resume=true"])
 
 
 def _program() -> list[str]:
-    """How this process was started: ``python train.py``, ``python -m app.train``, ``./train``."""
+    """Return how this process was started: ``python train.py``, ``python -m app``, ``./train``."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is not None:
         return ["python", "-m", spec.name.removesuffix(".__main__")]

@@ -1,30 +1,28 @@
-"""The structured config behind ``hydra/launcher=hsm_local``."""
+"""The structured config behind ``hydra/launcher=hsm_local``: made of all of hsm's settings."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import make_dataclass
 
 from omegaconf import DictConfig, OmegaConf
 
-from hsm.core.settings.resolve import LocalConf
+from hsm.core.settings.resolve import SETTINGS
 
+_TARGET = "hydra_plugins.hsm_local_launcher.launcher.HsmLocalLauncher"
 
-@dataclass
-class HsmLocalLauncherConf(LocalConf):
-    """LocalConf as the config of a Hydra plugin."""
-
-    # Any: durations may be text here as elsewhere, such as 90s or 2h.
-    timeout: Any = None
-    kill_grace: Any = None
-    retry_delay: Any = None
-    retry_max_delay: Any = None
-    _target_: str = "hydra_plugins.hsm_local_launcher.launcher.HsmLocalLauncher"
+#: The config of a Hydra plugin, each setting with its type and its built-in value.
+HsmLocalLauncherConf = make_dataclass(
+    "HsmLocalLauncherConf",
+    [
+        *((name, setting.kind.annotation, setting.default) for name, setting in SETTINGS.items()),
+        ("_target_", str, _TARGET),
+    ],
+)
+HsmLocalLauncherConf.__module__ = __name__  # Where a pickle of a config looks for it.
 
 
 def make_config(resolver: str) -> DictConfig:
-    """The config, in which each setting of LocalConf is an interpolation ``${RESOLVER:NAME}``."""
-    names = [entry.name for entry in fields(LocalConf)]
-    interpolations: dict[str, Any] = {name: f"${{{resolver}:{name}}}" for name in names}
+    """The config, in which each setting is an interpolation ``${RESOLVER:NAME}``."""
+    interpolations = {name: f"${{{resolver}:{name}}}" for name in SETTINGS}
     config: DictConfig = OmegaConf.structured(HsmLocalLauncherConf(**interpolations))
     return config

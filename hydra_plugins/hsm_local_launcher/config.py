@@ -1,6 +1,6 @@
 """The config behind ``hydra/launcher=hsm_local``.
 
-Its fields are those of LocalConf, flat below hydra.launcher. One that nobody overrides is an
+Its keys are hsm's settings, flat below hydra.launcher. One that nobody overrides is an
 interpolation that follows hsm's own rule (hsm.yaml, environment, built-in): so ``--cfg hydra
 --resolve`` shows the values that a sweep will have.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hydra.plugins.launcher import Launcher
@@ -43,8 +44,9 @@ class HsmLocalLauncher(Launcher):
 
         with launcher_errors():
             conf = validated(self.settings)
+            make_source = partial(self.make_source, conf)
             self.session = Session.joined_by(
-                self, conf, self.make_source, hydra_context, task_function, config
+                self, conf, make_source, hydra_context, task_function, config
             )
 
     @staticmethod

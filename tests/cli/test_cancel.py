@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from helpers.cli import Project
-from helpers.processes import SOURCE, wait_until
+from helpers.processes import SOURCE, wait_for
 from hsm.core.errors import HsmError
 from hsm.core.record import requests as control
 from hsm.core.record.lock import holder, is_locked
@@ -90,7 +90,7 @@ def test_a_stranger_that_has_locked_a_file_is_not_signalled(
             for folder in (paths.logs, paths.results, paths.hsm_dir):
                 folder.rmdir()
             paths.hsm_dir.symlink_to(theirs.parent)
-        monkeypatch.setattr("hsm.cli.cancel._REACTION", 0.2)
+        monkeypatch.setattr("hsm.cli.cancel._REQUEST_TIMEOUT", 0.2)
         project.here("cancel", "outputs/s", code=None)
         assert not control.signal_launcher(paths, signal.SIGTERM, stranger.pid)
         assert stranger.poll() is None
@@ -145,7 +145,7 @@ def test_what_is_no_request_is_left_alone(project: Project) -> None:
     listener = control.Listener(lambda _, num: taken.append(num), "listener")
     listener.add(paths)
     try:
-        wait_until(lambda: len(taken) >= 3000, 60, "the requests")
+        wait_for(lambda: len(taken) >= 3000, "the requests")
     finally:
         listener.stop()
     assert sorted(map(str, taken)) == sorted(map(str, range(1000, 4000)))

@@ -56,6 +56,7 @@ def _with_file(project: Project, suffix: str, content: bytes) -> str:
     return Path(name).name
 
 
+@pytest.mark.slow
 @_FUZZ
 @given(document=_DOCUMENTS)
 def test_sweep_files_of_any_shape(project: Project, document: object) -> None:
@@ -65,6 +66,7 @@ def test_sweep_files_of_any_shape(project: Project, document: object) -> None:
     _check(project, "sweep", "--config", name, "--max-runs", "3", "--dry-run", "--", "echo")
 
 
+@pytest.mark.slow
 @_FUZZ
 @given(content=st.binary(max_size=60), suffix=st.sampled_from([".yaml", ".csv", ".jsonl"]))
 def test_sweep_files_of_any_bytes(project: Project, content: bytes, suffix: str) -> None:
@@ -87,6 +89,7 @@ def test_overrides_of_any_text(project: Project, overrides: list[str]) -> None:
     _check(project, "sweep", "--max-runs", "3", "--dry-run", *texts, "--", "echo")
 
 
+@pytest.mark.slow
 @_FUZZ
 @given(
     option=st.sampled_from(
@@ -105,6 +108,7 @@ def test_names_of_sweeps_of_any_text(project: Project, name: str) -> None:
         _check(project, *command, "--sweep-id", name)
 
 
+@pytest.mark.slow
 @_FUZZ
 @given(command=st.lists(_ANY, max_size=3))
 def test_commands_of_any_text(project: Project, command: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from hsm.cli.main import COMMANDS
 from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import register
-from hsm.core.settings.resolve import SETTINGS
+from hsm.core.settings.resolve import SETTINGS, Group
 
 pytestmark = pytest.mark.thorough
 
@@ -86,14 +87,36 @@ def test_every_command_has_help(project: Project, command: str) -> None:
 def test_every_setting_is_an_option(project: Project) -> None:
     out = project.here("sweep", "--help").out
     for setting in SETTINGS.values():
-        assert setting.flag in out
+        assert setting.flag in out.replace("[no-]", "")
+
+
+def _sections(project: Project) -> dict[str, str]:
+    """The text of each section of the help of `hsm sweep`."""
+    parts = re.split(r"^(\w.*):$", project.here("sweep", "--help").out, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_the_options_stand_in_sections(project: Project) -> None:
+    sections = _sections(project)
+    assert list(sections) == ["What runs", *Group, "Other"]
+    for setting in SETTINGS.values():
+        found = [name for name, text in sections.items() if _has_option(text, setting.flag)]
+        assert found == [setting.group]
+
+
+def _has_option(section: str, flag: str) -> bool:
+    return re.search(rf"^  {flag}\b(?!-)", section.replace("[no-]", ""), re.MULTILINE) is not None
+
+
+def test_help_tells_where_else_settings_are_set(project: Project) -> None:
+    out = " ".join(project.here("sweep", "-h").out.split())
+    assert "hsm.yaml and HSM_LOCAL_* variables set them, too" in out
 
 
 def test_resume_is_an_option_of_the_command_and_no_setting(project: Project) -> None:
-    own, settings = project.here("sweep", "--help").out.split("Settings (")
-    assert "--resume SWEEP" in own
-    assert "--resume" not in settings
-    assert "--rerun" in settings
+    resume = _sections(project)["Resume"]
+    assert resume.count("--resume") == 1
+    assert "--resume SWEEP" in resume
 
 
 def test_help_tells_the_exit_codes(project: Project) -> None:
@@ -125,6 +148,7 @@ def _complete(project: Project, line: str, shell: str) -> list[str]:
     return ran.out.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_offers_commands_options_and_sweeps(project: Project, shell: str) -> None:
     project.here("sweep", "x=1,2", "--sweep-id", "mine-1", "--", "true")

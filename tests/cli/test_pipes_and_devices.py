@@ -12,6 +12,7 @@ from types import FrameType
 import pytest
 
 from helpers.cli import Project
+from helpers.processes import first_fast
 
 pytestmark = pytest.mark.thorough
 
@@ -71,7 +72,7 @@ def deadline() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("deadline")
-@pytest.mark.parametrize("lay", [_pipe, _socket, _device, _terminal, _linked_pipe])
+@pytest.mark.parametrize("lay", first_fast(_pipe, _socket, _device, _terminal, _linked_pipe))
 def test_no_command_waits_for_a_pipe_a_socket_or_a_device(
     project: Project, lay: Callable[[Path], None]
 ) -> None:
@@ -94,6 +95,7 @@ def test_no_command_waits_for_a_pipe_a_socket_or_a_device(
             path.write_bytes(kept)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("deadline")
 def test_the_last_line_of_a_running_jobs_pipe_is_not_waited_for(project: Project) -> None:
     job = ["sh", "-c", "touch {job_dir}/runs; exec sleep 600"]

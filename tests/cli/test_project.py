@@ -42,13 +42,14 @@ def test_init_in_an_empty_directory(project: Project) -> None:
     out = project.here("init").out
     assert "wrote hsm.yaml" in out
     assert "wrote sweeps/sweep.yaml" in out
-    assert "no script was found" in out
+    assert "no script found here" in out
     assert (
         resolve_local(hsm_config=project.folder / "hsm.yaml", environ={}).hsm_config.script is None
     )
     assert read_sweep_file(project.folder / "sweeps/sweep.yaml").count() > 1
 
 
+@pytest.mark.slow
 def test_init_makes_files_for_the_app_that_is_there(project: Project) -> None:
     _app(project)
     assert "wrote conf/sweep.yaml" in project.here("init").out
@@ -65,8 +66,8 @@ def test_init_overwrites_nothing(project: Project) -> None:
     for name in ("conf/hsm.yaml", "sweeps/sweep.yaml"):
         project.write(name, f"# mine: {name}")
     out = project.here("init").out
-    assert "conf/hsm.yaml is there already: left as it is" in out
-    assert "sweeps/sweep.yaml is there already: left as it is" in out
+    assert "conf/hsm.yaml exists already: not changed" in out
+    assert "sweeps/sweep.yaml exists already: not changed" in out
     assert not (project.folder / "hsm.yaml").exists()
     assert (project.folder / "conf/hsm.yaml").read_text() == "# mine: conf/hsm.yaml"
 
@@ -160,7 +161,7 @@ def test_the_example_project_is_what_hsm_config_shows(example: Project) -> None:
     assert told["local"]["timeout"]["value"] == 600
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_example_sweep_runs(example: Project) -> None:
     pytest.importorskip("sklearn")
     ran = example.hsm("sweep", "--mode", "local", "--parallel-jobs", "2", "--show-output")

@@ -79,14 +79,20 @@ def test_a_column_that_was_asked_for_is_shown_though_it_is_empty(swept: Project)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--sort-by", "scor"], "--sort-by: 'scor' is refused"),
-        (["--columns", "job,nothing"], "--columns: 'nothing' is refused"),
+        (["--sort-by", "scor"], "--sort-by: no column 'scor'; did you mean score?"),
+        (["--columns", "job,nothing"], "--columns: no column 'nothing'; there are job, "),
         (["--only", "faild"], "did you mean failed?"),
-        (["--only", "fail"], "--only: 'fail' is refused, state must be completed; failed, which"),
-        (["--output", "x.xls"], "--output: 'x.xls' is refused"),
-        (["--output", "x.table"], "--output: 'x.table' is refused, output must be a .csv"),
-        (["--output", "x.d/table"], "--output: 'x.d/table' is refused"),
-        (["--format", "table", "--output", "x.csv"], "--format: 'table' is refused"),
+        (["--only", "fail"], "--only must be completed; failed, which"),
+        (
+            ["--output", "x.xls"],
+            "--output must be a name that ends in .csv, .json, .md or .parquet, ",
+        ),
+        (["--output", "x.table"], "not 'x.table'; --format takes any name"),
+        (["--output", "x.d/table"], "not 'x.d/table'"),
+        (
+            ["--format", "table", "--output", "x.csv"],
+            "--format must be csv, json, md or parquet with --output, not 'table'",
+        ),
         (["--format", "parquet"], "needs --output"),
         (["--output", "none/x.csv"], "No such file or directory"),
     ],

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import pytest
 
 from helpers.cli import Project
-from helpers.processes import PATIENCE, SOURCE, wait_until
+from helpers.processes import PATIENCE, SOURCE, wait_for
 
 pytestmark = pytest.mark.thorough
 
@@ -90,6 +90,7 @@ def _let_go(project: Project) -> None:
         (project.folder / f"outputs/local_test/{num}/go").touch()
 
 
+@pytest.mark.slow
 def test_local_monitoring(local_test: Project) -> None:
     assert "4 running" in local_test.hsm(*_arguments(MONITOR), "--once").out
     with local_test.start(*_arguments(MONITOR)) as monitor:
@@ -99,11 +100,12 @@ def test_local_monitoring(local_test: Project) -> None:
     assert "local_test: 4 jobs: 4 completed" in out
 
 
+@pytest.mark.slow
 def test_local_result_collection(local_test: Project) -> None:
     running = local_test.hsm(*_arguments(COLLECT), "--format", "json").json
     assert {row["state"] for row in running} == {"RUNNING"}
     _let_go(local_test)
-    wait_until(lambda: local_test.sweep("local_test").closed, PATIENCE, "the sweep's end")
+    wait_for(lambda: local_test.sweep("local_test").closed, "the sweep's end")
     ran = local_test.hsm(*_arguments(COLLECT))
     heading, *rows = ran.out.splitlines()
     assert heading.split()[:5] == ["job", "state", "lr", "epochs", "loss"]

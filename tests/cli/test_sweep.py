@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from helpers.cli import Project
-from helpers.processes import SOURCE
+from helpers.processes import PATIENCE, SOURCE
 
 pytestmark = pytest.mark.thorough
 
@@ -161,7 +161,7 @@ def test_a_million_points_are_counted_and_cut_at_once(project: Project) -> None:
     ran = project.here("sweep", *points, "--max-runs", "2", "--sweep-id", "s", "--", "echo", "{c}")
     assert "2 jobs: 2 completed" in ran.out
     assert [job.params["c"] for job in project.sweep("s").jobs.values()] == [0, 1]
-    assert time.monotonic() - begun < 20, "the points were written out"
+    assert time.monotonic() - begun < PATIENCE, "the points were written out"
 
 
 def test_a_long_dry_run_can_be_cut_by_its_reader(project: Project) -> None:
@@ -291,6 +291,7 @@ def test_resume_takes_new_points_too(project: Project) -> None:
     assert [len(job.attempts) for job in project.sweep("s").jobs.values()] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_what_a_resume_changes_is_shown_and_is_resumed_again(project: Project) -> None:
     fails = ["--", "sh", "-c", "echo old {x}; exit {x}"]
     project.hsm("sweep", "x=0,1", "--sweep-id", "s", "--timeout", "60", *fails, code=1)
@@ -302,6 +303,7 @@ def test_what_a_resume_changes_is_shown_and_is_resumed_again(project: Project) -
     assert "new 0" in project.hsm("logs", "s", "0").out
 
 
+@pytest.mark.slow
 def test_a_resume_notices_a_changed_config_of_a_hydra_script(project: Project) -> None:
     app = """
         import hydra

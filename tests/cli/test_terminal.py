@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import pty
-import re
 import select
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
 
 from helpers.cli import STAY, Project
-from helpers.processes import PATIENCE, SOURCE
+from helpers.processes import SOURCE, wait_for
+from helpers.terminal import Screen
 
 pytestmark = pytest.mark.thorough
-
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[()][A-Z0-9]")
 
 
 class Terminal:
@@ -28,40 +26,47 @@ class Terminal:
 
     Attributes:
         pid: the process's.
-        shown: all that it has written so far, without what moves the cursor.
     """
 
     def __init__(self, pid: int, fd: int) -> None:
         self.pid = pid
-        self.shown = ""
         self._fd = fd
+        self._screen = Screen(lines=30)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    @property
+    def shown(self) -> str:
+        """What is to be seen, and what has scrolled off."""
+        return self._screen.text
 
     def type(self, text: str) -> None:
         os.write(self._fd, text.encode())
 
     def wait_for(self, text: str) -> None:
         """Read on until `text` is shown."""
-        deadline = time.monotonic() + PATIENCE
-        while text not in self.shown:
-            assert time.monotonic() < deadline, f"waited for {text!r} in vain:\n{self.shown}"
-            assert self._read(0.1), f"it ended without {text!r}:\n{self.shown}"
+
+        def look() -> bool:
+            is_open = self._read()
+            assert is_open or text in self.shown, f"it ended without {text!r}:\n{self.shown}"
+            return text in self.shown
+
+        wait_for(look, f"{text!r} on the terminal")
 
     def wait(self) -> int:
         """Read to its end; returns its exit code."""
-        deadline = time.monotonic() + PATIENCE
-        while self._read(0.1):
-            assert time.monotonic() < deadline, f"it does not end:\n{self.shown}"
+        wait_for(lambda: not self._read(), "the end of the process on the terminal")
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
-    def _read(self, seconds: float) -> bool:
-        """Read what is there; False once the process has closed its terminal."""
-        if select.select([self._fd], [], [], seconds)[0]:
+    def _read(self) -> bool:
+        """Show what is there; False once the process has closed its terminal."""
+        while select.select([self._fd], [], [], 0)[0]:
             try:
                 data = os.read(self._fd, 65536)
             except OSError:  # EIO: nobody has it open any more
                 return False
-            self.shown += _ESCAPES.sub("", data.decode(errors="replace")).replace("\r\n", "\n")
-            return bool(data)
+            if not data:
+                return False
+            self._screen.write(self._decoder.decode(data))
         return True
 
 
@@ -122,6 +127,7 @@ def test_ctrl_c_on_the_keyboard(project: Project) -> None:
     assert project.states("s") == ["CANCELLED"] * 3
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_ends_its_sweep(project: Project) -> None:
     with _terminal(
         project, "sweep", "x=range(3)", "--sweep-id", "s", "--", "sh", "-c", STAY
@@ -131,6 +137,7 @@ def test_a_closed_terminal_ends_its_sweep(project: Project) -> None:
         assert sweep.wait() == 129
 
 
+@pytest.mark.slow
 def test_tables_are_drawn(project: Project) -> None:
     project.here("sweep", "x=1,2", "--sweep-id", "a-sweep-with-a-long-name", "--", "true")
     for arguments, text in (
@@ -174,7 +181,7 @@ def test_a_narrow_terminal_gets_whole_columns_or_is_told_which_it_does_not_get(
     row = table[len(heads) + 2].split()
     assert row[:6] == ["1", "FAILED", "1", "0.001", "some-text-that-is-long", "0.25"]
     assert max(map(len, table)) <= 80
-    headings = "".join(heads).split()
+    headings = " ".join(heads).split()
     for part in ("job", "state", "x", "optimizer.", "decay", "text", "validation_"):
         assert part in headings
     assert last.startswith("this terminal is too narrow for cpu_seconds, max_memory")
@@ -197,11 +204,12 @@ def test_columns_that_were_asked_for_are_never_left_out(project: Project) -> Non
     assert wanted <= {word for words in heads for word in words}
 
 
+@pytest.mark.slow
 def test_an_id_is_never_cut(project: Project) -> None:
     _wide(project)
     shown = _shown(project, "list", columns=60)
     assert "a-sweep-of-which-the-id-is-long  finished" in shown
-    assert "this terminal is too narrow for directory, started: hsm list --json has all" in shown
+    assert "this terminal is too narrow for directory, started: hsm list --json shows all" in shown
     assert "a-sweep-of-which-the-id-is-long" in _shown(project, "list", columns=20)
 
 

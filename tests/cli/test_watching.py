@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from helpers.cli import STAY, Project
-from helpers.processes import PATIENCE, SOURCE, wait_until
+from helpers.processes import PATIENCE, SOURCE, wait_for
 from hsm.core.record.sweep import read_sweep
 
 pytestmark = pytest.mark.thorough
@@ -50,6 +50,7 @@ def test_a_sweep_has_many_names(project: Project, named: str) -> None:
     assert "s: 2 jobs" in project.here("monitor", "--sweep-id", named, "--once").out
 
 
+@pytest.mark.slow
 def test_monitor_of_a_running_sweep(project: Project) -> None:
     with project.detached(
         "x=range(3)", "--parallel-jobs", "2", "--", "sh", "-c", f"echo hi; {STAY}"
@@ -74,7 +75,7 @@ def test_monitor_follows_a_sweep_to_its_end(project: Project) -> None:
     with project.detached("x=range(2)", "--", "sh", "-c", f"{STAY}; echo last words"):
         with project.start("monitor", "bg", "--show-output") as monitor:
             follower = psutil.Process(monitor.pid)
-            wait_until(lambda: _reads_a_journal(follower), PATIENCE, "a monitor that watches")
+            wait_for(lambda: _reads_a_journal(follower), "a monitor that watches")
             for num in (0, 1):
                 (project.folder / f"outputs/bg/{num}/go").touch()
             out, err = monitor.communicate(timeout=PATIENCE)
@@ -82,13 +83,14 @@ def test_monitor_follows_a_sweep_to_its_end(project: Project) -> None:
         assert "bg: 2 jobs: 2 completed" in out
 
 
+@pytest.mark.slow
 def test_monitor_joins_late_and_tells_what_happens_from_then_on(project: Project) -> None:
     with project.detached("x=range(2)", "--", "sh", "-c", f"{STAY}; echo last words"):
         (project.folder / "outputs/bg/0/go").touch()
-        wait_until(lambda: project.states("bg")[0] == "COMPLETED", PATIENCE, "job 0")
+        wait_for(lambda: project.states("bg")[0] == "COMPLETED", "job 0")
         with project.start("monitor", "bg", "--show-output") as monitor:
             assert monitor.stdout is not None
-            wait_until(lambda: _watches(monitor.pid), PATIENCE, "the monitor")
+            wait_for(lambda: _watches(monitor.pid), "the monitor")
             (project.folder / "outputs/bg/1/go").touch()
             out, _ = monitor.communicate(timeout=PATIENCE)
         assert "job 0" not in out
@@ -106,10 +108,11 @@ def _watches(pid: int) -> bool:
     return any("/logs/" in link for link in links)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_watching_and_not_the_sweep(project: Project) -> None:
     with project.detached("x=range(2)", "--", "sh", "-c", STAY):
         with project.start("monitor", "bg", "--show-output") as monitor:
-            wait_until(lambda: _watches(monitor.pid), PATIENCE, "the monitor")
+            wait_for(lambda: _watches(monitor.pid), "the monitor")
             monitor.send_signal(signal.SIGINT)
             _, err = monitor.communicate(timeout=PATIENCE)
         assert monitor.returncode == 130
@@ -117,6 +120,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_sweep(project: Project) -> None:
         assert project.states("bg") == ["RUNNING", "RUNNING"]
 
 
+@pytest.mark.slow
 def test_monitor_of_a_sweep_whose_launcher_was_killed(project: Project) -> None:
     with project.start("sweep", "x=range(2)", "--sweep-id", "s", "--", "sh", "-c", STAY) as sweep:
         project.wait_for("outputs/s/0/runs")
@@ -125,7 +129,7 @@ def test_monitor_of_a_sweep_whose_launcher_was_killed(project: Project) -> None:
             sweep.communicate()
             out, _ = monitor.communicate(timeout=PATIENCE)
     assert monitor.returncode == 1
-    assert "The sweep has ended: launcher died" in out
+    assert "The sweep ended: launcher died" in out
     assert "s: 2 jobs: 2 cancelled" in out
     assert project.here("monitor", "s", "--json").json["status"] == "launcher died"
 
@@ -192,6 +196,7 @@ def test_show_tells_each_attempt(project: Project) -> None:
     assert "attempt 2" in project.here("show", "s", "0").out
 
 
+@pytest.mark.slow
 def test_show_of_a_job_that_has_not_started(project: Project) -> None:
     with project.detached("x=range(2)", "--parallel-jobs", "1", "--", "sh", "-c", STAY, runs=(0,)):
         out = project.here("show", "bg", "1").out
@@ -250,6 +255,7 @@ def test_logs_follows_until_the_job_has_ended(project: Project) -> None:
         assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_logs_of_a_job_that_has_not_started(project: Project) -> None:
     with project.detached("x=0,1", "--parallel-jobs", "1", "--", "sh", "-c", STAY, runs=(0,)):
         ran = project.here("logs", "bg", "1", code=2)

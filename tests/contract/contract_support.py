@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers.processes import PATIENCE, SOURCE, RunningSweep, start_program, wait_until
+from helpers.processes import PATIENCE, SOURCE, RunningSweep, start_program, wait_for
 from hsm.core.engine.backend import Attempt, Backend, Ended, Launch
 from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.engine.sweep_source import SweepSource
@@ -102,7 +102,7 @@ def states(source: SweepSource, ids: Sequence[str] | None = None) -> list[str]:
 def noted_pid(name: object) -> int:
     """Wait for the pid that a job notes in ``pid-<name>``."""
     path = Path(f"pid-{name}")
-    wait_until(path.exists, PATIENCE, str(path))
+    wait_for(path.exists, str(path))
     return int(path.read_text())
 
 

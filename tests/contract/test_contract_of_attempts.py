@@ -15,7 +15,7 @@ import pytest
 
 from contract_jobs import DEAF, STAY, double, end_somehow
 from contract_support import Place, end_of, launch_of, noted_pid, started
-from helpers.processes import PATIENCE, is_running, wait_until
+from helpers.processes import PATIENCE, is_running, wait_for
 from hsm.core.engine.backend import Backend, Ended
 from hsm.core.program import reports
 
@@ -118,7 +118,7 @@ def test_a_job_that_stands_still_can_be_ended(backend: Backend) -> None:
         pid = noted_pid(0)
         os.kill(pid, signal.SIGSTOP)
         stopped = psutil.STATUS_STOPPED
-        wait_until(lambda: psutil.Process(pid).status() == stopped, PATIENCE, "its halt")
+        wait_for(lambda: psutil.Process(pid).status() == stopped, "its halt")
         attempt.end(0.2)
         assert end_of(attempt).asked
         assert not is_running(pid)
@@ -127,7 +127,7 @@ def test_a_job_that_stands_still_can_be_ended(backend: Backend) -> None:
 def test_to_end_what_has_ended_changes_nothing(backend: Backend) -> None:
     with started(backend, launch_of("sh", "-c", "exit 3")) as (attempt, pid):
         assert pid is not None
-        wait_until(lambda: not is_running(pid), PATIENCE, "its end")
+        wait_for(lambda: not is_running(pid), "its end")
         attempt.end(1.0)
         ended = end_of(attempt)
         assert (ended.exit_code, ended.asked) == (3, False)
@@ -167,7 +167,7 @@ def test_closing_a_backend_ends_what_runs_there_as_often_as_one_likes(place: Pla
         with started(backend, launch_of(*words(DEAF))) as (_, pid):
             assert pid == noted_pid(0)
             backend.close()
-            wait_until(lambda: not is_running(noted_pid(0)), PATIENCE, "its end")
+            wait_for(lambda: not is_running(noted_pid(0)), "its end")
         backend.close()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from contract_jobs import DEAF, STAY, double, end_somehow, stay
 from contract_support import Place, Recorder, noted_pid, points, states
-from helpers.processes import PATIENCE, is_running, wait_until
+from helpers.processes import is_running, wait_for
 from hsm import HsmError, JobFailed, JobState
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
@@ -93,8 +93,8 @@ def test_a_command_ends_as_it_ends(
     assert (job.attempts[0].exit_code, job.attempts[0].signal) == (exit_code, signal)
 
 
-def test_a_command_that_cannot_be_run_ends_as_in_a_shell(place: Place, project: Path) -> None:
-    (project / "data").touch()
+def test_a_command_that_cannot_be_run_ends_as_in_a_shell(place: Place, project_dir: Path) -> None:
+    (project_dir / "data").touch()
     with place.source() as source:
         commands = ["nowhere-to-be-found", "./data"]
         source.submit_jobs(points(*commands), "s", "s", command=["{x}", "word"])
@@ -107,21 +107,21 @@ def test_a_command_that_cannot_be_run_ends_as_in_a_shell(place: Place, project: 
 # --- what jobs get ----------------------------------------------------------------------------
 
 
-def test_jobs_know_who_they_are(place: Place, project: Path) -> None:
+def test_jobs_know_who_they_are(place: Place, project_dir: Path) -> None:
     names = ["SWEEP_ID", "SWEEP_DIR", "JOB_ID", "JOB_NUM", "JOB_DIR", "ATTEMPT", "PARAMS"]
     only_job(place, ["sh", "-c", "".join(f'echo "$HSM_{name}";' for name in names)])
-    sweep_dir = project / "s"
+    sweep_dir = project_dir / "s"
     known = ["s", str(sweep_dir), "s_0", "0", str(sweep_dir / "0"), "1"]
     assert log().splitlines() == [*known, '{"x": 1}']
     assert (sweep_dir / "0" / "stdout.log").read_text() == log()
 
 
 def test_jobs_get_the_launchers_environment_and_directory_and_no_input(
-    place: Place, project: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, project_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MINE", "it is")
     only_job(place, sh('cat; echo "$MINE"; pwd'))
-    assert log() == f"it is\n{project}\n"
+    assert log() == f"it is\n{project_dir}\n"
 
 
 def test_each_job_has_a_temporary_directory_of_its_own(place: Place) -> None:
@@ -201,7 +201,7 @@ def test_what_runs_can_be_seen(place: Place) -> None:
         def prints() -> bool:
             return [seen.last_line for seen in source.running()] == ["step 5"]
 
-        wait_until(prints, PATIENCE, "its last line")
+        wait_for(prints, "its last line")
         (seen,) = source.running()
         assert (seen.num, seen.job_id, seen.label) == (0, "s_0", "x=5")
         assert seen.elapsed > 0

@@ -9,7 +9,7 @@ import pytest
 
 from contract_jobs import DEAF, FLAKY, STAY, end_somehow, flaky
 from contract_support import Place, Recorder, journal_events, noted_pid, points, states
-from helpers.processes import PATIENCE, is_running, wait_until
+from helpers.processes import PATIENCE, is_running, wait_for
 from hsm import JobFailed, read_sweep
 from hsm.core.record.paths import SweepPaths
 
@@ -90,7 +90,7 @@ def test_a_job_that_waits_for_its_attempt_can_be_cancelled(place: Place) -> None
     recorder = Recorder()
     with place.source(recorder, max_retries=1, retry_delay=600) as source:
         (job_id,) = source.submit_jobs(points(9), "s", "s", command=FLAKY)
-        wait_until(lambda: "retried" in recorder.of(0), PATIENCE, "the back-off")
+        wait_for(lambda: "retried" in recorder.of(0), "the back-off")
         assert source.cancel_job(job_id)
         assert states(source) == ["CANCELLED"]
         assert source.job(job_id).ending() == "not retried: cancelled"
@@ -112,7 +112,7 @@ def test_a_job_that_takes_too_long_is_ended(place: Place) -> None:
 
 def test_what_a_job_makes_of_its_sigterm_changes_nothing(place: Place) -> None:
     command = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.02; done"]
-    with place.source(timeout=1.0) as source:
+    with place.source(timeout=3) as source:
         source.submit_jobs(points(0), "s", "s", command=command)
         assert states(source) == ["TIMEOUT"]
         assert source.jobs()[0].attempts[0].exit_code == 0
@@ -120,20 +120,20 @@ def test_what_a_job_makes_of_its_sigterm_changes_nothing(place: Place) -> None:
 
 def test_between_sigterm_and_sigkill_lies_the_grace(place: Place) -> None:
     began = time.monotonic()
-    with place.source(timeout=1.0, kill_grace=0.5) as source:
+    with place.source(timeout=3, kill_grace=0.5) as source:
         source.submit_jobs(points(0), "s", "s", command=DEAF)
         assert states(source) == ["TIMEOUT"]
         assert source.jobs()[0].attempts[0].signal == "SIGKILL"
-        assert 1.5 <= time.monotonic() - began < PATIENCE
+        assert 3.5 <= time.monotonic() - began < PATIENCE
 
 
 def test_each_attempt_has_its_own_timeout(place: Place) -> None:
     command = ["sh", "-c", "[ $HSM_ATTEMPT -ge 2 ] || exec sleep 60"]
-    with place.source(timeout=1.0, max_retries=1, retry_delay=0, retry_on=["timeout"]) as source:
+    with place.source(timeout=3, max_retries=1, retry_delay=0, retry_on=["timeout"]) as source:
         source.submit_jobs(points(0), "s", "s", command=command)
         assert states(source) == ["COMPLETED"]
         first, second = source.jobs()[0].attempts
-    assert (first.reason, second.reason) == ("timeout after 1 s", None)
+    assert (first.reason, second.reason) == ("timeout after 3 s", None)
 
 
 # --- stops ------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 
 from contract_jobs import FLAKY, STAY, double
 from contract_support import Place, Recorder, journal_events, noted_pid, points, states
+from helpers.processes import wait_for
 from hsm import HsmError, JobManager, JobState, SettingsError, collect_results, read_sweep
 from hsm.core.record.paths import SweepPaths
 
@@ -49,7 +50,8 @@ def test_the_jobs_and_their_replay_agree(place: Place) -> None:
 def test_a_sweep_can_be_read_while_it_runs(place: Place) -> None:
     with place.source(max_parallel_jobs=1) as source:
         source.submit_jobs(points(0, 1), "s", "s", command=STAY)
-        pid = noted_pid(0)
+        pid = noted_pid(0)  # A job may run before the journal says so.
+        wait_for(lambda: read_sweep("s").jobs[0].attempts, "the start in the journal")
         sweep = read_sweep("s")
         assert (sweep.alive, sweep.closed) == (True, None)
         assert [str(job.state) for job in sweep.jobs.values()] == ["RUNNING", "PENDING"]
@@ -137,7 +139,7 @@ def test_a_sweep_may_go_on_in_another_place(place: Place, begun_in: str) -> None
 def test_a_directory_with_a_sweep_or_in_use_is_refused(place: Place) -> None:
     first_life(place)
     with place.source() as source:
-        with pytest.raises(SettingsError, match="it holds an earlier one"):
+        with pytest.raises(SettingsError, match="holds an earlier sweep"):
             source.submit_jobs(points(0), "s", "s", command="true")
         source.submit_jobs(points(0), "t", "t", command=STAY)
         with place.source() as other, pytest.raises(HsmError, match="in use"):

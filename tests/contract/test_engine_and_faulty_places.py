@@ -11,7 +11,7 @@ import pytest
 
 from contract_jobs import STAY
 from contract_support import Place, noted_pid, points, start_python, states
-from helpers.processes import PATIENCE, is_running, wait_until
+from helpers.processes import PATIENCE, is_running, wait_for
 from hsm import read_sweep
 from hsm.core.engine.backend import CannotStart, Ended, JobLost, Launch, PlaceGone, Started, Work
 from hsm.core.engine.sweep_source import SweepSource
@@ -152,7 +152,7 @@ def test_jobs_wait_for_room_until_there_is_some_or_nobody_wants_them() -> None:
         assert source.jobs()[0].attempts == []
 
 
-def test_another_place_needs_nothing_of_this_machines(project: Path) -> None:
+def test_another_place_needs_nothing_of_this_machines(project_dir: Path) -> None:
     program = """
 import sys
 from hsm.core.settings.resolve import resolve_local
@@ -163,8 +163,8 @@ with SweepSource(PlainBackend(), resolve_local({}).conf) as source:
     source.submit_jobs([{"x": 0}], "s", "sweep", command="true")
 print([name for name in sys.modules if name.startswith("hsm.core.local")])
 """
-    (project / "launcher.py").write_text(program)
-    with start_python(project, ["launcher.py"], FOLDERS) as launcher:
+    (project_dir / "launcher.py").write_text(program)
+    with start_python(project_dir, ["launcher.py"], FOLDERS) as launcher:
         done = launcher.finish()
     assert (done.code, done.out, done.states) == (0, "[]\n", ["COMPLETED"]), done.screen
 
@@ -182,21 +182,21 @@ source.wait()
 """
 
 
-def test_if_the_launcher_is_killed_its_jobs_go(place: Place, project: Path) -> None:
-    (project / "launcher.py").write_text(LAUNCHER)
-    with start_python(project, ["launcher.py", place.name], FOLDERS) as launcher:
+def test_if_the_launcher_is_killed_its_jobs_go(place: Place, project_dir: Path) -> None:
+    (project_dir / "launcher.py").write_text(LAUNCHER)
+    with start_python(project_dir, ["launcher.py", place.name], FOLDERS) as launcher:
         pids = [noted_pid(0), noted_pid(1)]
         launcher.process.send_signal(signal.SIGKILL)
-        wait_until(lambda: not any(map(is_running, pids)), PATIENCE, "the jobs' ends")
+        wait_for(lambda: not any(map(is_running, pids)), "the jobs' ends")
         launcher.assert_all_gone(PATIENCE)
     sweep = read_sweep("sweep")
     assert [str(job.state) for job in sweep.jobs.values()] == ["CANCELLED"] * 2
 
 
-def test_a_program_that_just_ends_waits_for_its_jobs(place: Place, project: Path) -> None:
+def test_a_program_that_just_ends_waits_for_its_jobs(place: Place, project_dir: Path) -> None:
     program = LAUNCHER.replace("DEAF)", '["sleep", "0.2"])').replace("source.wait()", "")
-    (project / "launcher.py").write_text(program)
-    with start_python(project, ["launcher.py", place.name], FOLDERS) as launcher:
+    (project_dir / "launcher.py").write_text(program)
+    with start_python(project_dir, ["launcher.py", place.name], FOLDERS) as launcher:
         done = launcher.finish()
     assert (done.code, done.states) == (0, ["COMPLETED"] * 2), done.screen
     assert done.sweep.closed == "finished"

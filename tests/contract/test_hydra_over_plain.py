@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from contract_support import start_python
-from helpers.processes import RunningSweep
+from helpers.processes import RunningSweep, first_fast
 from hsm import read_sweep
 
 LAUNCHER = """
@@ -60,13 +60,13 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def app(project: Path) -> Path:
+def app(project_dir: Path) -> Path:
     """A Hydra app with a plugin of its own."""
-    plugin = project / "hydra_plugins" / "plain_launcher" / "__init__.py"
+    plugin = project_dir / "hydra_plugins" / "plain_launcher" / "__init__.py"
     plugin.parent.mkdir(parents=True)
     plugin.write_text(LAUNCHER)
-    (project / "app.py").write_text(APP)
-    return project
+    (project_dir / "app.py").write_text(APP)
+    return project_dir
 
 
 @contextmanager
@@ -77,11 +77,11 @@ def sweep(app: Path, launcher: str, *overrides: str) -> Iterator[RunningSweep]:
         yield running
 
 
-@pytest.mark.parametrize("launcher", ["plain", "hsm_local"])
+@pytest.mark.parametrize("launcher", first_fast("plain", "hsm_local"))
 def test_a_sweep_runs_there_as_here(app: Path, launcher: str) -> None:
     with sweep(app, launcher, "+x=1,2,3") as running:
         done = running.finish()
-        running.assert_all_gone(5)
+        running.assert_all_gone()
         assert os.listdir(running.temporary) == []
     assert done.code == 0, done.screen
     assert done.states == ["COMPLETED"] * 3
@@ -99,6 +99,7 @@ def test_a_sweep_runs_there_as_here(app: Path, launcher: str) -> None:
     assert is_child == (launcher == "plain")
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_there_fails_the_sweep(app: Path) -> None:
     with sweep(app, "plain", "+x=1,99") as running:
         done = running.finish()
@@ -109,11 +110,12 @@ def test_a_job_that_fails_there_fails_the_sweep(app: Path) -> None:
     assert done.jobs[0].value["parent"] == done.sweep.header["pid"]
 
 
+@pytest.mark.slow
 def test_its_settings_are_those_of_hsm_local(app: Path) -> None:
     settings = ("hydra.launcher.timeout=2", "hydra.launcher.max_parallel_jobs=1")
     with sweep(app, "plain", "+x=60", *settings) as running:
         done = running.finish()
-        running.assert_all_gone(5)
+        running.assert_all_gone()
     assert done.states == ["TIMEOUT"]
     assert done.jobs[0].ending() == "timeout after 2 s"
     first = json.loads((app / "sweep" / ".hsm" / "journal.jsonl").read_text().splitlines()[0])
@@ -125,7 +127,7 @@ def test_ctrl_c_leaves_nothing_there(app: Path) -> None:
         running.wait_for_files("sweep/pid")
         running.process.send_signal(signal.SIGINT)
         done = running.finish()
-        running.assert_all_gone(5)
+        running.assert_all_gone()
         assert os.listdir(running.temporary) == []
     assert done.code == 130, done.screen
     assert read_sweep(app / "sweep").closed == "interrupted by SIGINT"

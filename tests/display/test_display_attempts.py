@@ -31,7 +31,7 @@ def test_an_attempt_that_is_followed_by_another_is_told(tmp_path: Path) -> None:
         job.retry(104.0, Ending(JobState.FAILED, exit_code=3))
         display.job_retried(job, 2.0)
     lines = out.getvalue().splitlines()
-    expected = "job 3 attempt 1 ended after 4.0 s: exit code 3; the next one in 2.0 s (lr=0.1)"
+    expected = "job 3 attempt 1 ended after 4.0 s: exit code 3; next attempt in 2.0 s (lr=0.1)"
     assert lines[-1] == expected
 
 

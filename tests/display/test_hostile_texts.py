@@ -190,6 +190,7 @@ def plant(directory: Path, text: str) -> SweepPaths:
     return paths
 
 
+@pytest.mark.slow
 @settings(
     PROFILE,
     max_examples=8,
@@ -290,6 +291,7 @@ def test_a_running_sweep_is_shown_as_text(project: Project) -> None:
     assert "a\\u202e[bold]" in shown
 
 
+@pytest.mark.slow
 def test_a_running_hydra_sweep_is_shown_as_text(project: Project) -> None:
     project.write("app.py", _APP)
     shown = on_terminal(

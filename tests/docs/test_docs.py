@@ -40,6 +40,14 @@ pytestmark = pytest.mark.thorough
 DEADLINE = 60.0
 PAGES = pages()
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+#: Pages with many commands, each of which is a process or several.
+LONG_PAGES = {
+    "README.md",
+    *(
+        f"docs/{name}.md"
+        for name in ("api", "command", "getting-started", "launcher", "reliability")
+    ),
+}
 
 
 class Reader:
@@ -50,13 +58,12 @@ class Reader:
     """
 
     def __init__(self, folder: Path, *, with_example: bool) -> None:
-        self.folder = folder / "project"
-        self.folder.mkdir()
+        self.folder = folder
         self.printed = ""
         for name in ("examples", "conf") if with_example else ():
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(REPOSITORY / name, self.folder / name, ignore=ignored)
-        programs = folder / "bin"
+        programs = folder.parent / "bin"
         programs.mkdir()
         _write_program(programs / "python", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         _write_program(
@@ -67,7 +74,7 @@ class Reader:
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(steering)}
         path = [str(SOURCE), self.env.get("PYTHONPATH", "")]
         self.env |= {
-            "HOME": str(folder),
+            "HOME": str(folder.parent),
             "PATH": f"{programs}:{self.env['PATH']}",
             "PYTHONPATH": os.pathsep.join(filter(None, path)),
         }
@@ -137,15 +144,21 @@ def _write_program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-@every_page
-def test_blocks(page: Page, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.name, marks=[pytest.mark.slow] * (page.name in LONG_PAGES))
+        for page in PAGES
+    ],
+)
+def test_blocks(page: Page, project_dir: Path) -> None:
     blocks = page.blocks()
     with_example = any(
         "examples/train.py" in block.text for block in blocks if block.language == "bash"
     )
     if with_example:
         pytest.importorskip("sklearn")
-    reader = Reader(tmp_path, with_example=with_example)
+    reader = Reader(project_dir, with_example=with_example)
     for block in blocks:
         try:
             reader.do(block)

@@ -7,7 +7,6 @@ program of its own, in a project directory whose hsm.yaml names the script that 
 from __future__ import annotations
 
 import inspect
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -111,22 +110,14 @@ Run = Callable[[str], str]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a program in the project, which is the current directory; returns what it printed."""
-    for name in list(os.environ):
-        if name.startswith("HSM_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("HSM_STATE_DIR", str(tmp_path / "state"))
+def run(project_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a program in the current directory; returns what it printed."""
     monkeypatch.setenv("PYTHONPATH", str(SOURCE))
-    project = tmp_path / "project"
-    project.mkdir()
-    monkeypatch.chdir(project)
-    (project / "train.py").write_text(TRAIN)
-    (project / "hsm.yaml").write_text("script: train.py\n")
+    (project_dir / "train.py").write_text(TRAIN)
+    (project_dir / "hsm.yaml").write_text("script: train.py\n")
 
     def run_program(text: str) -> str:
-        (project / "program.py").write_text(text)
+        (project_dir / "program.py").write_text(text)
         done = subprocess.run(
             [sys.executable, "program.py"],
             stdout=subprocess.PIPE,

@@ -329,8 +329,8 @@ def test_stdout_by_its_name_is_written_to_and_not_replaced(tmp_path: Path) -> No
     assert (tmp_path / "out").read_text() == "x\nyyy\n"
 
 
-def test_a_block_that_fails_changes_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "file"
+def test_a_block_that_fails_changes_nothing(project_dir: Path) -> None:
+    path = project_dir / "file"
     path.write_text("earlier")
 
     def write() -> None:
@@ -341,7 +341,7 @@ def test_a_block_that_fails_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no"):
         write()
     assert path.read_text() == "earlier"
-    assert os.listdir(tmp_path) == ["file"]
+    assert os.listdir(project_dir) == ["file"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root can become somebody else")

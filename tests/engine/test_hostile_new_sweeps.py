@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from helpers.cli import Project
+from helpers.processes import first_fast
 from hsm import LocalComputeSource
 from hsm.core.program import reports
 from hsm.core.record.job import Ending, Job, JobState
@@ -79,7 +80,7 @@ def test_a_new_sweep_is_refused_with_the_entry_that_leads_elsewhere(
     assert ran.err.startswith("hsm: ")
     assert ran.err.count("\n") == 1
     # With anything that has a journal's name there is a sweep already.
-    assert place in ran.err or (place.endswith("journal.jsonl") and "there is one in" in ran.err)
+    assert place in ran.err or (place.endswith("journal.jsonl") and "is taken by" in ran.err)
     assert _contents(outside) == before
     assert not (project.folder / "outputs/s/0/ran").exists()
 
@@ -208,7 +209,7 @@ def test_a_resumed_job_runs_in_its_own_directory_whatever_the_journal_says(
     assert not outside.exists()
 
 
-@pytest.mark.parametrize("place", [".hsm", ".hsm/lock", ".hsm/logs/0.out", "0"])
+@pytest.mark.parametrize("place", first_fast(".hsm/lock", ".hsm", ".hsm/logs/0.out", "0"))
 def test_a_hydra_sweep_is_refused_likewise(project: Project, outside: Path, place: str) -> None:
     project.write("app.py", _APP)
     path = project.folder / "swept" / place

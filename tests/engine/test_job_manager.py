@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,25 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.processes import PATIENCE, SOURCE, wait_until
-from hsm import JobManager, JobState, LocalComputeSource, LocalManager, SettingsError, read_sweep
+from helpers.processes import PATIENCE, wait_for
+from hsm import JobManager, JobState, LocalComputeSource, LocalManager, SettingsError
 from hsm.core.engine.compute_source import ComputeSource, SweepDisplay
 from hsm.core.record.job import Ending, Job
 from hsm.core.record.journal import SweepInUse
 from hsm.core.record.paths import SweepPaths
-
-
-@pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory: a project without settings."""
-    for name in list(os.environ):
-        if name.startswith("HSM_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("HSM_STATE_DIR", str(tmp_path / "state"))
-    (tmp_path / "project").mkdir()
-    monkeypatch.chdir(tmp_path / "project")
-    return tmp_path / "project"
 
 
 @pytest.fixture
@@ -48,7 +31,7 @@ def double(params: Mapping[str, Any]) -> int:
     return 2 * int(params["x"])
 
 
-def wait_for(name: str) -> Callable[[Any], str]:
+def waiting_for(name: str) -> Callable[[Any], str]:
     """What a job does: wait for a file."""
 
     def job(params: Any) -> str:
@@ -81,12 +64,12 @@ def test_a_sweep_from_parameters_to_results(
     assert "results: out" in screen
 
 
-def test_submitting_does_not_wait(source: LocalComputeSource, project: Path) -> None:
+def test_submitting_does_not_wait(source: LocalComputeSource, project_dir: Path) -> None:
     manager = JobManager()
-    job_ids = manager.submit_sweep(COMBINATIONS, source, "s", "out", function=wait_for("go"))
+    job_ids = manager.submit_sweep(COMBINATIONS, source, "s", "out", function=waiting_for("go"))
     assert not any(source.get_job_status(job_id).is_final for job_id in job_ids)
     assert [row["state"] for row in manager.collect_results("out")][2:] == ["PENDING"] * 3
-    (project / "go").touch()
+    (project_dir / "go").touch()
     assert set(manager.monitor_jobs(job_ids, source).values()) == {JobState.COMPLETED}
 
 
@@ -99,29 +82,31 @@ def test_submitting_does_not_wait(source: LocalComputeSource, project: Path) -> 
         {"script": "say.sh"},
     ],
 )
-def test_what_jobs_run(source: LocalComputeSource, program: dict[str, Any], project: Path) -> None:
-    (project / "say.sh").write_text("#!/bin/sh\necho x is ${1#x=}\n")
-    (project / "say.sh").chmod(0o755)
+def test_what_jobs_run(
+    source: LocalComputeSource, program: dict[str, Any], project_dir: Path
+) -> None:
+    (project_dir / "say.sh").write_text("#!/bin/sh\necho x is ${1#x=}\n")
+    (project_dir / "say.sh").chmod(0o755)
     manager = JobManager()
     job_ids = manager.submit_sweep([{"x": 7}], source, "s", "out", **program)
     assert manager.monitor_jobs(job_ids, source) == {"s_0": JobState.COMPLETED}
-    assert (project / "out" / "0" / "stdout.log").read_text() == "x is 7\n"
+    assert (project_dir / "out" / "0" / "stdout.log").read_text() == "x is 7\n"
 
 
-def test_hsm_yaml_says_what_jobs_run(source: LocalComputeSource, project: Path) -> None:
-    (project / "train.py").write_text(
+def test_hsm_yaml_says_what_jobs_run(source: LocalComputeSource, project_dir: Path) -> None:
+    (project_dir / "train.py").write_text(
         "import json, os, sys, pathlib\n"
         "out = {'argv': sys.argv, 'cwd': os.getcwd()}\n"
         "out['params'] = json.loads(os.environ['HSM_PARAMS'])\n"
         "pathlib.Path(os.environ['HSM_JOB_DIR'], 'results.json').write_text(json.dumps(out))\n"
     )
-    (project / "hsm.yaml").write_text("script: train.py\n")
+    (project_dir / "hsm.yaml").write_text("script: train.py\n")
     manager = JobManager()
     job_ids = manager.submit_sweep([{"lr": 1e-5, "name": "a b"}], source, "s", "out")
     manager.monitor_jobs(job_ids, source)
     (row,) = manager.collect_results("out")
     assert row["argv"] == ["./train.py", "lr=1e-05", "name='a b'"]
-    assert row["cwd"] == str(project)
+    assert row["cwd"] == str(project_dir)
     assert (row["params.lr"], row["params.name"]) == (1e-5, "a b")
 
 
@@ -137,34 +122,34 @@ def test_a_source_may_say_what_its_jobs_run() -> None:
 
 
 def test_with_nothing_to_run_it_says_how_to_name_it(source: LocalComputeSource) -> None:
-    with pytest.raises(SettingsError, match=r"script='train.py', command=\[...\] or") as caught:
+    with pytest.raises(SettingsError, match="nothing to run: pass script=, command= or") as caught:
         JobManager().submit_sweep(COMBINATIONS, source, "s", "out")
     assert "\n" not in str(caught.value)
     assert not Path("out").exists()
 
 
 def test_a_directory_with_an_earlier_sweep_is_refused(
-    source: LocalComputeSource, project: Path
+    source: LocalComputeSource, project_dir: Path
 ) -> None:
     manager = JobManager()
     with LocalComputeSource(1) as first:
         manager.submit_sweep([{}], first, "s", "out", command="true")
-    before = (project / "out" / ".hsm" / "journal.jsonl").read_bytes()
-    with pytest.raises(SettingsError, match="it holds an earlier one"):
+    before = (project_dir / "out" / ".hsm" / "journal.jsonl").read_bytes()
+    with pytest.raises(SettingsError, match="holds an earlier sweep"):
         manager.submit_sweep([{}], source, "s", "out", command="true")
-    assert (project / "out" / ".hsm" / "journal.jsonl").read_bytes() == before
+    assert (project_dir / "out" / ".hsm" / "journal.jsonl").read_bytes() == before
     # The source is still good for another.
     job_ids = manager.submit_sweep([{}], source, "t", "out2", command="true")
     assert manager.monitor_jobs(job_ids, source) == {"t_0": JobState.COMPLETED}
 
 
-def test_an_earlier_sweep_may_be_resumed(source: LocalComputeSource, project: Path) -> None:
+def test_an_earlier_sweep_may_be_resumed(source: LocalComputeSource, project_dir: Path) -> None:
     manager = JobManager()
     command = "sh -c 'echo ran; test {x} = 0 || test -e go'"
     with LocalComputeSource(1) as first:
         manager.submit_sweep([{"x": 0}, {"x": 1}], first, "s", "out", command=command)
     assert [row["state"] for row in manager.collect_results("out")] == ["COMPLETED", "FAILED"]
-    (project / "go").touch()
+    (project_dir / "go").touch()
     combinations = [{"x": x} for x in range(3)]
     job_ids = manager.submit_sweep(combinations, source, "s", "out", command=command, resume=True)
     assert job_ids == ["s_0", "s_1", "s_2"]
@@ -248,13 +233,13 @@ def test_parameters_are_plain_wherever_they_come_from(
 @pytest.mark.parametrize(
     ("combinations", "named"),
     [
-        ([1, 2, 3], "combination 0: 1 is refused, param_combinations must be a list of mappings"),
-        ({"x": 1}, "submit_jobs: {'x': 1} is refused"),
-        (None, "submit_jobs: None is refused"),
-        ("x=1", "submit_jobs: 'x=1' is refused"),
-        ([{}, [("x", 1)]], "combination 1: [('x', 1)] is refused"),
-        ([{1: 2}], "combination 0: 1 is refused, a parameter's name must be a text"),
-        ([{"x": object}], "combination 0: {'x': <class 'object'>} is refused"),
+        ([1, 2, 3], "combination 0: param_combinations must be a list of mappings"),
+        ({"x": 1}, "to values, not {'x': 1}"),
+        (None, "submit_jobs: param_combinations must be a list of mappings"),
+        ("x=1", "to values, not 'x=1'"),
+        ([{}, [("x", 1)]], "combination 1: param_combinations must be a list of mappings"),
+        ([{1: 2}], "combination 0: a parameter's name must be a string, not 1"),
+        ([{"x": object}], "combination 0: JSON cannot hold {'x': <class 'object'>}: "),
     ],
 )
 def test_what_is_no_list_of_parameters_is_refused_in_one_line(
@@ -284,14 +269,14 @@ def test_what_is_no_name_for_a_directory_is_no_id(
         lambda: source.submit_jobs([{}], sweep_id, "out", command="true"),
         lambda: LocalManager(1).run([{}], sweep_id=sweep_id, command="true"),
     ):
-        with pytest.raises(SettingsError, match="sweep id must be a"):
+        with pytest.raises(SettingsError, match=r"sweep id (must be|has at most)"):
             submit()
     assert not Path("out").exists()
     assert not Path("outputs").exists()
 
 
 def test_a_job_of_another_source_cannot_be_monitored(source: LocalComputeSource) -> None:
-    with pytest.raises(SettingsError, match="'s_0' is refused, job_ids must be the id of a job"):
+    with pytest.raises(SettingsError, match="that source has no job 's_0'"):
         JobManager().monitor_jobs(["s_0"], source)
 
 
@@ -329,15 +314,15 @@ def test_no_jobs_are_monitored_at_once(source: LocalComputeSource) -> None:
 
 
 def test_only_the_jobs_that_were_asked_for_are_shown(
-    source: LocalComputeSource, project: Path, capsys: pytest.CaptureFixture[str]
+    source: LocalComputeSource, project_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manager = JobManager()
-    waiting = manager.submit_sweep([{}], source, "waits", "out", function=wait_for("go"))
+    waiting = manager.submit_sweep([{}], source, "waits", "out", function=waiting_for("go"))
     job_ids = manager.submit_sweep(COMBINATIONS, source, "s", "out2", command="echo {x}")
     assert set(manager.monitor_jobs(job_ids[:3], source)) == set(job_ids[:3])
     assert not source.get_job_status(waiting[0]).is_final
     assert source.observers == []
-    (project / "go").touch()
+    (project_dir / "go").touch()
     manager.monitor_jobs(waiting, source)
     screen = capsys.readouterr().out
     assert "s: 3 jobs: 3 completed" in screen
@@ -357,9 +342,9 @@ def test_two_sweeps_are_shown_one_after_the_other(
     assert screen.index("first: 1 job") < screen.index("second: 2 jobs")
 
 
-def test_two_threads_may_monitor_one_source(source: LocalComputeSource, project: Path) -> None:
+def test_two_threads_may_monitor_one_source(source: LocalComputeSource, project_dir: Path) -> None:
     manager = JobManager()
-    job_ids = manager.submit_sweep(COMBINATIONS, source, "s", "out", function=wait_for("go"))
+    job_ids = manager.submit_sweep(COMBINATIONS, source, "s", "out", function=waiting_for("go"))
     seen: list[Mapping[str, JobState]] = []
 
     def monitor() -> None:
@@ -368,8 +353,8 @@ def test_two_threads_may_monitor_one_source(source: LocalComputeSource, project:
     threads = [threading.Thread(target=monitor) for _ in range(2)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: len(source.observers) == 2, PATIENCE, "both to watch")
-    (project / "go").touch()
+    wait_for(lambda: len(source.observers) == 2, "both to watch")
+    (project_dir / "go").touch()
     for thread in threads:
         thread.join(PATIENCE)
     assert seen == [dict.fromkeys(job_ids, JobState.COMPLETED)] * 2
@@ -416,21 +401,21 @@ class Recorder(SweepDisplay):
         self.told.append(("summary",))
 
 
-def test_the_display_may_be_another(project: Path) -> None:
+def test_the_display_may_be_another(project_dir: Path) -> None:
     recorder = Recorder()
     manager = JobManager(display=recorder.make)
     with LocalComputeSource(1, show_output=True) as source:
-        job_ids = manager.submit_sweep([{}, {}], source, "s", "out", function=wait_for("go"))
+        job_ids = manager.submit_sweep([{}, {}], source, "s", "out", function=waiting_for("go"))
         thread = threading.Thread(target=manager.monitor_jobs, args=(job_ids, source))
         thread.start()
-        wait_until(lambda: ("enter",) in recorder.told, PATIENCE, "the display")
-        (running,) = wait_until(recorder.made["running"], PATIENCE, "a running job")
+        wait_for(lambda: ("enter",) in recorder.told, "the display")
+        (running,) = wait_for(recorder.made["running"], "a running job")
         assert (running.num, running.label) == (0, "")
-        (project / "go").touch()
+        (project_dir / "go").touch()
         thread.join(PATIENCE)
     assert recorder.made["title"] == "s"
     assert recorder.made["show_output"] is True
-    assert recorder.made["paths"].sweep_dir == project / "out"
+    assert recorder.made["paths"].sweep_dir == project_dir / "out"
     assert recorder.told.count(("started", 0)) == 1  # before the submission or after it
     assert [event for event in recorder.told if event != ("started", 0)] == [
         *(("submitted", 2), ("enter",), ("ended", 0), ("started", 1), ("ended", 1)),
@@ -438,21 +423,21 @@ def test_the_display_may_be_another(project: Path) -> None:
     ]
 
 
-def test_what_runs_in_another_sweep_of_the_source_is_not_shown(project: Path) -> None:
+def test_what_runs_in_another_sweep_of_the_source_is_not_shown(project_dir: Path) -> None:
     """Its jobs have the same numbers and labels."""
     recorder = Recorder()
     manager = JobManager(display=recorder.make)
     with LocalComputeSource(2) as source:
         ids = [
-            manager.submit_sweep([{"x": 1}], source, name, name, function=wait_for("go"))
+            manager.submit_sweep([{"x": 1}], source, name, name, function=waiting_for("go"))
             for name in ("one", "two")
         ]
-        wait_until(lambda: len(source.running()) == 2, PATIENCE, "two jobs")
+        wait_for(lambda: len(source.running()) == 2, "two jobs")
         thread = threading.Thread(target=manager.monitor_jobs, args=(ids[1], source))
         thread.start()
-        wait_until(lambda: ("enter",) in recorder.told, PATIENCE, "the display")
+        wait_for(lambda: ("enter",) in recorder.told, "the display")
         assert [running.job_id for running in recorder.made["running"]()] == ["two_0"]
-        (project / "go").touch()
+        (project_dir / "go").touch()
         thread.join(PATIENCE)
 
 
@@ -575,108 +560,21 @@ def test_what_a_source_need_not_have_has_a_default(tmp_path: Path) -> None:
     assert {source.get_job_status(job_id) for job_id in job_ids} == {JobState.CANCELLED}
     ended = threading.Event()
     assert source.when_ended(None, ended.set) == job_ids
-    assert ended.wait(30)
+    assert ended.wait(PATIENCE)
 
 
-# --- Ctrl-C
-# -------------------------------------------------------------------------------------------------
-
-INTERRUPTED = """
-import time
-from pathlib import Path
-from hsm import JobManager, LocalComputeSource
-
-def job(params):
-    Path(f"started-{params['x']}").touch()
-    time.sleep(600)
-
-if __name__ == "__main__":
-    manager, source = JobManager(), LocalComputeSource(max_parallel_jobs=2)
-    job_ids = manager.submit_sweep([{"x": x} for x in range(50)], source, "s", "out", function=job)
-    try:
-        manager.monitor_jobs(job_ids, source)
-    finally:
-        print("leaving", {str(source.get_job_status(job_id)) for job_id in job_ids})
-"""
-
-
-def test_ctrl_c_when_nobody_waits_yet_ends_the_jobs_too(project: Path) -> None:
-    """Between `submit_sweep` and whatever waits: the interpreter's exit does not wait instead."""
-    waits = "manager.monitor_jobs(job_ids, source)"
-    assert waits in INTERRUPTED
-    (project / "run.py").write_text(INTERRUPTED.replace(waits, "time.sleep(600)"))
-    process = subprocess.Popen(
-        [sys.executable, "run.py"],
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_until(lambda: Path("started-1").exists(), PATIENCE, "two jobs")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == -signal.SIGINT
-    finally:
-        process.kill()
-        process.wait()
-    sweep = read_sweep("out")
-    assert sweep.closed == "interrupted by SIGINT"
-    assert {job.state for job in sweep.jobs.values()} == {JobState.CANCELLED}
-
-
-def test_ctrl_c_before_anything_is_shown_ends_the_jobs(project: Path) -> None:
-    """As during the display's imports, which take a while."""
-
-    def interrupted(*_: object, **__: object) -> Any:
-        raise KeyboardInterrupt
-
-    with LocalComputeSource(2) as source:
-        manager = JobManager(display=interrupted)
-        points = [{"x": x} for x in range(3)]
-        ids = manager.submit_sweep(points, source, "s", "out", command=["sleep", "600"])
-        with pytest.raises(KeyboardInterrupt):
-            manager.monitor_jobs(ids, source)
-        assert {source.get_job_status(job_id) for job_id in ids} == {JobState.CANCELLED}
-
-
-def test_jobs_that_run_before_anybody_watches_are_told_of_once(project: Path) -> None:
+def test_jobs_that_run_before_anybody_watches_are_told_of_once(project_dir: Path) -> None:
     recorder = Recorder()
     manager = JobManager(display=recorder.make)
     with LocalComputeSource(2) as source:
-        job_ids = manager.submit_sweep([{}, {}], source, "s", "out", function=wait_for("go"))
-        wait_until(lambda: len(source.running()) == 2, PATIENCE, "two jobs")
+        job_ids = manager.submit_sweep([{}, {}], source, "s", "out", function=waiting_for("go"))
+        wait_for(lambda: len(source.running()) == 2, "two jobs")
         thread = threading.Thread(target=manager.monitor_jobs, args=(job_ids, source))
         thread.start()
-        wait_until(lambda: ("enter",) in recorder.told, PATIENCE, "the display")
-        (project / "go").touch()
+        wait_for(lambda: ("enter",) in recorder.told, "the display")
+        (project_dir / "go").touch()
         thread.join(PATIENCE)
     assert sorted(told for told in recorder.told if told[0] == "started") == [
         ("started", 0),
         ("started", 1),
     ]
-
-
-def test_ctrl_c_while_monitoring_ends_the_jobs(project: Path) -> None:
-    (project / "run.py").write_text(INTERRUPTED)
-    with (project / "screen").open("wb") as screen:
-        process = subprocess.Popen(
-            [sys.executable, "run.py"],
-            env={**os.environ, "PYTHONPATH": str(SOURCE)},
-            stdout=screen,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        shown = project / "screen"
-        wait_until(lambda: "job 1 started" in shown.read_text(), PATIENCE, "two jobs")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == -signal.SIGINT
-    finally:
-        process.kill()
-        process.wait()
-    text = (project / "screen").read_text()
-    assert "leaving {'CANCELLED'}" in text
-    assert "s: 50 jobs: 50 cancelled" in text
-    assert not Path("started-2").exists()
-    sweep = read_sweep("out")
-    assert {job.state for job in sweep.jobs.values()} == {JobState.CANCELLED}
-    assert sweep.closed is not None
-    assert not SweepPaths("out").result(0).exists()

@@ -8,116 +8,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from helpers.processes import wait_until
-from hsm.core.engine.output import MAX_LINE, LineSplitter, OutputFollower, _Stream
+from helpers.processes import PATIENCE, wait_for
+from hsm.core.engine.output import MAX_LINE, OutputFollower, _Stream
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
-
-SECONDS = 30.0  # far above what anything here takes
-
-
-def lines_of(*chunks: bytes, longest: int = MAX_LINE) -> list[str]:
-    splitter = LineSplitter(longest)
-    lines = [line for chunk in chunks for line in splitter.feed(chunk)]
-    return lines + splitter.close()
-
-
-class TestLineSplitter:
-    def test_lines_come_when_their_newline_does(self) -> None:
-        splitter = LineSplitter()
-        assert splitter.feed(b"one\ntw") == ["one"]
-        assert splitter.redraw() == "tw"
-        assert splitter.feed(b"o\n\nthree") == ["two", ""]
-        assert splitter.close() == ["three"]
-        assert splitter.close() == []
-
-    def test_a_character_may_be_cut_by_a_chunk(self) -> None:
-        data = "naïve ☃ 🎈\n".encode()
-        for cut in range(len(data)):
-            assert lines_of(data[:cut], data[cut:]) == ["naïve ☃ 🎈"]
-
-    def test_a_cut_character_does_not_show_in_a_redraw(self) -> None:
-        splitter = LineSplitter()
-        splitter.feed("50 % ☃".encode()[:-1])
-        assert splitter.redraw() == "50 % "
-
-    def test_bytes_that_are_no_utf_8(self) -> None:
-        assert lines_of(b"a\xff\xc3(\n\x80\xe2\x98", b"\n") == ["a\ufffd\ufffd(", "\ufffd\ufffd"]
-
-    def test_only_a_newline_ends_a_line(self) -> None:
-        assert lines_of("a\vb\fc\x85d\u2028e\0f\n".encode()) == ["a\vb\fc\x85d\u2028e\0f"]
-
-    def test_carriage_return_before_a_newline(self) -> None:
-        assert lines_of(b"one\r\ntwo\r", b"\nthree\r\r\n\r\nfour\r") == [
-            "one",
-            "two",
-            "three",
-            "",
-            "four",
-        ]
-
-    def test_only_the_last_redraw_is_a_line(self) -> None:
-        assert lines_of(b"start\n\r 0%\r 50%", b"\r100%\ndone\n") == ["start", "100%", "done"]
-
-    def test_a_bar_that_returns_at_its_end_is_not_lost(self) -> None:
-        assert lines_of(b" 0%\r", b"50%\r", b"100%\r", b"\r\n") == ["100%"]
-
-    def test_the_state_of_a_redrawn_line(self) -> None:
-        splitter = LineSplitter()
-        assert not splitter.is_redrawn
-        splitter.feed(b"step\n 10%")
-        assert not splitter.is_redrawn
-        for chunk, state in [(b"\r", " 10%"), (b" 20", " 20"), (b"%\r", " 20%"), (b"\r", " 20%")]:
-            splitter.feed(chunk)
-            assert (splitter.is_redrawn, splitter.redraw()) == (True, state)
-        splitter.feed(b"\n")
-        assert (splitter.is_redrawn, splitter.redraw()) == (False, "")
-
-    def test_control_sequences_stay(self) -> None:
-        assert lines_of(b"\x1b[31mred\x1b[0m\n") == ["\x1b[31mred\x1b[0m"]
-
-    def test_a_line_as_long_as_allowed_is_whole(self) -> None:
-        assert lines_of(b"x" * 8 + b"\r\n", longest=8) == ["x" * 8]
-
-    def test_a_longer_line_comes_in_pieces(self) -> None:
-        assert lines_of(b"abcdefghijkl\nmn", longest=5) == ["abcde", "fghij", "kl", "mn"]
-
-    def test_pieces_hold_whole_characters(self) -> None:
-        assert lines_of("☃☃☃☃".encode(), longest=8) == ["☃☃", "☃☃"]
-        assert lines_of(b"\x80" * 10, longest=8) == ["\ufffd" * 8, "\ufffd" * 2]
-
-    def test_what_is_held_is_bounded(self) -> None:
-        splitter = LineSplitter()
-        for chunk in (b"x" * 50_000, b"\r", b"\rprogress", b"\r" * 50_000):
-            for _ in range(10):
-                splitter.feed(chunk)
-                assert len(splitter._rest) <= MAX_LINE + 1
-
-    @settings(deadline=None)
-    @given(
-        pieces=st.lists(
-            st.sampled_from([b"\n", b"\r", b"\r\n", b"a", b"bcd", "☃".encode(), b"\xff", b"\xe2"])
-        ),
-        cuts=st.lists(st.integers(0, 100)),
-    )
-    def test_chunks_make_no_difference(self, pieces: list[bytes], cuts: list[int]) -> None:
-        data = b"".join(pieces)
-        borders = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-        chunks = [data[start:end] for start, end in pairwise(borders)]
-        assert lines_of(*chunks, longest=7) == lines_of(data, longest=7)
-
-    @settings(deadline=None)
-    @given(st.lists(st.text(st.characters(exclude_characters="\r\n", codec="utf-8"))))
-    def test_text_comes_back_line_by_line(self, lines: list[str]) -> None:
-        data = "".join(f"{line}\n" for line in lines).encode()
-        assert lines_of(data) == lines
 
 
 class Received:
@@ -130,7 +28,7 @@ class Received:
         self.gate.set()
 
     def __call__(self, job: Job, stream: str, line: str) -> None:
-        self.gate.wait(SECONDS)
+        self.gate.wait(PATIENCE)
         self.threads.add(threading.current_thread().name)
         self.entries.append((job.num, stream, line))
 
@@ -197,7 +95,7 @@ def test_lines_come_while_the_job_runs(
         "import sys, time\n"
         "print('hello', flush=True); print('error', file=sys.stderr, flush=True); time.sleep(600)",
     )
-    wait_until(lambda: len(received.entries) == 2, SECONDS, "a line of each stream")
+    wait_for(lambda: len(received.entries) == 2, "a line of each stream")
     assert process.poll() is None
     assert sorted(received.entries) == [(0, "stderr", "error"), (0, "stdout", "hello")]
     process.kill()
@@ -250,7 +148,7 @@ def test_files_may_come_later_or_never(
     follower.add(never, paths)
     assert follower.last_line(late) == ""
     paths.stdout(0).write_text("there\n")
-    wait_until(received.lines, SECONDS, "the line of a late file")
+    wait_for(received.lines, "the line of a late file")
     follower.remove(never)
     follower.remove(late)
     assert received.entries == [(0, "stdout", "there")]
@@ -277,9 +175,9 @@ def test_a_truncated_file_is_read_anew(
     job = a_job()
     paths.stdout(0).write_text("long enough\nunfinished")
     follower.add(job, paths)
-    wait_until(received.lines, SECONDS, "the first line")
+    wait_for(received.lines, "the first line")
     os.truncate(paths.stdout(0), 0)
-    wait_until(lambda: received.lines()[1:], SECONDS, "what was left of the truncated line")
+    wait_for(lambda: received.lines()[1:], "what was left of the truncated line")
     paths.stdout(0).write_text("new\n")
     follower.remove(job)
     assert received.lines() == ["long enough", "unfinished", "new"]
@@ -293,7 +191,7 @@ def test_a_file_that_is_deleted_is_read_to_its_end(
         file.write("first\n")
         file.flush()
         follower.add(job, paths)
-        wait_until(received.lines, SECONDS, "the first line")
+        wait_for(received.lines, "the first line")
         received.gate.clear()
         paths.stdout(0).unlink()
         file.write(f"{'x' * 99}\n" * 40_000)
@@ -338,12 +236,12 @@ def test_remove_does_not_wait_for_a_process_that_still_writes(
     job = a_job()
     follower.add(job, paths)
     run(0, "import itertools\nfor i in itertools.count(): print(i, flush=True)")
-    wait_until(received.lines, SECONDS, "output")
+    wait_for(received.lines, "output")
     follower.remove(job)
     count = len(received.entries)
     assert received.lines()[:-1] == [str(number) for number in range(count - 1)]
     size = paths.stdout(0).stat().st_size
-    wait_until(lambda: paths.stdout(0).stat().st_size > size, SECONDS, "more output")
+    wait_for(lambda: paths.stdout(0).stat().st_size > size, "more output")
     assert len(received.entries) == count
 
 
@@ -352,7 +250,7 @@ def test_remove_returns_although_the_file_grows_faster_than_it_is_read(paths: Sw
     gate = threading.Event()
 
     def growing(job: Job, stream: str, line: str) -> None:
-        gate.wait(SECONDS)
+        gate.wait(PATIENCE)
         lines.append(line)
         if len(lines) < 10_000:
             file.write("more\n")
@@ -366,9 +264,9 @@ def test_remove_returns_although_the_file_grows_faster_than_it_is_read(paths: Sw
         followed = follower._followed["sweep_0"]
         remover = threading.Thread(target=follower.remove, args=[a_job()])
         remover.start()
-        wait_until(lambda: followed.is_ending, SECONDS, "remove to be called")
+        wait_for(lambda: followed.is_ending, "remove to be called")
         gate.set()
-        remover.join(SECONDS)
+        remover.join(PATIENCE)
         assert 10 <= len(lines) < 10_000
         follower.stop()
 
@@ -384,7 +282,7 @@ class TestProgressBar:
             "import itertools, time\n"
             "for i in itertools.count(): print(end=f'\\r{i}', flush=True); time.sleep(.01)",
         )
-        wait_until(lambda: len(received.entries) >= 4, SECONDS, "states of the bar")
+        wait_for(lambda: len(received.entries) >= 4, "states of the bar")
         states = [int(line) for line in received.lines()]
         assert states == sorted(set(states))
         follower.remove(job)
@@ -409,14 +307,14 @@ class TestProgressBar:
             file.write("\r 50%")
             file.flush()
             follower.add(job, paths)
-            wait_until(lambda: received.entries, SECONDS, "a state")
+            wait_for(lambda: received.entries, "a state")
             # Another job's bar, told later, shows that the first one's was kept back meanwhile.
             paths.stdout(1).write_text("\rother")
             follower.add(a_job(1), paths)
-            wait_until(lambda: received.lines(1), SECONDS, "the other bar")
+            wait_for(lambda: received.lines(1), "the other bar")
             file.write("\r100%")
             file.flush()
-            wait_until(lambda: received.lines()[1:], SECONDS, "the next state")
+            wait_for(lambda: received.lines()[1:], "the next state")
             file.write("\n")
         follower.remove(a_job(1))
         follower.remove(job)
@@ -438,7 +336,7 @@ class TestProgressBar:
         job = a_job()
         paths.stdout(0).write_text("\r100%")
         follower.add(job, paths)
-        wait_until(lambda: received.entries, SECONDS, "a state")
+        wait_for(lambda: received.entries, "a state")
         with paths.stdout(0).open("a") as file:
             file.write("\n100%\n")
         follower.remove(job)
@@ -452,7 +350,7 @@ class TestProgressBar:
         paths.stdout(1).write_text("\rbar")
         follower.add(job, paths)
         follower.add(a_job(1), paths)
-        wait_until(lambda: received.lines(1), SECONDS, "the other job's bar")
+        wait_for(lambda: received.lines(1), "the other job's bar")
         assert received.lines(0) == []
         with paths.stdout(0).open("a") as file:
             file.write(" done\n")
@@ -581,7 +479,7 @@ class TestLife:
             paths.stdout(num).write_text("line\n")
             paths.stderr(num).write_text("line\n")
             follower.add(a_job(num), paths)
-        wait_until(lambda: len(received.entries) == 10, SECONDS, "a line of each file")
+        wait_for(lambda: len(received.entries) == 10, "a line of each file")
         assert os.fspath(paths.stdout(4)) in descriptors()
         for num in range(3):
             follower.remove(a_job(num))
@@ -604,7 +502,7 @@ class TestLife:
             thread.start()
         received.gate.set()
         for thread in threads:
-            thread.join(SECONDS)
+            thread.join(PATIENCE)
             assert not thread.is_alive()
 
     def test_a_sink_that_raises_gets_no_more_and_holds_nobody_up(
@@ -638,6 +536,6 @@ class TestLife:
         paths.stdout(1).write_text("good\n")
         with caplog.at_level(logging.WARNING):
             follower.add(a_job(0), paths)
-            wait_until(lambda: caplog.text, SECONDS, "a warning")
+            wait_for(lambda: caplog.text, "a warning")
             follower.remove(a_job(0))
         assert caplog.text.count(str(paths.stdout(0))) == 1

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.processes import wait_until
+from helpers.processes import PATIENCE, wait_for
 from helpers.reliability import conf
 from helpers.sweeps import PROFILE
 from hsm.core.engine.backend import Attempt, Ended, Started, Work
@@ -136,31 +136,31 @@ class Calls:
 
 def test_the_timer_calls_in_the_order_in_which_things_are_due() -> None:
     timer, calls = Timer(), Calls()
-    for name, delay in (("c", 0.15), ("a", 0.05), ("b", 0.1), ("now", 0.0)):
+    for name, delay in (("c", 0.9), ("a", 0.3), ("b", 0.6), ("now", 0.0)):
         timer.later(delay, name, calls(name))
-    wait_until(lambda: len(calls.made) == 4, 10, "all four calls")
+    wait_for(lambda: len(calls.made) == 4, "all four calls")
     assert calls.made == ["now", "a", "b", "c"]
 
 
 def test_the_timer_forgets_what_is_cancelled() -> None:
     timer, calls = Timer(), Calls()
-    timer.later(0.05, "a", calls("a"))
-    timer.later(0.1, "b", calls("b"))
+    timer.later(1.0, "a", calls("a"))
+    timer.later(1.1, "b", calls("b"))
     assert timer.cancel("a")
     assert not timer.cancel("a")
     assert not timer.cancel("nobody")
-    wait_until(lambda: calls.made, 10, "b")
+    wait_for(lambda: calls.made, "b")
     assert calls.made == ["b"]
     assert not timer.cancel("b")
 
 
 def test_the_timer_takes_the_new_time_of_what_was_cancelled_and_given_again() -> None:
     timer, calls = Timer(), Calls()
-    timer.later(0.05, "a", calls("first"))
-    timer.later(0.2, "b", calls("b"))
-    timer.cancel("a")
-    timer.later(0.4, "a", calls("again"))
-    wait_until(lambda: len(calls.made) == 2, 10, "both calls")
+    timer.later(1.0, "a", calls("first"))
+    timer.later(1.1, "b", calls("b"))
+    assert timer.cancel("a")
+    timer.later(1.4, "a", calls("again"))
+    wait_for(lambda: len(calls.made) == 2, "both calls")
     assert calls.made == ["b", "again"]
 
 
@@ -170,11 +170,11 @@ def test_the_timer_hurries_and_its_thread_ends_when_nothing_waits() -> None:
     for name in "abc":
         timer.later(1000.0, name, calls(name))
     timer.hurry()
-    wait_until(lambda: len(calls.made) == 3, 10, "all three, at once")
+    wait_for(lambda: len(calls.made) == 3, "all three, at once")
     assert calls.made == ["a", "b", "c"]
-    wait_until(lambda: set(threading.enumerate()) <= threads, 10, "the end of its thread")
+    wait_for(lambda: set(threading.enumerate()) <= threads, "the end of its thread")
     timer.later(0.0, "d", calls("d"))
-    wait_until(lambda: calls.made[-1] == "d", 10, "a call by a new thread")
+    wait_for(lambda: calls.made[-1] == "d", "a call by a new thread")
 
 
 def test_the_timers_thread_ends_when_all_is_cancelled() -> None:
@@ -182,7 +182,7 @@ def test_the_timers_thread_ends_when_all_is_cancelled() -> None:
     threads = set(threading.enumerate())
     timer.later(1000.0, "a", calls("a"))
     timer.cancel("a")
-    wait_until(lambda: set(threading.enumerate()) <= threads, 10, "the end of its thread")
+    wait_for(lambda: set(threading.enumerate()) <= threads, "the end of its thread")
 
 
 # --- time limits ------------------------------------------------------------------------------
@@ -223,10 +223,10 @@ def test_memory_that_is_short_is_told_once_and_ends_when_nobody_waits_any_more()
     ]
     for thread in waiting:
         thread.start()
-    wait_until(lambda: told, 10, "the message")
+    wait_for(lambda: told, "the message")
     wanted.clear()
     for thread in waiting:
-        thread.join(10)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     (message,) = told
     assert "min_free_memory is 909 TiB" in message

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from helpers.processes import wait_until
+from helpers.processes import wait_for
 from helpers.reliability import Recorder, points, side_lines, source, start_driver, write_driver
 from hsm.core.errors import SettingsError
 from hsm.core.record.job import JobFailed, JobState
@@ -157,7 +157,7 @@ def test_batches_of_a_resumed_sweep_may_overlap(tmp_path: Path) -> None:
         made.cancel_job(job_id)
     with source(recorder, resume=True) as made:
         made.submit_jobs(points(0), "s", tmp_path / "sweep", command=wait)
-        wait_until(lambda: recorder.has("started", 0), 30, "its start")
+        wait_for(lambda: recorder.has("started", 0), "its start")
         made.submit_jobs(points(1), "s", tmp_path / "sweep", command=wait)
         (tmp_path / "go").touch()
         assert set(made.wait().values()) == {JobState.COMPLETED}
@@ -247,7 +247,7 @@ def test_a_sweep_killed_at_half_completes_with_each_point_run_once(tmp_path: Pat
         for num in range(4):
             sweep.wait_until_ended(num)
         sweep.process.kill()
-        sweep.assert_all_gone(5)
+        sweep.assert_all_gone()
         left = sweep.read()
     assert [str(job.state) for job in left.jobs.values()] == ["COMPLETED"] * 4 + ["CANCELLED"] * 4
     assert left.jobs[4].ending() == left.jobs[7].ending() == "launcher died"
@@ -266,7 +266,7 @@ def test_a_second_launcher_is_refused_with_the_firsts_pid_and_host(tmp_path: Pat
         sweep.wait_for_files("submitted")
         journal = SweepPaths(tmp_path / "sweep").journal
         started = '"event":"start","job":0,'
-        wait_until(lambda: started in journal.read_text(), 60, "the start of its job")
+        wait_for(lambda: started in journal.read_text(), "the start of its job")
         before = journal.read_bytes()
         with source() as made, pytest.raises(SweepInUse) as caught:
             made.submit_jobs(points(0), "s", tmp_path / "sweep", function=double, resume=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from helpers.processes import App, wait_until
+from helpers.processes import App, wait_for
 from helpers.reliability import Recorder, journal_events, points, source
 from hsm.core.errors import SettingsError
 from hsm.core.record.job import JobState
@@ -129,10 +129,11 @@ def test_another_function_is_a_change(tmp_path: Path) -> None:
 def test_a_command_in_place_of_a_function_is_a_change(tmp_path: Path) -> None:
     with source() as made:
         made.submit_jobs(points(0), "s", tmp_path, function=one)
-    with source() as made, pytest.raises(SweepChanged, match="now it would run the command true"):
+    with source() as made, pytest.raises(SweepChanged, match="would now run the command true"):
         made.submit_jobs(points(0), "s", tmp_path, command=["true"], resume=True)
 
 
+@pytest.mark.slow
 def test_another_primary_config_is_a_change(tmp_path: Path) -> None:
     app = App(tmp_path, "def job(cfg): return cfg.job")
     shutil.copy(tmp_path / "conf" / "config.yaml", tmp_path / "conf" / "other.yaml")
@@ -155,7 +156,7 @@ def test_jobs_that_were_to_run_again_and_did_not_are_what_they_were(tmp_path: Pa
     with source(recorder, resume=True, rerun="all", max_parallel_jobs=1) as made:
         waits = ["sleep", "60"]
         made.submit_jobs(points(7), "other", tmp_path / "other", command=waits)
-        wait_until(lambda: recorder.has("started", 0), 30, "a job that holds the slot")
+        wait_for(lambda: recorder.has("started", 0), "a job that holds the slot")
         ids = made.submit_jobs(points(0, 1, 2), "s", tmp_path, function=one)
         made.stop("enough")
         assert set(made.wait(ids).values()) == {JobState.COMPLETED}
@@ -201,6 +202,7 @@ def test_lines_of_the_wrong_types_are_named_and_the_rest_is_used(tmp_path: Path)
 # --- Hydra's directories ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sweep_beside_a_running_one_takes_a_new_directory(tmp_path: Path) -> None:
     """`sweep-2` holds something of somebody: it stays as it is."""
     (tmp_path / "sweep-2").mkdir()
@@ -231,6 +233,7 @@ def test_a_second_resume_before_the_first_has_begun_takes_no_other_directory(
     assert sorted(path.name for path in tmp_path.glob("sweep*")) == ["sweep"]
 
 
+@pytest.mark.slow
 def test_deleting_a_key_is_another_point_than_setting_it_to_null(tmp_path: Path) -> None:
     app = App(tmp_path, "def job(cfg): return 'x' in cfg")
     (tmp_path / "conf" / "config.yaml").write_text(

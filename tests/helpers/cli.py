@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers.processes import PATIENCE, SOURCE, wait_until
+from helpers.processes import PATIENCE, child_environment, wait_for
 from hsm.core.record.sweep import Sweep, read_sweep
 
 #: A job that says so when it runs, and stays until it is told to go on, or ended.
@@ -73,7 +73,7 @@ class Project:
         done = subprocess.run(
             _command(arguments),
             cwd=self.folder,
-            env=_environment(env),
+            env=child_environment(PYTHONFAULTHANDLER="1", **env),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -88,7 +88,7 @@ class Project:
         process = subprocess.Popen(
             _command(arguments),
             cwd=self.folder,
-            env=_environment(env),
+            env=child_environment(PYTHONFAULTHANDLER="1", **env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -115,11 +115,11 @@ class Project:
             yield sweep
         finally:
             self.hsm("cancel", sweep_id)
-            wait_until(lambda: not self.sweep(sweep_id).alive, PATIENCE, "the launcher's end")
+            wait_for(lambda: not self.sweep(sweep_id).alive, "the launcher's end")
 
     def wait_for(self, name: str) -> None:
         """Wait until a file of the project is there."""
-        wait_until((self.folder / name).exists, PATIENCE, name)
+        wait_for((self.folder / name).exists, name)
 
     def sweep(self, sweep_id: str) -> Sweep:
         """A sweep as its journal tells it."""
@@ -149,13 +149,6 @@ class Project:
 
 def _command(arguments: tuple[str, ...]) -> list[str]:
     return [sys.executable, "-m", "hsm.cli.main", *arguments]
-
-
-def _environment(more: Mapping[str, str]) -> dict[str, str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("HSM_")}
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SOURCE), env.get("PYTHONPATH")]))
-    keep = {name: os.environ[name] for name in ("HSM_STATE_DIR",) if name in os.environ}
-    return {**env, "PYTHONFAULTHANDLER": "1", **keep, **more}
 
 
 def _checked(ran: Ran, code: int | None) -> Ran:

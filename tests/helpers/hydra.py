@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from helpers.processes import SOURCE
+from helpers.processes import child_environment
 
 DEADLINE = 120.0  # seconds; far above what any app here takes: it turns a hang into a failure
 
@@ -31,10 +30,9 @@ class Finished:
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """This process's environment without what steers hsm or Hydra, plus `extra`."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("HSM_", "HYDRA_"))}
+    """An environment whose TMPDIR is the system's."""
+    env = child_environment()
     env.pop("TMPDIR", None)
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SOURCE), env.get("PYTHONPATH")]))
     return {**env, **extra}
 
 

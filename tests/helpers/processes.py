@@ -19,6 +19,7 @@ from textwrap import dedent
 from typing import Any, TypeVar
 
 import psutil
+import pytest
 
 import hsm
 from hsm.core.record.job import Job
@@ -30,7 +31,17 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 #: Where this process found hsm, installed or not: its children find the same one.
 SOURCE = Path(hsm.__file__).resolve().parents[1]
 START_METHODS = ("fork", "spawn")
-#: Seconds; far above what any sweep here takes, so that a hang fails and does not block.
+#: The same, as parameters: fork, which costs half as much, stands for both in the default run.
+FORK_OR_SLOW_SPAWN = ("fork", pytest.param("spawn", marks=pytest.mark.slow))
+both_methods = pytest.mark.parametrize("start_method", FORK_OR_SLOW_SPAWN)
+
+
+def first_fast(first: object, *others: object) -> list[Any]:
+    """Values for `parametrize`: the first stands for all in the default run, the rest is slow."""
+    return [first, *(pytest.param(value, marks=pytest.mark.slow) for value in others)]
+
+
+#: Seconds; far above what anything here takes, on a busy machine, too. It makes a hang a failure.
 PATIENCE = 60.0
 #: Every process of a sweep carries this in its environment: `exec` hands it on, and a fork
 #: that never execs still shows, in /proc/<pid>/environ, what its ancestor was started with.
@@ -102,18 +113,22 @@ hydra:
 """
 
 
-def wait_until(condition: Callable[[], T], seconds: float, what: str) -> T:
-    """Poll `condition` every 50 ms and return the first true thing it gives.
+def wait_for(condition: Callable[[], T], what: str, deadline: float = PATIENCE) -> T:
+    """Poll `condition` every 20 ms and return the first true thing it gives.
 
-    Fails, naming `what`, after `seconds`.
+    Fails after `deadline` seconds and says that it waited for `what`.
     """
-    deadline = time.monotonic() + seconds
-    while True:
-        result = condition()
-        if result:
-            return result
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain: {what}"
-        time.sleep(0.05)
+    end = time.monotonic() + deadline
+    while not (result := condition()):
+        assert time.monotonic() < end, f"waited {deadline:g} s in vain for {what}"
+        time.sleep(0.02)
+    return result
+
+
+def child_environment(**more: str) -> dict[str, str]:
+    """The environment, in which a child finds the hsm that is tested, and `more`."""
+    path = [str(SOURCE), os.environ.get("PYTHONPATH")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), **more}
 
 
 def is_running(pid: int) -> bool:
@@ -228,7 +243,7 @@ class RunningSweep:
             assert not has_ended, f"ended early:\n{self._output('out')}{self._output('err')}"
             return False
 
-        wait_until(all_there, PATIENCE, f"files {names}")
+        wait_for(all_there, f"files {names}")
 
     def pid(self, name: str) -> int:
         """The pid that a process of the app has noted under `name`."""
@@ -249,13 +264,13 @@ class RunningSweep:
 
     def wait_until_ended(self, num: int) -> Job:
         """Wait until the journal tells of the end of job `num`."""
-        wait_until(lambda: self._has_ended(num), PATIENCE, f"the end of job {num}")
+        wait_for(lambda: self._has_ended(num), f"the end of job {num}")
         return self.read().jobs[num]
 
     def _has_ended(self, num: int) -> bool:
         return self.read().jobs[num].state.is_final
 
-    def assert_all_gone(self, seconds: float) -> None:
+    def assert_all_gone(self, seconds: float = PATIENCE) -> None:
         """Fail unless the command and all that it started are gone within `seconds`."""
         deadline = time.monotonic() + seconds
         # Reaps the command itself, so that what the loop sees is what has truly not ended.
@@ -270,7 +285,7 @@ class RunningSweep:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGABRT)  # faulthandler prints every thread's stack.
-            self.process.wait(10)
+            self.process.wait(PATIENCE)
             raise AssertionError(
                 f"still running after {seconds:g} s\n{self._output('out')}{self._output('err')}"
             ) from None
@@ -282,7 +297,7 @@ class RunningSweep:
         for process in self.processes():
             with suppress(psutil.Error):
                 process.kill()
-        self.process.wait(10)
+        self.process.wait(PATIENCE)
 
     def _output(self, stream: str) -> str:
         return (self.folder / f"screen.{stream}").read_text(encoding="utf-8", errors="replace")
@@ -344,7 +359,7 @@ class App:
             process = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env={**_environment(), _MARK: mark, "TMPDIR": temporary},
+                env=child_environment(PYTHONFAULTHANDLER="1", TMPDIR=temporary, **{_MARK: mark}),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -369,12 +384,6 @@ class App:
         return [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
 
 
-def _environment() -> dict[str, str]:
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("HSM_", "HYDRA_"))}
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SOURCE), env.get("PYTHONPATH")]))
-    return {**env, "PYTHONFAULTHANDLER": "1"}
-
-
 @contextmanager
 def start_program(
     folder: Path, words: Sequence[str | Path], **options: Any
@@ -390,8 +399,8 @@ def start_program(
         (folder / "screen.out").open("wb") as out,
         (folder / "screen.err").open("wb") as err,
     ):
-        given = options.pop("env", {})
-        env = {**_environment(), **given, _MARK: mark, "TMPDIR": temporary}
+        given = {"PYTHONFAULTHANDLER": "1", **options.pop("env", {})}
+        env = child_environment(**{**given, _MARK: mark, "TMPDIR": temporary})
         process = subprocess.Popen(
             [*map(str, words)],
             cwd=folder,

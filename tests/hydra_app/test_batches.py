@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helpers.processes import App, Finished
+from helpers.processes import App, Finished, first_fast
 from helpers.reliability import journal_events
 from hsm.core.record.sweep import read_sweep
 
@@ -82,6 +82,7 @@ def test_batches_are_one_sweep_with_one_record(tmp_path: Path) -> None:
     assert read_sweep(done.sweep_dir).closed == "finished"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [b"", b"\0" * 40, None], ids=["empty", "zeros", "gone"])
 def test_a_completed_job_whose_result_file_is_damaged_still_has_its_value(
     tmp_path: Path, damage: bytes | None
@@ -101,7 +102,8 @@ def test_a_completed_job_whose_result_file_is_damaged_still_has_its_value(
 
 
 @pytest.mark.parametrize(
-    "setting", [{"max_failures": 3}, {"max_consecutive_failures": 3}, {"fail_fast": "true"}]
+    "setting",
+    first_fast({"max_failures": 3}, {"max_consecutive_failures": 3}, {"fail_fast": "true"}),
 )
 def test_failures_count_over_all_batches(tmp_path: Path, setting: dict[str, Any]) -> None:
     batches = Batches(tmp_path, "def job(cfg): raise ValueError(cfg.job)")
@@ -114,6 +116,7 @@ def test_failures_count_over_all_batches(tmp_path: Path, setting: dict[str, Any]
     )
 
 
+@pytest.mark.slow
 def test_the_median_is_that_of_all_batches(tmp_path: Path) -> None:
     """Of batches of two none has the three completed jobs that a median takes."""
     batches = Batches(

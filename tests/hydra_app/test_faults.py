@@ -1,7 +1,7 @@
 """Six jobs, two at a time, and job 1 misbehaves: five complete, and the sixth's ending is named.
 
-Then a sweep with all of these faults at once. It costs less, so it stands for most of the rows
-where they cost much: under spawn, and with other versions of Python and Hydra than the default.
+Then a sweep with all of these faults at once. It costs as much as two or three of the rows, so it
+stands for most of them in the default run, and with other versions of Python and Hydra.
 """
 
 from __future__ import annotations
@@ -10,15 +10,11 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent, indent
+from typing import Any
 
 import pytest
 
-from helpers.processes import START_METHODS, App, Finished
-
-#: Seconds that the whole command may take; it needs two or three, and has nothing to wait for.
-PROMPT = 20.0
-
-both_methods = pytest.mark.parametrize("start_method", START_METHODS)
+from helpers.processes import PATIENCE, START_METHODS, App, Finished, both_methods
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class Fault:
     screen: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
     before: str = ""
-    settings: dict[str, object] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def source(self, name: str) -> str:
         """Source that defines a function `name` that does it; to itself it is ``misbehave``."""
@@ -189,20 +185,16 @@ FAULTS = {
 }
 
 
-#: Rows that are run with other versions of Python and Hydra, too.
-EVERYWHERE = {"raises", "exits with 0", "hangs"}
-#: The rest is left to the sweep with all faults, in the fast tests.
-UNDER_SPAWN = {"raises", "segmentation fault", "hangs"}
-
-
-def _marks(name: str, start_method: str) -> list[pytest.MarkDecorator]:
-    if start_method == "spawn":
-        return [pytest.mark.thorough if name in UNDER_SPAWN else pytest.mark.slow]
-    return [] if name in EVERYWHERE else [pytest.mark.thorough]
-
+#: The row of the default run: it is in none of the sweeps with several faults.
+FAST = {("hangs", "fork")}
 
 ROWS = [
-    pytest.param(name, method, marks=_marks(name, method), id=f"{name}-{method}")
+    pytest.param(
+        name,
+        method,
+        marks=[] if (name, method) in FAST else [pytest.mark.slow],
+        id=f"{name}-{method}",
+    )
     for name in FAULTS
     for method in START_METHODS
 ]
@@ -211,9 +203,7 @@ ROWS = [
 @pytest.mark.parametrize(("name", "start_method"), ROWS)
 def test_one_job_misbehaves(tmp_path: Path, name: str, start_method: str) -> None:
     fault = FAULTS[name]
-    done = App(tmp_path, fault.body).run(
-        start_method=start_method, seconds=PROMPT, **fault.settings
-    )
+    done = App(tmp_path, fault.body).run(start_method=start_method, **fault.settings)
     assert done.states == ["COMPLETED", fault.state, *["COMPLETED"] * 4], done.screen
     assert done.values == [0, fault.value, 20, 30, 40, 50]
     assert done.code == (0 if fault.state == "COMPLETED" else 1), done.screen
@@ -247,7 +237,7 @@ def test_all_jobs_but_five_misbehave(tmp_path: Path, start_method: str) -> None:
     table = ", ".join(f"{num}: misbehave_{num}" for num in numbers)
     job = f"def job(cfg):\n    return {{{table}}}.get(cfg.job, lambda: 10 * cfg.job)()\n"
     done = App(tmp_path, "\n\n".join([*sources, job])).run(
-        f"job=range({5 + len(faults)})", start_method=start_method, seconds=4 * PROMPT
+        f"job=range({5 + len(faults)})", start_method=start_method, seconds=2 * PATIENCE
     )
     assert done.code == 1
     for num in good:
@@ -274,8 +264,9 @@ LOCKED = """
 """
 
 
+@pytest.mark.slow
 def test_a_lock_at_module_level_works_under_fork(tmp_path: Path) -> None:
-    done = App(tmp_path, LOCKED).run("job=range(3)", start_method="fork", seconds=PROMPT)
+    done = App(tmp_path, LOCKED).run("job=range(3)", start_method="fork")
     assert done.code == 0
     assert done.values == [0, 10, 20]
 
@@ -286,7 +277,7 @@ def test_a_lock_at_module_level_is_refused_under_spawn_before_any_start(
     app = App(tmp_path, LOCKED)
     # Nothing is started that could be waited for, nor can there be a job's directory.
     with app.start(start_method="spawn") as running:
-        code = running.process.wait(PROMPT)
+        code = running.process.wait(PATIENCE)
         screen = "".join((tmp_path / f"screen.{s}").read_text() for s in ("out", "err"))
     assert code == 1
     assert [e for e in app.events() if e["event"] == "start"] == []
@@ -298,12 +289,12 @@ def test_a_lock_at_module_level_is_refused_under_spawn_before_any_start(
 
 def test_a_lock_that_jobs_do_not_use_is_no_matter_under_spawn(tmp_path: Path) -> None:
     body = "LOCK = threading.Lock()\n\n\ndef job(cfg):\n    return 10 * cfg.job\n"
-    done = App(tmp_path, body).run("job=0,1", start_method="spawn", seconds=PROMPT)
+    done = App(tmp_path, body).run("job=0,1", start_method="spawn")
     assert (done.code, done.values) == (0, [0, 10])
 
 
-@pytest.mark.thorough
-@both_methods
+@pytest.mark.slow
+@pytest.mark.parametrize("start_method", START_METHODS)
 def test_every_job_misbehaves(tmp_path: Path, start_method: str) -> None:
     body = """
         def job(cfg):
@@ -311,7 +302,7 @@ def test_every_job_misbehaves(tmp_path: Path, start_method: str) -> None:
                 os._exit(cfg.job)
             raise ValueError(f"number {cfg.job}")
     """
-    done = App(tmp_path, body).run(start_method=start_method, seconds=PROMPT)
+    done = App(tmp_path, body).run(start_method=start_method)
     assert done.code == 1
     assert done.states == ["FAILED"] * 6
     for num, job in done.jobs.items():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from helpers.hydra import launcher_args, read_journal, run_python, write_files
 
 _FILES = {
@@ -49,6 +51,7 @@ def test_edits_change_no_pending_job_and_are_noticed_by_a_resume(tmp_path: Path)
     assert "pkg/app.py has changed" in again.text
 
 
+@pytest.mark.slow
 def test_a_group_that_looks_like_the_output_of_a_run_is_one_all_the_same(tmp_path: Path) -> None:
     write_files(tmp_path, {**_FILES, "pkg/conf/model/.hydra/note.txt": "left by somebody\n"})
     arguments = ["-m", *launcher_args(), "hydra.sweep.dir=sweep", "model=a,b"]

@@ -5,7 +5,8 @@ They come with hydra-core, so each supported Hydra brings the version that it ex
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hydra import version
@@ -52,48 +53,41 @@ def _settings(start_method: str) -> list[str]:
     ]
 
 
+def _suite(names: str, given: Callable[[list[str]], tuple[Any, list[str]]]) -> pytest.MarkDecorator:
+    """Parametrise a suite with what it is given for the settings of each start method."""
+    fork, spawn = (given(_settings(method)) for method in START_METHODS)
+    rows = [
+        pytest.param(*fork, id="fork"),
+        pytest.param(*spawn, id="spawn", marks=pytest.mark.slow),
+    ]
+    return pytest.mark.parametrize(names.split(), rows)
+
+
 def test_hydra_discovers_the_launcher() -> None:
     names = [plugin.__name__ for plugin in Plugins.instance().discover(Launcher)]
     assert "HsmLocalLauncher" in names
 
 
-@pytest.mark.parametrize(
-    ("launcher_name", "overrides"),
-    [("hsm_local", _settings(method)) for method in START_METHODS],
-    ids=START_METHODS,
-)
+@_suite("launcher_name overrides", lambda settings: ("hsm_local", settings))
 class TestLauncher(LauncherTestSuite):
     """The jobs of one batch: their order, overrides, config, directories and failures."""
 
 
-@pytest.mark.parametrize(
-    ("launcher_name", "overrides"),
-    [
-        ("hsm_local", ["hydra/sweeper=basic", "hydra.sweeper.max_batch_size=2", *_settings(method)])
-        for method in START_METHODS
-    ],
-    ids=START_METHODS,
-)
+_BATCHED = ["hydra/sweeper=basic", "hydra.sweeper.max_batch_size=2"]
+
+
+@_suite("launcher_name overrides", lambda settings: ("hsm_local", [*_BATCHED, *settings]))
 class TestBatchedSweeper(BatchedSweeperTestSuite):
     """Six jobs in three batches."""
 
 
-@pytest.mark.parametrize(
-    ("task_launcher_cfg", "extra_flags"),
-    [
-        (
-            {},
-            [
-                "-m",
-                "hydra/job_logging=hydra_debug",
-                "hydra/job_logging=disabled",
-                "hydra/launcher=hsm_local",
-                *_settings(method),
-            ],
-        )
-        for method in START_METHODS
-    ],
-    ids=START_METHODS,
+_FLAGS = ["-m", "hydra/job_logging=hydra_debug", "hydra/job_logging=disabled"]
+
+
+@pytest.mark.slow
+@_suite(
+    "task_launcher_cfg extra_flags",
+    lambda settings: ({}, [*_FLAGS, "hydra/launcher=hsm_local", *settings]),
 )
 class TestIntegration(IntegrationTestSuite):
     """Scripts run by their own interpreter: job names, sweep directories, original directory."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from helpers.hydra import clean_environment, write_files
-from helpers.processes import App, wait_until
+from helpers.processes import App, wait_for
 from hsm.core.record.sweep import read_sweep
 
 _SLOW_SWEEPER = """
@@ -62,6 +62,7 @@ def test_a_request_to_cancel_between_two_batches_is_heard(tmp_path: Path) -> Non
         assert running.finish().code == 143
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("directory", ["r/lr=0.1", "r/a,b", "r/it is (v1)", "r/plain"])
 def test_the_command_that_is_printed_resumes_the_sweep(tmp_path: Path, directory: str) -> None:
     """Also of a module in a package, and whatever the sweep's directory is called."""
@@ -102,10 +103,10 @@ def test_the_command_that_is_printed_resumes_the_sweep(tmp_path: Path, directory
         stdout=subprocess.DEVNULL,
         text=True,
     )
-    wait_until((tmp_path / "started-2").exists, 60, "the second job")
+    wait_for((tmp_path / "started-2").exists, "the second job")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    (command,) = [line for line in err.splitlines() if line.startswith("To go on")]
+    (command,) = [line for line in err.splitlines() if line.startswith("To resume: ")]
     (tmp_path / "go").touch()
     program, *rest = shlex.split(command.partition(": ")[2])
     assert program == "python"

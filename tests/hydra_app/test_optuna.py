@@ -14,7 +14,7 @@ from typing import Any
 import hydra
 import pytest
 
-from helpers.processes import Finished, RunningSweep, start_program, wait_until
+from helpers.processes import Finished, RunningSweep, start_program, wait_for
 from helpers.reliability import side_lines
 from hsm.core.record.job import JobState
 from hsm.core.record.sweep import read_sweep
@@ -22,6 +22,7 @@ from hsm.core.record.sweep import read_sweep
 HYDRA_14 = hasattr(hydra.utils, "execution_whitelist")
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.thorough,
     pytest.mark.skipif(
         importlib.util.find_spec("optuna") is None
@@ -129,9 +130,9 @@ def killed_after(sweep: RunningSweep, num: int) -> None:
     def has_ended() -> bool:
         return journal.exists() and f'"event":"end","job":{num},' in journal.read_text()
 
-    wait_until(has_ended, 120, f"the end of trial {num}")
+    wait_for(has_ended, f"the end of trial {num}", 120)
     sweep.process.send_signal(signal.SIGKILL)
-    sweep.assert_all_gone(5)
+    sweep.assert_all_gone()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers.hydra import launcher_args, read_journal, run_python, run_sweep, succeed, write_files
-from helpers.processes import START_METHODS
+from helpers.processes import both_methods
 
 
 def values(folder: Path) -> list[object]:
@@ -16,7 +16,7 @@ def values(folder: Path) -> list[object]:
     return [ends[num] for num in sorted(ends)]
 
 
-@pytest.mark.parametrize("start_method", START_METHODS)
+@both_methods
 def test_a_class_of_the_script_that_only_the_config_names(
     tmp_path: Path, start_method: str
 ) -> None:
@@ -55,7 +55,8 @@ def test_a_class_of_the_script_that_only_the_config_names(
     assert values(tmp_path) == [3, 4]
 
 
-@pytest.mark.parametrize("start_method", START_METHODS)
+@pytest.mark.slow
+@both_methods
 def test_a_module_of_a_package_may_start_processes_of_its_own(
     tmp_path: Path, start_method: str
 ) -> None:
@@ -92,6 +93,7 @@ def test_a_module_of_a_package_may_start_processes_of_its_own(
     assert values(tmp_path) == [["spawn", 1, 4]]
 
 
+@pytest.mark.slow
 def test_the_working_directory_does_not_shadow_the_standard_library(tmp_path: Path) -> None:
     write_files(
         tmp_path,

@@ -11,14 +11,23 @@ from textwrap import dedent
 
 import pytest
 
-from helpers.processes import START_METHODS, App, Finished, is_running, wait_until
+from helpers.processes import (
+    FORK_OR_SLOW_SPAWN,
+    START_METHODS,
+    App,
+    Finished,
+    RunningSweep,
+    both_methods,
+    is_running,
+    wait_for,
+)
 from hsm.core.record.job import Job, JobState
 
 pytestmark = pytest.mark.thorough
 
 KILL_GRACE = 1.0
-#: Seconds over timeout and grace that the end of a job may take.
-SLACK = 1.0
+#: Seconds over timeout and grace that the end of a job may take, on a busy machine.
+SLACK = 30.0
 
 # One job for each way to outlive one's time; each notes the pids of all its processes.
 OUTLIVING = """
@@ -64,7 +73,7 @@ KINDS = {
     "spawn": ("hangs", "deaf child", "daemon", "deaf daemon", "saves"),
 }
 #: Seconds. Jobs need some of it for their own start.
-TIMEOUT = {"fork": 2.0, "spawn": 4.0}
+TIMEOUT = {"fork": 5.0, "spawn": 15.0}
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,7 @@ def _run(start_method: str, folder: Path) -> TimedOut:
                     left[num] = [f.name for f in folder.glob(f"{kinds[num]}.*") if _runs(f)]
             return len(left) == len(kinds)
 
-        wait_until(all_seen, 20, "the end of every job")
+        wait_for(all_seen, "the end of every job")
         return TimedOut(start_method, running.finish(), left, folder)
 
 
@@ -136,11 +145,16 @@ def _runs(file: Path) -> bool:
 
 def each(*kinds: str) -> pytest.MarkDecorator:
     """Parametrise a test with each start method and those of `kinds` that are tested with it."""
-    pairs = [(method, kind) for method in START_METHODS for kind in kinds if kind in KINDS[method]]
+    pairs = [
+        pytest.param(method, kind, marks=[pytest.mark.slow] if method == "spawn" else [])
+        for method in START_METHODS
+        for kind in kinds
+        if kind in KINDS[method]
+    ]
     return pytest.mark.parametrize(("timed_out", "kind"), pairs, indirect=["timed_out"])
 
 
-both_methods = pytest.mark.parametrize("timed_out", START_METHODS, indirect=True)
+each_sweep = pytest.mark.parametrize("timed_out", FORK_OR_SLOW_SPAWN, indirect=True)
 
 
 @each(*_ALL_KINDS)
@@ -176,19 +190,20 @@ def test_one_that_does_not_is_killed_after_its_grace(timed_out: TimedOut, kind: 
     assert job.duration >= timed_out.timeout + KILL_GRACE - 0.1
 
 
-@both_methods
+@each_sweep
 def test_work_is_saved_within_the_grace(timed_out: TimedOut) -> None:
     assert (timed_out.folder / "saved").read_text() == "all of it"
 
 
-@both_methods
+@each_sweep
 def test_the_command_tells(timed_out: TimedOut) -> None:
     assert timed_out.done.code == 1
     told = timed_out.done.screen.count(f"timeout after {timed_out.timeout:g} s")
     assert told >= len(KINDS[timed_out.start_method])
 
 
-@pytest.mark.parametrize("start_method", START_METHODS)
+@pytest.mark.slow
+@both_methods
 def test_other_jobs_are_left_alone(tmp_path: Path, start_method: str) -> None:
     # Job 0 hangs; job 1 ends when most of job 0's time is over; then job 2 starts and outlives it.
     body = """
@@ -201,13 +216,13 @@ def test_other_jobs_are_left_alone(tmp_path: Path, start_method: str) -> None:
             return 10 * cfg.job
     """
     with App(tmp_path, body).start(
-        "job=range(3)", start_method=start_method, timeout=4, kill_grace=1
+        "job=range(3)", start_method=start_method, timeout=12, kill_grace=1
     ) as running:
         running.wait_for_files("self0", "daemon0", "self1", "daemon1")
         started = running.read().jobs[0].attempts[0].started
         assert started is not None
         # Job 2 has as much time, and most of it is left when job 0 has ended.
-        wait_until(lambda: time.time() > started + 3, 5, "most of the time of job 0")
+        wait_for(lambda: time.time() > started + 8, "most of the time of job 0")
         running.touch("go1")
         running.wait_for_files("self2", "daemon2")
         assert not is_running(running.pid("daemon1"))  # job 1 has ended, and its daemon with it
@@ -225,33 +240,47 @@ def test_other_jobs_are_left_alone(tmp_path: Path, start_method: str) -> None:
     assert done.code == 1
 
 
-@pytest.mark.parametrize("start_method", START_METHODS)
+LEAVING = """
+    def job(cfg):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if cfg.job == 2 else signal.SIG_DFL)
+        if cfg.job != 0:
+            daemon(f"daemon{cfg.job}")
+            child(f"child{cfg.job}")
+            wait_for(f"daemon{cfg.job}")
+            wait_for(f"child{cfg.job}")
+        if cfg.job == 3:
+            os._exit(4)
+        return 10 * cfg.job
+"""
+
+
+def _see_them_end(running: RunningSweep, *numbers: int) -> Finished:
+    """The sweep, once nothing is left of each of these jobs when its end was told."""
+    for num in numbers:
+        running.wait_for_files(f"daemon{num}", f"child{num}")
+        running.wait_until_ended(num)
+        assert not is_running(running.pid(f"daemon{num}"))
+        assert not is_running(running.pid(f"child{num}"))
+    return running.finish()
+
+
+@both_methods
 def test_what_a_job_leaves_behind_ends_with_it(tmp_path: Path, start_method: str) -> None:
-    body = """
-        def job(cfg):
-            signal.signal(signal.SIGTERM, signal.SIG_IGN if cfg.job == 2 else signal.SIG_DFL)
-            if cfg.job != 0:
-                daemon(f"daemon{cfg.job}")
-                child(f"child{cfg.job}")
-                wait_for(f"daemon{cfg.job}")
-                wait_for(f"child{cfg.job}")
-            if cfg.job == 3:
-                os._exit(4)
-            return 10 * cfg.job
-    """
-    with App(tmp_path, body).start(
-        "job=range(5)", start_method=start_method, kill_grace=5
+    """None of it is deaf, so the grace of ten minutes is waited for by nobody."""
+    done = App(tmp_path, LEAVING).run("job=0,1,3", start_method=start_method, kill_grace=600)
+    assert done.states == ["COMPLETED", "COMPLETED", "FAILED"]
+    assert done.values == [0, 10, None]
+    assert done.jobs[2].ending() == "exit code 4"
+
+
+@both_methods
+def test_what_it_leaves_behind_that_is_deaf_is_killed_after_the_grace(
+    tmp_path: Path, start_method: str
+) -> None:
+    with App(tmp_path, LEAVING).start(
+        "job=range(5)", start_method=start_method, kill_grace=1
     ) as running:
-        for num in (1, 2, 3, 4):
-            running.wait_for_files(f"daemon{num}", f"child{num}")
-            running.wait_until_ended(num)
-            assert not is_running(running.pid(f"daemon{num}"))
-            assert not is_running(running.pid(f"child{num}"))
-        done = running.finish()
+        done = _see_them_end(running, 1, 2, 3, 4)
     assert done.states == ["COMPLETED"] * 3 + ["FAILED", "COMPLETED"]
     assert done.values == [0, 10, 20, None, 40]
     assert done.jobs[3].ending() == "exit code 4"
-    for num in (0, 1, 3, 4):
-        duration = done.jobs[num].duration
-        assert duration is not None
-        assert duration < 5  # no grace is waited for in vain

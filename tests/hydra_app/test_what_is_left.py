@@ -18,7 +18,7 @@ from helpers.hydra import (
     succeed,
     write_files,
 )
-from helpers.processes import START_METHODS
+from helpers.processes import FORK_OR_SLOW_SPAWN, both_methods
 from hsm.core.record.sweep import read_sweep
 
 APP = """
@@ -46,7 +46,7 @@ CONFIG = """
 SECRET = {"SECRET": "hunter2", "API_TOKEN": "tok-4711"}
 
 
-@pytest.fixture(scope="module", params=START_METHODS)
+@pytest.fixture(scope="module", params=FORK_OR_SLOW_SPAWN)
 def swept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A sweep of three jobs, of which the middle one fails: its directory and its screen."""
     folder = tmp_path_factory.mktemp("contract")
@@ -271,7 +271,8 @@ EXITS = """
 """
 
 
-@pytest.mark.parametrize("start_method", START_METHODS)
+@pytest.mark.slow
+@both_methods
 def test_exit_codes_of_jobs_and_of_the_command(tmp_path: Path, start_method: str) -> None:
     write_files(tmp_path, {"train.py": EXITS})
     how: dict[str, Any] = {"start_method": start_method}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.processes import both_methods
 from hsm.core.at_fork import in_child
 from hsm.core.local.processes.note import Note
 
@@ -98,7 +99,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("what", ["function", "command"])
-@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+@both_methods
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
 def test_a_launcher_without_standard_streams_has_jobs_with_theirs(
     tmp_path: Path, closed: str, start_method: str, what: str

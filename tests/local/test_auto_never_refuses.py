@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from helpers.looks import start_methods
-from helpers.processes import App, Finished
+from helpers.processes import App, Finished, first_fast
 
 pytestmark = [
     pytest.mark.thorough,
@@ -27,7 +27,7 @@ def _forked_although(done: Finished, reason: str) -> None:
     assert reason in recorded
 
 
-@pytest.mark.parametrize("method", ["auto", "fork"])
+@pytest.mark.parametrize("method", first_fast("auto", "fork"))
 def test_a_thread_and_a_global_that_cannot_be_pickled(tmp_path: Path, method: str) -> None:
     app = App(
         tmp_path,
@@ -49,6 +49,7 @@ def test_a_thread_and_a_global_that_cannot_be_pickled(tmp_path: Path, method: st
         assert "(monitor)" in done.sweep.servers[0]["found"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["auto", "fork"])
 def test_a_queue_that_a_thread_of_the_launcher_reads(tmp_path: Path, method: str) -> None:
     """As loguru has it with enqueue=True, and logging with a QueueListener: no line is lost."""

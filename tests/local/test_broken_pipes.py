@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.processes import first_fast
 from helpers.reliability import start_driver, write_driver
 
 pytestmark = [
@@ -46,7 +47,7 @@ _KILLS = """
 """
 
 
-@pytest.mark.parametrize("victims", ["keeper", "server", "keeper+server"])
+@pytest.mark.parametrize("victims", first_fast("keeper", "server", "keeper+server"))
 def test_a_launcher_outlives_those_that_it_writes_to(tmp_path: Path, victims: str) -> None:
     write_driver(tmp_path, _KILLS)
     with start_driver(tmp_path, {}, victims) as running:

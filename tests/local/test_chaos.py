@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.processes import REPOSITORY, _environment
+from helpers.processes import REPOSITORY, child_environment
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths
@@ -25,15 +25,16 @@ CHAOS = BENCHMARKS / "chaos.py"
 VICTIMS = {"launcher", "fork server", "keeper", "job", "process group", "everything"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["function", "command", "hydra"])
-def test_random_kills_lose_nothing(tmp_path: Path, mode: str) -> None:
-    figures = tmp_path / "figures.json"
+def test_random_kills_lose_nothing(project_dir: Path, mode: str) -> None:
+    figures = project_dir / "figures.json"
     # Which process is hit at which moment depends on the machine; whom to hit next does not.
     words = ["--modes", mode, "--kills", str(len(VICTIMS)), "--jobs", "8", "--seed", "3"]
     words += ["--workers", "1"]
     done = subprocess.run(
         [sys.executable, str(CHAOS), *words, "--json", str(figures)],
-        env={**_environment(), "TMPDIR": str(tmp_path)},
+        env=child_environment(TMPDIR=str(project_dir)),
         capture_output=True,
         text=True,
         timeout=280,
@@ -54,7 +55,7 @@ def test_random_kills_lose_nothing(tmp_path: Path, mode: str) -> None:
             servers = [parent for parent in hit["parents"] if "hsm-server" in parent]
             assert servers or not hit["parents"], hit
     assert (told["sweeps_in_a_git_repository"] > 0) == (shutil.which("git") is not None)
-    assert os.listdir(tmp_path) == ["figures.json"]
+    assert os.listdir(project_dir) == ["figures.json"]
 
 
 @pytest.mark.parametrize(("last", "again"), [("FAILED", []), ("COMPLETED", [1])])

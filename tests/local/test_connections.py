@@ -41,6 +41,7 @@ def _server() -> Iterator[int]:
             thread.join()
 
 
+@pytest.mark.slow
 def test_answers_come_to_the_job_that_asked(tmp_path: Path) -> None:
     with _server() as port:
         (tmp_path / "net.py").write_text(
@@ -67,6 +68,7 @@ def test_answers_come_to_the_job_that_asked(tmp_path: Path) -> None:
     assert f"the launching process has a connection open (to 127.0.0.1:{port})" in done.screen
 
 
+@pytest.mark.slow
 def test_a_process_that_answers_through_pipes(tmp_path: Path) -> None:
     (tmp_path / "tool.py").write_text(
         "import subprocess\n"

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from helpers.processes import App, wait_until
+from helpers.processes import PATIENCE, App, child_environment, first_fast, wait_for
 from helpers.reliability import (
     Recorder,
     journal_events,
@@ -93,6 +93,7 @@ def fill_disk_then_square(params: dict[str, Any]) -> int:
     return square(params)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_during_a_sweep(
     tmp_path: Path, disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,7 +103,7 @@ def test_a_disk_that_fills_up_during_a_sweep(
     recorder = Recorder()
     with source(recorder, max_parallel_jobs=1, start_method="fork") as made:
         made.submit_jobs(points(*range(6)), "s", disk.path, function=fill_disk_then_square)
-        assert len(made.wait(timeout=60)) == 6
+        assert len(made.wait(timeout=PATIENCE)) == 6
     full = read_sweep(disk.path)
     assert full.problems == []
     states = [str(job.state) for job in full.jobs.values()]
@@ -122,6 +123,7 @@ def test_a_disk_that_fills_up_during_a_sweep(
     assert sorted(line["x"] for line in side_lines(tmp_path)[before:]) == [2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_the_beginning_is_one_clear_error_and_leaves_nothing_in_the_way(
     tmp_path: Path, disk: SmallDisk
 ) -> None:
@@ -182,7 +184,7 @@ with source(start_method="fork", max_parallel_jobs=1, resume=True) as made:
 """
 
 
-@pytest.mark.parametrize("limit", [1900, 2345, 3000])
+@pytest.mark.parametrize("limit", first_fast(2345, 1900, 3000))
 def test_a_journal_that_may_not_grow_stays_readable_and_is_resumed(
     tmp_path: Path, limit: int
 ) -> None:
@@ -295,10 +297,10 @@ def test_output_waits_for_room(tmp_path: Path, disk: SmallDisk) -> None:
     with source() as made:
         disk.fill(leave=100 * KB)
         made.submit_jobs(points(0), "s", disk.path, command=command)
-        wait_until(lambda: log.exists() and log.stat().st_size > 64 * KB, 30, "the disk to be full")
+        wait_for(lambda: log.exists() and log.stat().st_size > 64 * KB, "the disk to be full")
         assert not (tmp_path / "printed").exists()
         disk.make_room()
-        assert set(made.wait(timeout=60).values()) == {JobState.COMPLETED}
+        assert set(made.wait(timeout=PATIENCE).values()) == {JobState.COMPLETED}
     assert log.read_text() == "y\n" * 200_000
 
 
@@ -370,12 +372,10 @@ def test_a_sweep_directory_that_cannot_be_written_is_refused_in_one_line(tmp_pat
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep").chmod(0o555)
     command = [sys.executable, "train.py", "-m", "hydra/launcher=hsm_local", "job=0,1"]
-    from helpers.processes import _environment
-
     done = subprocess.run(
         command,
         cwd=tmp_path,
-        env=_environment(),
+        env=child_environment(),
         preexec_fn=_drop_override,
         capture_output=True,
         text=True,

@@ -31,6 +31,7 @@ _WORK = """
 """
 
 
+@pytest.mark.slow
 def test_a_loop_that_was_made_at_import(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text("import asyncio\nloop = asyncio.new_event_loop()\n")
     app = App(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from helpers.processes import START_METHODS, App
+from helpers.processes import App, both_methods
 
 pytestmark = pytest.mark.thorough
 
@@ -64,6 +64,7 @@ def hooks(folder: Path, **settings: Any) -> list[list[str]]:
     ]
 
 
+@pytest.mark.slow
 def test_the_apps_hooks_run_in_the_launcher_alone_by_default(tmp_path: Path) -> None:
     assert hooks(tmp_path) == [["script"], ["job"], [], []]
 
@@ -100,7 +101,7 @@ def collector() -> Iterator[tuple[str, list[bytes]]]:
             thread.join()
 
 
-@pytest.mark.parametrize("start_method", START_METHODS)
+@both_methods
 def test_what_a_job_told_sentry_is_sent(tmp_path: Path, start_method: str) -> None:
     pytest.importorskip("sentry_sdk")
     with collector() as (address, bodies):
@@ -167,7 +168,7 @@ tracer, meter = trace.get_tracer("app"), metrics.get_meter("app")
 """
 
 
-@pytest.mark.parametrize("start_method", START_METHODS)
+@both_methods
 def test_what_a_job_told_open_telemetry_is_sent(tmp_path: Path, start_method: str) -> None:
     pytest.importorskip("opentelemetry.sdk")
     (tmp_path / "telemetry.py").write_text(_OPEN_TELEMETRY)
@@ -191,6 +192,7 @@ def test_what_a_job_told_open_telemetry_is_sent(tmp_path: Path, start_method: st
     assert {*sent} == {"counter_0", "counter_1", "span 0", "span 1"}
 
 
+@pytest.mark.slow
 def test_telemetry_that_hangs_or_fails_costs_a_job_seconds_at_most(tmp_path: Path) -> None:
     (tmp_path / "sentry_sdk.py").write_text(
         "import time\n"

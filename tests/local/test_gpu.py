@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.processes import PATIENCE, App, wait_until
+from helpers.processes import PATIENCE, App, wait_for
 
 pytestmark = pytest.mark.skipif(
     not Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is None,
@@ -69,7 +69,7 @@ def test_a_job_that_timed_out_holds_no_gpu_memory(tmp_path: Path) -> None:
     before = memory_used()
     done = App(tmp_path, HOLDS_GPU).run(timeout=20, kill_grace=1, seconds=2 * PATIENCE)
     assert done.states == ["TIMEOUT"] * 2 + ["COMPLETED"] * 4, done.screen
-    wait_until(lambda: memory_used() <= before + 100, 10, "the GPU's memory to be free again")
+    wait_for(lambda: memory_used() <= before + 100, "the GPU's memory to be free again")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -79,5 +79,5 @@ def test_an_ended_sweep_holds_no_gpu_memory(tmp_path: Path, number: int) -> None
         running.wait_for_files("holds0", "holds1")
         assert memory_used() > before + 4000
         running.process.send_signal(number)
-        running.assert_all_gone(3)
-    wait_until(lambda: memory_used() <= before + 100, 10, "the GPU's memory to be free again")
+        running.assert_all_gone()
+    wait_for(lambda: memory_used() <= before + 100, "the GPU's memory to be free again")

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from helpers.processes import App, wait_until
+from helpers.processes import PATIENCE, App, both_methods, wait_for
 from helpers.reliability import Recorder, points, source, start_driver, write_driver
 from hsm.core.errors import SettingsError
 from hsm.core.local import oom
@@ -60,7 +60,7 @@ def used(job: Job) -> int:
 # --- memory of a job --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+@both_methods
 def test_a_job_above_its_memory_limit_is_ended_with_the_figure(
     tmp_path: Path, start_method: str
 ) -> None:
@@ -110,7 +110,7 @@ def test_a_daemon_counts_for_the_job_that_has_started_it(
     monkeypatch.chdir(tmp_path)
     with source(memory_limit="250MB") as made:
         made.submit_jobs(points(0), "s", tmp_path, command=[sys.executable, "-c", DAEMON])
-        made.wait(timeout=30)
+        made.wait(timeout=PATIENCE)
     job = read_sweep(tmp_path).jobs[0]
     assert str(job.state) == "OUT_OF_MEMORY"
     assert used(job) >= 238
@@ -122,10 +122,8 @@ def test_what_is_shown_of_a_running_job_includes_its_daemons(
     monkeypatch.chdir(tmp_path)
     with source() as made:
         made.submit_jobs(points(0), "s", "s", command=[sys.executable, "-c", DAEMON])
-        wait_until(Path("eaten").exists, 30, "the daemon")
-        wait_until(
-            lambda: any((job.memory or 0) > 400 * MB for job in made.running()), 10, "its memory"
-        )
+        wait_for(Path("eaten").exists, "the daemon")
+        wait_for(lambda: any((job.memory or 0) > 400 * MB for job in made.running()), "its memory")
         Path("go").touch()
 
 
@@ -151,14 +149,14 @@ def test_the_peak_is_that_of_all_processes_together(
     monkeypatch.chdir(tmp_path)
     with source(start_method="spawn") as made:
         (job_id,) = made.submit_jobs([{"x": 80}], "s", "s", function=fork_and_hold)
-        wait_until(lambda: len(list(tmp_path.glob("eaten-*"))) == 4, 30, "four children")
+        wait_for(lambda: len(list(tmp_path.glob("eaten-*"))) == 4, "four children")
         pid = made.job(job_id).attempts[0].pid
         assert pid is not None
         assert isinstance(made._backend, LocalBackend)
         peaks = made._backend._memory._sampler._peaks
-        wait_until(lambda: peaks[pid][1] > 4 * 80 * MB, 30, "a sample")
+        wait_for(lambda: peaks[pid][1] > 4 * 80 * MB, "a sample")
         Path("go").touch()
-        made.wait(timeout=30)
+        made.wait(timeout=PATIENCE)
     (attempt,) = read_sweep("s").jobs[0].attempts
     assert attempt.max_memory is not None
     assert 4 * 80 * MB < attempt.max_memory < 1000 * MB
@@ -184,20 +182,21 @@ def test_memory_that_a_job_shares_with_the_launcher_is_not_all_its_own(tmp_path:
     with start_driver(tmp_path) as sweep:
         journal = tmp_path / "sweep/.hsm/journal.jsonl"
         # It is there, and empty, for as long as git takes to tell what the first line will say.
-        wait_until(lambda: journal.exists() and journal.stat().st_size, 60, "the journal")
-        wait_until(lambda: sweep.read().jobs and sweep.read().jobs[0].attempts, 60, "its start")
+        wait_for(lambda: journal.exists() and journal.stat().st_size, "the journal")
+        wait_for(lambda: sweep.read().jobs and sweep.read().jobs[0].attempts, "its start")
         attempt = sweep.read().jobs[0].attempts[0]
         assert attempt.pid is not None
         process = psutil.Process(attempt.pid)
         resident = process.memory_info().rss
         began = time.monotonic()
-        wait_until(lambda: time.monotonic() > began + 1.5, 60, "six looks at its memory")
+        wait_for(lambda: time.monotonic() > began + 1.5, "six looks at its memory")
         (tmp_path / f"go-{attempt.pid}").touch()
         done = sweep.finish()
     assert resident > 400 * MB
     assert (done.states, done.out.strip()) == (["COMPLETED"], str(ord("1")))
 
 
+@pytest.mark.slow
 def test_a_job_that_is_out_of_memory_is_retried_if_asked(tmp_path: Path) -> None:
     settings = {"memory_limit": "250MB", "max_retries": 1, "retry_delay": 0}
     with source(start_method="spawn", **settings) as made:
@@ -207,6 +206,7 @@ def test_a_job_that_is_out_of_memory_is_retried_if_asked(tmp_path: Path) -> None
     assert states == [JobState.OUT_OF_MEMORY] * 2
 
 
+@pytest.mark.slow
 def test_memory_limit_under_hydra(tmp_path: Path) -> None:
     app = App(
         tmp_path,
@@ -257,7 +257,7 @@ def small_group() -> Iterator[Path]:
         if (group / name).exists():
             (group / name).write_text(str(150 * MB))
     yield group
-    wait_until(lambda: not (group / "cgroup.procs").read_text(), 10, "the group to be empty")
+    wait_for(lambda: not (group / "cgroup.procs").read_text(), "the group to be empty")
     group.rmdir()
 
 
@@ -371,7 +371,7 @@ def test_an_oom_kill_in_another_group_is_not_taken_for_a_jobs(
         made.submit_jobs(points(0), "s", tmp_path / "sweep", command=["sh", "-c", wait])
         assert subprocess.run(enter, timeout=60, check=False).returncode == -signal.SIGKILL
         starved.touch()
-        made.wait(timeout=60)
+        made.wait(timeout=PATIENCE)
     job = read_sweep(tmp_path / "sweep").jobs[0]
     assert (str(job.state), job.ending()) == ("FAILED", "killed by SIGKILL")
 
@@ -389,25 +389,27 @@ def test_while_memory_is_short_nothing_starts_and_people_are_told_why(
     recorder = Recorder()
     with source(recorder, min_free_memory="4GB") as made:
         ids = made.submit_jobs(points(0, 1, 2), "s", tmp_path, command=["true"])
-        wait_until(lambda: recorder.messages, 30, "the message")
+        wait_for(lambda: recorder.messages, "the message")
         assert recorder.messages == [
             "jobs wait for memory: 2.8 GiB free, min_free_memory is 3.7 GiB"
         ]
         assert made.wait(timeout=0.6) == dict.fromkeys(ids, JobState.PENDING)
         assert recorder.events == []
         free[0] = 5 * 10**9
-        assert made.wait(timeout=30) == dict.fromkeys(ids, JobState.COMPLETED)
+        assert made.wait(timeout=PATIENCE) == dict.fromkeys(ids, JobState.COMPLETED)
     assert len(recorder.messages) == 1
 
 
 def test_more_free_memory_than_the_machine_has_is_refused_before_any_job(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"min_free_memory must be less than .* for ever"):
+    with pytest.raises(
+        SettingsError, match=r"min_free_memory=909 TiB exceeds this machine's .* GiB"
+    ):
         source(min_free_memory="1000TB").__enter__()
     app = App(tmp_path, "def job(cfg): return 1")
     done = app.run("job=range(3)", min_free_memory="1000TB")
     assert done.code == 1
     assert not (done.sweep_dir / ".hsm").exists()
-    assert "jobs would wait for ever" in done.screen
+    assert "no job could ever start" in done.screen
     assert "Traceback" not in done.screen
 
 
@@ -415,16 +417,16 @@ def test_a_job_that_waits_for_memory_can_be_cancelled(tmp_path: Path) -> None:
     with source(min_free_memory=ALL, max_parallel_jobs=1) as made:
         ids = made.submit_jobs(points(0, 1), "s", tmp_path, command=["true"])
         assert all(made.cancel_job(job_id) for job_id in ids)
-        assert made.wait(timeout=10) == dict.fromkeys(ids, JobState.CANCELLED)
+        assert made.wait(timeout=PATIENCE) == dict.fromkeys(ids, JobState.CANCELLED)
 
 
 def test_ctrl_c_while_jobs_wait_for_memory(tmp_path: Path) -> None:
     app = App(tmp_path, "def job(cfg): return 1")
     with app.start("job=range(3)", min_free_memory=ALL) as sweep:
         screen = tmp_path / "screen.out"
-        wait_until(lambda: "min_free_memory" in screen.read_text(), 60, "the message")
+        wait_for(lambda: "min_free_memory" in screen.read_text(), "the message")
         sweep.process.send_signal(signal.SIGINT)
-        done = sweep.finish(10)
+        done = sweep.finish()
     assert (done.code, done.states) == (130, ["CANCELLED"] * 3)
 
 
@@ -435,10 +437,8 @@ def test_a_job_that_takes_many_times_longer_than_the_others_is_ended(tmp_path: P
     """It started before there was a median."""
     sleeps = ["sleep", "{x}"]
     with source(timeout_factor=10, max_parallel_jobs=2, kill_grace=0.5) as made:
-        made.submit_jobs(points(60, 0.1, 0.15, 0.2, 0.1), "s", tmp_path, command=sleeps)
-        began = time.monotonic()
-        states = list(made.wait(timeout=40).values())
-        assert time.monotonic() - began < 30
+        made.submit_jobs(points(600, 0.1, 0.15, 0.2, 0.1), "s", tmp_path, command=sleeps)
+        states = list(made.wait(timeout=PATIENCE).values())
     assert [str(state) for state in states] == ["TIMEOUT"] + ["COMPLETED"] * 4
     reason = read_sweep(tmp_path).jobs[0].ending()
     assert reason.startswith("timeout after ")
@@ -448,12 +448,12 @@ def test_a_job_that_takes_many_times_longer_than_the_others_is_ended(tmp_path: P
 def test_jobs_of_an_earlier_life_of_the_sweep_count(tmp_path: Path) -> None:
     """Only those that completed: what has failed at once says nothing."""
     with source(max_parallel_jobs=4) as made:
-        fails = ["sh", "-c", "[ {x} = 60 ] && exit 1; sleep {x}"]
-        made.submit_jobs(points(0.1, 0.1, 0.1, 60), "s", tmp_path, command=fails)
+        fails = ["sh", "-c", "[ {x} = 600 ] && exit 1; sleep {x}"]
+        made.submit_jobs(points(0.1, 0.1, 0.1, 600), "s", tmp_path, command=fails)
     with source(timeout_factor=5, kill_grace=0.5, resume=True, accept_changes=True) as made:
         stays = ["sleep", "{x}"]
-        made.submit_jobs(points(0.1, 0.1, 0.1, 60), "s", tmp_path, command=stays, resume=True)
-        states = list(made.wait(timeout=30).values())
+        made.submit_jobs(points(0.1, 0.1, 0.1, 600), "s", tmp_path, command=stays, resume=True)
+        states = list(made.wait(timeout=PATIENCE).values())
     assert [str(state) for state in states] == ["COMPLETED"] * 3 + ["TIMEOUT"]
 
 
@@ -464,8 +464,8 @@ def test_a_clock_that_is_set_meanwhile_makes_no_job_longer(
     began, clock = time.time(), time.time
     with source(timeout_factor=20, kill_grace=0.5, max_parallel_jobs=1) as made:
         monkeypatch.setattr(time, "time", lambda: began + 1000 * (clock() - began))
-        made.submit_jobs(points(0.1, 0.1, 0.1, 60), "s", tmp_path, command=["sleep", "{x}"])
-        states = list(made.wait(timeout=40).values())
+        made.submit_jobs(points(0.1, 0.1, 0.1, 600), "s", tmp_path, command=["sleep", "{x}"])
+        states = list(made.wait(timeout=PATIENCE).values())
     assert [str(state) for state in states] == ["COMPLETED"] * 3 + ["TIMEOUT"]
 
 
@@ -476,10 +476,10 @@ def test_two_jobs_are_too_few_for_a_median(tmp_path: Path) -> None:
 
 
 def test_a_fixed_limit_holds_beside_the_multiple(tmp_path: Path) -> None:
-    with source(timeout_factor=10**6, timeout=0.5, kill_grace=0.5) as made:
-        made.submit_jobs(points(0, 0, 0, 60), "s", tmp_path, command=["sleep", "{x}"])
+    with source(timeout_factor=10**6, timeout=3, kill_grace=0.5) as made:
+        made.submit_jobs(points(0, 0, 0, 600), "s", tmp_path, command=["sleep", "{x}"])
         made.wait()
-    assert read_sweep(tmp_path).jobs[3].ending() == "timeout after 0.5 s"
+    assert read_sweep(tmp_path).jobs[3].ending() == "timeout after 3 s"
 
 
 def test_a_job_has_kill_grace_to_save_its_work(tmp_path: Path) -> None:
@@ -490,11 +490,11 @@ def test_a_job_has_kill_grace_to_save_its_work(tmp_path: Path) -> None:
         "echo ready; while :; do sleep 0.05; done",
     ]
     jobs: list[Job] = []
-    with source(timeout=1.0, kill_grace=60) as made:
+    with source(timeout=3, kill_grace=600) as made:
         (job_id,) = made.submit_jobs(points(0), "s", tmp_path, command=saves)
         began = time.monotonic()
         made.wait()
-        assert time.monotonic() - began < 40  # it is not kept waiting for the whole grace
+        assert time.monotonic() - began < PATIENCE  # it is not kept waiting for the whole grace
         jobs.append(made.job(job_id))
     assert (tmp_path / "0" / "checkpoint").read_text() == "step 7\n"
     assert str(jobs[0].state) == "TIMEOUT"

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from helpers.processes import wait_until
+from helpers.processes import wait_for
 from helpers.reliability import points, source
 from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.record.job import Job, JobState
@@ -73,7 +73,7 @@ def nothing(params: dict[str, Any]) -> None:
     return None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["callables", "commands"])
 def test_ten_thousand_jobs_that_do_nothing(tmp_path: Path, kind: str) -> None:
     count = 10_000
@@ -90,7 +90,7 @@ def test_ten_thousand_jobs_that_do_nothing(tmp_path: Path, kind: str) -> None:
     assert states == {JobState.COMPLETED: count}
     assert usage.fds[-1] == usage.fds[0]
     # A thread that was joined may take a moment more to leave the kernel.
-    wait_until(lambda: psutil.Process().num_threads() <= usage.threads[0], 5, "all threads' end")
+    wait_for(lambda: psutil.Process().num_threads() <= usage.threads[0], "all threads' end")
     assert max(usage.fds) < usage.fds[0] + 40
     assert max(usage.threads) < usage.threads[0] + 12
     # An attempt with its ending stays for each job: about a kilobyte.
@@ -124,6 +124,7 @@ class Lines(SweepObserver):
         self.counts[key] += 1
 
 
+@pytest.mark.slow
 def test_sixty_four_jobs_at_once_with_output(tmp_path: Path) -> None:
     command = [
         "sh",
@@ -134,7 +135,7 @@ def test_sixty_four_jobs_at_once_with_output(tmp_path: Path) -> None:
     lines = Lines()
     with source(lines, max_parallel_jobs=64, show_output=True) as made:
         made.submit_jobs(points(*range(64)), "s", tmp_path, command=command)
-        wait_until(lambda: len(made.running()) == 64, 60, "64 jobs at once")
+        wait_for(lambda: len(made.running()) == 64, "64 jobs at once")
         (tmp_path / "go").touch()
         assert set(made.wait().values()) == {JobState.COMPLETED}
     assert lines.counts == {(num, s): 10 for num in range(64) for s in ("stdout", "stderr")}
@@ -158,6 +159,7 @@ for n in range(count):
 _LONGEST_LAG = 4.0
 
 
+@pytest.mark.slow
 def test_five_thousand_short_lines_a_second_from_eight_jobs(tmp_path: Path) -> None:
     """625 a second from each: all arrive, none is mixed with another's, and none waits for long.
 
@@ -175,7 +177,7 @@ def test_five_thousand_short_lines_a_second_from_eight_jobs(tmp_path: Path) -> N
     assert {str(job.state) for job in made.jobs()} == {"COMPLETED"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_job_that_writes_a_gigabyte(tmp_path: Path) -> None:
     """Twice: to a file that nobody reads, and with every line shown."""
     size = 1_000_000_000
@@ -195,6 +197,7 @@ def test_a_job_that_writes_a_gigabyte(tmp_path: Path) -> None:
         log.unlink()
 
 
+@pytest.mark.slow
 def test_thirty_sources_one_after_another_leave_nothing(tmp_path: Path) -> None:
     def one(number: int) -> None:
         with source() as made:
@@ -206,6 +209,6 @@ def test_thirty_sources_one_after_another_leave_nothing(tmp_path: Path) -> None:
     before = process.num_fds(), process.num_threads()
     for number in range(1, 30):
         one(number)
-    wait_until(lambda: process.num_threads() <= before[1], 5, "all threads' end")
+    wait_for(lambda: process.num_threads() <= before[1], "all threads' end")
     assert process.num_fds() == before[0]
     assert process.children() == []

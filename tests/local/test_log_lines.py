@@ -12,7 +12,7 @@ from textwrap import dedent
 import psutil
 import pytest
 
-from helpers.processes import RunningSweep
+from helpers.processes import PATIENCE, RunningSweep
 from helpers.reliability import points, source, start_driver, write_driver
 from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.local.processes import log_pipe
@@ -30,7 +30,7 @@ def _run(folder: Path, command: list[str], **settings: object) -> tuple[Job, str
     """Run one job; it, its stdout and its stderr."""
     with source(**settings) as made:
         made.submit_jobs(points(0), "s", folder, command=command)
-        made.wait(timeout=60)
+        made.wait(timeout=PATIENCE)
         (job,) = made.jobs()
     paths = SweepPaths(folder)
     return job, paths.stdout(0).read_text(), paths.stderr(0).read_text()
@@ -276,7 +276,7 @@ def test_a_killed_launcher_loses_nothing_of_what_was_printed(
 ) -> None:
     with _printed(tmp_path, kind, stops_keeper=stops_keeper) as (running, _):
         running.process.kill()
-        running.assert_all_gone(20)
+        running.assert_all_gone()
     assert SweepPaths(tmp_path / "sweep").stdout(0).read_text() == LINES
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.processes import App
+from helpers.processes import App, first_fast
 
 pytestmark = pytest.mark.thorough
 
@@ -65,6 +65,7 @@ def test_a_job_that_is_killed_with_locks_held_keeps_no_other_waiting(tmp_path: P
     assert swept.states == ["FAILED"] + ["COMPLETED"] * 5, swept.screen
 
 
+@pytest.mark.slow
 def test_each_job_begins_with_them_as_they_were_at_launch(tmp_path: Path) -> None:
     (tmp_path / "children.py").touch()
     app = App(
@@ -90,6 +91,7 @@ def test_each_job_begins_with_them_as_they_were_at_launch(tmp_path: Path) -> Non
     assert swept.values == [[2, False, True, 8, 8, 1, 3]] * 3, swept.screen
 
 
+@pytest.mark.slow
 def test_the_processes_of_a_job_share_the_jobs_own(tmp_path: Path) -> None:
     """Those that are forked and those that are spawned, which know a lock by its name."""
     (tmp_path / "children.py").write_text(
@@ -128,6 +130,7 @@ def test_the_processes_of_a_job_share_the_jobs_own(tmp_path: Path) -> None:
     assert not any(Path(f"/dev/shm/sem.{name[1:]}").exists() for name in names)
 
 
+@pytest.mark.slow
 def test_what_a_thread_of_the_app_held_is_free_in_a_job(tmp_path: Path) -> None:
     """No fork has that thread, so nobody could release it."""
     app = App(
@@ -206,7 +209,7 @@ def test_what_belongs_to_a_queue_stays_shared_with_it(tmp_path: Path) -> None:
     assert sorted((tmp_path / "log").read_text().split()) == sorted(sizes)
 
 
-@pytest.mark.parametrize("kind", ["fork", "forkserver"])
+@pytest.mark.parametrize("kind", first_fast("fork", "forkserver"))
 def test_queues_of_a_job_work(tmp_path: Path, kind: str) -> None:
     """A job's own objects are made as ever, beside those that were replaced."""
     app = App(

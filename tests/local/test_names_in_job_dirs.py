@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.processes import App
+from helpers.processes import App, both_methods
 from helpers.reliability import points, source
 from hsm.core.record.job import JobState
 from hsm.core.record.paths import SweepPaths
@@ -156,7 +156,8 @@ _APP = """
 PRINTED = "to stdout, line 1\nto stdout, line 2\n"
 
 
-@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+@pytest.mark.slow
+@both_methods
 def test_under_hydra_these_names_are_the_apps_too(tmp_path: Path, start_method: str) -> None:
     app = App(tmp_path, _APP)
     done = app.run("job=0,1,2", start_method=start_method)

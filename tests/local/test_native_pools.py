@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.looks import look_in, start_methods
-from helpers.processes import App
+from helpers.processes import App, first_fast
 from helpers.reliability import start_driver, write_driver
 from hsm.core.local.fork_safety.start_method import look
 
@@ -27,6 +27,7 @@ _UNKNOWN_POOL = """
 """
 
 
+@pytest.mark.slow
 def test_openmp_of_scikit_learn_is_paused_and_forks(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     app = App(
@@ -52,6 +53,7 @@ def test_openmp_of_scikit_learn_is_paused_and_forks(tmp_path: Path) -> None:
     assert start_methods(done) == ["fork"]
 
 
+@pytest.mark.slow
 def test_a_pool_that_came_to_life_between_two_runs(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     script = """
@@ -93,6 +95,7 @@ def test_polars_may_be_imported_and_not_used_before_a_fork(tmp_path: Path) -> No
     assert seen["used"][0][1]
 
 
+@pytest.mark.slow
 def test_jobs_use_polars_after_the_app_did(tmp_path: Path) -> None:
     pytest.importorskip("polars")
     app = App(
@@ -116,6 +119,7 @@ def test_jobs_use_polars_after_the_app_did(tmp_path: Path) -> None:
     assert done.screen.count("start_method: spawn, because polars has been used") == 1
 
 
+@pytest.mark.slow
 def test_numbas_own_openmp_layer_means_spawn(tmp_path: Path) -> None:
     pytest.importorskip("numba")
     (tmp_path / "kernel.py").write_text(
@@ -134,7 +138,7 @@ def test_numbas_own_openmp_layer_means_spawn(tmp_path: Path) -> None:
     assert start_methods(done) == ["spawn"]
 
 
-@pytest.mark.parametrize("library", ["numpy", "pyarrow"])
+@pytest.mark.parametrize("library", first_fast("numpy", "pyarrow"))
 def test_pools_that_survive_a_fork_are_forked(tmp_path: Path, library: str) -> None:
     pytest.importorskip(library)
     use = {

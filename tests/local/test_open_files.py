@@ -11,7 +11,7 @@ from textwrap import dedent
 
 import pytest
 
-from helpers.processes import App
+from helpers.processes import App, first_fast
 from hsm.core.local.processes import own_files
 from hsm.core.local.processes.own_files import FileLost, OpenFile
 
@@ -88,6 +88,7 @@ def noted(folder: Path) -> list[str]:
     return values
 
 
+@pytest.mark.slow
 def test_each_job_reads_all_of_a_file_as_under_hydras_own_launcher(tmp_path: Path) -> None:
     """Plain files, text, descriptors, archives, files that were removed, and one with a lock."""
     reading = app(tmp_path, _HALVES)
@@ -99,6 +100,7 @@ def test_each_job_reads_all_of_a_file_as_under_hydras_own_launcher(tmp_path: Pat
     assert noted(tmp_path) == expected
 
 
+@pytest.mark.slow
 def test_each_job_begins_where_the_app_had_got_to(tmp_path: Path) -> None:
     reading = app(
         tmp_path,
@@ -145,7 +147,7 @@ def test_what_is_written_by_several_jobs_stays_whole(tmp_path: Path) -> None:
     assert (tmp_path / "both").read_text() == "x" * 100 * JOBS
 
 
-@pytest.mark.parametrize("number_goes_to", ["nobody", "another file"])
+@pytest.mark.parametrize("number_goes_to", first_fast("another file", "nobody"))
 def test_a_file_that_is_closed_just_before_the_fork_costs_no_job(
     tmp_path: Path, number_goes_to: str
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.processes import App, wait_until
+from helpers.processes import PATIENCE, App, wait_for
 from helpers.reliability import Recorder, points, source
 from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.record.job import Job, JobState
@@ -65,10 +65,10 @@ def test_a_job_that_replaces_its_log_hangs_nobody(tmp_path: Path, kind: str) -> 
     command = _command(REPLACEMENTS[kind], elsewhere)
     with source(shown, max_retries=1, retry_delay=0, show_output=True) as made:
         (job_id,) = made.submit_jobs(points(0), "s", paths.sweep_dir, command=command)
-        wait_until(made.running, 30, "the job")
+        wait_for(made.running, "the job")
         made.running()  # looks for its last line
         (paths.hsm_dir / "go").touch()
-        assert made.wait(timeout=60) == {job_id: JobState.COMPLETED}
+        assert made.wait(timeout=PATIENCE) == {job_id: JobState.COMPLETED}
     out = paths.stdout(0).read_text()
     assert out.endswith("before\nafter\n")
     assert "---- attempt 2" in out
@@ -87,7 +87,10 @@ def test_logs_that_cannot_be_opened_fail_their_job_alone_and_say_why(tmp_path: P
     with source(Recorder(), max_parallel_jobs=1) as made:
         made.submit_jobs(points(0), "s", paths.sweep_dir, command=["sh", "-c", script])
         made.submit_jobs(points(1), "s", paths.sweep_dir, command=["true"])
-        assert [str(state) for state in made.wait(timeout=60).values()] == ["COMPLETED", "FAILED"]
+        assert [str(state) for state in made.wait(timeout=PATIENCE).values()] == [
+            "COMPLETED",
+            "FAILED",
+        ]
         reason = made.jobs()[1].ending()
     assert reason == f"cannot write its logs in {paths.logs}: it is a link, not a folder"
     assert os.listdir(tmp_path / "elsewhere") == []
@@ -98,7 +101,7 @@ def test_logs_that_a_job_has_removed_cost_the_next_one_nothing(tmp_path: Path) -
     with source(max_parallel_jobs=1) as made:
         for script in ("rm -r $HSM_SWEEP_DIR/.hsm/logs", "echo next"):
             made.submit_jobs(points(0), "s", tmp_path, command=["sh", "-c", script])
-        assert set(made.wait(timeout=60).values()) == {JobState.COMPLETED}
+        assert set(made.wait(timeout=PATIENCE).values()) == {JobState.COMPLETED}
     assert paths.stdout(1).read_text() == "next\n"
 
 

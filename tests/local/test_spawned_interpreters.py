@@ -17,7 +17,7 @@ from typing import Any
 import numpy.random
 import pytest
 
-from helpers.processes import App
+from helpers.processes import App, first_fast
 from hsm import LocalManager
 from hsm.core.errors import HsmError
 from hsm.core.program.importable import Importable
@@ -48,7 +48,7 @@ _MODULES = {
 }
 
 
-@pytest.mark.parametrize("kind", _MODULES)
+@pytest.mark.parametrize("kind", first_fast(*_MODULES))
 def test_a_module_may_make_locks_and_choose_a_start_method(tmp_path: Path, kind: str) -> None:
     if "bar" in kind and find_spec("tqdm") is None:
         pytest.skip("no tqdm")
@@ -248,6 +248,7 @@ def test_modules_that_an_interpreter_finds_are_named_only(tmp_path: Path) -> Non
     assert importable.missing == set()
 
 
+@pytest.mark.slow
 def test_pytest_finds_by_a_path_what_it_tests(tmp_path: Path) -> None:
     """With `--import-mode=importlib` a test's module is in no directory of `sys.path`."""
     (tmp_path / "tests").mkdir()

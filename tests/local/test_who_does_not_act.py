@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from helpers.cli import Project
-from helpers.processes import PATIENCE, App, is_running, wait_until
+from helpers.processes import PATIENCE, App, is_running, wait_for
 from hsm import LocalComputeSource
 from hsm.core.engine.backend import Launch, Started
 from hsm.core.local.processes import server_client as forkserver
@@ -79,13 +79,13 @@ def _braces(text: str) -> str:
 
 
 def pids(folder: Path, num: int = 0) -> tuple[int, int, int]:
-    wait_until((folder / f"runs.{num}").exists, PATIENCE, f"job {num}")
+    wait_for((folder / f"runs.{num}").exists, f"job {num}")
     job, keeper, server = map(int, (folder / f"pids.{num}").read_text().split())
     return job, keeper, server
 
 
 def wait_until_gone(*numbers: int) -> None:
-    wait_until(lambda: not any(map(is_running, numbers)), PATIENCE, f"the end of {numbers}")
+    wait_for(lambda: not any(map(is_running, numbers)), f"the end of {numbers}")
 
 
 @contextmanager
@@ -112,14 +112,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_stopped_keepers_and_servers_are_continued(tmp_path: Path) -> None:
     ends = {
-        "kill -STOP $keeper": "timeout after 3 s",
-        "kill -STOP $server": "timeout after 3 s",
-        "kill -STOP $keeper $server": "timeout after 3 s",
+        "kill -STOP $keeper": "timeout after 6 s",
+        "kill -STOP $server": "timeout after 6 s",
+        "kill -STOP $keeper $server": "timeout after 6 s",
         "kill -STOP $keeper; exit 0": "completed",
         "kill -STOP $keeper $server; exit 3": "exit code 3",
         "exit 0": "completed",
     }
-    with jobs_of(tmp_path, timeout=3) as jobs:
+    with jobs_of(tmp_path, timeout=6) as jobs:
         ids = jobs.submit(*ends)
         assert [job.ending() for job in jobs.ends(*ids)] == list(ends.values())
         (after,) = jobs.ends(*jobs.submit("exit 0"))
@@ -178,6 +178,7 @@ def test_hsm_cancel_ends_a_sweep_whose_keeper_is_stopped(project: Project) -> No
     assert project.states("s") == ["CANCELLED"]
 
 
+@pytest.mark.slow
 def test_a_hydra_job_that_stops_its_keeper_times_out(tmp_path: Path) -> None:
     body = """
         def job(cfg):
@@ -195,7 +196,7 @@ def test_a_stopped_job_can_save_its_work(tmp_path: Path) -> None:
     with jobs_of(tmp_path, kill_grace=PATIENCE) as jobs:
         (job_id,) = jobs.submit(saves)
         job, *_ = jobs.pids()
-        wait_until(lambda: is_stopped(psutil.Process(job)), PATIENCE, "the job to stop")
+        wait_for(lambda: is_stopped(psutil.Process(job)), "the job to stop")
         jobs.source.cancel_job(job_id)
         assert jobs.ends(job_id)[0].state is JobState.CANCELLED
         assert (tmp_path / "saved").read_text() == "all\n"
@@ -208,7 +209,7 @@ def test_a_stopped_program_at_the_sweeps_end_can_end_by_itself(project: Project)
     with project.start("sweep", "x=0", *settings, *at_end, "--", "true") as launcher:
         project.wait_for("pid")
         hook = psutil.Process(int((project.folder / "pid").read_text()))
-        wait_until(lambda: is_stopped(hook), PATIENCE, "the program to stop")
+        wait_for(lambda: is_stopped(hook), "the program to stop")
         launcher.send_signal(signal.SIGTERM)
         launcher.wait(PATIENCE)
     assert (project.folder / "saved").exists()
@@ -264,13 +265,14 @@ def traced(*numbers: int) -> Iterator[None]:
         if tracer.stdout.readline() != "traced\n":
             pytest.skip(f"ptrace: {tracer.communicate()[1]}")
         for number in numbers:
-            wait_until(lambda: is_stopped(psutil.Process(number)), PATIENCE, "the trace")  # noqa: B023
+            wait_for(lambda: is_stopped(psutil.Process(number)), "the trace")  # noqa: B023
         yield
     finally:
         tracer.kill()
         tracer.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_a_traced_keeper_is_killed_and_the_others_go_on(tmp_path: Path) -> None:
     with jobs_of(tmp_path) as jobs:
@@ -411,7 +413,7 @@ def test_a_function_whose_keeper_and_server_are_killed_leaves_nothing(tmp_path: 
 
     with LocalComputeSource(1, start_method="fork", show_output=False, function=job) as source:
         (job_id,) = source.submit_jobs([{"x": 0}], "s", tmp_path / "s")
-        wait_until((tmp_path / "pids").exists, PATIENCE, "the job")
+        wait_for((tmp_path / "pids").exists, "the job")
         keeper, *left = map(int, (tmp_path / "pids").read_text().split())
         _kill_in_one_moment(keeper, psutil.Process(keeper).ppid())
         source.wait([job_id], timeout=PATIENCE)

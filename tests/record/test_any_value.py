@@ -56,6 +56,7 @@ def recorded(path: Path, job: Job, ending: Ending) -> None:
     assert max(map(len, lines)) <= LONGEST
 
 
+@pytest.mark.slow
 @settings(PROFILE, max_examples=40)
 @given(params=PARAMS, value=VALUES, label=LARGE_TEXTS, message=LARGE_TEXTS)
 @example(params={"large": {"params": {"sha256": "0" * 64}}}, value=math.nan, label="", message="")

@@ -106,6 +106,7 @@ def test_one_bad_job_among_those_submitted_costs_no_other(paths: SweepPaths) -> 
     assert [text.split(":")[0] for text in sweep.problems] == ["line 2"] * 3
 
 
+@pytest.mark.slow
 def test_a_million_bad_lines_are_counted_and_not_all_told(paths: SweepPaths) -> None:
     with paths.journal.open("wb") as file:
         file.write(json.dumps(HEADER).encode() + b"\n" + b"{}\n" * 1_000_000)

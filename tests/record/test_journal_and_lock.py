@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from helpers.processes import PATIENCE, RunningSweep, wait_until
+from helpers.processes import PATIENCE, RunningSweep, wait_for
 from helpers.reliability import (
     Recorder,
     journal_events,
@@ -324,7 +324,7 @@ def test_a_sweep_whose_journal_is_changed_is_recorded_as_it_was(
             running.touch(f"go-{num}")
         assert running.process.wait(PATIENCE) == 0, _screen(running)
     assert "END COMPLETED COMPLETED COMPLETED COMPLETED" in _screen(running)
-    assert _screen(running).count("was changed by somebody") == 1
+    assert _screen(running).count("was changed from outside") == 1
     sweep = read_sweep(paths.sweep_dir)
     assert [str(job.state) for job in sweep.jobs.values()] == ["COMPLETED"] * 4
     assert sweep.closed == "finished"
@@ -362,11 +362,11 @@ def test_what_is_changed_while_nothing_is_recorded_is_seen_too(tmp_path: Path) -
     with start_driver(tmp_path, {"max_parallel_jobs": 1}, "1") as running:
         running.wait_for_files("began-0")
         paths = SweepPaths(running.sweep_dir)
-        wait_until(lambda: _has_begun_a_job(running.sweep_dir), PATIENCE, "the start")
+        wait_for(lambda: _has_begun_a_job(running.sweep_dir), "the start")
         before = paths.journal.read_bytes()
         shutil.rmtree(paths.hsm_dir)
-        wait_until(lambda: is_locked(paths.lock), PATIENCE, "the lock to be taken again")
-        wait_until(paths.journal.exists, PATIENCE, "the journal to be written anew")
+        wait_for(lambda: is_locked(paths.lock), "the lock to be taken again")
+        wait_for(paths.journal.exists, "the journal to be written anew")
         assert paths.journal.read_bytes() == before
         running.touch("go-0")
         assert running.process.wait(PATIENCE) == 0
@@ -417,7 +417,7 @@ def test_a_source_without_a_display_logs_what_happened(
         made.wait(made.submit_jobs(points(1), "s", tmp_path / "sweep", command=["true"]))
         os.truncate(tmp_path / "sweep" / ".hsm" / "journal.jsonl", 0)
         made.wait(made.submit_jobs(points(2), "s", tmp_path / "sweep", command=["true"]))
-    assert "was changed by somebody" in caplog.text
+    assert "was changed from outside" in caplog.text
     assert len(read_sweep(tmp_path / "sweep").jobs) == 2
 
 

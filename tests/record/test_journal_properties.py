@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from helpers.processes import wait_until
+from helpers.processes import wait_for
 from helpers.reliability import Recorder, journal_events, points, source
 from helpers.sweeps import PROFILE
 from hsm.core.program.program import Program
@@ -266,6 +266,7 @@ def states(sweep: Sweep) -> list[str]:
     return [str(job.state) for job in sweep.jobs.values()]
 
 
+@pytest.mark.slow
 def test_a_journal_cut_at_any_byte_of_its_last_records_is_resumed_cleanly(tmp_path: Path) -> None:
     paths = sweep_of_three(tmp_path)
     program = Program(function=double)
@@ -321,7 +322,7 @@ def test_a_job_that_waited_for_its_retry_reads_as_not_retried(tmp_path: Path) ->
     recorder = Recorder()
     with source(recorder, max_retries=1, retry_delay=600) as made:
         made.submit_jobs(points(0), "s", tmp_path, command=["false"])
-        wait_until(lambda: recorder.has("retried", 0), 30, "the back-off")
+        wait_for(lambda: recorder.has("retried", 0), "the back-off")
         made.stop("enough")
     assert made.jobs()[0].ending() == "not retried: enough"
     assert read_sweep(tmp_path).jobs[0].ending() == "not retried: enough"

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from helpers.processes import wait_for
 from helpers.reliability import points, source
 from hsm.core.record import requests as control
 from hsm.core.record.job import Job, JobState
@@ -64,6 +65,7 @@ def _sweep(folder: Path, **settings: Any) -> SweepPaths:
     with source(max_retries=1, retry_delay=0, **settings) as made:
         made.wait(made.submit_jobs(points(1, 2), "s", folder, function=_job))
         made.submit_jobs(points(3), "s", folder, command=["sh", "-c", "echo; sleep 60"])
+        wait_for(paths.stdout(2).exists, "the start of job 2")
         control.ask(paths, 2)
         made.wait()
         assert [str(job.state) for job in made.jobs()] == ["COMPLETED", "COMPLETED", "CANCELLED"]
@@ -116,10 +118,7 @@ def test_a_record_of_an_earlier_version_keeps_its_modes(tmp_path: Path) -> None:
     assert after["logs/0.out"] == "644"
 
 
-def test_the_list_of_sweeps_is_the_users_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HSM_STATE_DIR", str(tmp_path / "state"))
+def test_the_list_of_sweeps_is_the_users_own(tmp_path: Path) -> None:
     with _umask(0):
         register("s", tmp_path / "sweep")
     assert set(_modes(tmp_path / "state").values()) == {"700", "600"}

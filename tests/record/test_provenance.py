@@ -33,15 +33,13 @@ def git(folder: Path, *words: str) -> str:
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def repository(project_dir: Path) -> Path:
     """A repository with one commit, which is the working directory."""
-    folder = tmp_path / "project"
-    folder.mkdir()
+    folder = project_dir
     (folder / "train.py").write_text("rate = 1\n")
     git(folder, "init", "--quiet")
     git(folder, "add", ".")
     git(folder, "commit", "--quiet", "-m", "first")
-    monkeypatch.chdir(folder)
     return folder
 
 
@@ -62,6 +60,7 @@ def test_the_first_line_tells_what_ran_where(tmp_path: Path) -> None:
     assert first["program"]["command"] == ["true"]
 
 
+@pytest.mark.slow
 def test_hydras_version_is_there_under_hydra(tmp_path: Path) -> None:
     done = App(tmp_path, "def job(cfg): return 1").run("job=0")
     import hydra

@@ -26,12 +26,9 @@ from hsm.core.record.registry import (
 from hsm.core.record.setting_aside import set_aside
 
 
-@pytest.fixture(autouse=True)
-def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user who has never started a sweep, in an empty directory."""
-    monkeypatch.setenv("HSM_STATE_DIR", str(tmp_path / "state"))
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    """Of a user who has never started a sweep."""
     return tmp_path / "state"
 
 
@@ -122,7 +119,7 @@ def test_a_relative_directory_is_remembered_as_an_absolute_one(
 ) -> None:
     start("one", Path("outputs/one"))
     monkeypatch.chdir(tmp_path)
-    assert find_sweep("one").sweep_dir == tmp_path / "here" / "outputs" / "one"
+    assert find_sweep("one").sweep_dir == tmp_path / "project" / "outputs" / "one"
 
 
 def test_lines_that_are_no_entries_are_skipped() -> None:
@@ -227,7 +224,7 @@ def test_a_long_list_keeps_what_is_there_and_drops_the_oldest_first(
 def test_a_writer_that_hangs_delays_others_only_briefly(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(registry, "_PATIENCE", 0.05)
     state_dir.mkdir()
     with (state_dir / "sweeps.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -289,11 +286,11 @@ def test_the_last_sweep_that_is_still_there() -> None:
 
 def test_a_sweep_that_is_not_in_the_list_is_found_by_its_directorys_name(tmp_path: Path) -> None:
     """Such as one that somebody else started, or where there is no home directory."""
-    for place in (tmp_path / "outputs" / "mine", tmp_path / "here" / "ours"):
+    for place in (tmp_path / "outputs" / "mine", tmp_path / "project" / "ours"):
         Journal(SweepPaths(place), "x", {}).close("finished")
     assert find_sweep("mine", roots=[tmp_path / "outputs"]).sweep_dir == tmp_path / "outputs/mine"
-    assert find_sweep("ours").sweep_dir == tmp_path / "here" / "ours"
-    with pytest.raises(SettingsError, match="no sweeps yet"):
+    assert find_sweep("ours").sweep_dir == tmp_path / "project" / "ours"
+    with pytest.raises(SettingsError, match="no sweep 'mine': there are none yet"):
         find_sweep("mine")
 
 
@@ -303,9 +300,7 @@ def test_a_beginning_that_fits_several_is_refused_with_their_names() -> None:
     with pytest.raises(SettingsError) as caught:
         find_sweep("train", origin="SWEEP")
     assert str(caught.value) == (
-        "SWEEP: 'train' is refused, sweep must be a sweep's id, its unambiguous start, "
-        "a sweep's directory, or 'last'; 7 sweeps match: train-6, train-5, train-4, train-3, "
-        "train-2, …"
+        "7 sweeps match 'train': train-6, train-5, train-4, train-3, train-2, …"
     )
 
 
@@ -315,18 +310,18 @@ def test_of_several_sweeps_of_one_id_the_one_that_was_started_here_is_meant(
     own = start("base", tmp_path / "scratch" / "base")
     monkeypatch.chdir(tmp_path)
     start("base", tmp_path / "other" / "base")
-    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "project")
     assert find_sweep("base").sweep_dir == own
 
 
 def test_of_several_sweeps_of_one_id_the_one_below_here_is_meant(tmp_path: Path) -> None:
-    here = tmp_path / "here" / "outputs" / "base"
+    here = tmp_path / "project" / "outputs" / "base"
     start("base", here)
     start("base", tmp_path / "other" / "base")
     assert find_sweep("base").sweep_dir == here
-    start("base", tmp_path / "here" / "again" / "base")
+    start("base", tmp_path / "project" / "again" / "base")
     with pytest.raises(
-        SettingsError, match=r"3 sweeps match: .*/again/base, .*/other/base, .*/outputs"
+        SettingsError, match=r"3 sweeps match 'base': .*/again/base, .*/other/base, .*/outputs"
     ):
         find_sweep("base")
 
@@ -335,11 +330,11 @@ def test_of_several_sweeps_of_one_id_the_one_below_here_is_meant(tmp_path: Path)
     ("name", "hint"),
     [
         ("trian-1", "did you mean train-1?"),
-        ("zzzzzz", "the newest is fit-1"),
-        ("", "the newest is fit-1"),
-        ("./nowhere", "no sweep in .*/here/nowhere"),
+        ("zzzzzz", r"no sweep 'zzzzzz' \(newest: fit-1\); give an id, its start, a directory, or "),
+        ("", "newest: fit-1"),
+        ("./nowhere", "no sweep in .*/project/nowhere"),
         ("~/nowhere", "no sweep in .*/nowhere"),
-        (".", "no sweep in .*/here"),
+        (".", "no sweep in .*/project"),
     ],
 )
 def test_an_unknown_sweep_is_one_line_with_the_near_one(name: str, hint: str) -> None:
@@ -351,5 +346,5 @@ def test_an_unknown_sweep_is_one_line_with_the_near_one(name: str, hint: str) ->
 
 
 def test_there_is_no_last_sweep() -> None:
-    with pytest.raises(SettingsError, match=r"'last' is refused.*no sweeps yet"):
+    with pytest.raises(SettingsError, match="no sweeps yet"):
         find_sweep("last")

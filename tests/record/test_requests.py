@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.processes import wait_until
+from helpers.processes import PATIENCE, wait_for
 from hsm.core.errors import HsmError
 from hsm.core.record import requests as control
 from hsm.core.record.lock import LockFile, holder
@@ -51,7 +51,7 @@ def test_a_request_is_taken_once(paths: SweepPaths) -> None:
     with _listening(paths) as taken:
         for num in (3, 0, None):
             control.ask(paths, num)
-        wait_until(lambda: len(taken.requests) >= 3, 10, "the requests")
+        wait_for(lambda: len(taken.requests) >= 3, "the requests")
         assert not control.is_asked(paths, 3)
         assert not control.withdraw(paths, 3)
     assert sorted(taken.requests, key=str) == sorted(
@@ -66,7 +66,7 @@ def test_requests_go_to_the_sweep_that_they_are_for(tmp_path: Path) -> None:
         paths.create()
     with _listening(first, second) as taken:
         control.ask(second, 1)
-        wait_until(lambda: taken.requests, 10, "the request")
+        wait_for(lambda: taken.requests, "the request")
     assert taken.requests == [(second.sweep_dir, 1)]
 
 
@@ -85,7 +85,7 @@ def test_earlier_requests_and_strange_files_do_nothing(paths: SweepPaths) -> Non
         for name in ("x", "-1", "1.tmp", "²"):
             (paths.requests / name).touch()
         control.ask(paths, 2)
-        wait_until(lambda: taken.requests, 10, "the request")
+        wait_for(lambda: taken.requests, "the request")
     assert taken.requests == [(paths.sweep_dir, 2)]
 
 
@@ -100,7 +100,7 @@ def test_a_listener_can_be_stopped_by_what_it_calls(paths: SweepPaths) -> None:
     listener = control.Listener(take, "listener")
     listener.add(paths)
     control.ask(paths, None)
-    assert stopped.wait(10)
+    assert stopped.wait(PATIENCE)
     listener.stop()
     assert "listener" not in [thread.name for thread in threading.enumerate()]
 
@@ -112,7 +112,7 @@ def test_a_listener_without_sweeps_has_no_thread() -> None:
 
 
 def test_a_directory_that_is_gone_cannot_be_asked(tmp_path: Path) -> None:
-    with pytest.raises(HsmError, match="cannot be asked: cannot write"):
+    with pytest.raises(HsmError, match="cannot ask the launcher: cannot write"):
         control.ask(SweepPaths(tmp_path / "none"), None)
 
 
@@ -153,7 +153,7 @@ def test_the_launcher_is_who_holds_the_lock(paths: SweepPaths) -> None:
     with _holder(paths) as process:
         assert holder(paths.lock) == process.pid
         assert control.signal_launcher(paths, signal.SIGTERM, process.pid)
-        assert process.wait(10) == -signal.SIGTERM
+        assert process.wait(PATIENCE) == -signal.SIGTERM
     assert holder(paths.lock) is None
 
 

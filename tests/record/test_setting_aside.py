@@ -213,7 +213,7 @@ def test_what_was_interrupted_is_finished_by_the_next_sweep_there(
     lock.release()
     if dies_at == 1 and begin is _begin_as_the_api_does:
         # Nothing has been moved: it is an earlier sweep still.
-        with pytest.raises(HsmError, match="it holds an earlier one"):
+        with pytest.raises(HsmError, match="holds an earlier sweep"):
             begin(paths)
         assert _record(paths.hsm_dir).items() >= before.items()
         return

@@ -24,6 +24,7 @@ from hsm.core.settings.resolve import (
     LocalConf,
     ProgressMode,
     StartMethod,
+    SweepConf,
     resolve_local,
 )
 
@@ -50,6 +51,12 @@ def test_every_field_is_described_and_its_default_is_allowed() -> None:
         assert setting.help.endswith(".")
         assert setting.kind.allowed
         assert setting.check(setting.default, "here") == setting.default == getattr(LocalConf, name)
+
+
+def test_this_machines_settings_are_those_of_any_sweep_and_some_more() -> None:
+    of_any, here = ({field.name for field in dataclasses.fields(c)} for c in (SweepConf, LocalConf))
+    assert here - of_any == {"start_method", "min_free_memory", "cleanup_on_exit", "exit_hooks"}
+    assert of_any <= here
 
 
 def test_variables_and_flags() -> None:
@@ -101,26 +108,26 @@ def test_unset_stays_one_object() -> None:
 _VALUES: dict[str, tuple[Any, Any, str]] = {
     "max_parallel_jobs": (1, 2, "3"),
     "timeout": (1.0, 2.0, "3"),
-    "show_output": (True, True, "true"),
-    "cleanup_on_exit": (False, False, "no"),
-    "start_method": ("fork", "spawn", "fork"),
+    "timeout_factor": (2.0, 3.0, "4"),
+    "memory_limit": (10**9, 2 * 10**9, "3GB"),
     "kill_grace": (1.0, 2.0, "3"),
     "fail_fast": (True, True, "on"),
-    "progress": ("rich", "plain", "none"),
+    "max_failures": (1, 2, "3"),
+    "max_consecutive_failures": (1, 2, "3"),
     "max_retries": (1, 2, "3"),
     "retry_delay": (2.0, 3.0, "4"),
     "retry_max_delay": (1.0, 2.0, "3m"),
     "retry_on": (("failed",), ("timeout", "crashed"), "crashed, failed"),
-    "max_failures": (1, 2, "3"),
-    "max_consecutive_failures": (1, 2, "3"),
     "resume": (True, True, "yes"),
     "rerun": ("failed", "timeout", "all"),
     "accept_changes": (True, True, "1"),
-    "timeout_factor": (2.0, 3.0, "4"),
-    "memory_limit": (10**9, 2 * 10**9, "3GB"),
-    "min_free_memory": (10**9, 2 * 10**9, "3GiB"),
+    "progress": ("rich", "plain", "none"),
+    "show_output": (True, True, "true"),
     "share_with_group": (True, True, "1"),
     "on_sweep_end": (("a", "b c"), ("d",), "e 'f g'"),
+    "start_method": ("fork", "spawn", "fork"),
+    "min_free_memory": (10**9, 2 * 10**9, "3GiB"),
+    "cleanup_on_exit": (False, False, "no"),
     "exit_hooks": (True, True, "on"),
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from helpers.settings import BAD_VALUES, refusal, refusal_of, write
+from hsm.core.printable import printable
 from hsm.core.settings.resolve import (
     BUILT_IN,
     HsmConfig,
@@ -19,7 +20,7 @@ from hsm.core.settings.resolve import (
 )
 
 
-def test_a_whole_file(empty_folder: Path) -> None:
+def test_a_whole_file(project_dir: Path) -> None:
     path = write(
         "hsm.yaml",
         """\
@@ -35,7 +36,13 @@ def test_a_whole_file(empty_folder: Path) -> None:
         """.replace(" " * 8, ""),
     )
     resolved = resolve_local()
-    assert resolved.conf == LocalConf(8, 1000.0, True, True, StartMethod.fork, 60.0)
+    assert resolved.conf == LocalConf(
+        max_parallel_jobs=8,
+        timeout=1000.0,
+        show_output=True,
+        start_method=StartMethod.fork,
+        kill_grace=60.0,
+    )
     assert resolved.origins["kill_grace"] == f"local.kill_grace in {path}, line 7"
     assert resolved.origins["fail_fast"] == BUILT_IN
     config = resolved.hsm_config
@@ -89,27 +96,32 @@ def test_bad_values_in_a_file(name: str, value: Any, allowed: str) -> None:
 @pytest.mark.parametrize(
     ("text", "place", "expected"),
     [
-        ("lokal: {}", "lokal in {}, line 1", "there is no setting 'lokal', did you mean local?"),
+        ("lokal: {}", "lokal in {}, line 1", "unknown setting lokal in /"),
+        ("lokal: {}", "lokal in {}, line 1", ", line 1; did you mean local?"),
         ("\noutputdir: x", "outputdir in {}, line 2", "did you mean output_dir?"),
-        ("timeout: 2h", "timeout in {}, line 1", "local: {timeout: ...} was meant"),
-        ("1: 2", "1 in {}, line 1", "there is no setting '1'"),
-        ("on: 2", "True in {}, line 1", "there is no setting 'True'"),
+        ("timeout: 2h", "timeout in {}, line 1", "; write local: {timeout: ...}"),
+        ("1: 2", "1 in {}, line 1", "unknown setting 1 in "),
+        ("on: 2", "True in {}, line 1", "unknown setting True in "),
         ("? [a, b]\n: 2", "{}, line 1", ""),
         ("local:\n  timout: 2h", "local.timout in {}, line 2", "did you mean timeout?"),
-        ("local:\n  null: 2h", "local.None in {}, line 2", "there is no setting 'None'"),
-        ("local: [1]", "local in {}, line 1", "local must be a mapping of settings"),
-        ("local: yes", "local in {}, line 1", "local must be a mapping of settings"),
-        ("- local", "{}", "hsm.yaml must be a mapping"),
-        ("text", "{}", "hsm.yaml must be a mapping"),
-        ("script: 3", "script in {}, line 1", "script must be a path"),
-        ("script: ''", "script in {}, line 1", "script must be a path"),
-        ("output_dir: [x]", "output_dir in {}, line 1", "output_dir must be a path"),
-        ("command: ''", "command in {}, line 1", "command must be a command line"),
-        ("command: []", "command in {}, line 1", "command must be a command line"),
+        ("local:\n  null: 2h", "local.None in {}, line 2", "unknown setting local.None in "),
+        ("local: [1]", "local in {}, line 1", ", line 1 must be a mapping of settings, not "),
+        ("local: yes", "local in {}, line 1", ", line 1 must be a mapping of settings, not "),
+        ("- local", "{}", "hsm.yaml must hold a mapping"),
+        ("text", "{}", "hsm.yaml must hold a mapping"),
+        ("script: 3", "script in {}, line 1", ", line 1 must be a path, not "),
+        ("script: ''", "script in {}, line 1", ", line 1 must be a path, not "),
+        ("output_dir: [x]", "output_dir in {}, line 1", ", line 1 must be a path, not ['x']"),
+        ("command: ''", "command in {}, line 1", ", line 1 must be a command line"),
+        ("command: []", "command in {}, line 1", ", line 1 must be a command line"),
         ("command: [sleep, 1]", "command in {}, line 1", "or a list of its words"),
-        ("command: {a: 1}", "command in {}, line 1", "command must be a command line"),
+        ("command: {a: 1}", "command in {}, line 1", ", line 1 must be a command line"),
         ("command: echo 'a", "command in {}, line 1", "No closing quotation"),
-        ("script: a\ncommand: b", "command in {}, line 2", "must be left out beside script"),
+        (
+            "script: a\ncommand: b",
+            "command in {}, line 2",
+            "stands beside script: jobs run one of them",
+        ),
         ("local:\n\ttimeout: 2", "{}, line 2", "'\\t' that cannot start any token"),
         ("local: {", "{}, line 1", "valid YAML"),
         ("local:\n  timeout: 2\n kill_grace: 1", "{}, line 3", "valid YAML"),
@@ -124,7 +136,7 @@ def test_bad_values_in_a_file(name: str, value: Any, allowed: str) -> None:
         ("local: {timeout: !!int ''}", "{}, line 1", "valid YAML"),
         ("local: {timeout: !!timestamp x}", "{}, line 1", "valid YAML"),
         ("local: {timeout: !!binary ä}", "{}, line 1", "valid YAML"),
-        ("local: {timeout: 2024-99-99}", "local.timeout in {}, line 1", "timeout must be"),
+        ("local: {timeout: 2024-99-99}", "local.timeout in {}, line 1", "line 1 must be a number"),
         ("local: {max_parallel_jobs: " + "9" * 6000 + "}", "{}, line 1", "valid YAML"),
         ("[" * 2000, "{}, line 1", "nested too deeply"),
         ("local: &a [*a]", "{}", ""),
@@ -242,18 +254,20 @@ def test_a_directory_called_hsm_yaml_is_no_settings_file() -> None:
 def test_a_named_file_must_be_readable(path: Any, reason: str) -> None:
     error = refusal(hsm_config=path)
     assert (error.origin, error.value) == ("argument hsm_config", path)
-    assert "must be the path of a file that can be read" in str(error)
+    assert str(error).startswith("argument hsm_config: cannot read ")
+    assert str(error).endswith(f": {printable(error.hint)}")
     assert reason in error.hint
 
 
 def test_the_file_that_the_variable_names_must_be_readable() -> None:
     error = refusal(environ={"HSM_CONFIG": "missing.yaml"})
-    assert str(error).startswith("environment variable HSM_CONFIG: 'missing.yaml' is refused")
+    reason = "cannot read 'missing.yaml': No such file or directory"
+    assert str(error) == f"environment variable HSM_CONFIG: {reason}"
 
 
 def test_a_flags_name_stands_in_the_error() -> None:
     error = refusal(hsm_config="missing.yaml", argument_origin=lambda _: "--hsm-config")
-    assert str(error).startswith("--hsm-config: 'missing.yaml' is refused")
+    assert str(error) == "--hsm-config: cannot read 'missing.yaml': No such file or directory"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -267,7 +281,7 @@ def test_an_endless_file_is_refused() -> None:
     assert resolve_local(hsm_config=os.devnull).conf == LocalConf()
 
 
-def test_a_working_directory_that_is_gone(empty_folder: Path) -> None:
-    empty_folder.rmdir()
+def test_a_working_directory_that_is_gone(project_dir: Path) -> None:
+    project_dir.rmdir()
     assert resolve_local().conf == LocalConf()
     assert "No such file" in str(refusal(hsm_config="hsm.yaml"))

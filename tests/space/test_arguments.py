@@ -262,7 +262,7 @@ def test_json_in_a_command_with_doubled_braces() -> None:
     [
         (
             ["./fit", "{lrr}"],
-            "'{lrr}' is refused, a placeholder must be one of {lr}, {note}, {job_dir}; did you",
+            "a placeholder must be one of {lr}, {note}, {job_dir}, not '{lrr}'; did you mean lr?",
         ),
         (["{}"], "a brace itself is written {{"),
         (["{job-dir}"], "did you mean job_dir?"),

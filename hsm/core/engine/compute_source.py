@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
-from hsm.core.settings.resolve import LocalConf
+from hsm.core.settings.resolve import SweepConf
 
 _Source = TypeVar("_Source", bound="ComputeSource")
 _Display = TypeVar("_Display", bound="SweepDisplay")
@@ -171,9 +171,9 @@ class ComputeSource(ABC):
     # The rest is optional.
 
     @cached_property
-    def conf(self) -> LocalConf:
+    def conf(self) -> SweepConf:
         """The settings for running and showing jobs."""
-        return LocalConf()
+        return SweepConf()
 
     @cached_property
     def observers(self) -> list[SweepObserver]:

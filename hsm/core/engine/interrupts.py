@@ -206,24 +206,28 @@ class Interrupts:
             waker.wait()
 
 
-def wait_for_program(process: subprocess.Popen[bytes], grace: float) -> int | None:
+def wait_for_program(
+    process: subprocess.Popen[bytes], interrupts: Interrupts, grace: float
+) -> int | None:
     """Wait for a program that runs in its own session; a signal to this process ends the program.
 
     The first signal sends SIGTERM to all of the program's processes; a second signal, or the end of
     `grace` (seconds), sends SIGKILL. Returns the first signal.
+
+    Args:
+        interrupts: catches signals since before the program was started, so that none is missed.
     """
     first: int | None = None
     kill_at = math.inf
     try:
-        with Interrupts().caught() as interrupts:
-            while process.poll() is None or (first is not None and _is_group_alive(process.pid)):
-                event = interrupts.within(_INTERVAL)
-                if event is not None and first is None:
-                    first, kill_at = event.signum, time.monotonic() + grace
-                    _signal(process, signal.SIGTERM)
-                    _signal(process, signal.SIGCONT)  # A stopped process could not act on SIGTERM.
-                elif event is not None or time.monotonic() >= kill_at:
-                    _signal(process, signal.SIGKILL)
+        while process.poll() is None or (first is not None and _is_group_alive(process.pid)):
+            event = interrupts.within(_INTERVAL)
+            if event is not None and first is None:
+                first, kill_at = event.signum, time.monotonic() + grace
+                _signal(process, signal.SIGTERM)
+                _signal(process, signal.SIGCONT)  # A stopped process could not act on SIGTERM.
+            elif event is not None or time.monotonic() >= kill_at:
+                _signal(process, signal.SIGKILL)
     except BaseException:
         _signal(process, signal.SIGKILL)
         process.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from hsm.core.record.job import Ending, JobState
-from hsm.core.settings.resolve import LocalConf
+from hsm.core.settings.resolve import SweepConf
 
 
 def failure_kinds(ending: Ending) -> frozenset[str]:
@@ -23,7 +23,7 @@ def failure_kinds(ending: Ending) -> frozenset[str]:
 class RetryPolicy:
     """Whether a job gets another attempt, and when."""
 
-    def __init__(self, conf: LocalConf) -> None:
+    def __init__(self, conf: SweepConf) -> None:
         self._conf = conf
 
     def delay(self, ending: Ending, attempts: int) -> float | None:
@@ -47,7 +47,7 @@ class StopPolicy:
         in_a_row: how many did not complete since the last one that did.
     """
 
-    def __init__(self, conf: LocalConf) -> None:
+    def __init__(self, conf: SweepConf) -> None:
         self._conf = conf
         self._mutex = threading.Lock()
         self.failures = 0

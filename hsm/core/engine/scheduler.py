@@ -25,7 +25,7 @@ from hsm.core.engine.supervisor import Supervisor
 from hsm.core.engine.time_limits import TimeLimits
 from hsm.core.engine.timer import Timer
 from hsm.core.record.job import JobState
-from hsm.core.settings.resolve import LocalConf
+from hsm.core.settings.resolve import SweepConf
 
 
 class Scheduler:
@@ -37,7 +37,7 @@ class Scheduler:
         observers: get the jobs' events.
     """
 
-    def __init__(self, conf: LocalConf, backend: Backend, observers: Observers) -> None:
+    def __init__(self, conf: SweepConf, backend: Backend, observers: Observers) -> None:
         self._conf = conf
         self.ledger = Ledger()
         self._backend = backend

@@ -24,7 +24,7 @@ from hsm.core.record.lock import LockFile
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import register
 from hsm.core.record.resume import Match, Resumption, open_sweep
-from hsm.core.settings.resolve import LocalConf
+from hsm.core.settings.resolve import SweepConf
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class OpenSweep:
         cls,
         paths: SweepPaths,
         sweep_id: str,
-        conf: LocalConf,
+        conf: SweepConf,
         program: Mapping[str, Any] | None,
         lock: LockFile | None,
         resumption: Resumption | None,
@@ -128,7 +128,7 @@ class OpenSweep:
 
 
 def claim(
-    paths: SweepPaths, program: Program, conf: LocalConf, *, resumes: bool
+    paths: SweepPaths, program: Program, conf: SweepConf, *, resumes: bool
 ) -> tuple[LockFile, Resumption | None]:
     """Claim a directory, to resume its sweep (if `resumes` and there is one) or to start a new one.
 
@@ -205,7 +205,7 @@ def record(journal: Journal, specs: Sequence[JobSpec], handles: Sequence[JobHand
     )
 
 
-def plain_settings(conf: LocalConf) -> dict[str, Any]:
+def plain_settings(conf: SweepConf) -> dict[str, Any]:
     """A source's settings in a form that JSON can represent."""
     settings = asdict(conf)
     return {

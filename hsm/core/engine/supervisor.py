@@ -32,7 +32,7 @@ from hsm.core.program.params import variables
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal, JournalLost
 from hsm.core.record.log_links import link_logs, unlink_logs
-from hsm.core.settings.resolve import LocalConf
+from hsm.core.settings.resolve import SweepConf
 
 _log = get_logger(__name__)
 
@@ -49,7 +49,7 @@ class Supervisor:
         retry_later: has `run` called again for a job after a delay in seconds.
     """
 
-    conf: LocalConf
+    conf: SweepConf
     backend: Backend
     ledger: Ledger
     observers: Observers

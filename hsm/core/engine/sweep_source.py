@@ -19,7 +19,7 @@ from hsm.core.engine import at_exit, kept_reports
 from hsm.core.engine.backend import Backend
 from hsm.core.engine.compute_source import ComputeSource, RunningJob, SweepObserver
 from hsm.core.engine.end_hook import run_hook
-from hsm.core.engine.interrupts import Interruption, deliver, wait_for_program
+from hsm.core.engine.interrupts import Interruption, Interrupts, deliver, wait_for_program
 from hsm.core.engine.observers import Observers
 from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.scheduler import Scheduler
@@ -42,7 +42,7 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.record.requests import Listener, drop_requests
 from hsm.core.record.resume import Resumption, save_files
 from hsm.core.record.sweep_id import check_sweep_id
-from hsm.core.settings.resolve import LocalConf
+from hsm.core.settings.resolve import SweepConf
 
 
 class SweepSource(ComputeSource):
@@ -58,7 +58,7 @@ class SweepSource(ComputeSource):
     def __init__(
         self,
         backend: Backend,
-        conf: LocalConf,
+        conf: SweepConf,
         *,
         observers: Iterable[SweepObserver] = (),
         function: Callable[[Any], Any] | None = None,
@@ -179,9 +179,8 @@ class SweepSource(ComputeSource):
                 directory holds another sweep of this source.
         """
         if function is None and any(spec.command is None for spec in specs):
-            raise SettingsError(
-                "function", None, "submit", "a callable, for jobs without a command"
-            )
+            message = "submit: jobs without a command need a function"
+            raise SettingsError("function", None, "submit", "a callable", message=message)
         with self._mutex:
             self._check_open(though_stopped)
             # First, while there are no threads: this may fork a fork server from this process.
@@ -352,9 +351,10 @@ class SweepSource(ComputeSource):
             self._run_end_hook(self.conf.on_sweep_end)
 
     def _run_end_hook(self, command: Sequence[str]) -> None:
-        wait = partial(wait_for_program, grace=self.conf.kill_grace)
         for sweep in self._sweeps.values():
-            outcome = run_hook(command, sweep.journal.paths, wait, stdout=self.hook_stdout)
+            with Interrupts().caught() as interrupts:
+                wait = partial(wait_for_program, interrupts=interrupts, grace=self.conf.kill_grace)
+                outcome = run_hook(command, sweep.journal.paths, wait, stdout=self.hook_stdout)
             if outcome.problem is not None:
                 self._observers.warn(outcome.problem)
             if outcome.signum is not None:

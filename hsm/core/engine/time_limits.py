@@ -6,7 +6,7 @@ import bisect
 import statistics
 import threading
 
-from hsm.core.settings.resolve import LocalConf
+from hsm.core.settings.resolve import SweepConf
 
 #: Jobs that must have completed before their median is meaningful.
 _MIN_COMPLETED = 3
@@ -15,7 +15,7 @@ _MIN_COMPLETED = 3
 class TimeLimits:
     """The limits of one source's jobs. Thread-safe."""
 
-    def __init__(self, conf: LocalConf) -> None:
+    def __init__(self, conf: SweepConf) -> None:
         self._conf = conf
         self._mutex = threading.Lock()  # guards the next attribute
         self._durations: list[float] = []  # of the jobs that completed, sorted

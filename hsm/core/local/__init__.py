@@ -1,7 +1,7 @@
-"""Jobs on this machine: each in a process of its own, many at a time.
+"""Running jobs on this machine, each in its own process, several at a time.
 
-Lazy (PEP 562), as fork servers and spawned jobs import modules of this package and should not load
-the rest of it.
+Imports are lazy (PEP 562): fork servers and spawned jobs import modules of this package and should
+not load the rest of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One attempt of a job on this machine: a slot of a fork server, and what is known of its end."""
+"""One attempt of a job on this machine: it runs in a slot of a fork server."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class LocalAttempt(Attempt):
     """See `Attempt`.
 
     Args:
-        launch: what is to run.
-        server: the fork server that the slot is of; gets it back at the end.
-        slot: where it is to run; free.
-        memory: watches what it uses.
-        clean: called at the end: removes what was made for the job.
+        launch: what to run.
+        server: the slot's fork server, which gets the slot back at the end.
+        slot: a free slot to run it in.
+        memory: watches the job's memory.
+        clean: called at the end to remove the job's temporary files.
     """
 
     def __init__(
@@ -51,17 +51,17 @@ class LocalAttempt(Attempt):
         self._clean = clean
         self._pid: int | None = None
         self._mutex = threading.Lock()  # guards the next three
-        self._has_job = False  # the slot
-        self._was_asked = False  # to end the job, before its memory was the reason
-        self._too_large: str | None = None  # why the job is ended because of its memory
-        self._has_slot = True  # neither lost nor given back
+        self._has_job = False  # whether the slot has the job
+        self._was_asked = False  # whether `end` was called before the memory limit was exceeded
+        self._memory_reason: str | None = None  # set if the job is ended because of its memory
+        self._has_slot = True  # false once the slot is lost or given back
         self._kills_before = OomKills.now()
 
     def start(self) -> None:
         try:
             self._slot.start(self._launch)
-        except SlotLost as error:  # It died while idle.
-            self._drop()
+        except SlotLost as error:  # the slot's keeper died while idle
+            self._drop_slot()
             raise PlaceGone(str(error)) from error
         self._has_job = True
 
@@ -69,7 +69,7 @@ class LocalAttempt(Attempt):
         try:
             started = self._slot.started()
         except CannotStart:
-            self._left()
+            self._job_has_left()
             raise
         except SlotLost as error:
             raise self._lost(error) from error
@@ -85,12 +85,12 @@ class LocalAttempt(Attempt):
             raise self._lost(error) from error
         if reaped is None:
             return None
-        self._left()
+        self._job_has_left()
         return self._describe(reaped)
 
     def end(self, grace: float) -> None:
         with self._mutex:
-            self._was_asked = self._was_asked or self._too_large is None
+            self._was_asked = self._was_asked or self._memory_reason is None
             if self._has_job:
                 self._slot.end(grace)
 
@@ -101,50 +101,50 @@ class LocalAttempt(Attempt):
     def close(self) -> None:
         try:
             if self._has_job:
-                # The fault is hsm's own. The job runs all the same, and nobody looks after it.
+                # Only after a bug in hsm: the job is still running, and no code watches it.
                 self._slot.end_at_once()
-                self._drop()
+                self._drop_slot()
             elif self._has_slot:
                 self._server.give_back(self._slot)
         finally:
-            self._peak()
+            self._peak_memory()
             self._clean()
 
     def _end_for_memory(self, reason: str) -> None:
         with self._mutex:
             if self._has_job and not self._was_asked:
-                self._too_large = self._too_large or reason
-                # SIGKILL at once: in the seconds of a grace it could take all that there is.
+                self._memory_reason = self._memory_reason or reason
+                # SIGKILL at once: during a grace period it could use up all memory.
                 self._slot.end(0.0)
 
-    def _left(self) -> None:
-        """The job has left the slot, which is free for another."""
+    def _job_has_left(self) -> None:
+        """Note that the slot is free again."""
         with self._mutex:
             self._has_job = False
 
-    def _drop(self) -> None:
-        """The slot is lost."""
-        self._left()
+    def _drop_slot(self) -> None:
+        """Give up the lost slot."""
+        self._job_has_left()
         self._has_slot = False
         self._server.drop(self._slot)
 
     def _lost(self, error: SlotLost) -> JobLost:
-        self._drop()
+        self._drop_slot()
         kill_leftovers(self._launch.env, self._pid)
         if isinstance(error, KeeperStuck):
             return JobLost(str(error))
-        who = "its keeper" if self._server.is_alive() else "the fork server"
-        return JobLost(f"{who} was killed, and the job with it")
+        victim = "its keeper" if self._server.is_alive() else "the fork server"
+        return JobLost(f"{victim} was killed, and the job with it")
 
-    def _peak(self) -> int:
-        """The most bytes that the job was seen to use; nobody looks at it any more."""
+    def _peak_memory(self) -> int:
+        """Stop watching the job's memory; return the highest sample in bytes, 0 if none."""
         pid, self._pid = self._pid, None
         return 0 if pid is None else self._memory.forget(pid)
 
     def _describe(self, reaped: Reaped) -> Ended:
         code = os.waitstatus_to_exitcode(reaped.status)
         exit_code, signal = (code, None) if code >= 0 else (None, signal_name(-code))
-        out_of_memory = self._too_large if reaped.asked else None
+        out_of_memory = self._memory_reason if reaped.asked else None
         if code in KILLED and out_of_memory is None:
             out_of_memory = self._kills_before.since().reason(exit_code)
         return Ended(
@@ -152,7 +152,7 @@ class LocalAttempt(Attempt):
             signal,
             asked=reaped.asked and self._was_asked,
             cpu_seconds=reaped.cpu_seconds,
-            max_memory=max(reaped.max_memory, self._peak()),
+            max_memory=max(reaped.max_memory, self._peak_memory()),
             out_of_memory=out_of_memory,
             report=reaped.report,
             lost=reaped.lost,

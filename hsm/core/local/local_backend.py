@@ -1,4 +1,4 @@
-"""This machine as a place where jobs run: fork servers, with a keeper for each slot."""
+"""This machine as a place for jobs: fork servers, with a keeper process for each slot."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class LocalBackend(Backend):
     """See `Backend`.
 
     Args:
-        conf: its own settings are used: start_method, memory and the like.
+        conf: the settings; the backend uses those on start methods, memory and the like.
 
     Raises:
-        SettingsError: this machine can never meet one.
+        SettingsError: this machine can never meet one of them.
     """
 
     def __init__(self, conf: LocalConf) -> None:
@@ -36,13 +36,13 @@ class LocalBackend(Backend):
         self._servers = Servers(self._scratch, conf.start_method.value, conf.exit_hooks)
 
     def prepare(self, function: Callable[[Any], Any] | None) -> Work:
-        """Start the server for a function (None: for commands), unless it runs already.
+        """Start the server for a function (None: for commands), unless it is already running.
 
-        Call it before there are threads: a function's server is forked from this process.
+        Call this before starting threads: a function's server is forked from this process.
 
         Raises:
-            CannotPickle: the function is to be spawned, and cannot be.
-            CannotStart: nor is a fork known to work.
+            CannotPickle: start_method is spawn, and the function cannot be pickled.
+            CannotStart: neither fork nor spawn would work.
         """
         return self._servers.prepare(function)
 
@@ -59,17 +59,17 @@ class LocalBackend(Backend):
             raise CannotStart(str(error)) from error
         try:
             launch = replace(launch, env={**launch.env, "TMPDIR": str(temporary)})
-            launch = self._made_ready(work, launch, server)
+            launch = self._with_payload(work, launch, server)
         except BaseException:
             server.give_back(slot)
             clean()
             raise
         return LocalAttempt(launch, server, slot, self._memory, clean)
 
-    def _made_ready(self, work: Work, launch: Launch, server: ForkServer) -> Launch:
-        """`launch` with what a function's job execs on a server that does not carry the function.
+    def _with_payload(self, work: Work, launch: Launch, server: ForkServer) -> Launch:
+        """Give a function's job a command to exec, if the server does not carry the function.
 
-        One server may be another's successor, and of the other kind.
+        Ask the server, since the replacement of a lost one may be of the other kind.
         """
         if not isinstance(work, FunctionWork) or server.carries_function:
             return launch
@@ -81,7 +81,7 @@ class LocalBackend(Backend):
         return replace(launch, command=command, argument=None)
 
     def close(self) -> None:
-        with ExitStack() as last_first:  # what one raises keeps none of the others from it
-            last_first.callback(self._scratch.close)
-            last_first.callback(self._servers.close)
-            last_first.callback(self._memory.close)
+        with ExitStack() as stack:  # closes all three, last one first, even if one raises
+            stack.callback(self._scratch.close)
+            stack.callback(self._servers.close)
+            stack.callback(self._memory.close)

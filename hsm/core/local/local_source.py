@@ -1,4 +1,4 @@
-"""LocalComputeSource: the jobs of sweeps on this machine, so many at a time."""
+"""LocalComputeSource: runs the jobs of sweeps on this machine."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from hsm.core.settings.resolve import UNSET, LocalConf, resolve_local
 class LocalComputeSource(SweepSource):
     """Runs jobs as processes of this machine.
 
-    An argument that is not given comes from hsm.yaml, then the environment (HSM_LOCAL_*), then the
-    built-in default.
+    Settings that are not given come from hsm.yaml, then the environment (HSM_LOCAL_*), then the
+    built-in defaults.
 
     Args:
         max_parallel_jobs: jobs that run at the same time.
         timeout: seconds that a job may take; None for no limit.
-        show_output: tell observers every line that jobs print; without observers, print it.
-        function, command, script: what jobs run if `submit_jobs` does not say, see there.
-        observers: are told what happens.
+        show_output: pass every line that jobs print to observers; without observers, print it.
+        function: what jobs run, unless `submit_jobs` is given something else; see there.
+        command: the same, as a command.
+        script: the same, as a script.
+        observers: notified of what happens to jobs.
         settings: any other field of `LocalConf`, such as ``kill_grace=1`` or ``max_retries=2``.
 
     Raises:
-        SettingsError: a setting is not what it may be.
+        SettingsError: a setting has an invalid value.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class LocalComputeSource(SweepSource):
     def from_conf(
         cls, conf: LocalConf, *, observers: Iterable[SweepObserver] = ()
     ) -> LocalComputeSource:
-        """A source with settings that were resolved and checked already."""
+        """Make a source with settings that were already resolved and checked."""
         source = cls.__new__(cls)
         SweepSource.__init__(source, LocalBackend(conf), conf, observers=observers)
         return source

@@ -1,10 +1,10 @@
-"""LocalManager: whole sweeps on this machine, from parameters to results in one call.
+"""LocalManager: a whole sweep on this machine, from parameters to results in one call.
 
     with LocalManager(max_parallel_jobs=2) as manager:
         results = manager.run([{"lr": 0.1}, {"lr": 0.01}], function=train)
     best = results.sorted_by("value")[0]
 
-Each run has a source of its own, which is gone with everything that it held when `run` returns.
+Each run has its own source, which is closed when `run` returns.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from hsm.core.settings.resolve import UNSET, HsmConfig, resolve_local
 
 
 class LocalManager:
-    """Runs sweeps to their end, showing how they go, and gives their results.
+    """Runs whole sweeps, shows their progress, and returns their results.
 
-    An argument that is not given comes from hsm.yaml, then the environment (HSM_LOCAL_*), then the
-    built-in default. Thread-safe: runs in several threads, and several managers, go on side by
-    side, each run with `max_parallel_jobs` slots of its own.
+    Settings that are not given come from hsm.yaml, then the environment (HSM_LOCAL_*), then the
+    built-in defaults. Thread-safe: several threads may run sweeps at once, with one manager or
+    several; each run has `max_parallel_jobs` slots of its own.
 
-    As a context manager it ends, on leaving the block, what still runs in other threads.
+    As a context manager it ends, on leaving the block, sweeps that still run in other threads.
 
     Args:
         max_parallel_jobs: jobs that run at the same time.
         timeout: seconds that a job may take; None for no limit.
         show_output: show every line that jobs print, as they print it.
-        cleanup_on_exit: remove each job's temporary directory when it has ended.
-        observers: are told what happens.
+        cleanup_on_exit: remove each job's temporary directory when the job has ended.
+        observers: notified of what happens to jobs.
         display: makes the display of a sweep; hsm's own by default.
         settings: any other field of `LocalConf`, such as ``kill_grace=1`` or ``progress="none"``.
 
     Attributes:
-        conf: the settings that hold.
-        results: of the run that ended last, also if it was interrupted; None before that.
+        conf: the resolved settings.
+        results: the results of the last run that ended, even if interrupted; None before the first.
 
     Raises:
-        SettingsError: a setting is not what it may be.
+        SettingsError: a setting has an invalid value.
     """
 
     def __init__(
@@ -93,29 +93,29 @@ class LocalManager:
     ) -> Results:
         """Run one job per parameter combination and wait for all of them.
 
-        That some jobs fail raises nothing: the results tell. In the main thread, Ctrl-C, SIGTERM
-        and SIGHUP end the jobs in good order, and a second one at once; what was achieved is then
-        in `results`, and the signal goes its usual way: Ctrl-C leaves as KeyboardInterrupt. A
-        sweep that `hsm cancel` has ended returns: the program goes on.
+        Failed jobs raise nothing; the results report them. In the main thread, Ctrl-C, SIGTERM and
+        SIGHUP end the jobs gracefully, and a second signal at once. The results so far are then in
+        `results`, and the signal has its usual effect: Ctrl-C raises KeyboardInterrupt. If
+        `hsm cancel` ends the sweep, this returns normally, so that the program continues.
 
         Args:
-            param_combinations: each job's parameters, by name; JSON must hold them.
-            function: what jobs run: called with a job's parameters.
-            command: or what to exec: a list of words, in which ``{name}`` is a parameter.
-            script: or a script, which gets the parameters as arguments ``name=value``. If none of
-                the three is given, hsm.yaml says what jobs run.
+            param_combinations: each job's parameters by name; they must fit into JSON.
+            function: called with each job's parameters.
+            command: a list of words to exec instead, in which ``{name}`` is a parameter.
+            script: a script to run instead, which gets the parameters as arguments ``name=value``.
+                If none of the three is given, hsm.yaml names what jobs run.
             sweep_id: the sweep's id; a new one by default.
-            sweep_dir: its directory, by default named after its id, in hsm.yaml's output_dir or in
-                ``outputs``. One that holds an earlier sweep is refused, unless that is resumed.
-            resume: go on with the sweep in `sweep_dir`, if there is one: jobs are known by their
+            sweep_dir: its directory; by default named after the id, in hsm.yaml's output_dir or in
+                ``outputs``. If it holds an earlier sweep, that sweep must be resumed.
+            resume: resume the sweep in `sweep_dir`, if there is one: jobs are matched by their
                 parameters, and those that completed do not run again. By default, the setting.
 
         Raises:
-            SettingsError: nothing says what jobs run, or something that was given is not possible.
-            HsmError: the manager is closed, or another launcher works in `sweep_dir`.
-            JournalLost: another launcher has taken the sweep over, or its record cannot be written.
-            KeyboardInterrupt: there was a Ctrl-C.
-            SystemExit: there was a SIGTERM or SIGHUP, and nobody else handles it.
+            SettingsError: there is nothing to run, or an argument has an invalid value.
+            HsmError: the manager is closed, or another launcher is running in `sweep_dir`.
+            JournalLost: another launcher took the sweep over, or the record cannot be written.
+            KeyboardInterrupt: on Ctrl-C.
+            SystemExit: on SIGTERM or SIGHUP, unless the program handles them.
         """
         program = find_program(
             function, command, script, caller="LocalManager.run", hsm_config=self._hsm_config
@@ -143,7 +143,7 @@ class LocalManager:
         return results
 
     def close(self) -> None:
-        """Take no more sweeps, end those that still run in other threads and wait. Idempotent."""
+        """Accept no more sweeps, end those running in other threads, and wait. Idempotent."""
         with self._changed:
             self._closed = True
             sources = list(self._sources)
@@ -153,7 +153,7 @@ class LocalManager:
         try:
             self._wait_for_runs()
         except BaseException:
-            # Ctrl-C: no patience any more, but still nothing left behind.
+            # On Ctrl-C, kill the jobs at once, but still wait until nothing is left behind.
             for source in sources:
                 source.stop(reason, grace=0)
             self._wait_for_runs()
@@ -185,7 +185,7 @@ class LocalManager:
         paths: SweepPaths,
         submission: Mapping[str, Any],
     ) -> Interruption | None:
-        """Run a sweep to its end; returns what interrupted it, or None."""
+        """Run a sweep until it ends; return what interrupted it, or None."""
         display = display_of(source, paths, sweep_id, make=self._display)
         _, interruption = run_to_end(
             source,

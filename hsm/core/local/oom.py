@@ -1,9 +1,10 @@
-"""Whether the kernel's out-of-memory killer has killed something meanwhile.
+"""Finding out whether the kernel's out-of-memory killer killed something while a job ran.
 
-It leaves no mark on its victims: they have died of SIGKILL like any other. What it does leave is a
-count of its kills: of a control group's, which is what a job shares with its launcher and not with
-the rest of the machine, or else of the whole machine's. A group's own count is read where there is
-one, and not that of all groups below: what dies there was moved there by somebody else.
+The killer leaves no mark on its victims: they die of SIGKILL like any other process. But the kernel
+counts its kills, per control group and for the whole machine. A job shares its control group with
+its launcher and not with the rest of the machine, so the group's count is preferred. The count
+without subgroups is read where there is one: processes in subgroups were moved there by somebody
+else.
 """
 
 from __future__ import annotations
@@ -16,47 +17,47 @@ from enum import Enum
 from pathlib import Path
 from signal import SIGKILL
 
-#: Where version 2 of the control groups is mounted, and below it, or instead, version 1.
+#: Where cgroups v2 is mounted, and below it, or instead of it, v1.
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUP = Path("/proc/self/cgroup")
 _MACHINE = Path("/proc/vmstat")
 
-#: How a job ends that the killer has hit, as `os.waitstatus_to_exitcode` tells it: by itself, or,
-#: as a shell does, because what it has run was killed.
+#: Exit codes, as of `os.waitstatus_to_exitcode`, of a job that was killed itself, or that exited
+#: like a shell because the command that it ran was killed.
 KILLED = (-SIGKILL, 128 + SIGKILL)
 
 
 class OomKill(Enum):
-    """What is known of such a kill while a job ran."""
+    """Whether and where the out-of-memory killer struck while a job ran."""
 
     NONE = "none"
+    #: On this machine; the victim may be unrelated to the job.
     SOMEWHERE = "somewhere"
-    """There was one on this machine, perhaps of something else."""
+    #: In the jobs' control group.
     HERE = "here"
-    """There was one in the jobs' control group."""
 
     def reason(self, exit_code: int | None) -> str | None:
-        """Why a job whose end is one of `KILLED` ran out of memory; None if it did not.
+        """Describe the end of a job that ended as in `KILLED`; None if there was no such kill.
 
         Args:
-            exit_code: of its process; None if a signal ended it.
+            exit_code: the job's exit code; None if a signal ended it.
         """
         if self is OomKill.NONE:
             return None
-        surely = "" if self is OomKill.HERE else "probably "
-        what = f"{surely}killed by the kernel's out-of-memory killer"
+        probably = "" if self is OomKill.HERE else "probably "
+        cause = f"{probably}killed by the kernel's out-of-memory killer"
         if exit_code is None:
-            return what
-        return f"exit code {exit_code}, as one of its processes was {what}"
+            return cause
+        return f"exit code {exit_code}, as one of its processes was {cause}"
 
 
 @dataclass(frozen=True)
 class OomKills:
-    """The kills until now.
+    """The number of kills so far.
 
     Attributes:
-        count: how many; None if the kernel does not tell.
-        are_own: they are those of this process's control group.
+        count: the number; None if the kernel does not report it.
+        are_own: whether it is the count of this process's control group.
     """
 
     count: int | None
@@ -64,7 +65,7 @@ class OomKills:
 
     @classmethod
     def now(cls) -> OomKills:
-        """Look them up."""
+        """Read the current count."""
         for count in _counts_of_own_group():
             with suppress(OSError, ValueError):
                 return cls(_count(count), True)
@@ -73,7 +74,7 @@ class OomKills:
         return cls(None, False)
 
     def since(self) -> OomKill:
-        """Whether there were more since this was looked up."""
+        """Whether and where there were more kills since this count was read."""
         now = OomKills.now()
         if self.count is None or now.are_own != self.are_own or now.count == self.count:
             return OomKill.NONE
@@ -81,7 +82,7 @@ class OomKills:
 
 
 def _counts_of_own_group() -> Iterator[Path]:
-    """The files that may hold it, the most exact one first (cgroups(7), /proc/[pid]/cgroup)."""
+    """Yield files that may hold the count, most exact first (cgroups(7), /proc/[pid]/cgroup)."""
     with suppress(OSError):
         for line in os.fsdecode(_read(_OWN_GROUP)).splitlines():
             number, _, rest = line.partition(":")
@@ -95,13 +96,13 @@ def _counts_of_own_group() -> Iterator[Path]:
 
 
 def _count(path: Path) -> int:
-    """Raises ValueError if `path` does not tell it."""
+    """Read the count from `path`. Raises ValueError if it is not there."""
     text = b"\n" + _read(path)
     start = text.index(b"\noom_kill ")
     return int(text[start:].split(maxsplit=2)[1])
 
 
 def _read(path: Path) -> bytes:
-    # Each job comes by here: `Path.read_text` takes three times as long.
+    # Runs for every job, and `Path.read_text` takes three times as long.
     with open(path, "rb", buffering=0) as file:
         return file.read()

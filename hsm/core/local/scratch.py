@@ -1,4 +1,4 @@
-"""The temporary directories of jobs: a short-named one for a source, below it one for each job."""
+"""Temporary directories: one with a short path per source, with one for each job in it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import tempfile
 import threading
 from pathlib import Path
 
-#: A Unix socket's path holds 107 bytes; what a job puts under its TMPDIR needs room.
+#: Characters. A Unix socket's path has at most 107 bytes, and jobs make sockets below TMPDIR.
 _MAX_PARENT = 40
 
 
 class Scratch:
-    """Makes and removes them.
+    """Makes and removes the temporary directories of one source.
 
     Args:
-        keep: leave the jobs' directories in place.
+        keep: whether to leave the jobs' directories in place.
     """
 
     def __init__(self, *, keep: bool) -> None:
@@ -26,7 +26,7 @@ class Scratch:
 
     @property
     def path(self) -> Path:
-        """The directory of the source; made when it is first asked for."""
+        """The source's directory; made on first use."""
         with self._mutex:
             if self._path is None:
                 parent = tempfile.gettempdir()
@@ -37,27 +37,27 @@ class Scratch:
 
     @property
     def disposable(self) -> Path | None:
-        """What a fork server that outlives its launcher should remove."""
+        """The directory that a fork server should remove if it outlives its launcher."""
         return None if self.keep else self.path
 
     def make(self, num: int) -> Path:
-        """The directory of job `num`, new and empty unless kept from an earlier attempt."""
+        """Make the directory of job `num`; it is empty unless kept from an earlier attempt."""
         path = self.path / str(num)
         path.mkdir(mode=0o700, exist_ok=True)
         return path
 
     def clean(self, num: int) -> None:
-        """Job `num` is over."""
+        """Remove the directory of job `num`, unless directories are kept."""
         if self.keep:
             return
         path = self.path / str(num)
         try:
-            path.rmdir()  # Most jobs leave nothing there.
+            path.rmdir()  # faster, and most jobs leave nothing there
         except OSError:
             shutil.rmtree(path, ignore_errors=True)
 
     def close(self) -> None:
-        """Remove everything; with `keep`, only what is empty."""
+        """Remove everything; with `keep`, only hsm's own files and empty directories."""
         if self._path is None:
             return
         if not self.keep:
@@ -66,8 +66,8 @@ class Scratch:
         for path in (*self.path.iterdir(), self.path):
             try:
                 if path.is_file():
-                    path.unlink()  # hsm's own: jobs have directories.
+                    path.unlink()  # hsm's own: jobs write to their directories
                 else:
                     path.rmdir()
             except OSError:
-                continue  # what a job left for its owner to look at
+                continue  # not empty: kept for the user

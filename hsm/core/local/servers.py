@@ -1,4 +1,4 @@
-"""The fork servers of one source: which one a job needs, and a new one for one that is lost."""
+"""The fork servers of one source: picks the one that a job needs, and replaces lost ones."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from hsm.core.program.payload import CannotPickle, Payload
 
 log = get_logger(__name__)
 
-#: A source replaces so many servers that were killed or are stuck; if more are, the machine is at
-#: fault. The same for the keepers of one job.
+#: How many killed or stuck servers a source replaces; if more are lost, the machine is at fault.
+#: The same holds for the keepers of one job.
 _MAX_RESTARTS = 3
 
 
 @dataclass(eq=False)
 class FunctionWork(Work):
-    """A function, called in forks of a server that carries it or in fresh interpreters.
+    """A function, called in forks of a server that carries it, or in spawned interpreters.
 
     Attributes:
-        payload: the function, made ready for spawn, once it is spawned; then it stays so.
+        payload: the pickled function; set as soon as its jobs are spawned, which they then remain.
     """
 
     payload: Payload | None = None
@@ -37,9 +37,9 @@ class Servers:
     """Starts servers when they are needed. Thread-safe.
 
     Args:
-        scratch: where they keep what is theirs.
-        start_method: of Python jobs: "auto", "fork" or "spawn".
-        exit_hooks: whether forked jobs run the exit hooks that the app has registered.
+        scratch: where payloads are written.
+        start_method: how to start Python jobs: "auto", "fork" or "spawn".
+        exit_hooks: whether forked jobs run exit hooks that the app has registered.
     """
 
     def __init__(self, scratch: Scratch, start_method: str, exit_hooks: bool) -> None:
@@ -47,16 +47,17 @@ class Servers:
         self._start_method = start_method
         self._exit_hooks = exit_hooks
         self._mutex = threading.Lock()
-        # Those that carry a function, by their work; the clean one, which serves all that exec.
+        # Servers that carry a function, by their work. At None is the clean server, for all jobs
+        # that exec.
         self._running: dict[FunctionWork | None, ForkServer] = {}
         self._retired: list[ForkServer] = []
-        # By id of the function; its `Work` keeps it alive, so the id stays its own.
+        # By id() of the function. The work keeps the function alive, so the id is not reused.
         self._functions: dict[int, FunctionWork] = {}
         self._restarts = 0
         self._closed = False
 
     def prepare(self, function: Callable[[Any], Any] | None) -> Work:
-        """As `LocalBackend.prepare`."""
+        """See `LocalBackend.prepare`."""
         if function is None:
             work = Work()
             self._server(work)
@@ -69,13 +70,14 @@ class Servers:
         return known
 
     def slot(self, work: Work) -> tuple[ForkServer, Slot]:
-        """A free slot for a job of `work`. Raises SlotLost if its server was lost too often."""
+        """Get a free slot for a job of `work`. Raises SlotLost if its server was lost too often."""
         lost_keepers = 0
         while True:
             try:
                 server = self._server(work)
             except (CannotPickle, CannotStart) as error:
-                raise SlotLost(f"the fork server is gone, and there is no other: {error}") from None
+                reason = f"the fork server is gone and cannot be replaced: {error}"
+                raise SlotLost(reason) from None
             try:
                 return server, server.slot()
             except ServerLost:
@@ -86,7 +88,7 @@ class Servers:
                     raise
 
     def close(self) -> None:
-        """End every server and whatever runs there."""
+        """End all servers and everything that they run."""
         with self._mutex:
             self._closed = True
             servers, self._running = [*self._running.values(), *self._retired], {}
@@ -121,10 +123,11 @@ class Servers:
         return ForkServer.start_carrying(carrying.function, disposable, exit_hooks=self._exit_hooks)
 
     def _choose(self, work: FunctionWork) -> ServerStart:
-        """Look how the server for a function is to be started, and make the function ready for it.
+        """Choose the start method for a function; for spawn, pickle it.
 
         Raises:
-            CannotPickle, CannotStart.
+            CannotPickle: start_method is spawn, and the function cannot be pickled.
+            CannotStart: a fork is known to be harmful, and the function cannot be pickled.
         """
         assert work.function is not None
         start, findings = choose(self._start_method)
@@ -139,10 +142,9 @@ class Servers:
             harm = next((finding.text for finding in findings if finding.is_harmful), None)
             if harm is not None:
                 raise CannotStart(
-                    f"neither start method can run these jobs: a fork is not safe, as {harm}; "
-                    f"a fresh interpreter cannot get the function, as {error.why}. Create one "
-                    "of the two inside the function, or use start_method=fork if no job uses "
-                    "the first."
+                    f"neither start method can run these jobs: fork is not safe, as {harm}; "
+                    f"spawn cannot send the function, as {error.why}. Create one of the two inside "
+                    "the function, or use start_method=fork if no job uses the former."
                 ) from error
             reason = f"{start.reason}, but spawn cannot: {error.why}"
             log.warning("start_method: fork, although %s", reason)
@@ -152,7 +154,7 @@ class Servers:
         return start
 
     def _retire(self, server: ForkServer) -> None:
-        """`server` is dead or stuck; the next call starts another."""
+        """Give up a dead or stuck server; the next call starts another."""
         with self._mutex:
             for work, running in list(self._running.items()):
                 if running is server:

@@ -1,7 +1,7 @@
-"""How much CPU and memory the processes of running jobs use, sampled.
+"""Sampling the CPU and memory that running jobs use.
 
-A job's processes are those below its keeper: a daemon leaves the process that has started it, and
-becomes the keeper's child.
+A job's processes are all those below its keeper, because a daemon that leaves the process that
+started it becomes a child of the keeper.
 """
 
 from __future__ import annotations
@@ -17,28 +17,27 @@ import psutil
 from hsm.core.engine.backend import Usage
 from hsm.core.local.processes.process_tree import KEEPER_NAME
 
-#: Seconds for which a sample is good enough: looking at every process of the machine is not free.
+#: Seconds for which a sample is reused, since looking at every process of the machine is not cheap.
 SAMPLE_AGE = 1.0
-#: A tree's exact size is asked for again once its resident size has grown by this factor.
+#: A tree's exact size is read again once its resident size has grown by this factor.
 _GROWTH = 1.02
 
 
 class UsageSampler:
-    """Samples the process trees of jobs, each known by its process's pid. Thread-safe."""
+    """Samples the process trees of jobs, identified by their pids. Thread-safe."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._taken = 0.0  # monotonic
         self._recent: dict[int, Usage] = {}
-        # By the pid of the job's process: when it was looked at (monotonic), and the job's CPU
-        # seconds by then.
+        # By pid: the (monotonic) time of the last sample, and the job's CPU seconds then.
         self._cpu: dict[int, tuple[float, float]] = {}
-        # By the same: the largest resident size seen, and the largest exact one, of a job that has
-        # several processes.
+        # By pid: the largest resident size and the largest exact size of a job that has several
+        # processes.
         self._peaks: dict[int, tuple[int, int]] = {}
 
     def recent(self, pids: Collection[int]) -> dict[int, Usage]:
-        """A sample that is at most a second old; a tree that is newer than that may be missing."""
+        """Return a sample that is at most a second old; jobs newer than that may be missing."""
         with self._mutex:
             now = time.monotonic()
             if now - self._taken >= SAMPLE_AGE:
@@ -46,31 +45,32 @@ class UsageSampler:
             return self._recent
 
     def sample(self, pids: Collection[int]) -> dict[int, Usage]:
-        """A sample of now."""
+        """Take a new sample."""
         with self._mutex:
             self._refresh(pids)
             return self._recent
 
     def watch(self, pid: int) -> None:
-        """Keep the peak of the job whose process is `pid`, from now until `peak`."""
+        """Keep track of the peak of the job with process `pid`, until `peak` is called."""
         with self._mutex:
             self._peaks[pid] = (0, 0)
 
     def peak(self, pid: int) -> int:
-        """The most bytes that the job had in a sample, all its processes together; forgets them.
+        """Return and forget the largest sample, in bytes, of all the job's processes together.
 
-        What processes share is counted in parts. 0 if it had one process only, or was not sampled.
+        Shared memory is counted proportionally. 0 if the job never had several processes in a
+        sample.
         """
         with self._mutex:
             return self._peaks.pop(pid, (0, 0))[1]
 
     def exact(self, pid: int) -> int:
-        """`exact_memory`, which counts for the peak."""
+        """Return `exact_memory` of the job, and count it towards the peak."""
         memory = exact_memory(pid)
         with self._mutex:
             if pid in self._peaks:
-                resident, most = self._peaks[pid]
-                self._peaks[pid] = (resident, max(most, memory))
+                resident, exact = self._peaks[pid]
+                self._peaks[pid] = (resident, max(exact, memory))
         return memory
 
     def _refresh(self, pids: Collection[int]) -> None:
@@ -105,10 +105,10 @@ class UsageSampler:
         return max(0.0, 100.0 * (cpu - cpu_then) / (now - then))
 
     def _note_peak(self, pid: int, tree: Sequence[psutil.Process], resident: int) -> None:
-        """Take a look at the exact size of a job, if it may be larger than it ever was.
+        """Read the exact size of a job if it may be a new peak.
 
-        The exact one takes the kernel a while, so it is not asked for at every sample. Of a single
-        process, the kernel keeps the peak by itself.
+        The exact size takes the kernel a while, so it is not read with every sample. For a single
+        process, the kernel itself keeps track of the peak.
         """
         if pid not in self._peaks or len(tree) < 2:
             return
@@ -118,9 +118,9 @@ class UsageSampler:
 
 
 def exact_memory(pid: int) -> int:
-    """Bytes of the job whose process is `pid`, what they share with others counted in parts (PSS).
+    """Memory in bytes of the job with process `pid`, shared memory counted proportionally (PSS).
 
-    Where the kernel does not tell (not Linux, another user's process), resident bytes.
+    Resident bytes where the kernel does not report PSS (not Linux, another user's process).
     """
     try:
         process = psutil.Process(pid)
@@ -135,10 +135,10 @@ def exact_memory(pid: int) -> int:
 
 
 def _is_keeper(process: psutil.Process | None) -> TypeGuard[psutil.Process]:
-    """Whether `process` has a job's processes below it, and nothing else.
+    """Whether `process` is the keeper of a job, which has only the job's processes below it.
 
-    Only Linux makes daemons its children, and only there it can be told by its name. If it was
-    killed, the job's parent is another for as long as it takes to kill the job.
+    Only on Linux do daemons become the keeper's children, and only there does it have its name.
+    After a keeper is killed, the job has another parent until it is killed, too.
     """
     if process is None:
         return False
@@ -165,7 +165,7 @@ def _proportional_size(process: psutil.Process) -> int:
 def _below(
     tops: Sequence[psutil.Process], children: Mapping[int, list[psutil.Process]]
 ) -> list[psutil.Process]:
-    """The processes `tops`, and all that they have started."""
+    """Return the processes `tops` and all their descendants."""
     tree: list[psutil.Process] = []
     pending = list(tops)
     while pending:
@@ -176,14 +176,14 @@ def _below(
 
 
 def _measure(tree: Sequence[psutil.Process]) -> tuple[float, int]:
-    """CPU seconds and resident bytes of some processes."""
+    """Return the CPU seconds and resident bytes of a process tree."""
     cpu, memory = 0.0, 0
     for process in tree:
         try:
             with process.oneshot():
                 times = process.cpu_times()
                 cpu += times.user + times.system
-                # With children that were waited for, or a tree's CPU time would fall as they end.
+                # Include reaped children, or a tree's CPU time would drop when they end.
                 cpu += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
                 memory += process.memory_info().rss
         except psutil.Error:

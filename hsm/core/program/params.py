@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hsm.core.errors import SettingsError
+from hsm.core.errors import SettingsError, shown
 from hsm.core.plain_json import MAX_DEPTH, encode
 from hsm.core.record.large import Shelf
 from hsm.core.space.arguments import simplified
@@ -49,13 +49,16 @@ def _plain_point(point: object, origin: str) -> dict[str, Any]:
         raise SettingsError("param_combinations", point, origin, _ALLOWED)
     for name in point:
         if not isinstance(name, str):
-            raise SettingsError("a parameter's name", name, origin, "a text")
+            raise SettingsError("a parameter's name", name, origin, "a string")
     try:
         plain = {name: _plain(value, MAX_DEPTH - 1) for name, value in point.items()}
         json.dumps(plain)
     except (TypeError, ValueError, RecursionError) as error:
-        allowed = f"values that JSON can hold ({error})"
-        raise SettingsError("param_combinations", point, origin, allowed) from error
+        message = f"{origin}: JSON cannot hold {shown(point)}: {error}"
+        allowed = "values that JSON can hold"
+        raise SettingsError(
+            "param_combinations", point, origin, allowed, str(error), message=message
+        ) from error
     return plain
 
 

@@ -11,7 +11,6 @@ read from its syntax tree: nothing of the script is run to find out.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import os
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.command_line import split_command
-from hsm.core.errors import SettingsError
+from hsm.core.errors import SettingsError, did_you_mean, shown
 from hsm.core.program.hydra_script import config_texts, uses_hydra_main
 from hsm.core.record.provenance import recorded_words
 from hsm.core.settings.resolve import HsmConfig, load_hsm_config
@@ -135,9 +134,11 @@ def _check_size(words: Sequence[str], params: Mapping[str, Any]) -> None:
     what = f"arguments of {sum(sizes)} bytes"
     if max(sizes) > _MAX_WORD:
         what = f"an argument of {max(sizes)} bytes, the kernel takes {_MAX_WORD}"
-    hint = f"it makes {what}: give the name of a file, or read $HSM_PARAMS_FILE"
+    hint = "give the name of a file, or read $HSM_PARAMS_FILE"
+    message = f"parameter {name} is too long for a command line: it makes {what}; {hint}"
     allowed = "short enough for a command line"
-    raise SettingsError(f"parameter {name}", params.get(name), "parameters", allowed, hint)
+    key, value = f"parameter {name}", params.get(name)
+    raise SettingsError(key, value, "parameters", allowed, hint, message=message)
 
 
 def _room_for_words() -> int:
@@ -170,7 +171,10 @@ def find_program(
     given = {"function": function, "command": command, "script": script}
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:
-        raise SettingsError("what jobs run", ", ".join(named), caller, "one of them")
+        message = f"{caller}: give only one of {', '.join(named)}"
+        raise SettingsError(
+            "what jobs run", ", ".join(named), caller, "one of them", message=message
+        )
     if function is not None:
         if not callable(function):
             raise SettingsError("function", function, caller, "a callable")
@@ -183,8 +187,9 @@ def find_program(
         return _command(config.command, f"command in {config.path}")
     if config.script is not None:
         return _script(config.script, f"script in {config.path}")
-    allowed = "named: script='train.py', command=[...] or function=..., or `script:` in hsm.yaml"
-    raise SettingsError("what jobs run", None, caller, allowed)
+    allowed = "script=, command= or function="
+    message = f"nothing to run: pass {allowed} to {caller}, or set `script:` in hsm.yaml"
+    raise SettingsError("what jobs run", None, caller, allowed, message=message)
 
 
 def _qualified_name(function: Callable[[Any], Any]) -> str:
@@ -200,12 +205,15 @@ def _check_runs(function: Callable[[Any], Any], caller: str) -> None:
     called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
     for each in (function, called):
         if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
-            hint = "it is async: wrap it, as in lambda params: asyncio.run(train(params))"
+            hint = "it is async; wrap it, as in lambda params: asyncio.run(train(params))"
         elif inspect.isgeneratorfunction(each):
-            hint = "it is a generator, for it has a yield"
+            hint = "it has a yield, so it makes a generator"
         else:
             continue
-        raise SettingsError("function", function, caller, "one that runs when it is called", hint)
+        name = _qualified_name(function)
+        message = f"{caller}: a call of the function {name} would run nothing of it: {hint}"
+        allowed = "one that runs when it is called"
+        raise SettingsError("function", function, caller, allowed, hint, message=message)
 
 
 def _command(command: object, origin: str) -> Program:
@@ -213,7 +221,9 @@ def _command(command: object, origin: str) -> Program:
     program = os.path.expanduser(words[0])
     if "{" not in program and shutil.which(program) is None:
         allowed = "a program that is there and can be executed"
-        raise SettingsError("the first word of command", program, origin, allowed)
+        message = f"{origin}: there is no program {shown(program)} that can be executed"
+        key = "the first word of command"
+        raise SettingsError(key, program, origin, allowed, message=message)
     return Program(command=(program, *words[1:]))
 
 
@@ -231,7 +241,9 @@ def _script(script: object, origin: str) -> Program:
         raise SettingsError("script", script, origin, "the path of a script")
     path = os.path.expanduser(path)
     if not os.path.isfile(path):
-        raise SettingsError("script", path, origin, "a file that exists", _near_file(path))
+        hint = _near_file(path)
+        message = f"{origin}: there is no file {shown(path)}{f'; {hint}' if hint else ''}"
+        raise SettingsError("script", path, origin, "a file that exists", hint, message=message)
     if os.path.basename(path) == path:
         # exec would look for a bare name in PATH, and Python would take "-c.py" for an option.
         path = os.path.join(os.curdir, path)
@@ -240,14 +252,16 @@ def _script(script: object, origin: str) -> Program:
         return Program(script=(sys.executable, "-u", path), uses_hydra=uses_hydra_main(path))
     if os.access(path, os.X_OK):
         return Program(script=(path,))
-    hint = f"chmod +x {shlex.quote(path)} makes it one"
-    raise SettingsError("script", path, origin, "a .py file, or a file that can be executed", hint)
+    hint = f"chmod +x {shlex.quote(path)} makes it executable"
+    message = f"{origin}: {shown(path)} is neither a .py file nor executable; {hint}"
+    allowed = "a .py file, or a file that can be executed"
+    raise SettingsError("script", path, origin, allowed, hint, message=message)
 
 
 def _near_file(path: str) -> str:
-    folder, name = os.path.split(path)
+    folder = os.path.dirname(path)
     try:
-        near = difflib.get_close_matches(name, os.listdir(folder or os.curdir), n=1)
+        beside = [os.path.join(folder, name) for name in os.listdir(folder or os.curdir)]
     except OSError:
         return f"there is no directory {folder}"
-    return f"did you mean {os.path.join(folder, near[0])}?" if near else ""
+    return did_you_mean(path, beside, prefix=os.path.join(folder, "") if folder else "")

@@ -54,14 +54,18 @@ def claim_new(paths: SweepPaths, *, shared: bool = False) -> LockFile:
         raise
     except JournalError as error:
         allowed = "a writable directory"
+        reason = str(error)
         raise SettingsError(
-            "sweep_dir", str(paths.sweep_dir), "sweep", allowed, str(error)
+            "sweep_dir", str(paths.sweep_dir), "sweep", allowed, reason, message=reason
         ) from error
     if has_begun(paths):
         lock.release()
         allowed = "a directory without a sweep"
-        hint = "it holds an earlier one: choose another sweep_dir, or another sweep id"
-        raise SettingsError("sweep_dir", str(paths.sweep_dir), "sweep", allowed, hint)
+        hint = "choose another sweep_dir or sweep id, or resume that one"
+        message = f"{paths.sweep_dir} holds an earlier sweep: {hint}"
+        raise SettingsError(
+            "sweep_dir", str(paths.sweep_dir), "sweep", allowed, hint, message=message
+        )
     try:
         finish(paths)
     except OSError as error:

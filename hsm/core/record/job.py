@@ -18,16 +18,16 @@ import signal as signals
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any, overload
 
 from hsm.core.errors import HsmError
 from hsm.core.printable import printable
 from hsm.core.record.large import Large
+from hsm.core.text_enum import TextEnum
 
 
-class JobState(str, Enum):
+class JobState(TextEnum):
     """The state of a job. `str(JobState.RUNNING) == "RUNNING"`."""
 
     PENDING = "PENDING"
@@ -38,10 +38,6 @@ class JobState(str, Enum):
     TIMEOUT = "TIMEOUT"
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     CANCELLED = "CANCELLED"
-
-    # Python 3.11 changed how a str-Enum is formatted; we want the bare word in every version.
-    __str__ = str.__str__
-    __format__ = str.__format__  # type: ignore[assignment]
 
     @property
     def is_final(self) -> bool:

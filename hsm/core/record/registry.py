@@ -17,7 +17,6 @@ no command fails because of it; if it cannot be written, people name sweeps by t
 
 from __future__ import annotations
 
-import difflib
 import fcntl
 import json
 import os
@@ -28,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsm.core.errors import SettingsError
+from hsm.core.errors import SettingsError, did_you_mean, shown
 from hsm.core.files import open_linked
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.schema import PATH, TEXT, TIME, BadRecord, check, parse
@@ -43,7 +42,7 @@ _MAX_SIZE = 1 << 20
 _MAX_READ = 16 << 20
 #: Seconds that a writer waits for the lock before it writes without.
 _TIMEOUT = 0.5
-_ALLOWED = f"a sweep's id, its unambiguous start, a sweep's directory, or {LAST!r}"
+_ALLOWED = f"an id, its start, a directory, or {LAST}"
 
 
 @dataclass(frozen=True)
@@ -129,13 +128,13 @@ def find_sweep(
     if name == LAST:
         newest = next(known_sweeps(), None)
         if newest is None:
-            raise SettingsError("sweep", name, origin, _ALLOWED, "no sweeps yet")
+            raise _refused(name, origin, "no sweeps yet")
         return newest.paths
     if os.sep in name or name.startswith((".", "~")):
         paths = SweepPaths(os.path.expanduser(name))
         if os.path.exists(paths.journal):
             return paths
-        raise SettingsError("sweep", name, origin, _ALLOWED, f"no sweep in {paths.sweep_dir}")
+        raise _refused(name, origin, f"there is no sweep in {shown(str(paths.sweep_dir))}")
     entries = list(_entries())
     same_id = [entry for entry in entries if entry.sweep_id == name and entry.exists]
     if same_id:
@@ -147,7 +146,7 @@ def find_sweep(
     beginnings = [entry for entry in entries if entry.sweep_id.startswith(name) and entry.exists]
     if name and beginnings:
         return _only(name, beginnings, origin)
-    raise SettingsError("sweep", name, origin, _ALLOWED, _nearest(name, entries))
+    raise _refused(name, origin, _nearest(name, entries))
 
 
 def _only(name: str, found: Sequence[KnownSweep], origin: str) -> SweepPaths:
@@ -162,16 +161,23 @@ def _only(name: str, found: Sequence[KnownSweep], origin: str) -> SweepPaths:
         names = [entry.sweep_id for entry in found]
     if len(found) == 1:
         return found[0].paths
-    hint = f"{len(names)} sweeps match: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
-    raise SettingsError("sweep", name, origin, _ALLOWED, hint)
+    fitting = f"{', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
+    raise _refused(name, origin, f"{len(names)} sweeps match {shown(name)}: {fitting}")
 
 
 def _nearest(name: str, entries: Sequence[KnownSweep]) -> str:
+    """Why there is no sweep of that name, and which was meant."""
     ids = list(dict.fromkeys(entry.sweep_id for entry in entries if entry.exists))
     if not ids:
-        return "no sweeps yet"
-    close = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(close)}?" if close else f"the newest is {ids[0]}"
+        return f"no sweep {shown(name)}: there are none yet"
+    near = did_you_mean(name, ids, most=3, cutoff=0.5)
+    if near:
+        return f"no sweep {shown(name)}; {near}"
+    return f"no sweep {shown(name)} (newest: {ids[0]}); give {_ALLOWED}"
+
+
+def _refused(name: str, origin: str, message: str) -> SettingsError:
+    return SettingsError("sweep", name, origin, _ALLOWED, message=message)
 
 
 # --- the file ---

@@ -15,7 +15,7 @@ OUTPUT_DIR = "outputs"
 LAST = "last"
 #: Bytes; file systems allow names of up to 255.
 _MAX_LENGTH = 200
-_ALLOWED = f"a directory name without a slash, not starting with . ~ or -, and not {LAST!r}"
+_ALLOWED = f"a name for a directory other than {LAST!r}, with no slash and no . ~ or - in front"
 
 
 def new_sweep_id(name: str) -> str:
@@ -41,5 +41,6 @@ def check_sweep_id(sweep_id: str, origin: str) -> None:
         raise SettingsError("sweep id", sweep_id, origin, _ALLOWED)
     size = len(os.fsencode(sweep_id))
     if size > _MAX_LENGTH:
-        allowed = f"{_ALLOWED}, in at most {_MAX_LENGTH} bytes"
-        raise SettingsError("sweep id", sweep_id, origin, allowed, f"it has {size}")
+        allowed = f"of at most {_MAX_LENGTH} bytes"
+        message = f"{origin}: a sweep id has at most {_MAX_LENGTH} bytes, and this one {size}"
+        raise SettingsError("sweep id", sweep_id, origin, allowed, message=message)

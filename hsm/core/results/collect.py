@@ -29,7 +29,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from hsm.core.errors import SettingsError
+from hsm.core.errors import SettingsError, did_you_mean
 from hsm.core.files import open_below, open_linked
 from hsm.core.plain_json import is_flat
 from hsm.core.record.job import Job, JobState
@@ -139,7 +139,7 @@ class Results:
         for name in columns:
             if name not in self.columns:
                 allowed = f"one of {', '.join(self.columns)}"
-                hint = _did_you_mean(str(name), self.columns)
+                hint = did_you_mean(str(name), self.columns)
                 raise SettingsError("column", name, origin, allowed, hint)
 
     # --- writing
@@ -374,7 +374,7 @@ def _state(name: str) -> str:
     plain = str(name).strip().upper().replace("-", "_").replace(" ", "_")
     if plain not in known:
         allowed = f"one of {', '.join(known)}"
-        raise SettingsError("state", name, "only", allowed, _did_you_mean(plain, known))
+        raise SettingsError("state", name, "only", allowed, did_you_mean(plain, known))
     return plain
 
 
@@ -383,10 +383,3 @@ def _is_terminal(target: Any) -> bool:
         return bool(target.isatty())
     except (AttributeError, ValueError):  # a path, None; a closed file
         return False
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]}?" if near else ""

@@ -1,14 +1,19 @@
-"""LocalConf, the one definition of the settings of local sweeps, and the types of its fields.
+"""The one definition of the settings, and the types of their values.
 
-    max_parallel_jobs: int = _setting(4, Count(at_least=1), "Jobs that run at the same time.")
-         |                            |   |                  `- help: one sentence, with the unit
-         |                            |   `- what is allowed
-         |                            `- built-in value
+    SweepConf      what any place that runs jobs has
+      `-- LocalConf    and what this machine has besides: the `local:` settings
+
+    max_parallel_jobs: int = setting(4, Count(at_least=1), "Parallel jobs.", group=Group.limits)
+         |                           |   |                  |                 its section -'
+         |                           |   |                  `- help: one sentence, with the unit
+         |                           |   `- what is allowed
+         |                           `- built-in value
          `- name of the argument, of the key in hsm.yaml and of hydra.launcher.*
 
-What is done with it (precedence, checks, origins) is in config.py, its public home.
+All else follows from such a line: checks, errors, flags, variables, Hydra's config, the help. What
+is done with the settings (precedence, origins) is in resolve.py, their public home.
 """
-# ruff: noqa: RUF009 -- _setting is dataclasses.field in other words
+# ruff: noqa: RUF009 -- setting is dataclasses.field in other words
 
 from __future__ import annotations
 
@@ -27,6 +32,7 @@ from hsm.core.settings.kinds import (
     Switch,
     Words,
 )
+from hsm.core.text_enum import TextEnum
 
 
 class Unset(Enum):
@@ -42,18 +48,15 @@ class Unset(Enum):
 UNSET: Any = Unset.UNSET
 
 
-class StartMethod(str, Enum):
+class StartMethod(TextEnum):
     """How a job's process is made. The members' names are what Hydra's command line takes."""
 
     auto = "auto"
     fork = "fork"
     spawn = "spawn"
 
-    __str__ = str.__str__
-    __format__ = str.__format__  # type: ignore[assignment]
 
-
-class ProgressMode(str, Enum):
+class ProgressMode(TextEnum):
     """How progress is shown; `auto` is rich on a terminal and plain elsewhere."""
 
     auto = "auto"
@@ -61,11 +64,8 @@ class ProgressMode(str, Enum):
     plain = "plain"
     none = "none"
 
-    __str__ = str.__str__
-    __format__ = str.__format__  # type: ignore[assignment]
 
-
-class Rerun(str, Enum):
+class Rerun(TextEnum):
     """Which jobs a resumed sweep runs again, beside those that were cancelled or never started."""
 
     unfinished = "unfinished"
@@ -73,125 +73,206 @@ class Rerun(str, Enum):
     timeout = "timeout"
     all = "all"
 
-    __str__ = str.__str__
-    __format__ = str.__format__  # type: ignore[assignment]
-
 
 #: What `retry_on` may name: how an attempt ended.
 FAILURES = ("failed", "timeout", "out_of_memory", "crashed")
 
 
-def _setting(
-    default: object, kind: Kind, help_text: str, *, variable: str = "", flag: str = ""
+class Group(TextEnum):
+    """The sections in which the help shows settings, in its order."""
+
+    sweep = "Sweep"
+    limits = "Parallelism and limits"
+    failures = "Failures and retries"
+    resume = "Resume"
+    output = "Output"
+    machine = "This machine"
+
+
+def setting(
+    default: object,
+    kind: Kind,
+    help_text: str,
+    *,
+    group: Group,
+    variable: str = "",
+    flag: str = "",
+    is_option: bool = True,
+    of_one_start: bool = False,
 ) -> Any:
-    """A field of LocalConf. `variable` and `flag` are for names that do not follow from its own."""
-    described = {"kind": kind, "help": help_text, "variable": variable, "flag": flag}
+    """A field of a class of settings.
+
+    Args:
+        default: the built-in value.
+        kind: what is allowed.
+        help_text: one sentence, with the unit: a noun phrase, or an imperative.
+        group: the section of the help.
+        variable, flag: names that do not follow from the field's own.
+        is_option: whether `hsm sweep` has a plain option for it; else the command has its own way.
+        of_one_start: whether it is about one start of a sweep: a resume does not take it over, and
+            no project has it in its hsm.yaml.
+    """
+    described = {
+        "kind": kind,
+        "help": help_text,
+        "group": group,
+        "variable": variable,
+        "flag": flag,
+        "is_option": is_option,
+        "of_one_start": of_one_start,
+    }
     return field(default=default, metadata={"hsm": described})
 
 
 @dataclass
-class LocalConf:
-    """The `local:` settings. It holds whatever it is given: `resolve_local` makes checked ones."""
+class SweepConf:
+    """The settings of a sweep, wherever it runs.
 
-    max_parallel_jobs: int = _setting(
+    It holds whatever it is given: `resolve_local` makes checked ones.
+    """
+
+    max_parallel_jobs: int = setting(
         4,
         Count(at_least=1),
-        "Jobs that run at the same time.",
+        "Parallel jobs.",
+        group=Group.limits,
         variable="HSM_LOCAL_MAX_JOBS",
         flag="--parallel-jobs",
     )
-    timeout: float | None = _setting(
-        None, Seconds(above=0, optional=True), "Seconds that one job may run; none for no limit."
-    )
-    show_output: bool = _setting(
-        False, Switch(), "Show every line that a job prints, as it prints it."
-    )
-    cleanup_on_exit: bool = _setting(
-        True, Switch(), "Remove each job's temporary directory (its TMPDIR) when the job has ended."
-    )
-    start_method: StartMethod = _setting(
-        StartMethod.auto,
-        Choice(StartMethod),
-        "How a job's process is made: fork (milliseconds), spawn (a fresh interpreter), "
-        "or auto: fork where that is safe.",
-    )
-    kill_grace: float = _setting(
-        5.0,
-        Seconds(at_least=0),
-        "Seconds that a job which is to end has between SIGTERM and SIGKILL.",
-    )
-    fail_fast: bool = _setting(
-        False, Switch(), "When a job fails, start no more jobs and end those that run."
-    )
-    progress: ProgressMode = _setting(
-        ProgressMode.auto,
-        Choice(ProgressMode),
-        "How progress is shown: rich (a live display), plain (a line per start and end), none, "
-        "or auto: rich on a terminal, plain elsewhere.",
-    )
-    max_retries: int = _setting(
-        0, Count(at_least=0), "Further attempts that a job gets which does not complete."
-    )
-    retry_delay: float = _setting(
-        1.0,
-        Seconds(at_least=0),
-        "Seconds before the first retry; each further one waits twice as long as the one before.",
-    )
-    retry_max_delay: float = _setting(
-        300.0, Seconds(at_least=0), "Seconds that a retry waits at most."
-    )
-    retry_on: tuple[str, ...] = _setting(
-        FAILURES,
-        Subset(*FAILURES),
-        "What is retried: failed (an exception, an exit code), timeout, out_of_memory, "
-        "crashed (died of a signal).",
-    )
-    max_failures: int | None = _setting(
+    timeout: float | None = setting(
         None,
-        Count(at_least=1, optional=True),
-        "Stop the sweep when so many of its jobs did not complete; none for never.",
+        Seconds(above=0, optional=True),
+        "Time limit per job, in seconds or as 90s, 30m, 2h.",
+        group=Group.limits,
     )
-    max_consecutive_failures: int | None = _setting(
-        None,
-        Count(at_least=1, optional=True),
-        "Stop the sweep when so many jobs in a row did not complete; none for never.",
-    )
-    resume: bool = _setting(
-        False,
-        Switch(),
-        "Go on with the sweep in the sweep directory: jobs that completed are not run again.",
-    )
-    rerun: Rerun = _setting(
-        Rerun.unfinished,
-        Choice(Rerun),
-        "What a resumed sweep runs again, beside what was cancelled or never started: "
-        "unfinished (all that did not complete), failed, timeout, or all.",
-    )
-    accept_changes: bool = _setting(
-        False, Switch(), "Resume a sweep although its script or config has changed."
-    )
-    timeout_factor: float | None = _setting(
+    timeout_factor: float | None = setting(
         None,
         Factor(),
-        "End a job that runs so many times longer than the median of the completed ones "
-        "(once three have); none for no such limit.",
+        "End a job that takes this many times the median of completed ones (once there are three).",
+        group=Group.limits,
     )
-    # Any: text such as 4GB where people write it, bytes once it is checked.
-    memory_limit: Any = _setting(
-        None, Size(), "Memory that one job's processes may use together, such as 4GB; none."
+    memory_limit: int | None = setting(
+        None,
+        Size(),
+        "Memory limit per job, all its processes together, such as 4GB.",
+        group=Group.limits,
     )
-    min_free_memory: Any = _setting(
-        None, Size(), "Start no job while less memory than this is free, such as 2GB; none."
+    kill_grace: float = setting(
+        5.0,
+        Seconds(at_least=0),
+        "Seconds between SIGTERM and SIGKILL when a job is stopped.",
+        group=Group.limits,
     )
-    share_with_group: bool = _setting(
+    fail_fast: bool = setting(
         False,
         Switch(),
-        "Let the group of the sweep directory read the sweep's logs and results, and cancel it; "
-        "they are the owner's alone otherwise.",
+        "Stop the sweep at the first failure, running jobs included.",
+        group=Group.failures,
     )
-    on_sweep_end: Any = _setting(
-        None, Words(), "Command to run when the sweep has ended; its environment has the counts."
+    max_failures: int | None = setting(
+        None,
+        Count(at_least=1, optional=True),
+        "Stop the sweep after this many failures.",
+        group=Group.failures,
     )
-    exit_hooks: bool = _setting(
-        False, Switch(), "Run, in each forked job, the exit hooks that the script has registered."
+    max_consecutive_failures: int | None = setting(
+        None,
+        Count(at_least=1, optional=True),
+        "Stop the sweep after this many failures in a row.",
+        group=Group.failures,
+    )
+    max_retries: int = setting(
+        0, Count(at_least=0), "Retries for a job that does not complete.", group=Group.failures
+    )
+    retry_delay: float = setting(
+        1.0,
+        Seconds(at_least=0),
+        "Seconds before the first retry; doubled for each further one.",
+        group=Group.failures,
+    )
+    retry_max_delay: float = setting(
+        300.0,
+        Seconds(at_least=0),
+        "Longest wait before a retry, in seconds.",
+        group=Group.failures,
+    )
+    retry_on: tuple[str, ...] = setting(
+        FAILURES,
+        Subset(*FAILURES),
+        "Failures to retry: failed (exception, exit code), timeout, out_of_memory, crashed (died "
+        "of a signal).",
+        group=Group.failures,
+    )
+    resume: bool = setting(
+        False,
+        Switch(),
+        "Go on with the sweep in the sweep directory; completed jobs do not run again.",
+        group=Group.resume,
+        is_option=False,  # `--resume` names a sweep
+        of_one_start=True,
+    )
+    rerun: Rerun = setting(
+        Rerun.unfinished,
+        Choice(Rerun),
+        "Jobs to run again, besides those cancelled or never started: unfinished (all that did "
+        "not complete), failed, timeout, or all.",
+        group=Group.resume,
+        of_one_start=True,
+    )
+    accept_changes: bool = setting(
+        False,
+        Switch(),
+        "Resume although the script or config has changed.",
+        group=Group.resume,
+        of_one_start=True,
+    )
+    progress: ProgressMode = setting(
+        ProgressMode.auto,
+        Choice(ProgressMode),
+        "Progress display: rich (live), plain (a line per start and end), none, or auto (rich on "
+        "a terminal, else plain).",
+        group=Group.output,
+    )
+    show_output: bool = setting(
+        False, Switch(), "Show what jobs print, line by line.", group=Group.output
+    )
+    share_with_group: bool = setting(
+        False,
+        Switch(),
+        "Let the sweep directory's group read logs and results, and cancel the sweep.",
+        group=Group.sweep,
+    )
+    on_sweep_end: tuple[str, ...] | None = setting(
+        None,
+        Words(),
+        "Command to run when the sweep has ended; its environment has the counts.",
+        group=Group.sweep,
+    )
+
+
+@dataclass
+class LocalConf(SweepConf):
+    """The `local:` settings: those of any sweep, and those of this machine alone."""
+
+    start_method: StartMethod = setting(
+        StartMethod.auto,
+        Choice(StartMethod),
+        "How jobs start: fork (milliseconds), spawn (a fresh interpreter), or auto (fork where "
+        "that is safe).",
+        group=Group.machine,
+    )
+    min_free_memory: int | None = setting(
+        None,
+        Size(),
+        "Start no job while less memory than this is free, such as 2GB.",
+        group=Group.machine,
+    )
+    cleanup_on_exit: bool = setting(
+        True,
+        Switch(),
+        "Remove each job's temporary directory (its TMPDIR) when the job ends.",
+        group=Group.machine,
+    )
+    exit_hooks: bool = setting(
+        False, Switch(), "Run the script's exit hooks in each forked job.", group=Group.machine
     )

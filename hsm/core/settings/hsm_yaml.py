@@ -11,13 +11,15 @@ The sections are:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hsm.core.errors import SettingsError, UnknownSetting
+from hsm.core.errors import SettingsError, UnknownSetting, shown
 from hsm.core.settings.fields import LocalConf
+from hsm.core.user_dirs import config_dir
 
 if TYPE_CHECKING:
     from hsm.core.yaml_lines import Lined
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 CONFIG_VARIABLE = "HSM_CONFIG"
 
 #: Bytes. A larger file is something else, named by mistake (/dev/zero).
-LARGEST_FILE = 1 << 20
+MAX_FILE_SIZE = 1 << 20
 
 _SECTIONS = ("local", "script", "command", "output_dir")
 
@@ -38,7 +40,7 @@ class HsmConfig:
 
     Attributes:
         path: the file; None if there is none.
-        local: its settings, as written: `config.resolve_local` checks them.
+        local: its settings, as written: `resolve_local` checks them.
         lines: the line of each of them, from 1.
         script: the script that jobs run; None if not given.
         command: or the words of the command that they run; None if not given.
@@ -82,17 +84,17 @@ def load_hsm_config(
         return _read(path, path_origin)
     if named.strip():
         return _read(named, f"environment variable {CONFIG_VARIABLE}")
-    for place in ("hsm.yaml", os.path.join("conf", "hsm.yaml"), _users_own(environ)):
+    for place in _places(environ):
         if os.path.isfile(place):
             return _read(place, "hsm.yaml, as it was found")
     return HsmConfig()
 
 
-def _users_own(environ: Mapping[str, str]) -> str:
-    folder = environ.get("XDG_CONFIG_HOME", "")
-    if not os.path.isabs(folder):  # the XDG specification: a relative one is to be ignored
-        folder = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".config")
-    return os.path.join(folder, "hsm", "hsm.yaml")
+def _places(environ: Mapping[str, str]) -> Iterator[str]:
+    yield "hsm.yaml"
+    yield os.path.join("conf", "hsm.yaml")
+    with suppress(RuntimeError):  # there is no home
+        yield os.path.join(config_dir(environ), "hsm.yaml")
 
 
 def _read(path: str | os.PathLike[str], path_origin: str) -> HsmConfig:
@@ -101,30 +103,38 @@ def _read(path: str | os.PathLike[str], path_origin: str) -> HsmConfig:
     try:
         file = Path(path).expanduser().absolute()
         with file.open("rb") as stream:
-            data = stream.read(LARGEST_FILE + 1)
+            data = stream.read(MAX_FILE_SIZE + 1)
     except (OSError, ValueError, TypeError, RuntimeError) as error:  # NUL, no path at all, no home
         reason = getattr(error, "strerror", None) or str(error)
         allowed = "the path of a file that can be read"
-        raise SettingsError("hsm.yaml", _plain(path), path_origin, allowed, reason) from error
+        given = _plain(path)
+        message = f"{path_origin}: cannot read {shown(given)}: {reason}"
+        raise SettingsError(
+            "hsm.yaml", given, path_origin, allowed, reason, message=message
+        ) from error
     top = load_yaml(_decode(data, file), str(file))
     if top is None:  # empty, or nothing but comments
         return HsmConfig(path=file)
     if not isinstance(top, Lined):
-        raise SettingsError("hsm.yaml", top, str(file), "a mapping, such as local: {timeout: 2h}")
+        allowed = "a mapping, such as local: {timeout: 2h}"
+        message = f"{file} must hold {allowed}, not {shown(top)}"
+        raise SettingsError("hsm.yaml", top, str(file), allowed, message=message)
     return _understand(top, file)
 
 
 def _decode(data: bytes, path: Path) -> str:
-    if len(data) > LARGEST_FILE:
-        allowed = f"a settings file of at most {LARGEST_FILE} bytes"
-        raise SettingsError("hsm.yaml", data[:20], str(path), allowed)
+    if len(data) > MAX_FILE_SIZE:
+        allowed = f"a settings file of at most {MAX_FILE_SIZE} bytes"
+        message = f"{path} is too large: a settings file has at most {MAX_FILE_SIZE} bytes"
+        raise SettingsError("hsm.yaml", data[:20], str(path), allowed, message=message)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         place = f"{path}, line {line}"
         wrong = data[error.start : error.start + 1]
-        raise SettingsError("hsm.yaml", wrong, place, "text in UTF-8") from error
+        message = f"{place} is not UTF-8: it has the byte {shown(wrong)}"
+        raise SettingsError("hsm.yaml", wrong, place, "text in UTF-8", message=message) from error
 
 
 def _understand(top: Lined, path: Path) -> HsmConfig:
@@ -137,8 +147,9 @@ def _understand(top: Lined, path: Path) -> HsmConfig:
     if local is not None and not isinstance(local, dict):
         raise SettingsError("local", local, places["local"], "a mapping of settings")
     if script is not None and command is not None:
-        hint = "jobs run either a script or a command"
-        raise SettingsError("command", command, places["command"], "left out beside script", hint)
+        allowed, place = "left out beside script", places["command"]
+        message = f"{place} stands beside script: jobs run one of them"
+        raise SettingsError("command", command, place, allowed, message=message)
     return HsmConfig(
         path=path,
         local=dict(local or {}),
@@ -151,7 +162,7 @@ def _understand(top: Lined, path: Path) -> HsmConfig:
 
 def _unknown(key: object, value: object, origin: str) -> UnknownSetting:
     if key in [entry.name for entry in fields(LocalConf)]:
-        hint = f"local: {{{key}: ...}} was meant"
+        hint = f"write local: {{{key}: ...}}"
         return UnknownSetting(str(key), value, origin, ", ".join(_SECTIONS), hint)
     return UnknownSetting.among(key, value, origin, _SECTIONS)
 
@@ -165,17 +176,13 @@ def _text(key: str, value: object, origin: str) -> str | None:
 def _words(command: object, origin: str) -> tuple[str, ...] | None:
     if command is None:
         return None
-    words, hint = command, ""
-    if isinstance(command, str):
-        import shlex
+    from hsm.core.command_line import split_command  # shlex is slow to import
 
-        try:
-            words = shlex.split(command)
-        except ValueError as error:  # a quotation that does not end
-            hint = str(error)
-    if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
-        return tuple(words)
-    raise SettingsError("command", command, origin, "a command line, or a list of its words", hint)
+    try:
+        return split_command(command)
+    except (TypeError, ValueError) as error:
+        allowed = "a command line, or a list of its words"
+        raise SettingsError("command", command, origin, allowed, str(error)) from error
 
 
 def _place(key: object, path: Path | None, line: int | None) -> str:

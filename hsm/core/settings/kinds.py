@@ -13,30 +13,17 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
-#: Seconds; about 31 years. Much beyond it the waiting functions of the operating system overflow.
-LONGEST_DURATION = 1e9
+from hsm.core.errors import did_you_mean
+from hsm.core.units import parse_duration, parse_size
 
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-# Compiled when they are first needed, which in most Hydra apps is never.
-_DURATION = r"([0-9]+\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+(?:e[+-]?[0-9]+)?) *([smhd]?)"
-_SIZE = r"([0-9]+\.?[0-9]*|\.[0-9]+) *([kmgt]?)(i?)b?"
+#: Seconds; about 31 years. Much beyond it the waiting functions of the operating system overflow.
+MAX_DURATION = 1e9
+
 _INTEGER = r"[+-]?[0-9]{1,40}"
 _SPELLINGS = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
 }
-
-
-def parse_duration(text: str) -> float:
-    """Seconds from "90", "1.5", "90s", "30m", "2h" or "1d"; a plain number is seconds.
-
-    Raises:
-        ValueError: any other text.
-    """
-    match = re.fullmatch(_DURATION, text.strip().lower())
-    if match is None:
-        raise ValueError(f"not a duration: {text!r}")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def _is_none(text: str) -> bool:
@@ -65,9 +52,16 @@ class Kind(ABC):
 
     Attributes:
         allowed: the values that are allowed, worded to follow "must be".
+        metavar: what stands for the value in the help; None for a switch, which takes none.
+        names: the words that it may be, or of which it is made; often none.
+        annotation: its type in Hydra's config; Any where Hydra would refuse some of what `check`
+            takes, such as 2h for a number of seconds.
     """
 
     allowed: str
+    metavar: str | None
+    names: Sequence[str] = ()
+    annotation: Any = Any
 
     @abstractmethod
     def check(self, value: Any) -> Any:
@@ -90,8 +84,11 @@ class Count(Kind):
         optional: None, in text "none" or "null", is allowed.
     """
 
+    metavar = "N"
+
     def __init__(self, *, at_least: int, optional: bool = False) -> None:
         self.at_least, self.optional = at_least, optional
+        self.annotation = int | None if optional else int
         self.allowed = f"an integer of at least {at_least}{', or none' if optional else ''}"
 
     def check(self, value: Any) -> int | None:
@@ -121,12 +118,14 @@ class Seconds(Kind):
         optional: None, in text "none" or "null", is allowed.
     """
 
+    metavar = "TIME"
+
     def __init__(
         self, *, above: float | None = None, at_least: float = 0, optional: bool = False
     ) -> None:
         self.above, self.at_least, self.optional = above, at_least, optional
         bound = f"of at least {at_least:g}" if above is None else f"above {above:g}"
-        most = f"{LONGEST_DURATION:g}".replace("e+0", "e")
+        most = f"{MAX_DURATION:g}".replace("e+0", "e")
         none = ", or none" if optional else ""
         self.allowed = f"a number of seconds {bound} and at most {most} (or 90s, 30m, 2h, 1d){none}"
 
@@ -139,7 +138,7 @@ class Seconds(Kind):
             raise TypeError
         seconds = float(value)
         long_enough = seconds >= self.at_least if self.above is None else seconds > self.above
-        if not (long_enough and seconds <= LONGEST_DURATION):  # so written, it refuses nan
+        if not (long_enough and seconds <= MAX_DURATION):  # so written, it refuses nan
             raise ValueError
         return seconds
 
@@ -153,6 +152,8 @@ class Factor(Kind):
     """A number above 1, or none."""
 
     allowed = "a number above 1, or none"
+    metavar = "FACTOR"
+    annotation = float | None
 
     def check(self, value: Any) -> float | None:
         if value is None:
@@ -171,6 +172,7 @@ class Size(Kind):
     """An amount of memory: bytes, or text such as 512MB, 4GB, 1.5GiB; or none. Held as bytes."""
 
     allowed = "a number of bytes above 0, or text such as 512MB, 4GB, 1.5GiB, or none"
+    metavar = "SIZE"
 
     def check(self, value: Any) -> int | None:
         if value is None:
@@ -186,17 +188,14 @@ class Size(Kind):
     def parse(self, text: str) -> int | None:
         if _is_none(text):
             return None
-        match = re.fullmatch(_SIZE, text.strip().lower())
-        if match is None:
-            raise ValueError
-        base = 1024 if match[3] else 1000
-        return self.check(float(match[1]) * float(base ** " kmgt".index(match[2] or " ")))
+        return self.check(parse_size(text))
 
 
 class Words(Kind):
     """A command: a list of words, or one text that is split as a shell would; or none."""
 
     allowed = "a command, as a text or as a list of words, or none"
+    metavar = "COMMAND"
 
     def check(self, value: Any) -> tuple[str, ...] | None:
         if value is None:
@@ -209,13 +208,18 @@ class Words(Kind):
         return words
 
     def parse(self, text: str) -> tuple[str, ...] | None:
-        import shlex
+        if _is_none(text):
+            return None
+        from hsm.core.command_line import split_command  # shlex is slow to import
 
-        return self.check(shlex.split(text)) if not _is_none(text) else None
+        return split_command(text)
 
 
 class Subset(Kind):
     """Some of a few names: a list, or a text with commas. Held as a tuple."""
+
+    metavar = "NAMES"
+    annotation = tuple[str, ...]
 
     def __init__(self, *names: str) -> None:
         self.names = names
@@ -237,6 +241,8 @@ class Switch(Kind):
     """True or false."""
 
     allowed = "true or false"
+    metavar = None
+    annotation = bool
 
     def check(self, value: Any) -> bool:
         if not isinstance(value, bool):
@@ -254,8 +260,9 @@ class Choice(Kind):
     """One of the members of an enum whose values are text."""
 
     def __init__(self, members: type[Enum]) -> None:
-        self.members = members
+        self.members = self.annotation = members
         self.names = [member.value for member in members]
+        self.metavar = "|".join(self.names)
         self.allowed = f"one of {', '.join(self.names)}"
 
     def check(self, value: Any) -> Enum:
@@ -267,7 +274,4 @@ class Choice(Kind):
         return self.check(text.strip())
 
     def hint(self, value: object) -> str:
-        from difflib import get_close_matches
-
-        near = get_close_matches(value.lower(), self.names, n=1) if isinstance(value, str) else ()
-        return f"did you mean {near[0]}?" if near else ""
+        return did_you_mean(value, self.names) if isinstance(value, str) else ""

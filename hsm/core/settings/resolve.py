@@ -2,9 +2,9 @@
 
     argument, CLI flag or Hydra override  >  hsm.yaml  >  environment (HSM_LOCAL_*)  >  built-in
 
-`LocalConf` is their one definition. A new setting is a new field there: what is allowed and its
-help stand beside it; the environment variable, the key in hsm.yaml, the flag, the checks and the
-texts of errors follow from that.
+Their one definition is in fields.py. A new setting is a new field there: what is allowed, its help
+and its section of the help stand beside it; the environment variable, the key in hsm.yaml, the
+flag, Hydra's config, the checks and the texts of errors follow from that.
 """
 
 from __future__ import annotations
@@ -15,9 +15,18 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from hsm.core.errors import SettingsError, UnknownSetting
-from hsm.core.settings.fields import FAILURES, UNSET, LocalConf, ProgressMode, Rerun, StartMethod
+from hsm.core.settings.fields import (
+    FAILURES,
+    UNSET,
+    Group,
+    LocalConf,
+    ProgressMode,
+    Rerun,
+    StartMethod,
+    SweepConf,
+)
 from hsm.core.settings.hsm_yaml import CONFIG_VARIABLE, HsmConfig, load_hsm_config
-from hsm.core.settings.kinds import Kind, parse_duration
+from hsm.core.settings.kinds import Kind
 
 __all__ = [
     "BUILT_IN",
@@ -26,6 +35,7 @@ __all__ = [
     "SETTINGS",
     "UNSET",
     "VARIABLE_PREFIX",
+    "Group",
     "HsmConfig",
     "LocalConf",
     "ProgressMode",
@@ -33,9 +43,9 @@ __all__ = [
     "Resolved",
     "Setting",
     "StartMethod",
+    "SweepConf",
     "argument",
     "load_hsm_config",
-    "parse_duration",
     "resolve_local",
 ]
 
@@ -55,16 +65,21 @@ class Setting:
         default: the built-in value.
         kind: what is allowed.
         help: one sentence, with the unit.
+        group: the section of the help.
         variable: the environment variable.
         flag: the option of the command line.
+        is_option, of_one_start: see `hsm.core.settings.fields.setting`.
     """
 
     name: str
     default: Any
     kind: Kind
     help: str
+    group: Group
     variable: str
     flag: str
+    is_option: bool
+    of_one_start: bool
 
     def check(self, value: object, origin: str) -> Any:
         """`value`, which is data, as LocalConf holds it. Raises SettingsError if not allowed."""

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hsm.core.errors import SettingsError
+from hsm.core.errors import SettingsError, did_you_mean
 from hsm.core.space.arguments import holdable, simplified
-from hsm.core.space.grammar import plain_key, suggestion
+from hsm.core.space.grammar import plain_key
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\{")
 
@@ -47,7 +47,7 @@ def check_command(argv_template: Sequence[str], keys: Iterable[str]) -> None:
         if name not in known and name != "job_dir":
             plain = [*dict.fromkeys(map(plain_key, known)), "job_dir"]
             allowed = "one of " + ", ".join(f"{{{key}}}" for key in plain)
-            hint = suggestion(name, plain) or "a brace itself is written {{"
+            hint = did_you_mean(name, plain) or "a brace itself is written {{"
             raise SettingsError("a placeholder", f"{{{name}}}", "command", allowed, hint)
 
 

@@ -7,11 +7,10 @@ first use only, as that takes some 200 ms.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from hsm.core.errors import SettingsError
+from hsm.core.errors import SettingsError, did_you_mean
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -127,16 +126,8 @@ def _reason(text: str, message: str) -> str:
     unknown = _UNKNOWN_FUNCTION.search(message)
     if unknown:
         names = unknown[2].split(",")
-        hint = suggestion(unknown[1], names) or f"only {', '.join(names)}"
+        hint = did_you_mean(unknown[1], names) or f"only {', '.join(names)}"
         return f"there is no {unknown[1]}(), {hint}"
     if "=" not in text:
         return "it has no ="
     return re.sub(r" expecting .*", "", message) + " (special characters need quotes: key='a, b')"
-
-
-def suggestion(name: str, known: Collection[str]) -> str:
-    """A question whether the nearest of `known` was meant, or nothing if none is near."""
-    from difflib import get_close_matches  # 2 ms to import, for a rare error
-
-    near = get_close_matches(name, known, 1)
-    return f"did you mean {near[0]}?" if near else ""

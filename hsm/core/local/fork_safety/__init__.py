@@ -1,1 +1,1 @@
-"""Whether a fork of the launching process is safe, and what speaks against it."""
+"""Deciding whether it is safe to fork the launching process."""

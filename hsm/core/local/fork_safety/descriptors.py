@@ -1,13 +1,13 @@
-"""What this process holds open that forks of it would share, and take from each other.
+"""Finding open descriptors of the app that forked jobs would share, and take data from each other.
 
-    a connection      an answer comes to whichever job reads first
+    a connection      an answer goes to whichever job reads first
     a pipe, a queue   likewise
-    an event loop     what one job waits for wakes another one
+    an event loop     an event for one job wakes another one
 
-Regular files are none of it, as each job gets an offset of its own for those that it reads, except
-for those that cannot be opened again. Nor is what this process was started with (standard streams,
-make's jobserver, a shell's process substitution), nor what hsm and Python's own helpers use. What
-is left is the app's.
+Ignored are regular files, since each job gets an offset of its own for files that it reads (except
+for those that cannot be reopened); descriptors that this process was started with (standard
+streams, make's jobserver, a shell's process substitution); and those of hsm and of Python's own
+helpers.
 """
 
 from __future__ import annotations
@@ -31,34 +31,34 @@ from hsm.core.local.fork_safety.sockets import SocketFacts
 from hsm.core.local.processes.own_files import shared_files
 
 _GPU_DEVICES = ("/dev/nvidia", "/dev/kfd")
-# What may be found, each with its details in the braces.
+# What may be found; the details go into the braces.
 _GPU = "the launching process has initialised a GPU driver ({} is open)"
 _LOOP = "the launching process has an event loop open ({})"
 _CONNECTION = "the launching process has a connection open ({})"
 _PIPE = "the launching process has a pipe open ({})"
 _FILE = "the launching process has a file open that jobs cannot open for themselves ({})"
 _OTHER = "the launching process has something open that jobs would share ({})"
-#: With these, a forked job is known to hang, or to get what is another's.
+#: With these, a forked job is known to hang, or to get data meant for another.
 _HARMFUL = frozenset((_GPU, _LOOP, _CONNECTION, _PIPE, _FILE))
 
 _DOUBTFUL = frozenset(
     f"anon_inode:{name}" for name in ("[eventfd]", "[signalfd]", "[timerfd]", "[io_uring]")
 ) | {"anon_inode:inotify", "anon_inode:[inotify]"}
-#: Where Python keeps the pipes to its helper processes, which jobs do not use.
+#: Where Python keeps its pipes to helper processes, which jobs do not use.
 _HELPERS = (
     ("multiprocessing.resource_tracker", "_resource_tracker", "_fd"),
     ("multiprocessing.forkserver", "_forkserver", "_forkserver_alive_fd"),
     ("loky.backend.resource_tracker", "_resource_tracker", "_fd"),
     ("joblib.externals.loky.backend.resource_tracker", "_resource_tracker", "_fd"),
 )
-#: The sockets of multiprocessing's managers: each process makes a connection of its own.
+#: Sockets of multiprocessing's managers, to which each process makes its own connection.
 _MANAGER = re.compile(r".*/pymp-[^/]*/listener-[^/]*$")
 #: The number of the system call `read`.
 _READ = {"x86_64": "0", "aarch64": "63", "riscv64": "63", "ppc64le": "3", "s390x": "3"}
 
 
 def find_shared() -> list[Finding]:
-    """What speaks against a fork among this process's descriptors."""
+    """Find descriptors of this process that speak against a fork."""
     details: dict[str, list[str]] = defaultdict(list)
     for kind, detail in _Descriptors().app_owned():
         if detail not in details[kind]:
@@ -75,19 +75,19 @@ class _Descriptors:
     """The descriptors of this process, by what they lead to."""
 
     def __init__(self) -> None:
-        # A copy of a standard stream, too, was there before the app.
+        # By target, since copies of the standard streams also existed before the app.
         self._standard = {_target(fd) for fd in (0, 1, 2)}
         self._ignored = {0, 1, 2} | own_descriptors() | set(_helpers())
         self._parent = os.getppid()
 
     def app_owned(self) -> Iterator[tuple[str, str]]:
-        """What the app has made and a fork would share: one of the texts above, and its detail."""
+        """Yield what the app opened and forks would share: one of the texts above, and a detail."""
         pipes: dict[str, list[int]] = defaultdict(list)
         for fd in map(int, os.listdir("/proc/self/fd")):
             target = _target(fd)
             if fd in self._ignored or not target or target in self._standard:
                 continue
-            with suppress(OSError):  # It is closed by now.
+            with suppress(OSError):  # closed in the meantime
                 if stat.S_ISFIFO(os.fstat(fd).st_mode):
                     pipes[target].append(fd)
                 elif not self._is_inherited(fd, target):
@@ -97,7 +97,7 @@ class _Descriptors:
                 yield from _look_at_pipe(target, sorted(fds))
 
     def _is_inherited(self, fd: int, target: str) -> bool:
-        """Whether this process was started with it: its parent has it too."""
+        """Whether this process was started with the descriptor: its parent has it, too."""
         return not _closes_on_exec(fd) and target == _target(fd, self._parent)
 
 
@@ -108,7 +108,7 @@ def _target(fd: int, pid: int | str = "self") -> str:
 
 
 def _closes_on_exec(fd: int) -> bool:
-    """False for what came through an exec; what Python opens would be closed there."""
+    """Whether exec closes the descriptor. Python opens all like that; inherited ones are not."""
     return bool(fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC)
 
 
@@ -119,7 +119,7 @@ def _helpers() -> Iterator[int]:
             yield fd
     process = sys.modules.get("multiprocessing.process")
     for child in tuple(getattr(process, "_children", ())):
-        # The ends that tell the two processes of each other's end.
+        # The pipe ends through which the two processes notice each other's end.
         finalizer = getattr(getattr(child, "_popen", None), "finalizer", None)
         yield from (fd for fd in getattr(finalizer, "_args", None) or () if isinstance(fd, int))
 
@@ -151,10 +151,10 @@ def _look_at_socket(fd: int) -> Iterator[tuple[str, str]]:
 
 def _look_at_unix_socket(fd: int, facts: SocketFacts) -> Iterator[tuple[str, str]]:
     if facts.kind == socket.SOCK_DGRAM:
-        if facts.name:  # Else nobody can answer to it: a log's, say.
+        if facts.name:  # without a name it cannot receive anything: a logger's, say
             yield _OTHER, f"a socket, descriptor {fd}"
     elif facts.has_peer:
-        # Without a name on either end it is a pair that another process has made: our starter.
+        # Without a name on either end it is half of a pair that the parent process has made.
         if (facts.peer or facts.name) and not _MANAGER.match(facts.peer):
             yield _CONNECTION, f"to {facts.peer}" if facts.peer else f"from {facts.name}"
     else:
@@ -162,27 +162,27 @@ def _look_at_unix_socket(fd: int, facts: SocketFacts) -> Iterator[tuple[str, str
 
 
 def _look_at_pipe(target: str, fds: list[int]) -> Iterator[tuple[str, str]]:
-    """A pipe is the app's if this process holds both ends, or a child of its has the other one."""
+    """Yield a pipe if it is the app's: this process has both ends, or a child has the other one."""
     is_named = not target.startswith("pipe:")
     if not is_named and not all(map(_closes_on_exec, fds)):
         return
     modes = {fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE for fd in fds}
     reads, writes = modes != {os.O_WRONLY}, modes != {os.O_RDONLY}
     if not (reads and writes):
-        # Else its other end is elsewhere: a copy of a standard stream that was replaced.
-        is_apps = reads if is_named else _is_held_below(target, for_reading=writes)
+        # A pipe whose other end is elsewhere may be a copy of a standard stream that was replaced.
+        is_apps = reads if is_named else _is_held_by_child(target, for_reading=writes)
         if not is_apps:
             return
     names = f"descriptor {listed([str(fd) for fd in fds])}"
     if reads and writes and _is_read_by_thread(fds):
-        # Whatever jobs write comes to that thread, as when only one process wrote.
+        # Only possibly harmful: that thread reads what jobs write, as if one process had written.
         yield _OTHER, f"a pipe that a thread of it reads, {names}"
     else:
         yield _PIPE, target if is_named else names
 
 
-def _is_held_below(target: str, *, for_reading: bool) -> bool:
-    """Whether a child process has that end of a pipe."""
+def _is_held_by_child(target: str, *, for_reading: bool) -> bool:
+    """Whether a child process holds the pipe's reading (or writing) end."""
     bit = stat.S_IRUSR if for_reading else stat.S_IWUSR
     for listing in glob("/proc/self/task/*/children"):
         with suppress(OSError):
@@ -195,7 +195,7 @@ def _is_held_below(target: str, *, for_reading: bool) -> bool:
 
 
 def _is_read_by_thread(fds: Collection[int]) -> bool:
-    """Whether a thread of this process waits for what comes through one of these."""
+    """Whether a thread of this process is blocked reading from one of `fds`."""
     number = _READ.get(platform.machine())
     for task in glob("/proc/self/task/*/syscall"):
         with suppress(OSError, ValueError):

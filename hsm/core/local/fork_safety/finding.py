@@ -1,4 +1,4 @@
-"""What speaks against a fork of the launching process, as one look at it has found."""
+"""A finding: one thing that speaks against forking the launching process."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Finding:
     """One thing that speaks against a fork.
 
     Attributes:
-        text: a clause, for a person: ``"polars has been used: …"``.
-        is_harmful: a forked job that uses it is known to hang, or to get what is another job's.
-            Else it is only not known to be safe.
+        text: a clause for messages: ``"polars has been used: …"``.
+        is_harmful: whether a forked job that uses it is known to hang, or to get data meant for
+            another job. If False, it is merely not known to be safe.
     """
 
     text: str
@@ -23,6 +23,6 @@ class Finding:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
+    """Join the first few names, and say how many more there are."""
     more = len(names) - _MAX_NAMED
     return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,8 +1,7 @@
-"""Pools of native threads that this process has, and what a fork makes of them.
+"""Finding pools of native threads that speak against a fork.
 
-A fork takes none of these threads along, and a library that does not know it waits for them for
-ever. What a library does was found out by trying; one that nobody has tried is not known to be
-safe.
+A forked process has none of these threads, and a library that is unaware of that waits for them
+forever. How each library behaves was found by experiment; untested ones are not known to be safe.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from functools import lru_cache
 from hsm.core.local.fork_safety.finding import Finding, listed
 from hsm.core.local.fork_safety.native_threads import NativeThread, native_threads
 
-#: Libraries that start their threads anew in a fork: OpenBLAS, Arrow, and numba's workqueue.
+#: Libraries that restart their threads in a fork: OpenBLAS, Arrow, and numba's workqueue.
 _SAFE = re.compile(r"lib\w*openblas|libarrow(_acero|_compute|_dataset)?\.|workqueue\.cpython-")
-#: Threads that a fork does without, whatever library they are in: jemalloc's, which give unused
-#: memory back, and the one that polars starts when it is imported.
+#: Threads that a fork does not need, in any library: jemalloc's, which return unused memory, and
+#: the one that polars starts on import.
 _SAFE_NAMES = frozenset(("jemalloc_bg_thd", "polars-ooc-clea"))
 _OPENMP = re.compile(r"lib(gomp|iomp5|omp)\b")
 _PYTHON = re.compile(r"(lib)?python")
@@ -33,18 +32,18 @@ _NUMBA = Finding("numba has used its OpenMP layer, which ends a fork that uses i
 #: Libraries whose pools are known to hang a fork that uses them.
 _HANGING = ((re.compile("_?polars"), _POLARS), (re.compile("libjax|xla_ext|libtpu"), _JAX))
 
-#: omp_pause_hard of OpenMP 5.0: the runtime gives all back that it can get anew.
+#: omp_pause_hard of OpenMP 5.0: the runtime frees everything that it can recreate.
 _HARD = 2
-#: Seconds that an OpenMP runtime's threads get to end; they need less than a millisecond.
+#: Seconds for an OpenMP runtime's threads to end; they need less than a millisecond.
 _TIMEOUT = 0.2
 
 
 def find_pools(python: Collection[int], raw_threads: int) -> list[Finding]:
-    """What speaks against a fork among the native threads; OpenMP's are ended where they can be.
+    """Find native threads that speak against a fork; end OpenMP's threads if possible.
 
     Args:
-        python: the native ids of the threads that Python's `threading` knows.
-        raw_threads: how many threads Python runs besides.
+        python: native ids of the threads that Python's `threading` knows.
+        raw_threads: the number of threads that Python runs without `threading`.
     """
     found = dict.fromkeys(_libraries_in_use())
     openmp: list[NativeThread] = []
@@ -64,7 +63,7 @@ def find_pools(python: Collection[int], raw_threads: int) -> list[Finding]:
                 unknown[thread.owner] += 1
             else:
                 found[known] = None
-    # pytest's watchdog is for pytest's own process, and no job asks for it.
+    # Under pytest, that thread is its watchdog, which no job needs.
     if pythons_own > 0 and "_pytest.faulthandler" not in sys.modules:
         unknown["Python itself"] = pythons_own
     if unknown:
@@ -75,7 +74,7 @@ def find_pools(python: Collection[int], raw_threads: int) -> list[Finding]:
 
 
 def _libraries_in_use() -> Iterable[Finding]:
-    """Those that a fork breaks even where they have no thread just now."""
+    """Yield findings for libraries that a fork breaks even if they have no thread right now."""
     numba = sys.modules.get("numba.np.ufunc.parallel")
     if getattr(numba, "_threading_layer", None) == "omp":
         yield _NUMBA
@@ -84,7 +83,7 @@ def _libraries_in_use() -> Iterable[Finding]:
 
 
 def _end_openmp(threads: Collection[NativeThread]) -> Iterable[Finding]:
-    """Have the OpenMP runtimes end these threads of theirs; they start others when needed."""
+    """Make OpenMP runtimes end these threads, which they restart when needed; yield those left."""
     libraries = {thread.library for thread in threads if thread.library is not None}
     paused = {library for library in libraries if _pause(library)}
     deadline = time.monotonic() + _TIMEOUT
@@ -95,19 +94,20 @@ def _end_openmp(threads: Collection[NativeThread]) -> Iterable[Finding]:
         time.sleep(0.0002)
     for library in sorted({thread.library for thread in left if thread.library is not None}):
         text = f"OpenMP has been used ({os.path.basename(library)}): {_HANGS}"
-        # Of one that is paused, they are the pool of another thread than this, which forks.
+        # If the runtime was paused, the threads left belong to the pool of a thread other than
+        # this one, which is the one that forks.
         yield Finding(text, is_harmful=library not in paused)
 
 
 def _pause(library: str) -> bool:
-    """Have an OpenMP runtime free what it holds; False if it does not, or cannot."""
+    """Make an OpenMP runtime end its threads; False if it cannot."""
     try:
         return bool(_loaded(library).omp_pause_resource_all(_HARD) == 0)
-    except (OSError, AttributeError):  # AttributeError: it is older than OpenMP 5.0
+    except (OSError, AttributeError):  # AttributeError: older than OpenMP 5.0
         return False
 
 
 @lru_cache
 def _loaded(library: str) -> ctypes.CDLL:
-    """A library that is loaded already. Raises OSError."""
+    """Get a handle for a library that is already loaded. Raises OSError."""
     return ctypes.CDLL(library, mode=os.RTLD_NOLOAD | os.RTLD_NOW)

@@ -1,11 +1,11 @@
-"""The threads that C libraries have started in this process, and whose each one is.
+"""Finding the threads that C libraries have started in this process, and the library of each.
 
     /proc/self/task, less Python's own --stack: return addresses--> /proc/self/maps --> the library
 
-A thread that waits tells where its stack is (/proc/self/task/<tid>/syscall), and the innermost
-frame that is not libc's lies in the library that the thread belongs to. One that runs just now, as
-OpenBLAS's do for a moment after their work, is found by the top of its stack, where the outermost
-frames are: libc keeps the thread's id beside them.
+For a blocked thread, /proc/self/task/<tid>/syscall has the stack pointer, and the innermost frame
+outside of libc is in the library that owns the thread. For a running thread, such as OpenBLAS's for
+a moment after their work, the outermost frames are read from the top of its stack, which is
+recognized by the thread id that libc keeps there.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _WORD = struct.calcsize("P")
-#: Bytes of a stack that are looked at: the frames of a wait are small.
+#: Bytes of a stack to read; the frames of a blocking call are small.
 _SPAN = 8192
-#: Nothing is mapped below.
+#: Nothing is mapped below this address.
 _MIN_ADDRESS = 0x10000
-#: Where every thread passes through, so that it tells nothing.
+#: Libraries with frames in every thread, which therefore say nothing about its owner.
 _SHARED_LIBRARIES = re.compile(
     r"(libc|ld-linux[\w-]*|ld-musl[\w-]*|libpthread|libstdc\+\+|libgcc_s)[-.]"
 )
-#: What /proc/self/maps says of guard pages, of memory that belongs to no file, and of code.
+#: Marks in /proc/self/maps of guard pages, of memory without a file, and of code.
 _GUARD, _ANONYMOUS, _CODE = b" ---p 00000000 00:00 0", b" rw-p 00000000 00:00 0", b" r-xp "
 
 
 @dataclass(frozen=True)
 class NativeThread:
-    """A thread that Python has not started.
+    """A thread that was not started by Python.
 
     Attributes:
         tid: its id.
-        name: what `ps -L` shows; "" if it is gone.
-        library: the file that its code is in; None if that cannot be told.
+        name: its name, as in `ps -L`; "" if it has ended.
+        library: the path of the library that owns it; None if unknown.
     """
 
     tid: int
@@ -48,12 +48,12 @@ class NativeThread:
 
     @property
     def owner(self) -> str:
-        """Whose it is, for messages: the library's name, or else its own."""
+        """The library's file name or, if unknown, the thread's name, for messages."""
         return os.path.basename(self.library) if self.library else self.name or "?"
 
 
 def native_threads(python: Collection[int]) -> list[NativeThread]:
-    """Every thread of this process, other than those with these ids."""
+    """List the threads of this process, except those whose ids are in `python`."""
     others = [tid for tid in map(int, os.listdir("/proc/self/task")) if tid not in python]
     if not others:
         return []
@@ -69,14 +69,14 @@ def _name(tid: int) -> str:
 
 
 class _Maps:
-    """What is mapped where in this process."""
+    """This process's memory mappings."""
 
     def __init__(self) -> None:
         self._lines = Path("/proc/self/maps").read_bytes().splitlines()
-        # In the order of their addresses: the kernel lists them so.
+        # The kernel lists them in order of address, as bisect needs them.
         code = [line for line in self._lines if _CODE in line]
         self._starts, self._ends = [], []
-        # Addresses, rights, offset, device, inode, and a name for most.
+        # Fields: addresses, permissions, offset, device, inode, and usually a name.
         self._names = [os.fsdecode(b"".join(line.split(maxsplit=5)[5:])) for line in code]
         for line in code:
             start, end = _range(line)
@@ -84,7 +84,7 @@ class _Maps:
             self._ends.append(end)
 
     def library_at(self, address: int) -> str | None:
-        """The file whose code lies at an address; None if there is none, or everybody's."""
+        """The file whose code is at `address`; None if there is none, or if all threads use it."""
         index = bisect(self._starts, address) - 1
         if index < 0 or address >= self._ends[index]:
             return None
@@ -93,7 +93,7 @@ class _Maps:
         return name if is_file and not _SHARED_LIBRARIES.match(os.path.basename(name)) else None
 
     def ends_of_stacks(self) -> list[int]:
-        """Where the stacks end that libc has made for threads: guard pages come before each."""
+        """End addresses of the thread stacks that libc made; a guard page precedes each."""
         return [
             _range(line)[1]
             for guard, line in zip(self._lines, self._lines[1:], strict=False)
@@ -121,7 +121,7 @@ class _Stacks:
         os.close(self._memory)
 
     def library(self, tid: int) -> str | None:
-        """The library that a thread belongs to."""
+        """The library that owns the thread `tid`; None if unknown."""
         try:
             state = Path(f"/proc/self/task/{tid}/syscall").read_bytes().split()
         except OSError:
@@ -130,7 +130,7 @@ class _Stacks:
             pointer = int(state[-2], 16)
             stack = self._read(pointer)
             words = struct.unpack(f"{len(stack) // _WORD}P", stack)
-            # Most words point into the stack itself.
+            # Skip the words that point into the stack itself, which are most.
             return self._first(word for word in words if not pointer <= word < pointer + len(stack))
         for top in self._all_tops():
             if tid in memoryview(top).cast("i"):
@@ -139,7 +139,7 @@ class _Stacks:
         return None
 
     def _first(self, words: Iterable[int]) -> str | None:
-        """The first library that one of these addresses lies in."""
+        """The library of the first of these addresses that is in one."""
         found = (self._maps.library_at(word) for word in words if word >= _MIN_ADDRESS)
         return next((library for library in found if library is not None), None)
 
@@ -149,7 +149,7 @@ class _Stacks:
         return self._tops
 
     def _read(self, address: int) -> bytes:
-        """What lies there, up to the end of the mapping; whole words."""
+        """Read whole words from `address`, up to the end of the mapping."""
         data = b""
         with suppress(OSError, OverflowError):
             data = os.pread(self._memory, _SPAN, address)

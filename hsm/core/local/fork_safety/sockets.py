@@ -1,4 +1,4 @@
-"""What kind of socket a descriptor is: asked of the kernel, so that nothing of it changes."""
+"""Facts about a socket from its descriptor, asked of the kernel without changing the socket."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ _NAME_SIZE = 128  # sockaddr_storage
 
 @dataclass(frozen=True)
 class SocketFacts:
-    """What the kernel tells of a socket.
+    """What the kernel reports about a socket.
 
     Attributes:
-        family, kind: such as AF_INET and SOCK_STREAM.
-        listens: it waits for connections.
-        name, peer: addresses, for a person: of this end, of the other; "" if there is none.
-        has_peer: there is another end, if only one without an address.
-        made_here: both ends were made by this process, as a pair.
+        family: such as AF_INET.
+        kind: such as SOCK_STREAM.
+        listens: whether it listens for connections.
+        name: this end's address, for messages; "" if it has none.
+        peer: the other end's address, for messages; "" if it has none.
+        has_peer: whether there is another end, with or without an address.
+        made_here: whether this process made both ends, as a pair.
     """
 
     family: int
@@ -35,7 +37,7 @@ class SocketFacts:
 
     @classmethod
     def of(cls, fd: int) -> SocketFacts:
-        """Ask. Raises OSError if the descriptor is no socket."""
+        """Ask the kernel about `fd`. Raises OSError if it is not a socket."""
         family = _int_option(fd, socket.SO_DOMAIN)
         peer = _address(fd, "getpeername")
         return cls(
@@ -50,7 +52,7 @@ class SocketFacts:
 
 
 def _int_option(fd: int, option: int) -> int:
-    """The first number of an option: of SO_PEERCRED, the pid."""
+    """Return the first int of a socket option; for SO_PEERCRED that is the pid."""
     value, length = ctypes.create_string_buffer(16), ctypes.c_uint(16)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.getsockopt(fd, socket.SOL_SOCKET, option, value, ctypes.byref(length)) != 0:
@@ -59,7 +61,7 @@ def _int_option(fd: int, option: int) -> int:
 
 
 def _address(fd: int, which: str) -> str | None:
-    """What getsockname or getpeername says; None if there is no such end."""
+    """Format the address that getsockname or getpeername returns; None if there is no such end."""
     data, length = ctypes.create_string_buffer(_NAME_SIZE), ctypes.c_uint(_NAME_SIZE)
     if getattr(ctypes.CDLL(None), which)(fd, data, ctypes.byref(length)) != 0:
         return None

@@ -1,12 +1,12 @@
-"""How the processes of Python jobs come to life: forked from the launching one, or spawned afresh.
+"""Choosing how to start the processes of Python jobs: fork the launching process, or spawn.
 
-A fork takes milliseconds and carries everything that is loaded; but a fork has only the thread that
-forks, and shares what its parent has open. So before each fork server is started, hsm looks at what
-speaks against it:
+A fork takes milliseconds and inherits everything that is loaded. But it has only the thread that
+forked, and it shares its parent's descriptors. So before starting a fork server, hsm looks for what
+speaks against a fork:
 
-    find_threads   Python's threads: a lock that one of them held stays locked for ever
-    find_pools     threads of C libraries, which some of these wait for in vain
-    find_shared    descriptors: connections, pipes, event loops, a GPU's driver
+    _find_threads  Python's threads: a lock that one of them holds stays locked forever
+    find_pools     threads of C libraries, some of which wait for them in vain
+    find_shared    descriptors: connections, pipes, event loops, a GPU driver
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.local.fork_safety.finding import Finding, listed
 from hsm.core.own_process import LINUX
 
-#: Where the code of threads begins that serve a test runner alone: pytest-xdist's.
+#: Outermost modules of threads that only serve a test runner: pytest-xdist's.
 _RUNNERS = frozenset(("execnet.gateway_base",))
 _NOT_LINUX = Finding("this is not Linux", is_harmful=False)
 
 
 @dataclass(frozen=True)
 class ServerStart:
-    """How a fork server for a function is started, and what the look before it has found.
+    """How the jobs of a function are started, and what speaks against a fork.
 
     Attributes:
-        start_method: of its jobs: "fork" or "spawn".
-        reason: why it is not what was to be expected; None if it is.
-        found: what speaks against a fork, in short clauses; empty if nobody looked.
-        time: when it was started, in Unix seconds.
+        start_method: "fork" or "spawn".
+        reason: why the method is not the expected one; None if it is.
+        found: what speaks against a fork, in short clauses; empty if spawn was asked for.
+        time: when the server was started, in Unix seconds.
     """
 
     start_method: str
@@ -45,25 +45,24 @@ class ServerStart:
 
 
 def look() -> list[Finding]:
-    """What speaks against a fork of this process by this thread, what is worst first.
+    """Find what speaks against this thread forking this process, harmful findings first.
 
-    OpenMP runtimes are told to end their threads: these are found only if they do not. Takes some
+    Tells OpenMP runtimes to end their threads, and reports only those that remain. Takes a few
     milliseconds at most.
     """
     if not LINUX:
         return [_NOT_LINUX]
-    from hsm.core.local.fork_safety.descriptors import (
-        find_shared,  # Sweeps of commands need neither.
-    )
+    # Sweeps of commands need neither.
+    from hsm.core.local.fork_safety.descriptors import find_shared
     from hsm.core.local.fork_safety.native_pools import find_pools
 
     threads = threading.enumerate()
     frames = sys._current_frames()
-    # This thread's own would be kept alive by itself, and with it all that its callers hold: a
-    # launcher, whose sweep ends when it goes.
+    # Drop this thread's own frame: the reference to itself would keep it alive, with everything
+    # that its callers hold, such as a launcher whose sweep ends when the launcher is deleted.
     frames.pop(threading.get_ident(), None)
     known = {thread.ident for thread in threads}
-    # Those that only `_thread` knows.
+    # Threads that were started with `_thread` directly.
     nameless = [frame for ident, frame in frames.items() if ident not in known]
     found = [
         *_find_threads(threads, frames, nameless),
@@ -76,7 +75,7 @@ def look() -> list[Finding]:
 def _find_threads(
     threads: list[threading.Thread], frames: Mapping[int, FrameType], nameless: list[FrameType]
 ) -> Iterator[Finding]:
-    """Python's threads, other than this one and hsm's own."""
+    """Yield a finding if Python has threads other than this one and hsm's own."""
     here = threading.current_thread()
     names = [
         thread.name
@@ -93,13 +92,13 @@ def _find_threads(
 
 
 def _waits_for_jobs(frame: FrameType | None) -> bool:
-    """Whether a thread is inside hsm, as one that has submitted jobs is while a slot forks."""
+    """Whether a thread is waiting inside hsm, such as one that has submitted jobs."""
     calls = [module for module in _modules(frame) if module != "threading"]
     return bool(calls) and calls[0].startswith("hsm.")
 
 
 def _modules(frame: FrameType | None) -> list[str]:
-    """The modules of a frame and of those that have called it, the innermost first."""
+    """Return the modules of a frame and its callers, the innermost first."""
     modules = []
     while frame is not None:
         modules.append(str(frame.f_globals.get("__name__")))
@@ -108,7 +107,7 @@ def _modules(frame: FrameType | None) -> list[str]:
 
 
 def choose(asked: str) -> tuple[ServerStart, list[Finding]]:
-    """How to start a fork server now, and what speaks against a fork.
+    """Choose how to start jobs now; also return what speaks against a fork.
 
     Args:
         asked: "auto", "fork" or "spawn".
@@ -119,5 +118,5 @@ def choose(asked: str) -> tuple[ServerStart, list[Finding]]:
         return ServerStart(asked, None, found), findings
     if not findings:
         return ServerStart("fork"), []
-    more = f" (and {len(found) - 1} more: hsm show tells)" if len(found) > 1 else ""
+    more = f" (and {len(found) - 1} more; see hsm show)" if len(found) > 1 else ""
     return ServerStart("spawn", found[0] + more, found), findings
