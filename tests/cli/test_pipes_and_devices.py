@@ -126,5 +126,5 @@ def test_one_bad_sweep_never_breaks_the_list(project: Project) -> None:
     assert "finished" in listed["deep"]
     assert "it is a pipe, not a regular file" in listed["pipe"]
     assert "written in format 99 by hsm 9.9" in listed["future"]
-    assert "its record has not begun" in listed["empty"]
+    assert "its journal is empty" in listed["empty"]
     assert "sweep_id is 7, not a name" in listed["odd"]

@@ -85,7 +85,7 @@ def test_any_value_in_any_field_is_used_or_named_by_its_line(paths: SweepPaths, 
         ('{"a":' + "[" * 100_000 + "]" * 100_000 + "}", "too large or nested too deeply"),
         ('{"event":"x","a":' + "1" * 10_000 + "}", "it is not JSON"),
         ({**SUBMIT, "jobs": [{**JOB, "job": 1}]}, "job 1 was submitted before"),
-        ("[]", "it holds a list, not an object"),
+        ("[]", "it is a list, not an object"),
         ("", "it is empty"),
     ],
 )  # fmt: skip
@@ -125,7 +125,7 @@ def test_a_sparse_journal_is_read_at_once(paths: SweepPaths, read: Callable[[Pat
     paths.journal.write_bytes(b"")
     os.truncate(paths.journal, 1 << 42)
     assert not has_begun(paths)
-    with pytest.raises(JournalError, match="its record has not begun"):
+    with pytest.raises(JournalError, match="its journal is empty"):
         read(paths.sweep_dir)
 
 
@@ -141,7 +141,7 @@ def test_a_line_that_is_too_long_is_passed_over(
 
 def test_a_line_of_millions_of_values_is_not_taken_apart(paths: SweepPaths) -> None:
     many = '{"event":"close","reason":"x","a":[' + "[]," * 2_000_000 + "0]}"
-    assert _read(paths, HEADER, SUBMIT, many).problems == ["line 3: it holds too much"]
+    assert _read(paths, HEADER, SUBMIT, many).problems == ["line 3: it has too many values"]
 
 
 @pytest.mark.parametrize("value", [[1], "text", 7, {"command": 3}], ids=repr)

@@ -105,7 +105,7 @@ def test_a_journal_without_a_first_line_is_refused(tmp_path: Path, content: byte
     paths = SweepPaths(tmp_path)
     paths.create()
     paths.journal.write_bytes(content)
-    expected = "does not describe a sweep" if b"\n" in content else "its record has not begun"
+    expected = "does not describe a sweep" if b"\n" in content else "its journal is empty"
     with pytest.raises(JournalError, match=expected):
         read_sweep(tmp_path)
 

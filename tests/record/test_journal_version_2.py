@@ -174,7 +174,7 @@ def test_a_frozen_journal_of_version_2_stays_readable(tmp_path: Path) -> None:
     missing = paths.large_file("ab" * 32)
     assert sweep.problems == [
         "job 2: its return value could not be recorded: No space left on device",
-        f"job 4: its parameters cannot be had: {missing}: No such file or directory",
+        f"job 4: its parameters cannot be read: {missing}: No such file or directory",
     ]
 
 

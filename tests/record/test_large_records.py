@@ -334,7 +334,7 @@ def test_a_file_that_is_not_what_was_recorded_costs_that_value(
     assert sweep.jobs[1].value is None
     assert sweep.jobs[1].value is None
     [problem] = sweep.problems
-    assert problem.startswith("job 1: its return value cannot be had: ")
+    assert problem.startswith("job 1: its return value cannot be read: ")
     results = collect_results(tmp_path)
     assert [row["value"] for row in results] == [[0] * 20_000, None]
     assert len(results.problems) == 1
@@ -560,7 +560,7 @@ def test_a_resume_from_the_record_makes_no_parameters_up(project: Project) -> No
     SweepPaths(folder).large_file(first).unlink()
     (folder / "go").touch()
     ran = project.hsm("sweep", "--resume", "s", "--progress", "none")
-    assert "job 0 is not run again: its parameters cannot be had" in ran.err
+    assert "job 0 is not run again: its parameters cannot be read" in ran.err
     assert [str(job.state) for job in read_sweep(folder).jobs.values()] == [
         "FAILED",
         "COMPLETED",
@@ -568,7 +568,7 @@ def test_a_resume_from_the_record_makes_no_parameters_up(project: Project) -> No
     ]
     told = project.here("show", "s", "1", "--json")
     assert told.json["params"] == big[1]
-    assert "its parameters cannot be had" in project.here("show", "s", "0").err
+    assert "its parameters cannot be read" in project.here("show", "s", "0").err
 
 
 def test_hsm_show_has_all_of_an_error_message(project: Project) -> None:

@@ -1,1 +1,1 @@
-"""The sweep on disk: its journal, lock and files. Nothing here runs a job."""
+"""A sweep on disk: its journal, lock and files. Nothing here runs a job."""

@@ -1,8 +1,8 @@
-"""Taking a directory for a sweep: while its lock is held, no other launcher works there.
+"""Claims a directory for a sweep: while its lock is held, no other launcher uses it.
 
-lock_directory   whatever is there; who goes on with an earlier sweep is `resume.open_sweep`
-claim_new        for a new sweep; a directory with an earlier one is refused
-claim_beside     for a new sweep, in another directory if somebody works there
+lock_directory   locks it, whatever is in it (`resume.open_sweep` resumes an earlier sweep)
+claim_new        for a new sweep; refuses a directory with an earlier one
+claim_beside     for a new sweep; uses another directory if a launcher is using this one
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ log = get_logger(__name__)
 
 
 def lock_directory(paths: SweepPaths, *, shared: bool = False) -> LockFile:
-    """Lock a directory for a new sweep; it is made if missing.
+    """Lock a directory for a new sweep; makes the directory if missing.
 
     Args:
-        shared: with the directory's group.
+        paths: the sweep's.
+        shared: share the sweep with the directory's group.
 
     Raises:
-        SweepInUse: another launcher works there.
-        JournalError: it cannot be written.
+        SweepInUse: another launcher is using the directory.
+        JournalError: the directory cannot be written.
     """
     try:
         paths.create(shared=shared)
@@ -44,15 +45,15 @@ def claim_new(paths: SweepPaths, *, shared: bool = False) -> LockFile:
     """Lock a directory that holds no sweep yet.
 
     Raises:
-        SettingsError: it holds an earlier sweep, or cannot be written.
-        SweepInUse: another launcher works there.
+        SettingsError: the directory holds an earlier sweep, or cannot be written.
+        SweepInUse: another launcher is using it.
     """
     try:
         lock = lock_directory(paths, shared=shared)
     except SweepInUse:
         raise
     except JournalError as error:
-        allowed = "a directory that can be written"
+        allowed = "a writable directory"
         reason = str(error)
         raise SettingsError(
             "sweep_dir", str(paths.sweep_dir), "sweep", allowed, reason, message=reason
@@ -74,32 +75,32 @@ def claim_new(paths: SweepPaths, *, shared: bool = False) -> LockFile:
 
 
 def claim_beside(directory: str, *, shared: bool = False) -> tuple[str, LockFile]:
-    """Lock a directory or, if another launcher works there, a new one beside it: ``DIR-2``.
+    """Lock a directory or, if another launcher is using it, a new one beside it: ``DIR-2``.
 
     Returns:
-        The directory that was locked. It may hold an earlier sweep.
+        The directory that was locked, which may hold an earlier sweep, and its lock.
 
     Raises:
-        JournalError: it cannot be written.
+        JournalError: the directory cannot be written.
     """
     for number in itertools.count(1):
         place = directory if number == 1 else f"{directory}-{number}"
         paths = SweepPaths(place)
         try:
             if number > 1:
-                paths.sweep_dir.mkdir()  # A new one: what lies beside it is somebody's.
+                paths.sweep_dir.mkdir()  # Must be new: an existing DIR-2 is someone else's.
             return place, lock_directory(paths, shared=shared)
         except FileExistsError:
             continue
         except SweepInUse as error:
-            log.info("%s: this sweep gets a directory beside it", error)
+            log.info("%s: using a new directory beside it", error)
         except OSError as error:
             raise cannot_write(error) from error
     raise AssertionError("unreachable")
 
 
 def is_there_to_resume(paths: SweepPaths) -> bool:
-    """Whether a sweep that is to go on is there; if not, a new one begins, and the log says so."""
+    """Whether there is a sweep to resume; logs a warning if not, as a new one is started then."""
     if has_begun(paths):
         return True
     log.warning("no sweep to resume in %s: starting a new one", paths.sweep_dir)

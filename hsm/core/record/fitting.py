@@ -1,10 +1,10 @@
-"""From a record to lines of the journal, none of which has more than 64 KiB.
+"""Turns records into lines of the journal of at most 64 KiB.
 
     {"event": "end", "value": <much>, …} --line_of--> {"event": "end", "large": {"value": …}, …}
     a submission of many jobs --submit_lines--> several `submit`, each but the last with `more`
 
-A field with more than `large.INLINE` bytes lies beside the journal; of a text its beginning stays.
-An ordinary record is one pass of the encoder and a look at its length.
+A field of more than `large.INLINE` bytes moves to a file beside the journal; of a text, the
+beginning stays in the record. An ordinary record costs one pass of the encoder and a length check.
 """
 
 from __future__ import annotations
@@ -18,31 +18,32 @@ from hsm.core.plain_json import encode, identity
 from hsm.core.record.job import Job
 from hsm.core.record.large import INLINE, Large, Shelf
 
-#: Bytes of a line, its end included.
+#: Maximum bytes of a line, including the newline.
 MAX_LENGTH = 64 << 10
-#: Jobs whose numbers one record holds.
+#: Maximum number of job numbers in one record.
 MAX_NUMBERS = 2000
-#: Characters of a text that lies beside which its record shows.
-_SHOWN = 500
-_SHOWN_WITHOUT_ROOM = 120
-#: The disk, a quota or a limit on the size of files has no room.
+#: Characters that a record keeps of a text that moves beside the journal.
+_PREVIEW = 500
+#: The same when the disk is full.
+_SHORT_PREVIEW = 120
+#: The disk or a quota is full, or a file has reached its size limit.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-#: Bytes of a value that waits for room, rather than being left out.
-_SMALL = 256
-#: Fields that say what a record is about: they are short, and stay.
-_OWN = frozenset(
+#: Values up to this many bytes wait until the disk has room; larger ones are left out.
+_MAX_KEPT_VALUE = 256
+#: Fields that say what a record is about. They are short, and always stay in the record.
+_ALWAYS_INLINE = frozenset(
     {"v", "event", "time", "sweep_id", "pid", "job", "jobs", "attempt", "state", "id", "large"}
 )
 
-#: Texts of which the beginning says nothing, or something else.
-_WHOLE = frozenset({"value", "job_dir", "cwd"})
+#: Fields whose beginning alone would be useless or misleading.
+_NO_PREVIEW = frozenset({"value", "job_dir", "cwd"})
 
-#: Keeps a field that is too large, given its name and its JSON.
+#: Stores an oversized field, given its name and its JSON.
 Put = Callable[[str, str], Large]
 
 
 def line_of(record: Mapping[str, Any], put: Put) -> bytes:
-    """`record` as a line.
+    """Encode `record` as one line.
 
     Raises:
         OSError: from `put`.
@@ -52,70 +53,72 @@ def line_of(record: Mapping[str, Any], put: Put) -> bytes:
 
 
 def _fitted(record: Mapping[str, Any], text: str, put: Put) -> str:
-    """`record`, whose JSON is `text`, as JSON without its largest fields."""
+    """The JSON of `record` with its largest fields moved out; `text` is its full JSON."""
     record = dict(record)
-    sizes = {name: len(encode(value)) for name, value in record.items() if name not in _OWN}
+    sizes = {
+        name: len(encode(value)) for name, value in record.items() if name not in _ALWAYS_INLINE
+    }
     while sizes:
         name = max(sizes, key=sizes.__getitem__)
         if sizes.pop(name) <= INLINE and len(text) < MAX_LENGTH:
             break
         value = record.pop(name)
-        if isinstance(value, str) and name not in _WHOLE:
-            record[name] = beginning(value, _SHOWN)
+        if isinstance(value, str) and name not in _NO_PREVIEW:
+            record[name] = beginning(value, _PREVIEW)
         large = {**record.pop("large", {}), name: put(name, encode(value)).reference()}
         record["large"] = large
         text = encode(record)
     return text
 
 
-def beginning(text: str, most: int) -> str:
-    """`text`, or its first characters, if it has more than `most`, and how many it has."""
-    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
+def beginning(text: str, limit: int) -> str:
+    """`text`; if it has more than `limit` characters, its first ones and its length."""
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 
 
 def without_values(line: bytes, error: OSError) -> bytes | None:
-    """The line of an ending for a disk that, as `error` says, has no room for all of it.
+    """A shorter line for an ending that the disk, as `error` says, has no room for.
 
-    None if it has nothing to leave out.
+    None if there is nothing to leave out.
     """
     record = json.loads(line)
-    less = {
-        name: beginning(value, _SHOWN_WITHOUT_ROOM)
-        if isinstance(value, str) and name not in _OWN | _WHOLE
+    short = {
+        name: beginning(value, _SHORT_PREVIEW)
+        if isinstance(value, str) and name not in _ALWAYS_INLINE | _NO_PREVIEW
         else value
         for name, value in record.items()
     }
-    if "value" in less and len(encode(less["value"])) > _SMALL:
-        del less["value"]
-        less["large"] = {**record.get("large", {}), "value": {"lost": reason_of(error)}}
-    made = encode(less).encode() + b"\n"
-    return made if len(made) < len(line) else None
+    if "value" in short and len(encode(short["value"])) > _MAX_KEPT_VALUE:
+        del short["value"]
+        short["large"] = {**record.get("large", {}), "value": {"lost": reason_of(error)}}
+    short_line = encode(short).encode() + b"\n"
+    return short_line if len(short_line) < len(line) else None
 
 
 def reason_of(error: OSError) -> str:
-    """What the system says of what went wrong."""
+    """The system's text for an error."""
     return error.strerror or str(error)
 
 
 def loss(record: Mapping[str, Any], name: str, error: OSError) -> str:
-    """What is lost of a record, for a person."""
+    """A message to people: field `name` of a record could not be written."""
     what = {"value": "return value"}.get(name, name.replace("_", " "))
     return f"job {record.get('job')}: its {what} could not be recorded: {reason_of(error)}"
 
 
 def loss_of(line: bytes, error: OSError) -> str:
-    """What a line `without_values` has lost, for a person."""
+    """A message to people: what is missing from a line that `without_values` made."""
     record = json.loads(line)
     return loss(record, "value" if "value" in record.get("large", {}) else "error_message", error)
 
 
 def submit_lines(jobs: Iterable[Job], time: float, shelf: Shelf) -> bytes:
-    """The records of jobs that were queued at `time`: as many jobs in each as it can hold.
+    """The records for jobs queued at `time`, each with as many jobs as fit.
 
-    A label that is put beside the journal is no longer held by its job: see `Job.large_label`.
+    If a label moves beside the journal, its job keeps only the beginning: see `Job.large_label`.
 
     Raises:
-        OSError: what is too large for a record cannot be kept.
+        OSError: a field that is too large for a record cannot be stored.
     """
     groups = list(_groups([_entry(job, shelf) for job in jobs])) or [[]]
     left = sum(map(len, groups))
@@ -128,13 +131,13 @@ def submit_lines(jobs: Iterable[Job], time: float, shelf: Shelf) -> bytes:
 
 
 def _groups(entries: Iterable[str]) -> Iterator[list[str]]:
-    """The entries in groups that fit into a record each."""
-    room = most = MAX_LENGTH - 128  # for what is around them
+    """Split the entries into groups that each fit into a record."""
+    room = limit = MAX_LENGTH - 128  # leaves space for the rest of the record
     group: list[str] = []
     for entry in entries:
         if group and len(entry) + 1 > room:
             yield group
-            room, group = most, []
+            room, group = limit, []
         room -= len(entry) + 1
         group.append(entry)
     if group:
@@ -151,8 +154,8 @@ def _entry(job: Job, shelf: Shelf) -> str:
         if name == "params":
             return shelf.put(text, identity=identity(job.params))
         large = shelf.put(text)
-        if name == "label":  # As the record has it: displays go through it again and again.
-            job.label, job.large_label = beginning(job.label, _SHOWN), large
+        if name == "label":  # As in the record: displays read it over and over, so keep it short.
+            job.label, job.large_label = beginning(job.label, _PREVIEW), large
         return large
 
     return _fitted(entry, text, put)

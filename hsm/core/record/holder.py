@@ -1,9 +1,9 @@
-"""Whether a process proves to be a sweep's launcher, for whoever is about to send it a signal.
+"""Verifies that a process is a sweep's launcher, before hsm sends it a signal.
 
-Files can lie, in a directory that anybody may have written: a lock file may be another name of one
-that a stranger's process has locked, and a journal may hold any pid. Only the kernel cannot: a
-launcher has the sweep's lock file open, and on it both locks of
-`hsm.core.record.lock.LockFile`, which nothing else takes together.
+A sweep's directory may have been written by anyone, so its files prove nothing: the lock file may
+be a hard link to one that an unrelated process has locked, and a journal may hold any pid. The
+kernel does not lie: a launcher has the sweep's lock file open and holds both locks of
+`hsm.core.record.lock.LockFile` on it, which no other program takes together.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-#: The two locks, as /proc tells them (proc_pid_fdinfo(5)).
+#: The two locks as /proc shows them, see proc_pid_fdinfo(5).
 _LOCKED = re.compile(rb"^lock:\s+\d+: OFDLCK\s+\w+\s+WRITE \S+ \S+ 0 0$", re.MULTILINE)
 _NAMED = re.compile(rb"^lock:\s+\d+: POSIX\s+\w+\s+WRITE \S+ \S+ 1 1$", re.MULTILINE)
 
 
 def is_launcher(pid: int, recorded: object, lock: Path) -> bool:
-    """Whether process `pid`, which is said to hold a lock on the file `lock`, is the launcher.
+    """Whether process `pid`, the apparent holder of `lock`, is the sweep's launcher.
 
     Args:
-        recorded: the launcher's pid, as the sweep's journal has it; in whatever pid namespace.
+        pid: the process to check.
+        recorded: the launcher's pid according to the journal, in any pid namespace.
         lock: the sweep's lock file.
     """
     try:
@@ -36,7 +37,7 @@ def is_launcher(pid: int, recorded: object, lock: Path) -> bool:
 
 
 def _pids(pid: int) -> list[int]:
-    """The process's pid here, and those that it has in the namespaces that it is in."""
+    """The process's pid here, and its pids in the nested namespaces it belongs to."""
     with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
         found = re.search(r"^NSpid:(.*)$", file.read(), re.MULTILINE)
     return [pid, *map(int, found[1].split())] if found else [pid]
@@ -44,7 +45,7 @@ def _pids(pid: int) -> list[int]:
 
 def _has_locked(pid: int, status: os.stat_result) -> bool:
     for name in os.listdir(f"/proc/{pid}/fd"):
-        with suppress(OSError):  # It has been closed meanwhile.
+        with suppress(OSError):  # The process has closed it meanwhile.
             if not os.path.samestat(os.stat(f"/proc/{pid}/fd/{name}"), status):
                 continue
             with open(f"/proc/{pid}/fdinfo/{name}", "rb") as file:

@@ -1,4 +1,4 @@
-"""A job, its attempts and the states in between.
+"""A job, its attempts, and the states it goes through.
 
     PENDING --start--> RUNNING --end--> COMPLETED | PRUNED | FAILED | TIMEOUT | OUT_OF_MEMORY
      ^ ^ |                |                 |                                 | CANCELLED
@@ -6,11 +6,10 @@
      | `------retry-------'                 |
      `---------requeue (a resumed sweep)----'
 
-The states are Slurm's, and PRUNED, an end with a value before all of the job's work was done, as it
-promised little. A retry is a new `Attempt` of the same job. *How* a process ended (exit
-code, signal, the limit it broke) is data on the attempt and not part of the state's name. Every
-change of state is a method here, and one that the drawing does not allow raises
-`IllegalTransition`.
+The states are Slurm's plus PRUNED: the job stopped early, with a value, because it looked
+unpromising. A retry is a new `Attempt` of the same job. *How* a process ended (exit code, signal,
+the limit it exceeded) is data on the attempt, not part of the state's name. Every change of state
+is a method of `Job`; one that the drawing does not show raises `IllegalTransition`.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from hsm.core.text_enum import TextEnum
 
 
 class JobState(TextEnum):
-    """Where a job is in its life. `str(JobState.RUNNING) == "RUNNING"`."""
+    """The state of a job. `str(JobState.RUNNING) == "RUNNING"`."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -47,12 +46,12 @@ class JobState(TextEnum):
 
     @property
     def has_succeeded(self) -> bool:
-        """Whether a job in this state has ended with what was wanted: completed, or pruned."""
+        """Whether a job in this state ended as intended: completed or pruned."""
         return self in (JobState.COMPLETED, JobState.PRUNED)
 
 
 class IllegalTransition(HsmError):
-    """A change of state that a job's life does not have: a bug in hsm or a damaged journal."""
+    """An impossible change of state: a bug in hsm, or a damaged journal."""
 
     def __init__(self, job: Job, event: str) -> None:
         super().__init__(f"job {job.num} is {job.state}: it cannot {event}")
@@ -65,20 +64,20 @@ class Ending:
     """How one attempt ended.
 
     Attributes:
-        state: the final state that the attempt by itself gives the job.
+        state: the job's final state if this was its last attempt.
         exit_code: the process's exit code, 0 to 255; None if a signal ended it or it never ran.
         signal: name of the signal that ended the process, such as ``"SIGKILL"``.
-        reason: one line on why, for what exit code and signal cannot tell ("timeout after 2 s").
+        reason: why, in one line, if exit code and signal do not say ("timeout after 2 s").
         error_type: qualified name of the exception that a Python job raised.
-        error_message: its message.
+        error_message: that exception's message.
         cpu_seconds: user and system time of the whole process tree, in seconds.
-        max_memory: bytes; the peak of the tree's largest process, or of the whole tree in a sample,
-            whichever is larger.
-        value: the job's return value where JSON can hold it, else None; None if it is `large`.
-        job_dir: the job's own directory, where only its process could tell.
-        objective: what the job's trial came to: a figure, or one for each objective.
-        large: by the names of those above, what lies beside the journal; of a text that does, the
-            field has the beginning.
+        max_memory: bytes; the larger of the peak of the tree's largest process and the largest
+            sample of the whole tree.
+        value: the job's return value; None if JSON cannot represent it or it is in `large`.
+        job_dir: the job's directory, if only its process knew it.
+        objective: the result of the job's trial: a number, or one number per objective.
+        large: by field name, what lies in files beside the journal; of a text, the field itself
+            has the beginning.
     """
 
     state: JobState
@@ -95,15 +94,15 @@ class Ending:
     large: Mapping[str, Large] = field(default_factory=dict)
 
     def whole(self, name: str) -> Any:
-        """The field `name`, read from beside the journal if it lies there.
+        """The full value of field `name`, read from its file if it lies beside the journal.
 
-        What cannot be had from there is the field itself: None, or the beginning of a text.
+        If that file cannot be read, the field itself: None, or the beginning of a text.
         """
         present = getattr(self, name)
         return self.large[name].load_or(present) if name in self.large else present
 
     def describe(self) -> str:
-        """The ending in one line: the most telling fact that is known."""
+        """The ending in one line: the most informative fact known."""
         if self.state is JobState.COMPLETED:
             return "completed"
         if self.reason:
@@ -125,13 +124,13 @@ class Attempt:
     """One run of a job's process.
 
     Attributes:
-        number: from 1.
+        number: counts from 1.
         started, ended: Unix seconds.
-        pid: of its process.
-        ending: how it ended; None while it runs.
-        slot: which of the sweep's slots it ran in.
-        gpus: those that it had to itself: their numbers, or ids.
-        waited: seconds that the job had been ready to start.
+        pid: its process's pid.
+        ending: how it ended; None while it is running.
+        slot: the slot it ran in.
+        gpus: the GPUs it had to itself: their numbers or ids.
+        waited: seconds from being ready to start until it started.
     """
 
     number: int
@@ -145,7 +144,7 @@ class Attempt:
 
     @property
     def duration(self) -> float | None:
-        """Seconds from start to end; None while it runs."""
+        """Seconds from start to end; None while it is running."""
         if self.started is None or self.ended is None:
             return None
         return max(0.0, self.ended - self.started)
@@ -180,7 +179,7 @@ class Attempt:
 
 
 class _Params:
-    """`Job.params`: a dict, or what lies beside the journal, which is read at each look."""
+    """`Job.params`: a dict, or a `Large` beside the journal that is read on each access."""
 
     @overload
     def __get__(self, job: None, owner: type[Job]) -> None: ...
@@ -204,16 +203,16 @@ class Job:
 
     Attributes:
         num: its number in the sweep, from 0; names its directory and its logs.
-        job_id: unique over all sweeps: ``<sweep id>_<num>``.
-        label: one line that tells it from the others, such as ``lr=0.1 model=svm``.
-        params: its parameters; JSON can hold them. Empty if they lie beside the journal, and are
-            lost.
-        state: where it is in its life; changed by `start`, `end` and `retry` alone.
-        attempts: its runs so far, oldest first.
-        outcome: how it ended for good; None until then.
-        job_dir: its own directory, once known.
-        before: what it had come to before it was queued again; None once that attempt has started.
-        large_label: all of a label of which `label` is the beginning.
+        job_id: unique across sweeps: ``<sweep id>_<num>``.
+        label: one line that identifies it, such as ``lr=0.1 model=svm``.
+        params: its parameters, representable in JSON. Empty if they lie in a file beside the
+            journal that cannot be read.
+        state: its current state; changed only by `start`, `end`, `retry` and `requeue`.
+        attempts: its attempts so far, oldest first.
+        outcome: how it finally ended; None until then.
+        job_dir: its directory, once known.
+        before: its outcome before it was requeued; None once it has started again.
+        large_label: the full label, if `label` is only the beginning.
     """
 
     num: int
@@ -229,12 +228,12 @@ class Job:
 
     @property
     def value(self) -> Any:
-        """What it returned, where JSON can hold that; a large value is read at each look."""
+        """The return value, if JSON can represent it; a large value is read on each access."""
         return None if self.outcome is None else self.outcome.whole("value")
 
     @property
     def held_params(self) -> dict[str, Any] | Large:
-        """Its parameters, or where they lie, of a job that was read from a journal."""
+        """The parameters, or a reference to their file (for a job read from a journal)."""
         held: dict[str, Any] | Large = self.__dict__["held_params"]
         return held
 
@@ -245,16 +244,16 @@ class Job:
 
     @property
     def duration(self) -> float | None:
-        """Seconds that the latest attempt took; None if none has ended."""
+        """Seconds that the latest attempt took; None if it has not ended or there is none."""
         return self.attempts[-1].duration if self.attempts else None
 
     @property
     def missed_attempt(self) -> str:
-        """Of a job that is cancelled while it waits for an attempt: which one that was."""
+        """What a waiting job misses when it is cancelled: its first attempt or a retry."""
         return "not retried" if self.attempts else "never started"
 
     def start(self, time: float | None, pid: int | None) -> Attempt:
-        """A new attempt's process `pid` has started at `time` (Unix seconds; None: unknown)."""
+        """A new attempt has started at `time` (Unix seconds; None: unknown) as process `pid`."""
         if self.state is not JobState.PENDING:
             raise IllegalTransition(self, "start")
         attempt = Attempt(number=len(self.attempts) + 1, started=time, pid=pid)
@@ -264,9 +263,9 @@ class Job:
         return attempt
 
     def end(self, time: float, ending: Ending) -> None:
-        """The job has ended for good; one that waits for its start can only be cancelled.
+        """The job has finally ended. A job that is still waiting can only be cancelled.
 
-        One that had been queued again and does not get its attempt is what it was before.
+        A requeued job that ends before it starts gets its earlier outcome back.
         """
         if self.state is JobState.PENDING and self.before is not None:
             ending, self.before = self.before, None
@@ -283,17 +282,17 @@ class Job:
         return self.state is JobState.RUNNING and state.is_final
 
     def retry(self, time: float, ending: Ending) -> None:
-        """The attempt has ended so, and there will be another one."""
+        """The attempt has ended like this, and another one will follow."""
         if self.state is not JobState.RUNNING or ending.state.has_succeeded:
             raise IllegalTransition(self, f"retry after {ending.state}")
         self._end_attempt(time, ending)
         self.state = JobState.PENDING
 
     def requeue(self) -> None:
-        """The job has ended in an earlier life of its sweep, and is to run again."""
+        """The job ended before the sweep was resumed, and will run again."""
         if not self.state.is_final:
             raise IllegalTransition(self, "be queued again")
-        # A cancelled one has nothing that could be lost: how it is cancelled next time is news.
+        # A cancelled job has no outcome worth keeping, and a new cancel is news.
         self.before = None if self.state is JobState.CANCELLED else self.outcome
         self.state = JobState.PENDING
         self.outcome = None
@@ -312,7 +311,7 @@ class Job:
 
 
 class JobFailed(HsmError):
-    """A job ended in another state than COMPLETED, and somebody asked for its value.
+    """The value of a job was requested, but the job did not complete.
 
     Attributes:
         job: the job, with its attempts.
@@ -328,13 +327,13 @@ class JobFailed(HsmError):
 
 
 def count_states(jobs: Iterable[Job]) -> dict[str, int]:
-    """How many jobs are in each state, in the order of `JobState`, less states of no job."""
+    """How many jobs are in each state, in the order of `JobState`, without empty states."""
     counts = Counter(job.state for job in jobs)
     return {str(state): counts[state] for state in JobState if counts[state]}
 
 
 def signal_name(number: int) -> str:
-    """``9`` -> ``"SIGKILL"``; a real-time signal, which has no name of its own, is ``"SIG42"``."""
+    """``9`` -> ``"SIGKILL"``; real-time signals, which have no names, become ``"SIG42"``."""
     try:
         return signals.Signals(number).name
     except ValueError:

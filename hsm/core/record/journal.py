@@ -1,10 +1,10 @@
-"""A sweep's append-only record on disk: its writing end.
+"""Writes a sweep's journal, its append-only record on disk.
 
     LocalComputeSource --Journal.append--> journal.jsonl --hsm.core.record.sweep.read_sweep--> Sweep
 
-One JSON object a line. One process writes; anybody may read at any time. The first line describes
-the sweep; then come `submit`, `start` and `end` of jobs and, when the launcher is done, `close`. A
-resumed sweep has `resume` and `requeue`, too.
+One JSON object per line. One process writes; anyone may read at any time. The first line describes
+the sweep. Then follow `submit`, `start` and `end` of jobs and, when the launcher is done, `close`.
+A resumed sweep also has `resume` and `requeue`.
 
     {"v": 2, "event": "sweep", "sweep_id": …, "time": …, "pid": …, "host": …, "settings": {…}}
     {"event": "submit", "jobs": [{"job": 0, "id": …, "label": …, "params": {…}}, …], "time": …}
@@ -12,24 +12,24 @@ resumed sweep has `resume` and `requeue`, too.
     {"event": "end", "job": 0, "attempt": 1, "state": "FAILED", "exit_code": 3, …, "time": …}
     {"event": "close", "reason": "finished", "time": …}
 
-This is version 2 of the format. Version 1 is read, too; who goes on with such a sweep writes 2, and
-says so in the `resume` record. What version 2 has more:
+This is version 2 of the format. hsm also reads version 1; a launcher that resumes such a sweep
+writes version 2 and says so in the `resume` record. New in version 2:
 
-- A line has 64 KiB at most. Submissions of many jobs are split into records (`more` counts the jobs
-  that are still to come in the next ones), resumes into a `resume` and `requeue`s. A field of more
-  than 16 KiB lies beside the journal, and is there before the record is. The record's `large`, or
-  the job's, names it by the hash and size of its JSON, see `hsm.core.record.large`:
-  ``"large": {"value": {"sha256": …, "size": …}}``, or ``{"lost": …}``: why it was not kept.
-- The state PRUNED, and `control` records: what was asked of the launcher.
+- A line has at most 64 KiB. Large submissions are split into several records (`more` is the number
+  of jobs still to come in the following ones), resumes into a `resume` and `requeue`s. A field of
+  more than 16 KiB lies in a file beside the journal, written before its record. The record's (or
+  job's) `large` names that file by the hash and size of its JSON, see `hsm.core.record.large`:
+  ``"large": {"value": {"sha256": …, "size": …}}``; ``{"lost": …}`` says why it was not kept.
+- The state PRUNED, and `control` records: requests to the launcher.
 - `slot`, `gpus` and `waited` of a start, `planned` of a sweep, `objective` of an end.
 
-A crash or a full disk can tear the last line: readers ignore it and the next writer cuts it off, so
-that its own first record does not weld onto it. While a launcher lives it holds a lock on
-``.hsm/lock``; where nobody does, what the journal shows as running or waiting has lost its launcher
-and reads as CANCELLED.
+A crash or a full disk can tear the last line. Readers ignore a torn line; the next writer cuts it
+off, so that its own first record starts on a new line. A live launcher holds a lock on
+``.hsm/lock``. If nobody holds it, the launcher is dead, and jobs that the journal shows as running
+or waiting are read as CANCELLED.
 
-The file is put onto the disk as it grows, every ten seconds at most: a power cut costs no more than
-the last records, whose jobs then run again in a resume.
+The journal is synced to disk at most every ten seconds as it grows. A power cut therefore loses
+only the last records, and a resume runs their jobs again.
 """
 
 from __future__ import annotations
@@ -55,50 +55,50 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.record.schema import ENDING_FIELDS
 from hsm.core.record.sweep import VERSION, JournalError
 
-#: Seconds between two times that the journal is put onto the disk. Where thousands of short jobs
-#: have made their directories, the file system takes a while for it.
+#: Minimum seconds between two syncs of the journal to disk, as a sync can be slow: thousands of
+#: short jobs may just have made their directories.
 _SYNC_INTERVAL = 10.0
-#: Records that wait for room on the disk with their values; what comes then waits without.
+#: How many records wait for disk space with their values; any more wait without.
 _MAX_WAITING = 100
 
 log = get_logger(__name__)
 
 
 class SweepInUse(JournalError):
-    """Another launcher works in this sweep directory."""
+    """Another launcher is using this sweep directory."""
 
 
 def cannot_write(error: OSError) -> JournalError:
-    """What to raise where the record of a sweep cannot be written."""
+    """The error to raise if a sweep's files cannot be written."""
     return JournalError(f"cannot write {error.filename}: {error.strerror}")
 
 
 class JournalLost(JournalError):
-    """The launcher cannot write this journal any more: another one does, or it cannot be mended."""
+    """The launcher can no longer write this journal: another one does, or it is beyond repair."""
 
 
 @dataclass
 class _Waiting:
-    """Lines that are to be written: all of them or, if they may wait for it, at another time."""
+    """Lines to be written, now or not at all; with `may_wait`, they may also be written later."""
 
     lines: bytes
     may_wait: bool = False
 
 
 class Journal:
-    """The writing end of a sweep's journal; a sweep directory has one at most. Thread-safe.
+    """Writes a sweep's journal; at most one exists per sweep directory. Thread-safe.
 
     Args:
-        paths: the sweep's paths; its directories are made.
+        paths: the sweep's paths; makes its directories.
         sweep_id: the sweep's id.
         settings: JSON-able settings for the first line.
-        program: what the jobs run, so that the sweep can be resumed from its record alone.
-        lock: the lock on ``paths.lock``, if the caller holds it already; released by `close`.
-        file: the journal's, if the caller has it open already; closed by `close`.
+        program: what the jobs run, so that the sweep can be resumed from its journal alone.
+        lock: the lock on ``paths.lock``, if the caller already holds it; released by `close`.
+        file: the journal's file, if the caller already has it open; closed by `close`.
 
     Raises:
         SweepInUse: another live launcher writes this journal.
-        JournalError: the record cannot be written there.
+        JournalError: the journal cannot be written.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Journal:
         self.paths = paths
         self.sweep_id = sweep_id
         self._mutex = threading.Lock()
-        # Before there is a file, as it takes a while: a journal without its first line is none.
+        # Before the file exists, since this is slow and a journal without a first line is invalid.
         self._launch = provenance.describe(program)
         try:
             paths.create()
@@ -131,14 +131,14 @@ class Journal:
             self._lock.release()
             raise
         self.tell_to()
-        #: Why it cannot be written any more; "" while it can.
+        #: Why the journal can no longer be written; "" while it can.
         self.lost = ""
-        self._said_lost = False
+        self._reported_lost = False
         self._closed = False
         self._has_resumed = False
-        self._waiting: list[_Waiting] = []  # records that there was no room for
+        self._waiting: list[_Waiting] = []  # records waiting for disk space
         self.shelf = Shelf(paths)
-        self._synced = time.monotonic()  # when the journal was put onto the disk
+        self._synced = time.monotonic()  # when the journal was last synced to disk
         self._settings, self._program = settings, program
         in_child(self, Journal._forget)
         try:
@@ -149,7 +149,7 @@ class Journal:
             raise
 
     def _append_launch(self, event: str, **details: Any) -> None:
-        """Write what this launcher is and runs, and beside the journal what was not committed."""
+        """Record this launcher and its program; save uncommitted changes beside the journal."""
         if self._launch.get("git", {}).get("dirty"):
             diff = provenance.uncommitted_changes(self._program)
             if diff is not None:
@@ -165,32 +165,35 @@ class Journal:
         notice: Callable[[str], None] = log.warning,
         on_lost: Callable[[str], None] = log.error,
     ) -> None:
-        """Who is told what happens to the journal; by default the log.
+        """Set who hears about problems with the journal; default: the log.
 
         Args:
-            notice: is told a line of what somebody has done to it or its lock.
-            on_lost: is told once why it cannot be written any more. The sweep should end then.
+            notice: gets a line whenever somebody else changed the journal or its lock.
+            on_lost: gets the reason, once, if the journal can no longer be written. The sweep
+                should end then.
         """
         self._notice, self._on_lost = notice, on_lost
 
     @property
     def is_behind(self) -> bool:
-        """Whether records wait for room on the disk."""
+        """Whether records are waiting for disk space."""
         return bool(self._waiting)
 
     def append(self, event: str, *, keep: bool = False, **details: Any) -> list[str]:
-        """Write one record, after those that had to wait.
+        """Write one record, after any that are waiting.
 
         Args:
-            keep: if the disk does not take it now, write it before the next one; if it would take
-                it without the job's return value, write it so.
+            event: the record's event.
+            keep: if the write fails, write the record before the next one; if it fits only without
+                the job's return value, write it without.
+            details: the record's other fields.
 
         Returns:
-            What was lost so of this record, or of those that had to wait, in words.
+            Messages: what was lost of this or of waiting records because of `keep`.
 
         Raises:
-            OSError: the disk does not take it; what was written of it is cut off again.
-            JournalLost: it cannot be written any more.
+            OSError: the write failed; a partial line was cut off again.
+            JournalLost: the journal can no longer be written.
         """
         if self._closed:
             return []
@@ -204,9 +207,9 @@ class Journal:
     def _put(
         self, record: Mapping[str, Any], lost: list[str] | None, name: str, text: str
     ) -> Large:
-        """Keep the field `name` of `record` beside the journal.
+        """Store the field `name` of `record` beside the journal.
 
-        What there is no room for is told in `lost`, if that is given; else it raises OSError.
+        If there is no room, adds a message to `lost` or, without `lost`, raises OSError.
         """
         try:
             return self.shelf.put(text)
@@ -217,7 +220,7 @@ class Journal:
             return Large(self.paths, lost=fitting.reason_of(error))
 
     def _append(self, item: _Waiting) -> list[str]:
-        """Write what waits, and then `item`.
+        """Write the waiting records, and then `item`.
 
         Returns what was lost. Raises OSError, JournalLost.
         """
@@ -244,7 +247,7 @@ class Journal:
         return lost
 
     def _write_all(self, lost: list[str]) -> None:
-        """Write what waits; what was lost of it is told in `lost`."""
+        """Write the waiting records; adds what was lost of them to `lost`."""
         while self._waiting:
             lost += self._write(self._waiting[0])
             del self._waiting[0]
@@ -254,30 +257,30 @@ class Journal:
         try:
             self._file.append(item.lines)
         except OSError as error:
-            has_less = item.may_wait and error.errno in fitting.NO_ROOM
-            less = fitting.without_values(item.lines, error) if has_less else None
-            if less is None:
+            may_shorten = item.may_wait and error.errno in fitting.NO_ROOM
+            short = fitting.without_values(item.lines, error) if may_shorten else None
+            if short is None:
                 raise
-            self._file.append(less)
-            return [fitting.loss_of(less, error)]
+            self._file.append(short)
+            return [fitting.loss_of(short, error)]
         return []
 
     def look(self) -> None:
-        """See to it that journal and lock on disk are this launcher's.
+        """Check that the journal and lock on disk are still this launcher's; repair them if not.
 
         Raises:
-            JournalLost: it cannot be written any more.
+            JournalLost: the journal can no longer be written.
         """
         try:
             with self._mutex:
                 if not self._closed:
-                    with suppress(OSError):  # The next record tells.
+                    with suppress(OSError):  # Writing the next record will report it.
                         self._check_file(self._file.look)
         finally:
             self._tell()
 
     def _check_file(self, use: Callable[[], None]) -> None:
-        """Call `use`, which finds out whether the file is still this launcher's."""
+        """Call `use`, and note if it finds that the file is no longer this launcher's."""
         if not self.lost:
             try:
                 use()
@@ -288,21 +291,21 @@ class Journal:
             raise JournalLost(self.lost)
 
     def _tell(self) -> None:
-        """Tell what has happened to the journal; without the mutex, as who is told may ask it."""
+        """Send the notices. Called without the mutex, since the callbacks may use this journal."""
         notices, self._file.notices = self._file.notices, []
         for text in notices:
             self._notice(text)
-        if self.lost and not self._said_lost:
-            self._said_lost = True
+        if self.lost and not self._reported_lost:
+            self._reported_lost = True
             self._on_lost(self.lost)
 
     def submit(self, jobs: Iterable[Job]) -> None:
-        """`jobs` were queued: either all of them are recorded, or none. Raises OSError."""
+        """`jobs` were queued; records all of them or none. Raises OSError, JournalLost."""
         if not self._closed:
             self._append(_Waiting(fitting.submit_lines(list(jobs), time.time(), self.shelf)))
 
     def resume(self, jobs: Iterable[Job]) -> None:
-        """This launcher goes on with the sweep; `jobs`, which had ended, were queued again."""
+        """This launcher has resumed the sweep and requeued `jobs`, which had ended."""
         nums = [job.num for job in jobs]
         if not self._has_resumed:
             self._append_launch("resume", v=VERSION, jobs=nums[: fitting.MAX_NUMBERS])
@@ -337,7 +340,7 @@ class Journal:
         return self._append_ending("end", job, job.outcome)
 
     def retry(self, job: Job) -> list[str]:
-        """The latest attempt of `job` has ended, and there will be another one.
+        """The latest attempt of `job` has ended, and another one will follow.
 
         Returns what was lost, see `append`.
         """
@@ -363,8 +366,8 @@ class Journal:
         )
 
     def close(self, reason: str) -> None:
-        """Write the last record and give the sweep directory free. Idempotent."""
-        # A missing last line reads as a launcher that died.
+        """Write the last record and release the sweep directory. Idempotent."""
+        # If it cannot be written, the journal reads as if the launcher had died.
         with suppress(OSError, JournalLost):
             self.append("close", reason=reason)
         with self._mutex:
@@ -372,8 +375,8 @@ class Journal:
                 self._free()
 
     def _forget(self) -> None:
-        """In a forked child, which has no business with its parent's journals."""
-        self._closed = True  # So is its file.
+        """In a forked child: the journal belongs to the parent."""
+        self._closed = True  # The file closes itself in the child.
 
     def _free(self) -> None:
         self._closed = True

@@ -1,12 +1,12 @@
-"""The file that a journal's records go to: it stays the one that readers see, and stays whole.
+"""Keeps a journal's file complete, and the one that readers see.
 
-    Journal --append--> JournalFile: look, write --> journal.jsonl
-                            `-- a copy without a name, for the day on which somebody changes it
+    Journal --append--> JournalFile: check, write --> journal.jsonl
+                            `-- an unnamed copy, to restore the journal from
 
-People edit journals, restore backups over them, and remove them, while a sweep runs. Its launcher
-would go on writing into a file that nobody reads, or behind what somebody else wrote. So before
-each record it looks whether journal and lock on disk are its own, which costs two `stat`. If the
-journal is not, it is written anew; what was found in its place is kept beside it.
+People edit, remove and restore journals while a sweep is running. The launcher would then write to
+a file that nobody reads, or after somebody else's lines. So before each record it checks that the
+journal and lock on disk are its own, which costs two `stat` calls. If the journal is not, the
+launcher rewrites it, and keeps the file it found there beside it.
 """
 
 from __future__ import annotations
@@ -25,26 +25,27 @@ from hsm.core.record.paths import SweepPaths
 
 _CHUNK = 1 << 20
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT
-#: What passes, perhaps: a disk that is full, a file system that is away for a while.
-_PASSES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE)
+#: Errors that may go away: a full disk, a file system that is temporarily unavailable.
+_TRANSIENT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE)
 
 
 class Overtaken(Exception):
-    """The record is not this launcher's any more; the text says why, in one line."""
+    """The journal is no longer this launcher's; the text says why, in one line."""
 
 
 class JournalFile:
-    """The journal of the sweep at `paths`, opened to be appended to. Not thread-safe.
+    """The journal of the sweep at `paths`, opened for appending. Not thread-safe.
 
     Args:
-        lock: the sweep directory's.
+        paths: the sweep's.
+        lock: the sweep directory's lock.
 
     Attributes:
-        size: bytes that were there, less a torn last line, and that were written.
-        notices: what somebody should be told, a line each; emptied by whoever tells it.
+        size: bytes in the file, not counting a torn last line that was cut off.
+        notices: messages for people, one line each; `Journal` sends and clears them.
 
     Raises:
-        OSError: it cannot be opened, or is no regular file.
+        OSError: the file cannot be opened, or is not a regular file.
     """
 
     def __init__(self, paths: SweepPaths, lock: LockFile) -> None:
@@ -59,7 +60,7 @@ class JournalFile:
             _cut_torn_line(self._fd)
             self._adopt(self._fd)
             self._begin_copy()
-            in_child(self, JournalFile.close)  # It has no business with its parent's journals.
+            in_child(self, JournalFile.close)  # A forked child must not write its parent's journal.
         except BaseException:
             self.close()
             raise
@@ -68,14 +69,14 @@ class JournalFile:
         """Write a record.
 
         Raises:
-            OSError: the disk does not take it; what was written of it is cut off again.
-            Overtaken: the record is another launcher's by now, or cannot be written anew.
+            OSError: the write failed; a partial line was cut off again.
+            Overtaken: the journal is another launcher's by now, or cannot be rewritten.
         """
         self.look()
         try:
             _write(self._fd, line)
         except BaseException as error:
-            # Where this fails, too, the next look finds a file that is longer than it should be.
+            # If this fails, too, the next `look` finds the file too long and rewrites it.
             with suppress(OSError):
                 os.ftruncate(self._fd, self.size)
             if isinstance(error, OSError):
@@ -89,30 +90,30 @@ class JournalFile:
                 self._drop_copy()
 
     def look(self) -> None:
-        """See to it that journal and lock on disk are this launcher's.
+        """Check that the journal and lock on disk are this launcher's; repair them if not.
 
         Raises:
             OSError, Overtaken: as `append` does.
         """
         if not self._lock.is_current():
-            self._take_lock_again()
+            self._retake_lock()
         try:
-            there = os.lstat(self._path)
+            found = os.lstat(self._path)
         except (FileNotFoundError, NotADirectoryError):
-            there = None
-        if there is None or file_key(there) != self._key or there.st_size != self.size:
+            found = None
+        if found is None or file_key(found) != self._key or found.st_size != self.size:
             try:
-                self._restore(there)
+                self._restore(found)
             except OSError as error:
-                if error.errno in _PASSES:
+                if error.errno in _TRANSIENT:
                     raise
                 reason = error.strerror or str(error)
                 text = f"{self._path} was changed from outside, and cannot be rewritten: {reason}"
                 raise Overtaken(text) from error
 
     def sync(self) -> None:
-        """Put onto the disk what the system has taken."""
-        with suppress(OSError):  # Not every file system can; it has been taken all the same.
+        """Sync what has been written to disk."""
+        with suppress(OSError):  # Not every file system can; it has accepted the data anyway.
             os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
 
     def close(self) -> None:
@@ -122,27 +123,31 @@ class JournalFile:
             os.close(self._fd)
             self._fd = -1
 
-    def _take_lock_again(self) -> None:
-        """The lock file was removed or replaced: two launchers must not work side by side."""
+    def _retake_lock(self) -> None:
+        """Lock the file that replaced ours, lest two launchers run the same sweep."""
         try:
             self._paths.create_folders(self._mode)
             self._lock.retake()
         except Locked as error:
             raise Overtaken(f"{self._paths.sweep_dir} was taken over by {error.owner}") from error
         except OSError as error:
-            if error.errno in _PASSES:
+            if error.errno in _TRANSIENT:
                 raise
             reason = error.strerror or str(error)
             text = f"{self._paths.lock} was replaced, and cannot be locked: {reason}"
             raise Overtaken(text) from error
         self.notices.append(f"{self._paths.lock} was removed or replaced: locking it again")
 
-    def _restore(self, there: os.stat_result | None) -> None:
-        """Have the path lead to a file with all that was written, and to no other."""
-        if there is not None and there.st_size == self.size and self._adopt_equal():
+    def _restore(self, found: os.stat_result | None) -> None:
+        """Put a file with everything written so far at the journal's path.
+
+        Args:
+            found: the status of what is there now; None if nothing is.
+        """
+        if found is not None and found.st_size == self.size and self._adopt_equal():
             return
         self._paths.create_folders(self._mode)
-        aside = self._put_aside() if there is not None else None
+        aside = self._keep_beside() if found is not None else None
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -155,11 +160,11 @@ class JournalFile:
             os.close(fd)
             raise
         self._adopt(fd)
-        kept = "" if aside is None else f"; what was found there is in {aside.name}"
+        kept = "" if aside is None else f"; the changed file is kept as {aside.name}"
         self.notices.append(f"{self._path} was changed from outside: rewriting it{kept}")
 
     def _adopt_equal(self) -> bool:
-        """Go on with another file that holds the same; False if it does not."""
+        """Switch to the file at the path if its content is the same; False if it is not."""
         try:
             fd = self._open(self._path, os.O_RDWR | os.O_APPEND)
         except OSError:
@@ -172,35 +177,35 @@ class JournalFile:
         return True
 
     def _adopt(self, fd: int) -> None:
-        """`fd` is the journal from now on."""
+        """Use `fd` as the journal from now on."""
         if fd != self._fd:
             os.close(self._fd)
             self._fd = fd
         status = os.fstat(fd)
         self._key, self.size = file_key(status), status.st_size
 
-    def _put_aside(self) -> Path:
-        """Give what lies in the journal's place another name, too; returns that."""
+    def _keep_beside(self) -> Path:
+        """Keep the file at the journal's path under another name, which is returned."""
         number = 1
         while os.path.lexists(aside := self._path.with_name(f"journal.replaced-{number}.jsonl")):
             number += 1
         try:
             os.link(self._path, aside, follow_symlinks=False)
-        except OSError:  # No links here, or something else than a file.
+        except OSError:  # The file system has no hard links, or this is not a file.
             os.rename(self._path, aside)
         return aside
 
     def _write_all_to(self, fd: int) -> None:
         own = self._own()
         if own is None:
-            raise OSError(errno.ENODATA, "what was written to it before is lost")
+            raise OSError(errno.ENODATA, "its earlier records are lost")
         _copy_bytes(own, fd, self.size)
 
     def _own(self) -> int | None:
-        """A descriptor of all that was written; None if it is lost."""
+        """A descriptor of a file with everything written so far; None if that is lost."""
         if self._copy is not None:
             return self._copy
-        # Somebody may have put another file in its place: then this one is as it was.
+        # If somebody replaced the journal's file, ours still has the original content.
         return self._fd if os.fstat(self._fd).st_size == self.size else None
 
     def _begin_copy(self) -> None:
@@ -225,7 +230,7 @@ class JournalFile:
 
 
 def _write(fd: int, data: bytes) -> None:
-    """Write all of `data`; the system may take it in parts."""
+    """Write all of `data`, however much each `os.write` takes."""
     written = os.write(fd, data)
     while written < len(data):
         written += os.write(fd, data[written:])
@@ -236,13 +241,13 @@ def _copy_bytes(source: int, target: int, size: int) -> None:
     while offset < size:
         chunk = os.pread(source, min(_CHUNK, size - offset), offset)
         if not chunk:
-            raise OSError(errno.ENODATA, "it is shorter than what was written")
+            raise OSError(errno.ENODATA, "it is shorter than what was written to it")
         _write(target, chunk)
         offset += len(chunk)
 
 
 def _are_equal(first: int, second: int, size: int) -> bool:
-    """Whether the first `size` bytes of two files are the same, and the first has no more."""
+    """Whether two files agree in their first `size` bytes, and the first file has no more."""
     if os.fstat(first).st_size != size:
         return False
     for offset in range(0, size, _CHUNK):

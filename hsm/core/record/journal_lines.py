@@ -1,4 +1,4 @@
-"""The lines of a journal, a chunk at a time: bounded in memory and time, whatever the file holds.
+"""Reads the lines of a journal in chunks, with bounded memory and time whatever the file holds.
 
 journal.jsonl --chunks--> JournalLines.read --(number, line)--> hsm.core.record.schema.parse
 """
@@ -12,23 +12,23 @@ from pathlib import Path
 
 from hsm.core.files import open_below
 
-#: Bytes; a longer line is passed over. Those of version 1 held whatever jobs returned, and 100,000
-#: jobs in one: its longest were some 30 MiB.
+#: Bytes; longer lines are skipped. Version 1 put return values of any size and up to 100,000 jobs
+#: in one line: the longest were about 30 MiB.
 MAX_LINE = 64 << 20
 _CHUNK = 1 << 20
 
 
 class JournalLines:
-    """A journal that is read as it grows, each byte once.
+    """Reads a journal as it grows, each byte once.
 
     Args:
         sweep_dir, path: the sweep's directory, and the journal below it.
 
     Attributes:
-        number: of the line that was given last.
+        number: the number of the line returned last.
 
     Raises:
-        OSError: the journal is not there, cannot be read or is no regular file (`NotRegular`).
+        OSError: the journal is missing, cannot be read, or is not a regular file (`NotRegular`).
     """
 
     def __init__(self, sweep_dir: Path, path: Path) -> None:
@@ -36,26 +36,26 @@ class JournalLines:
         self._fd = open_below(sweep_dir, path)
         self._offset = 0
         self.number = 0
-        self._pieces: list[bytes] = []  # of the line that has not ended
-        self._size = 0  # bytes that it has so far
-        self._waiting: list[bytes] = []  # what follows in a chunk that was not given out to its end
+        self._pieces: list[bytes] = []  # of the unfinished line
+        self._size = 0  # bytes of the unfinished line
+        self._waiting: list[bytes] = []  # the rest of the chunk, if it was not read to its end
 
     @property
     def is_replaced(self) -> bool:
-        """Whether another file is at the path by now, or less in this one than was read."""
+        """Whether the path now leads to another file, or this one is shorter than what was read."""
         own = os.fstat(self._fd)
         try:
             there = os.lstat(self._path)
         except OSError:
-            return False  # There is nothing else to read.
+            return False  # There is no other file to read.
         return not os.path.samestat(there, own) or own.st_size < self._offset
 
     def read(self) -> Iterator[tuple[int, bytes | None]]:
-        """The lines that are complete now and were not given before, with their numbers from 1.
+        """The complete lines not returned before, with their numbers, from 1.
 
-        A line longer than `MAX_LINE` is None. What follows the last newline waits for its own.
+        None stands for a line longer than `MAX_LINE`. An unfinished last line is left for later.
         """
-        end = os.fstat(self._fd).st_size  # Not further: a fast writer would never let us go.
+        end = os.fstat(self._fd).st_size  # Stop here, or a fast writer would keep us forever.
         while self._waiting or self._offset < end:
             if not self._waiting:
                 first, *self._waiting = self._next_chunk(end).split(b"\n")
@@ -76,18 +76,18 @@ class JournalLines:
         if self._is_too_long:
             self._skip_hole(end)
         chunk = os.pread(self._fd, min(_CHUNK, max(0, end - self._offset)), self._offset)
-        # At the end of a file that has been cut meanwhile there is nothing more to come.
+        # An empty chunk: the file has been truncated meanwhile, so we have reached its end.
         self._offset = self._offset + len(chunk) if chunk else end
         return chunk
 
     def _skip_hole(self, end: int) -> None:
-        """Go to where the file has data again: a hole reads as zeros, none of them a newline."""
+        """Skip to where the file has data again: a hole is all zeros, so it has no newline."""
         if not hasattr(os, "SEEK_DATA"):
             return
         try:
             self._offset = min(end, os.lseek(self._fd, self._offset, os.SEEK_DATA))
         except OSError as error:
-            if error.errno == errno.ENXIO:  # no data up to the end
+            if error.errno == errno.ENXIO:  # There is no more data.
                 self._offset = end
 
     def _extend(self, piece: bytes) -> None:

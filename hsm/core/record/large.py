@@ -1,12 +1,12 @@
-"""What is too large for a line of the journal: files beside it, named by hashes of their content.
+"""Keeps values that are too large for a journal line in files beside it, named by their hashes.
 
     a value --Shelf.put--> .hsm/large/<sha256>.json   first, and then the record that refers to it:
                            {…, "large": {"value": {"sha256": …, "size": …}}}
     a record --Large.load--> the value as it was, or `LargeLost`, which says why not
 
-The record names such fields beside its own, in `large`, which holds nothing else: so no value can
-be taken for a reference. Who shows no values reads no such file, and one that is missing, or is not
-what was recorded, costs that one value.
+References stand in the record's field `large`, which holds nothing else, so a value can never be
+mistaken for a reference. The files are read only when a value is needed, and a missing or changed
+file costs only that one value.
 """
 
 from __future__ import annotations
@@ -28,41 +28,41 @@ from hsm.core.files import make_folder_below, open_below, replace_below
 from hsm.core.plain_json import is_flat
 from hsm.core.record.paths import SweepPaths
 
-#: Bytes of JSON that a field of a record may have; what is larger lies beside.
+#: Maximum bytes of a field's JSON in a record; a larger field moves beside the journal.
 INLINE = 16 << 10
-#: Bytes of JSON; more is neither kept nor read.
+#: Maximum bytes of JSON that are stored or read.
 MAX_SIZE = 1 << 30
-#: Problems that are told of a sweep.
-_MAX_TOLD = 200
+#: How many problems are reported per sweep.
+_MAX_PROBLEMS = 200
 _HASH = re.compile("[0-9a-f]{64}")
 #: See `hsm.core.record.schema.check`.
 Rule = tuple[Callable[[Any], bool], str]
-_DAMAGED = "what the journal says of it is damaged"
+_DAMAGED = "its entry in the journal is damaged"
 
 
 def _hash(data: bytes) -> str:
-    import hashlib  # which takes a while: few jobs need it
+    import hashlib  # Slow to import, and few jobs need it.
 
     return hashlib.sha256(data).hexdigest()
 
 
 class LargeLost(HsmError):
-    """What a record refers to is not there, or is not what was recorded; says why."""
+    """The file that a record refers to is missing or not what was recorded; says why."""
 
 
 @dataclass(frozen=True)
 class Large:
-    """A value that lies beside the journal.
+    """A reference to a value in a file beside the journal.
 
     Attributes:
-        paths: of its sweep.
+        paths: its sweep's.
         sha256: the hash of its JSON, which names its file.
-        size: of its JSON, in bytes.
-        identity: of parameters: what tells them from others.
-        lost: why it could not be kept; None if it was.
+        size: the size of its JSON, in bytes.
+        identity: for parameters: their `plain_json.identity`.
+        lost: why it could not be stored; None if it was.
         name: what it is, for messages: "job 3: its value".
-        problems: where it is told that it cannot be had.
-        rule: what the value must pass, and what that is in words; None if it may be anything.
+        problems: where to report that it cannot be read.
+        rule: a check for the value, and what it checks in words; None if any value will do.
     """
 
     paths: SweepPaths = field(compare=False, repr=False)
@@ -76,7 +76,7 @@ class Large:
 
     @classmethod
     def of(cls, paths: SweepPaths, reference: object) -> Large:
-        """What `reference`, of a record's `large`, refers to."""
+        """Parse `reference`, an entry of a record's `large`."""
         if isinstance(reference, Mapping):
             known = {name: reference.get(name) for name in ("sha256", "size", "identity", "lost")}
             if isinstance(known["lost"], str):
@@ -92,28 +92,28 @@ class Large:
         return cls(paths, lost=_DAMAGED)
 
     def reference(self) -> dict[str, Any]:
-        """What a record says of it."""
+        """The entry for a record's `large`."""
         if self.lost is not None:
             return {"lost": self.lost}
-        told: dict[str, Any] = {"sha256": self.sha256, "size": self.size}
-        return told if self.identity is None else {**told, "identity": self.identity}
+        entry: dict[str, Any] = {"sha256": self.sha256, "size": self.size}
+        return entry if self.identity is None else {**entry, "identity": self.identity}
 
     def told_in(self, problems: list[str], name: str, rule: Rule | None = None) -> Large:
-        """The same, which is called `name` and tells in `problems` when it cannot be had."""
+        """A copy with the name `name` that reports to `problems` if it cannot be read."""
         return replace(self, problems=problems, name=name, rule=rule)
 
     @property
     def why_not(self) -> str:
-        """Of one that is `lost`: that, for a message."""
+        """For messages: why a `lost` value is not there."""
         return f"could not be recorded: {self.lost}"
 
     @property
     def path(self) -> Path:
-        """Its file."""
+        """The value's file."""
         return self.paths.large_file(self.sha256)
 
     def load(self) -> Any:
-        """Read it. Raises LargeLost."""
+        """Read the value. Raises LargeLost."""
         if self.lost is not None:
             raise LargeLost(self.why_not)
         try:
@@ -121,7 +121,7 @@ class Large:
                 fits = os.fstat(file.fileno()).st_size == self.size
                 data = file.read() if fits else b""
             if not fits or _hash(data) != self.sha256:
-                raise LargeLost(f"cannot be had: {self.path} is not what was recorded")
+                raise LargeLost(f"cannot be read: {self.path} is not what was recorded")
             value = json.loads(data)
             if not is_flat(value):
                 raise ValueError("it is nested too deeply")
@@ -129,43 +129,44 @@ class Large:
                 raise ValueError(f"it is not {self.rule[1]}")
             return value
         except OSError as error:
-            raise LargeLost(f"cannot be had: {self.path}: {error.strerror}") from error
+            raise LargeLost(f"cannot be read: {self.path}: {error.strerror}") from error
         except (ValueError, RecursionError, MemoryError) as error:
             raise LargeLost(f"cannot be read: {self.path}: {error}") from error
 
     def load_or(self, default: Any) -> Any:
-        """Read it; `default` if it cannot be had, which is told once."""
+        """Read the value; if that fails, report it (once) and return `default`."""
         try:
             return self.load()
         except LargeLost as error:
             problem = f"{self.name} {error}"
-            if problem not in self.problems and len(self.problems) < _MAX_TOLD:
+            if problem not in self.problems and len(self.problems) < _MAX_PROBLEMS:
                 self.problems.append(problem)
             return default
 
 
 class Shelf:
-    """Puts beside the journal of a sweep what is too large for it. Thread-safe."""
+    """Stores large values beside a sweep's journal. Thread-safe."""
 
     def __init__(self, paths: SweepPaths) -> None:
         self._paths = paths
         self._mutex = threading.Lock()
-        self._put: dict[str, int] = {}  # inode of each file that was written here, by hash
+        self._put: dict[str, int] = {}  # by hash, the inode of each file this object wrote
         self._unsynced: list[Path] = []
 
     def put(self, text: str, *, identity: str | None = None, sync: bool = False) -> Large:
-        """Keep the JSON `text`; it is there, whole, when this returns.
+        """Store the JSON `text`; its file is complete when this returns.
 
         Args:
+            text: the value's JSON.
             identity: of parameters, see `Large`.
-            sync: put it onto the disk at once, and not with the next `sync`.
+            sync: sync it to disk at once, rather than with the next `sync`.
 
         Raises:
-            OSError: there is no room for it, or it is too large to be kept.
+            OSError: there is no room for it, or it is too large.
         """
         data = text.encode()
         if len(data) > MAX_SIZE:
-            raise OSError(errno.EFBIG, f"it has more than {MAX_SIZE >> 30} GiB as JSON")
+            raise OSError(errno.EFBIG, f"its JSON is larger than {MAX_SIZE >> 30} GiB")
         large = Large(self._paths, _hash(data), len(data), identity)
         with self._mutex:
             if not self._has(large):
@@ -177,7 +178,7 @@ class Shelf:
         return large
 
     def _has(self, large: Large) -> bool:
-        """Whether it was written here, and is still there."""
+        """Whether this object wrote the file, and it is still there unchanged."""
         try:
             found = os.lstat(large.path)
         except OSError:
@@ -186,11 +187,11 @@ class Shelf:
         return is_whole and self._put.get(large.sha256) == found.st_ino
 
     def sync(self) -> None:
-        """Put onto the disk what was kept since the last call."""
+        """Sync to disk what was stored since the last call."""
         with self._mutex:
             paths, self._unsynced = self._unsynced, []
         for path in paths:
-            with suppress(OSError):  # as with the journal: it has been taken all the same
+            with suppress(OSError):  # As with the journal: the system has accepted the data anyway.
                 fd = open_below(self._paths.sweep_dir, path)
                 try:
                     os.fsync(fd)
@@ -199,9 +200,9 @@ class Shelf:
 
 
 class Facts(Mapping[str, Any]):
-    """What a launcher recorded of itself; what of it lies beside is read when it is asked for.
+    """What a launcher recorded about itself. Large fields are read from their files on access.
 
-    A field that is lost is not there.
+    A field whose file cannot be read is missing.
     """
 
     def __init__(self, record: Mapping[str, Any], large: Mapping[str, Large]) -> None:
@@ -228,6 +229,6 @@ class Facts(Mapping[str, Any]):
         return len(self._record) + len(self._large)
 
     def replaced_by(self, other: Facts) -> Facts:
-        """These, with those of `other` in the place of their like."""
+        """These facts, updated with those of `other`."""
         large = {k: v for k, v in self._large.items() if k not in other._record}
         return Facts({**self._record, **other._record}, {**large, **other._large})

@@ -1,13 +1,12 @@
-"""A lock file that its holder's death opens, however it dies.
+"""A lock file that is released when its holder dies, however it dies.
 
-On Linux it is an open file description lock (fcntl(2)): it holds within one process too, and it is
-not lost, as a POSIX lock is, when that process reads and closes the file, in a backup of the
-sweep's directory, say. Children that are forked from the holder close their copy at once. Such a
-lock does not tell who holds it. A POSIX lock on the byte beside it does, as long as it is there.
-Elsewhere `flock` does the same, and nobody can tell who holds it.
+On Linux this is an open file description lock (fcntl(2)). Unlike a POSIX lock, it also excludes
+other threads of the same process, and is not lost when that process opens and closes the file for
+another reason, such as a backup of the sweep's directory. Children forked from the holder close
+their copy at once. Such a lock does not show who holds it, so the holder also takes a POSIX lock on
+the next byte, which does, as long as it lasts. Other systems use `flock`, which shows no holder.
 
-A lock file lies in a folder of its sweep's directory, ``.hsm``. Whoever looks at one, or takes it,
-follows no link there.
+A lock file lies in its sweep's ``.hsm`` folder. hsm follows no links when it opens one.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ from pathlib import Path
 from hsm.core.files import file_key, open_below, open_folder_below, read_below, replace_below
 
 LINUX = sys.platform.startswith("linux")
-#: Seconds.
+#: Seconds to wait for a reader's lock to go away.
 _READERS_TIMEOUT = 0.1
 #: l_type, l_whence, l_start, l_len, l_pid of Linux's struct flock (fcntl(2)) on 64-bit machines.
 _FLOCK = struct.Struct("hhqqi4x")
-#: Of Linux's asm-generic/fcntl.h; Python's fcntl module has the names on Linux only.
+#: From Linux's asm-generic/fcntl.h; Python's fcntl module has the names on Linux only.
 _OFD_GETLK, _OFD_SETLK = 36, 37
-#: The byte that is locked, and the one whose POSIX lock names the holder.
+#: The byte with the lock, and the byte whose POSIX lock shows the holder.
 _LOCKED_BYTE, _HOLDERS_BYTE = 0, 1
-#: Bytes that tell who holds a lock.
+#: Maximum bytes of the holder's note in a lock file.
 _MAX_NOTE = 200
 
 
@@ -42,7 +41,7 @@ class _Held:
     """The lock files that this process holds.
 
     Attributes:
-        mutex: guards `fds`, and is held while a lock file is opened or closed.
+        mutex: guards `fds`; also held while opening or closing a lock file.
         fds: their descriptors, by device and inode.
     """
 
@@ -51,7 +50,7 @@ class _Held:
         self.fds: dict[tuple[int, int], int] = {}
 
     def forget(self) -> None:
-        """In a forked child: the locks are its parent's, whose other threads may hold the mutex."""
+        """In a forked child: drop the parent's locks. Another thread may have held the mutex."""
         self.mutex = threading.Lock()
         for fd in self.fds.values():
             os.close(fd)
@@ -63,7 +62,7 @@ os.register_at_fork(after_in_child=_held.forget)
 
 
 class Locked(Exception):
-    """Somebody else holds the lock; `owner` says who, as far as can be told."""
+    """Another process, or another part of this one, holds the lock; `owner` says who, if known."""
 
     def __init__(self, owner: str) -> None:
         super().__init__(owner)
@@ -73,11 +72,11 @@ class Locked(Exception):
 class LockFile:
     """Holds the lock on `path` (made if missing) from creation to `release`.
 
-    A shared lock, which anybody can take who may read the file, keeps nobody out: the file is then
-    replaced by a new one.
+    Anyone who may read the file can take a shared lock on it. That must not keep a launcher out, so
+    a file with a lasting shared lock is replaced by a new one.
 
     Raises:
-        Locked: somebody else holds it.
+        Locked: the lock is taken.
         OSError: the file cannot be written, or its file system has no locks.
     """
 
@@ -88,11 +87,11 @@ class LockFile:
             _held.fds[self._key] = self._fd
 
     def is_current(self) -> bool:
-        """Whether the file that is locked is still the one that others look at."""
+        """Whether the locked file is still the one at the path, where others look."""
         return self._leads_to(self._key)
 
     def retake(self) -> None:
-        """Hold the lock on the file that is at `path` now. Raises as the constructor does."""
+        """Lock the file that is at `path` now. Raises as the constructor does."""
         with _held.mutex:
             fd, key = self._take()
             _held.fds.pop(self._key, None)
@@ -101,7 +100,7 @@ class LockFile:
             _held.fds[key] = fd
 
     def _take(self) -> tuple[int, tuple[int, int]]:
-        """Open and lock the file, and note in it who did. Raises Locked, OSError."""
+        """Open and lock the file, and note the holder in it. Raises Locked, OSError."""
         while True:
             with suppress(FileNotFoundError):
                 if file_key(os.lstat(self._path)) in _held.fds:
@@ -116,7 +115,7 @@ class LockFile:
                 elif self._leads_to(file_key(os.fstat(fd))):
                     _note_holder(fd)
                     return fd, file_key(os.fstat(fd))
-                # Else somebody has replaced it between the two.
+                # Otherwise it was replaced between opening and locking: try again.
             except BaseException:
                 os.close(fd)
                 raise
@@ -129,11 +128,11 @@ class LockFile:
             return False
 
     def _replace(self, key: tuple[int, int]) -> None:
-        """Put a new file in the place of the one with `key`, unless that was done."""
+        """Replace the file with `key` by a new one, unless it has already been replaced."""
         root = self._path.parent.parent
         folder = open_folder_below(root, self._path.parent)
         try:
-            with suppress(OSError):  # Of two that replace it at once, the second would undo it.
+            with suppress(OSError):  # Lest a second launcher replace our new file in turn.
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if self._leads_to(key):
                 replace_below(root, self._path, b"")
@@ -141,7 +140,7 @@ class LockFile:
             os.close(folder)
 
     def release(self) -> None:
-        """Open the lock. Idempotent."""
+        """Release the lock. Idempotent."""
         with _held.mutex:
             if self._fd >= 0:
                 _held.fds.pop(self._key, None)
@@ -150,7 +149,7 @@ class LockFile:
 
 
 def _note_holder(fd: int) -> None:
-    """Tell in the lock file, which is locked, who did that."""
+    """Write into the locked file who holds it."""
     with suppress(OSError):
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _HOLDERS_BYTE)
     os.ftruncate(fd, 0)
@@ -158,7 +157,7 @@ def _note_holder(fd: int) -> None:
 
 
 def owner(path: Path) -> str:
-    """Who took the lock on `path` last, as they noted it: ``process 17 on box``; else ""."""
+    """The note of the last holder of the lock on `path`: ``process 17 on box``; "" if none."""
     try:
         return read_below(path.parent.parent, path, _MAX_NOTE).decode(errors="replace")
     except OSError:
@@ -166,9 +165,9 @@ def owner(path: Path) -> str:
 
 
 def _lock_patiently(fd: int) -> bool:
-    """Lock the file; False if somebody else has it. Raises OSError where there are no locks.
+    """Lock the file; False if somebody else has it. Raises OSError if there are no locks here.
 
-    Where a reader looks by locking, it lets go in no time.
+    Where readers check by locking, this waits a moment for them: they let go at once.
     """
     deadline = time.monotonic() + _READERS_TIMEOUT
     while not _lock(fd):
@@ -203,7 +202,7 @@ def is_locked(path: Path) -> bool:
         try:
             return _is_locked(fd)
         except OSError:
-            return False  # There are no locks here.
+            return False  # This file system has no locks.
         finally:
             os.close(fd)
 
@@ -213,7 +212,7 @@ def _is_locked(fd: int) -> bool:
         asked = _flock(fcntl.F_RDLCK, _LOCKED_BYTE)
         return bool(_FLOCK.unpack(fcntl.fcntl(fd, _OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
     try:
-        # Shared, so that two readers that look at once do not take each other for the holder.
+        # Shared, so that two simultaneous readers do not mistake each other for the holder.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -225,7 +224,7 @@ def _flock(kind: int, byte: int) -> bytes:
 
 
 def holder(path: Path) -> int | None:
-    """The process that holds the lock on `path`; None if none does, or not on this machine."""
+    """The pid of the process that holds the lock on `path`; None if none on this machine does."""
     with _held.mutex:
         try:
             if file_key(os.lstat(path)) in _held.fds:

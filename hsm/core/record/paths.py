@@ -1,16 +1,16 @@
-"""Every path inside a sweep directory, in one class: nothing else joins one.
+"""Every path inside a sweep directory, in one class; no other code joins such paths.
 
     <sweep_dir>/.hsm/journal.jsonl       the sweep's record, see `hsm.core.record.journal`
     <sweep_dir>/.hsm/lock                locked by the one process that writes the journal
     <sweep_dir>/.hsm/launched.json       script and configs as they were at launch
-    <sweep_dir>/.hsm/git.diff            what was not committed then; of resumes: git.1.diff, …
+    <sweep_dir>/.hsm/git.diff            uncommitted changes at launch; for resumes: git.1.diff, …
     <sweep_dir>/.hsm/launcher.log        what a detached launcher printed
-    <sweep_dir>/.hsm/setting-aside       where an earlier record goes, while it is moved in pieces
-    <sweep_dir>/.hsm/requests/<n>|all    jobs that somebody wants cancelled
+    <sweep_dir>/.hsm/setting-aside       names the target while an earlier record is being moved
+    <sweep_dir>/.hsm/requests/<n>|all    requests to cancel jobs
     <sweep_dir>/.hsm/logs/<n>.out|err    stdout and stderr of job n
-    <sweep_dir>/.hsm/results/<n>.pkl     what job n reported at its end; of an attempt whose end is
-                                         not on record yet: <n>.<attempt>.pkl
-    <sweep_dir>/.hsm/large/<hash>.json   what is too large for the journal
+    <sweep_dir>/.hsm/results/<n>.pkl     the report of job n; while its attempt's end is not yet in
+                                         the journal: <n>.<attempt>.pkl
+    <sweep_dir>/.hsm/large/<hash>.json   a value that is too large for the journal
     <sweep_dir>/<n>/                     job n's own directory (Hydra: hydra.sweep.subdir)
 
 ``.hsm.1`` and so on are the records of earlier sweeps, see `hsm.core.record.setting_aside`.
@@ -26,7 +26,7 @@ from hsm.core.files import PRIVATE, SHARED, check_place, make_folder_below
 
 
 class SweepPaths:
-    """The paths of the sweep in `sweep_dir`, which is made absolute. Creates nothing by itself."""
+    """The paths of the sweep in `sweep_dir`, made absolute. The constructor creates nothing."""
 
     def __init__(self, sweep_dir: str | Path) -> None:
         self.sweep_dir = Path(sweep_dir).absolute()
@@ -43,43 +43,43 @@ class SweepPaths:
         self.setting_aside = self.hsm_dir / "setting-aside"
 
     def create(self, *, shared: bool = False) -> None:
-        """Make the directories that hold the sweep's record.
+        """Make the directories for the sweep's record.
 
         Args:
-            shared: with the group that a new one belongs to; what is there stays as it is.
+            shared: share new directories with their group; existing ones stay as they are.
 
         Raises:
             NotRegular: as `check` does.
-            OSError: they cannot be made.
+            OSError: the directories cannot be made.
         """
         self.check()
         self.create_folders(SHARED if shared else PRIVATE)
 
     def create_folders(self, mode: int) -> None:
-        """Make them whatever lies where their files should be.
+        """Make the directories, without checking the files in them.
 
         Args:
-            mode: of a new ``.hsm``; the others are as open as that is.
+            mode: the mode of a new ``.hsm``; the folders in it get the same permissions.
 
         Raises:
-            OSError: they cannot be made.
+            OSError: the directories cannot be made.
         """
         self.sweep_dir.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
             self.hsm_dir.mkdir(PRIVATE)
             if mode != PRIVATE:
-                with suppress(OSError):  # They are not of that group: then of their own.
+                with suppress(OSError):  # The user is not in that group: use their own.
                     os.chown(self.hsm_dir, -1, self.sweep_dir.stat().st_gid)
                 self.hsm_dir.chmod(mode)
         for directory in (self.logs, self.results):
             make_folder_below(self.sweep_dir, directory)
 
     def check(self) -> None:
-        """See that what a launcher writes here stays here: that no name leads elsewhere.
+        """Check that what a launcher writes here stays here, and no name leads elsewhere.
 
         Raises:
-            NotRegular: something else, such as a link or a pipe, has the place of a file or folder.
-            OSError: that cannot be seen.
+            NotRegular: in place of a file or folder there is something else, e.g. a link or a pipe.
+            OSError: the check failed.
         """
         for folder in (self.hsm_dir, self.logs, self.results, self.large, self.requests):
             check_place(folder, is_folder=True)
@@ -87,12 +87,12 @@ class SweepPaths:
             check_place(file)
 
     def check_logs(self) -> None:
-        """The same of the jobs' logs, which are appended to. Raises as `check` does."""
+        """Check the jobs' logs likewise, since jobs append to them. Raises as `check` does."""
         for name in os.listdir(self.logs):
             check_place(self.logs / name)
 
     def check_job_dirs(self) -> None:
-        """See that no job of a new sweep gets a link for its directory. Raises as `check` does."""
+        """Check that no job of a new sweep would run in a link. Raises as `check` does."""
         with os.scandir(self.sweep_dir) as entries:
             for entry in entries:
                 if entry.name.isdigit() and entry.is_symlink():
@@ -117,7 +117,7 @@ class SweepPaths:
         return self.sweep_dir / str(num)
 
     def new_git_diff(self) -> Path:
-        """Where the next difference from a commit goes: each launcher of a sweep may have one."""
+        """An unused path for uncommitted changes: each launcher of a sweep may save some."""
         number, path = 0, self.git_diff
         while os.path.lexists(path):
             number += 1

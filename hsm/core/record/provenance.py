@@ -1,7 +1,7 @@
-"""What ran: versions, host, command line and the state of the source code.
+"""Describes what ran: versions, host, command line and the state of the source code.
 
-It goes into a journal's first line, and into that of every resume. Never the environment: that
-holds secrets.
+This goes into a journal's first line and into each `resume` record. The environment is never
+recorded, because it may hold secrets.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-#: Seconds that git may take for one answer; it is asked three times at most.
+#: Seconds before a git command is given up; there are at most three of them.
 _GIT_TIMEOUT = 5.0
-#: Bytes of a diff that are kept.
+#: How many bytes of a diff are kept.
 MAX_DIFF = 1 << 20
 _CUT = b"\n(cut here: the difference is longer)\n"
 
 
 def describe(program: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Facts about this process, for the record.
+    """Facts about this process, for the journal.
 
     Args:
-        program: what its jobs run, as `hsm.core.program.program.Program.record` tells it.
+        program: what its jobs run, as `hsm.core.program.program.Program.record` returns it.
     """
     from hsm._version import __version__
 
@@ -50,9 +50,9 @@ def describe(program: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
 
 def uncommitted_changes(program: Mapping[str, Any] | None = None) -> bytes | None:
-    """The diff of the working tree against its commit; None if there is none.
+    """The diff of the working tree against HEAD; None if there is none.
 
-    It is cut after `MAX_DIFF` bytes, and then says so.
+    A diff of more than `MAX_DIFF` bytes is cut there, with a note at its end.
     """
     diff = _git(_repository(program), "diff", "HEAD", "--no-color", "--no-ext-diff")
     if not diff:
@@ -61,38 +61,39 @@ def uncommitted_changes(program: Mapping[str, Any] | None = None) -> bytes | Non
 
 
 def recorded_words(record: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
-    """What a program's record has under `name`: the words of a command line, None for none.
+    """The command line that a program's record has under `name`, as words; None if it has none.
 
     Raises:
-        ValueError: it is no command line.
+        ValueError: it is not a command line.
     """
     words = record.get(name)
     if words is None:
         return None
     is_list = isinstance(words, (list, tuple)) and len(words) > 0
     if not is_list or any(not isinstance(word, str) or "\0" in word for word in words):
-        raise ValueError(f"{name} is no command line")
+        raise ValueError(f"{name} is not a command line")
     return tuple(words)
 
 
 def describe_program(record: Mapping[str, Any]) -> str:
-    """What `Program.record` has recorded, in words that stay the same for the same program."""
+    """Describe what `Program.record` recorded; the same program gives the same words."""
     try:
         command, script = (recorded_words(record, name) for name in ("command", "script"))
     except ValueError:
-        return "something that the journal does not tell"
+        return "something that the journal does not name"
     if command:
         return f"the command {shlex.join(command)}"
-    if script:  # Its interpreter and its place may be others by now.
+    if script:  # Only its name: the interpreter and the directory may have changed since.
         return f"the script {Path(script[-1]).name}"
     text = f"the function {record.get('function')}"
     return f"{text} with {record['config']}" if record.get("config") else text
 
 
 def _git_state(program: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Commit (None before the first), whether tracked files differ, whether the script is one.
+    """The commit (None before the first), and whether tracked files differ from it.
 
-    None without git, or outside a repository.
+    Also whether git tracks the script, if that lies in the repository. None without git, or outside
+    a repository.
     """
     directory = _repository(program)
     status = _git(directory, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
@@ -112,17 +113,17 @@ def _git_state(program: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _repository(program: Mapping[str, Any] | None) -> Path | None:
-    """The top of the repository that the script is in, else of that of the current directory."""
+    """The root of the script's repository, else of the current directory's; None if neither."""
     script = _script(program)
     for place in ([script.parent] if script is not None else []) + [Path.cwd()]:
         for directory in (place, *place.parents):
-            if os.path.exists(directory / ".git"):  # False, too, where nobody lets us look.
+            if os.path.exists(directory / ".git"):  # Also False without permission to look.
                 return directory
     return None
 
 
 def _script(program: Mapping[str, Any] | None) -> Path | None:
-    """The file of what runs: the script of a sweep, or of this process if it sweeps functions."""
+    """The sweep's script; if it sweeps functions, this process's script; None for commands."""
     if program is not None and program.get("script"):
         return Path(program["script"][-1]).resolve()
     if program is not None and program.get("command"):
@@ -131,12 +132,12 @@ def _script(program: Mapping[str, Any] | None) -> Path | None:
     if not file or not os.path.exists(file):
         return None
     path = Path(file).resolve()
-    # A program that is installed (pytest, a notebook's kernel) runs the user's code, and is none.
+    # An installed program (pytest, a notebook's kernel) runs the user's code but is not part of it.
     return None if Path(sys.prefix).resolve() in path.parents else path
 
 
 def _git(directory: Path | None, *arguments: str) -> bytes | None:
-    """What git answers; None if it cannot, or if there is no repository to ask of."""
+    """The output of a git command; None if it fails, or if there is no repository."""
     if directory is None:
         return None
     try:
@@ -149,5 +150,5 @@ def _git(directory: Path | None, *arguments: str) -> bytes | None:
             timeout=_GIT_TIMEOUT,
         )
     except (OSError, subprocess.SubprocessError):
-        return None  # No git, no commit yet, or a repository that is not ours.
+        return None  # No git, no commit yet, or a repository owned by another user.
     return answer.stdout

@@ -1,18 +1,18 @@
-"""The sweeps that this user has started, so that one can be named without its directory.
+"""A list of the sweeps that this user has started, to find one without knowing its directory.
 
     LocalComputeSource --register--> sweeps.jsonl --known_sweeps--> `hsm list`
                                           `-------- find_sweep --> `hsm monitor last`
 
-One JSON object a line, newest last, appended with a single write:
+One JSON object per line, newest last, appended with a single write:
 
     {"sweep_id": "train-20260131-235959-3fa9c1", "dir": "/home/me/p/outputs/…",
      "time": 1770000000.0, "cwd": "/home/me/p"}
 
-(on one line; `cwd` is missing in what an older hsm wrote).
+(on one line; an older hsm wrote no `cwd`).
 
-It lies in ``$HSM_STATE_DIR``, else in ``hsm`` below ``$XDG_STATE_HOME``, else below
-``~/.local/state``. It is a convenience and never the truth: that is each sweep's own journal. So
-nobody fails because of it: where it cannot be written, a sweep is named by its directory.
+The file is ``sweeps.jsonl`` in ``$HSM_STATE_DIR``, else in ``$XDG_STATE_HOME/hsm``, else in
+``~/.local/state/hsm``. It is a convenience, never the truth: that is each sweep's own journal. So
+no command fails because of it; if it cannot be written, people name sweeps by their directories.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ from hsm.core.user_files import replacing
 STATE_DIR_VARIABLE = "HSM_STATE_DIR"
 #: Bytes; a longer list is compacted. A line has about 150.
 _MAX_SIZE = 1 << 20
-#: Bytes; what a longer one has beyond them, which hsm has not written, is not read.
+#: Bytes; the rest of a longer file is ignored, as hsm never writes that much.
 _MAX_READ = 16 << 20
-#: Seconds that a writer waits for another before it writes without the lock.
+#: Seconds that a writer waits for the lock before it writes without.
 _TIMEOUT = 0.5
 _ALLOWED = f"an id, its start, a directory, or {LAST}"
 
 
 @dataclass(frozen=True)
 class KnownSweep:
-    """A sweep that was started once.
+    """A sweep in the list.
 
     Attributes:
         sweep_id: its id.
-        paths: where it lies.
+        paths: its paths.
         time: when it was started or last resumed, in Unix seconds.
-        cwd: the directory where that was; None if it is not known.
+        cwd: the working directory at that time; None if unknown.
     """
 
     sweep_id: str
@@ -63,16 +63,16 @@ class KnownSweep:
 
     @property
     def exists(self) -> bool:
-        """Whether its journal is still there."""
+        """Whether its journal still exists."""
         return os.path.exists(self.paths.journal)
 
     def belongs_to(self, project: Path) -> bool:
-        """Whether it was started in the directory `project`, or lies somewhere below it."""
+        """Whether it was started in the directory `project`, or lies anywhere below it."""
         return self.cwd == project or project in self.paths.sweep_dir.parents
 
 
 def registry_file() -> Path:
-    """Where the list lies, whether or not it exists. Raises RuntimeError if there is no home."""
+    """The list's file, which need not exist. Raises RuntimeError if there is no home directory."""
     named = os.environ.get(STATE_DIR_VARIABLE, "")
     if named.strip():
         return Path(named).expanduser().absolute() / "sweeps.jsonl"
@@ -80,10 +80,10 @@ def registry_file() -> Path:
 
 
 def register(sweep_id: str, sweep_dir: str | os.PathLike[str]) -> None:
-    """Remember a sweep that starts or is resumed. Never fails: what cannot be written is skipped.
+    """Add a sweep that is starting or being resumed. Never fails: if that is impossible, skips it.
 
-    Safe for any number of writers at once. The list stays bounded: when it has grown too long,
-    sweeps whose directories are gone, and then the oldest, are dropped.
+    Safe for concurrent writers. The list stays bounded: when it grows too long, this drops sweeps
+    whose directories are gone, and then the oldest ones.
     """
     directory = os.path.abspath(os.fspath(sweep_dir))
     with suppress(OSError, RuntimeError, ValueError):
@@ -98,12 +98,12 @@ def register(sweep_id: str, sweep_dir: str | os.PathLike[str]) -> None:
 def _cwd() -> str | None:
     try:
         return os.getcwd()
-    except OSError:  # it was removed
+    except OSError:  # It was removed.
         return None
 
 
 def known_sweeps() -> Iterator[KnownSweep]:
-    """Every sweep in the list whose journal is still there, newest first, each directory once."""
+    """The sweeps in the list whose journals still exist, newest first, each directory once."""
     return (sweep for sweep in _entries() if sweep.exists)
 
 
@@ -112,18 +112,18 @@ def find_sweep(
 ) -> SweepPaths:
     """The sweep that a person means by `name`.
 
-    In this order: `last`, the newest sweep; a path (anything with a slash, or that starts with
-    ``.`` or ``~``); an id; a directory below one of `roots`, or here; an unambiguous beginning of
-    an id. Of several sweeps with the same id the one below the current directory is meant, or the
-    one that was started in it, if that is one alone.
+    Tried in this order: `last`, the newest sweep; a path (has a slash, or starts with ``.`` or
+    ``~``); an id; a directory below one of `roots`, or here; the unambiguous start of an id. If
+    several sweeps have the same id, the only one below the current directory wins, else the only
+    one that was started in it.
 
     Args:
         name: what was typed.
-        origin: where, for messages.
-        roots: directories in which sweeps lie, such as hsm.yaml's output_dir.
+        origin: where it was typed, for messages.
+        roots: directories that contain sweeps, such as hsm.yaml's output_dir.
 
     Raises:
-        SettingsError: there is no such sweep, or more than one; names the near ones.
+        SettingsError: there is no such sweep, or more than one; names similar ones.
     """
     if name == LAST:
         newest = next(known_sweeps(), None)
@@ -150,7 +150,7 @@ def find_sweep(
 
 
 def _only(name: str, found: Sequence[KnownSweep], origin: str) -> SweepPaths:
-    """The one sweep that is meant. Raises SettingsError."""
+    """The one sweep that is meant. Raises SettingsError if that is ambiguous."""
     if len(found) > 1 and len({entry.sweep_id for entry in found}) == 1:
         here = Path.cwd()
         below = [entry for entry in found if here in entry.paths.sweep_dir.parents]
@@ -180,12 +180,11 @@ def _refused(name: str, origin: str, message: str) -> SettingsError:
     return SettingsError("sweep", name, origin, _ALLOWED, message=message)
 
 
-# --- the file
-# -------------------------------------------------------------------------------------------------
+# --- the file ---
 
 
 def _entries() -> Iterator[KnownSweep]:
-    """The list, newest first; of each directory only what happened there last."""
+    """The list, newest first; of each directory only the latest entry."""
     try:
         with open(open_linked(registry_file()), "rb") as file:
             lines = file.read(_MAX_READ).split(b"\n")
@@ -200,7 +199,7 @@ def _entries() -> Iterator[KnownSweep]:
 
 
 def _read(line: bytes) -> KnownSweep | None:
-    """What a line says; None for one that was torn, or is something else."""
+    """Parse a line; None if it is torn or invalid."""
     try:
         entry = parse(line)
         check(entry, _FIELDS, "sweep_id", "dir", "time")
@@ -226,7 +225,7 @@ def _append(path: Path, line: bytes) -> int:
     fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         size = os.fstat(fd).st_size
-        torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"  # Do not weld onto it.
+        torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"  # Then start a new line.
         return size + os.write(fd, (b"\n" if torn else b"") + line)
     finally:
         os.close(fd)
@@ -234,10 +233,10 @@ def _append(path: Path, line: bytes) -> int:
 
 @contextmanager
 def _writers_lock(path: Path) -> Iterator[bool]:
-    """Keep other writers out; gives False where that cannot be had soon.
+    """Keep other writers out; yields False if the lock cannot be had soon.
 
-    Without it a line may be lost to somebody's compaction, which is better than a sweep that waits
-    for a process that was stopped, or for a file system without locks.
+    Without the lock, another process's compaction may lose our line. That is better than a sweep
+    that waits for a stopped process, or for a file system without locks.
     """
     fd = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -246,7 +245,7 @@ def _writers_lock(path: Path) -> Iterator[bool]:
             yield locked
         finally:
             if locked:
-                # Not left to close(): another thread may have forked meanwhile, and the child's
+                # close() would not do: another thread may have forked meanwhile, and the child's
                 # copy of the descriptor would keep the lock.
                 fcntl.flock(fd, fcntl.LOCK_UN)
     finally:
@@ -269,7 +268,7 @@ def _lock(fd: int) -> bool:
 
 
 def _compact(path: Path) -> None:
-    """Replace the list by a shorter one, in one step. Under the writers' lock."""
+    """Atomically replace the list by a shorter one. The caller holds the writers' lock."""
     kept: list[bytes] = []
     room = _MAX_SIZE // 2
     for entry in known_sweeps():
@@ -280,6 +279,6 @@ def _compact(path: Path) -> None:
             break
         kept.append(line)
     if not kept:
-        return  # The list cannot be read: the sweep that was added to it is there.
+        return  # The list cannot be read, or we would see at least the sweep just added.
     with replacing(path) as file:
         file.writelines(reversed(kept))

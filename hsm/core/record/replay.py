@@ -1,9 +1,9 @@
-"""A journal that is read as it grows: each call replays what has been written since the last one.
+"""Follows a growing journal: each call replays what has been written since the last one.
 
-    journal.jsonl --from the offset reached so far--> Replay.advance --> Sweep, and what happened
+    journal.jsonl --from the offset reached so far--> Replay.advance --> Sweep, and the new records
 
-For whoever watches a sweep from another process. It keeps the file open and reads each byte once;
-the launcher does not know of it. If the file is replaced, it is the new one that tells.
+For watching a sweep from another process. It keeps the file open and reads each byte once; the
+launcher does not notice. If the file is replaced, it continues with the new one.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from hsm.core.record.sweep import JournalError, begin, open_journal
 
 
 class Replay:
-    """The sweep at `paths`, as its journal has told so far.
+    """The sweep at `paths`, as far as its journal has been read.
 
     Attributes:
-        sweep: as of the last `advance`; another object when the journal was replaced. Jobs that a
-            dead launcher left behind have ended in it.
+        sweep: the sweep as of the last `advance`; a new object if the journal was replaced. Jobs
+            that a dead launcher left behind count as ended.
 
     Raises:
         JournalError: there is no journal, its first line is damaged, or a newer hsm wrote it.
@@ -34,8 +34,8 @@ class Replay:
         except JournalError:
             self._lines.close()
             raise
-        self._read = 0  # records
-        self._told = 0  # records that had an effect, of this journal and of those before it
+        self._read = 0  # records read from the current file
+        self._reported = 0  # records reported so far, from this file and those it replaced
 
     def advance(self) -> list[Mapping[str, Any]]:
         """Replay what was written since the last call; returns the records that had an effect."""
@@ -44,11 +44,11 @@ class Replay:
         return records
 
     def catch_up(self) -> None:
-        """As `advance`, for whoever wants to know how things stand: there may be a lot to tell."""
+        """Like `advance`, without keeping the records, of which there may be many."""
         self._replay(lambda record: None)
 
-    def _replay(self, tell: Callable[[Mapping[str, Any]], None]) -> None:
-        # The launcher first: one that ends between the two looks has written its last line by then.
+    def _replay(self, report: Callable[[Mapping[str, Any]], None]) -> None:
+        # Check the launcher first: if it ends after this check, we still read its last line.
         alive = is_locked(self.sweep.paths.lock)
         if self._lines.is_replaced:
             self._start_over()
@@ -58,14 +58,14 @@ class Replay:
             if record is None:
                 continue
             self._read += 1
-            if self._read > self._told:
-                self._told = self._read
-                tell(record)
+            if self._read > self._reported:
+                self._reported = self._read
+                report(record)
         sweep.alive = alive
         sweep.settle()
 
     def _start_over(self) -> None:
-        """Read the file that is there now, unless it is none yet; what was told once is known."""
+        """Switch to the new file, if it is a journal yet. Does not report records twice."""
         try:
             lines = open_journal(self.sweep.paths)
         except JournalError:
@@ -77,7 +77,7 @@ class Replay:
             return
         self._lines.close()
         if sweep.sweep_id != self.sweep.sweep_id:
-            self._told = 0
+            self._reported = 0
         self._lines, self.sweep, self._read = lines, sweep, 0
 
     @property

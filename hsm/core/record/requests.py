@@ -1,15 +1,15 @@
-"""How another process asks the launcher of a running sweep to cancel jobs, or all of it.
+"""Lets another process ask a sweep's launcher to cancel jobs, or the whole sweep.
 
-    hsm cancel --ask--> .hsm/requests/<n> or all <--looks, twice a second-- Listener --> the source
+    hsm cancel --ask--> .hsm/requests/<n> or all <--checks, twice a second-- Listener --> source
 
-A request is an empty file, and the launcher takes it by removing it. So it needs no port and no
+A request is an empty file, which the launcher takes by removing it. This needs no port and no
 signal, works wherever the sweep's directory can be written (from another container, over NFS), and
-asks a notebook to end a sweep without ending the notebook. Looking costs a stat of one directory.
+can end a notebook's sweep without ending the notebook. A check costs a stat of one directory.
 
-A launcher that does not react (it is stopped, or written before there were requests) can be sent a
-signal, see `signal_launcher`. A sweep's directory may be anybody's, so what it says is not enough:
-the kernel has to say that the process holds both locks of a launcher on the sweep's own lock file.
-Requests are written and removed through no link, and what is no plain file is none.
+A launcher that does not react (it is stopped, or too old to know requests) can be sent a signal,
+see `signal_launcher`. A sweep's directory may be anyone's, so its files are not proof enough: the
+kernel must confirm that the process holds both of a launcher's locks on the sweep's lock file.
+hsm follows no links when it writes and removes requests, and ignores all but plain files.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from hsm.core.record.holder import is_launcher
 from hsm.core.record.lock import holder
 from hsm.core.record.paths import SweepPaths
 
-#: A request that is about the whole sweep.
+#: The name of a request to cancel the whole sweep.
 ALL = "all"
-#: Seconds between two looks for requests.
+#: Seconds between two checks for requests.
 _INTERVAL = 0.5
-#: Requests that are taken at one look, and characters of a job's number.
+#: Requests taken per check, and the length that a request's name stays below.
 _MAX_TAKEN, _MAX_NUMBER = 1000, 20
 
 
 class Listener:
-    """Looks for requests to the sweeps of one launcher, in a thread of its own. Thread-safe.
+    """Checks for requests to one launcher's sweeps, in its own thread. Thread-safe.
 
     Args:
-        take: called with a sweep's paths and what is to be cancelled: a job's number, or None for
-            all. It must not block.
-        thread_name: of the thread, which starts with the first sweep.
-        look: called with a sweep's paths each time that requests are looked for.
+        take: called with a sweep's paths and what to cancel: a job's number, or None for all. It
+            must not block.
+        thread_name: the name of the thread, which starts with the first sweep.
+        look: called with a sweep's paths before each check.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Listener:
         self._stopped = threading.Event()
 
     def add(self, paths: SweepPaths) -> None:
-        """Look for requests to the sweep at `paths`, which this process launches from now on."""
+        """Check for requests to the sweep at `paths`, which this process is launching."""
         with self._mutex:
             self._sweeps.append(paths)
             if self._thread is None:
@@ -71,7 +71,7 @@ class Listener:
                 self._thread.start()
 
     def stop(self) -> None:
-        """Look no more. Idempotent; may be called from `take`."""
+        """Stop checking. Idempotent; may be called from `take`."""
         self._stopped.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -88,13 +88,13 @@ class Listener:
 
 
 def drop_requests(paths: SweepPaths) -> None:
-    """Forget what was asked of an earlier launcher of the sweep."""
+    """Remove requests that were meant for an earlier launcher of the sweep."""
     while _take_requests(paths):
         pass
 
 
 def ask(paths: SweepPaths, num: int | None) -> None:
-    """Ask the launcher of a sweep to cancel a job, or all of it (None).
+    """Ask the launcher of a sweep to cancel a job, or the whole sweep (None).
 
     Raises:
         HsmError: the sweep's directory cannot be written.
@@ -102,7 +102,7 @@ def ask(paths: SweepPaths, num: int | None) -> None:
     try:
         try:
             _make_request(paths, num)
-        except FileNotFoundError:  # The launcher took others, and the directory with them.
+        except FileNotFoundError:  # The launcher has just removed the directory: it was empty.
             _make_request(paths, num)
     except OSError as error:
         reason = f"cannot write {error.filename or paths.requests}: {error.strerror}"
@@ -116,7 +116,7 @@ def _make_request(paths: SweepPaths, num: int | None) -> None:
 
 
 def is_asked(paths: SweepPaths, num: int | None) -> bool:
-    """Whether such a request still waits to be taken."""
+    """Whether the launcher has not yet taken this request."""
     try:
         os.close(open_below(paths.sweep_dir, paths.requests / _name(num)))
     except OSError:
@@ -125,7 +125,7 @@ def is_asked(paths: SweepPaths, num: int | None) -> bool:
 
 
 def withdraw(paths: SweepPaths, num: int | None) -> bool:
-    """Take a request back; False if the launcher has taken it."""
+    """Withdraw a request; False if the launcher has already taken it."""
     if not is_asked(paths, num):
         return False
     with suppress(OSError), _folder(paths.sweep_dir, paths.requests) as folder:
@@ -134,13 +134,15 @@ def withdraw(paths: SweepPaths, num: int | None) -> bool:
 
 
 def signal_launcher(paths: SweepPaths, signum: signal.Signals, pid: object) -> bool:
-    """Send a signal to the sweep's launcher; False if nothing proves to be it any more.
+    """Send a signal to the sweep's launcher; False if no process can be verified to be it.
 
     Args:
-        pid: of the launcher, as the journal has it.
+        paths: the sweep's.
+        signum: the signal.
+        pid: the launcher's pid, according to the journal.
 
     Raises:
-        HsmError: it is somebody else's.
+        HsmError: the launcher belongs to another user.
     """
     found = holder(paths.lock)
     if found is None:
@@ -148,7 +150,7 @@ def signal_launcher(paths: SweepPaths, signum: signal.Signals, pid: object) -> b
     try:
         process = os.pidfd_open(found)
         try:
-            # If it still holds the lock, the descriptor is its own, and stays so.
+            # If it still holds the lock now, our pidfd is for it, even if the pid is reused later.
             if not is_launcher(found, pid, paths.lock):
                 return False
             signal.pidfd_send_signal(process, signum)
@@ -176,7 +178,7 @@ def _folder(sweep_dir: Path, path: Path) -> Iterator[int]:
 
 
 def _take_requests(paths: SweepPaths) -> list[str]:
-    """The names of requests that are taken with this, the one for all first; a thousand at most."""
+    """Take up to a thousand requests; returns their names, the one for the whole sweep first."""
     with suppress(OSError), _folder(paths.sweep_dir, paths.requests) as folder:
         with os.scandir(folder) as entries:
             names = list(islice((each.name for each in entries if _is_request(each)), _MAX_TAKEN))
@@ -195,7 +197,7 @@ def _is_request(entry: os.DirEntry[str]) -> bool:
 
 
 def _remove(name: str, folder: int) -> bool:
-    """Remove a request; False where that cannot be: else it would be taken again and again."""
+    """Remove a request; False if that fails: taking it anyway would repeat it at every check."""
     try:
         os.unlink(name, dir_fd=folder)
     except OSError:

@@ -1,11 +1,10 @@
-"""Resuming a sweep: which earlier jobs a new submission means, and whether the sweep is the same.
+"""Resumes a sweep: matches new points with earlier jobs, and checks that the program is the same.
 
     points of the new submission --Resumption.match--> Match(num, earlier job, runs again?)
 
-A job that was there before keeps its number, and so its directory; a new one gets the next free.
-
-Jobs are matched by their parameters and not by their numbers: a sweep that has got more points, or
-has them in another order, still finds its results.
+An earlier job keeps its number, and so its directory; a new one gets the next free number. Points
+are matched by parameters, not by numbers, so a sweep with more points, or in another order, still
+finds its results.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from hsm.core.record.sweep import JournalError, Sweep, has_begun, read_sweep
 
 log = get_logger(__name__)
 
-#: What `rerun` may be: which jobs that ended by themselves run again. Cancelled ones always do.
+#: The values of `rerun`: which ended jobs run again. Cancelled ones always do.
 RERUN: Mapping[str, frozenset[JobState]] = {
     "unfinished": frozenset({JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY}),
     "failed": frozenset({JobState.FAILED, JobState.OUT_OF_MEMORY}),
@@ -44,18 +43,18 @@ RERUN: Mapping[str, frozenset[JobState]] = {
 }
 
 _MAX_DIFFERENCES = 20
-#: Characters of script and configs that are kept; of what does not fit, changes go unnoticed.
+#: Characters of script and configs that are kept; changes in what does not fit go unnoticed.
 _MAX_KEPT = 1 << 20
-#: Bytes that they take at most, as JSON writes them: each character as ``\\udead\\ubeef``.
+#: Maximum bytes of their JSON, in which a character may become ``\\udead\\ubeef``.
 _MAX_LAUNCHED = 16 << 20
 
 
 class SweepChanged(HsmError):
-    """The script or the config of a sweep that is to be resumed is not what it was.
+    """A sweep cannot be resumed because its script or config has changed.
 
     Attributes:
-        differences: what differs, in lines for a person.
-        remedy: what to give so that the sweep goes on all the same.
+        differences: what has changed, as lines for people.
+        remedy: the option that resumes the sweep anyway.
     """
 
     def __init__(self, differences: Sequence[str]) -> None:
@@ -73,12 +72,12 @@ class SweepChanged(HsmError):
 
 @dataclass(frozen=True)
 class Match:
-    """What a point of a resumed sweep is.
+    """How a point of a resumed sweep matches its earlier jobs.
 
     Attributes:
-        num: the number of its job.
-        job: the earlier job with its parameters; None if the point is new.
-        runs: whether it is to run (again).
+        num: the number of the point's job.
+        job: the earlier job with the same parameters; None if the point is new.
+        runs: whether the job runs (again).
     """
 
     num: int
@@ -87,22 +86,22 @@ class Match:
 
 
 def _identity_of(job: Job) -> str:
-    """The `identity` of its parameters, which are read only where the journal does not tell it."""
+    """The `identity` of a job's parameters; reads them only if the journal does not have it."""
     held = job.held_params
     return held.identity if isinstance(held, Large) and held.identity else identity(job.params)
 
 
 class Resumption:
-    """Gives the points of a resumed sweep the jobs that they were before.
+    """Matches the points of a resumed sweep with its earlier jobs.
 
-    Of several earlier jobs with the same parameters each is given once, in their order. So it may
-    be asked batch by batch.
+    If several earlier jobs have the same parameters, each is used once, in order. So points may
+    come in batches.
 
     Args:
-        previous: the sweep so far, all of whose jobs have ended.
+        previous: the sweep so far; all its jobs have ended.
         rerun: a key of `RERUN`.
-        journal_file: its journal, to be gone on with: open since before it was read, so that
-            nothing is lost if somebody removes it meanwhile.
+        journal_file: the journal to continue, opened before it was read, so that nothing is lost
+            if somebody removes it meanwhile.
     """
 
     def __init__(
@@ -118,7 +117,7 @@ class Resumption:
         self._next_num = max(previous.jobs, default=-1) + 1
 
     def match(self, points: Sequence[Mapping[str, Any]]) -> list[Match]:
-        """What each of `points`, given by its parameters, is."""
+        """The match of each point, given by its parameters."""
         return [self._match(params) for params in points]
 
     def _match(self, params: Mapping[str, Any]) -> Match:
@@ -131,7 +130,7 @@ class Resumption:
 
 
 def runs_again(job: Job, rerun: str) -> bool:
-    """Whether a job that has ended is to run in a resumed sweep."""
+    """Whether a job that has ended runs again in a resumed sweep."""
     return job.state is JobState.CANCELLED or job.state in RERUN[rerun]
 
 
@@ -145,18 +144,19 @@ def open_sweep(
 ) -> tuple[LockFile, Resumption]:
     """Take over the sweep in a directory, whose launcher is gone.
 
-    What of its record cannot be used is logged.
+    Lines of its journal that cannot be used are logged.
 
     Args:
+        paths: the sweep's.
         rerun: a key of `RERUN`.
         files: texts of the script and configs as they are now, by name.
-        program: what the jobs run now, as `hsm.core.program.program.Program.record` tells it.
-        accept_changes: go on although that has changed; the sweep then is what it is now.
+        program: what the jobs run now, as `hsm.core.program.program.Program.record` returns it.
+        accept_changes: resume even if these have changed, and record them as the sweep's.
 
     Raises:
-        SweepInUse: its launcher lives.
-        SweepChanged: `files` or `program` are not what they were.
-        JournalError: there is no sweep, or its record cannot be read.
+        SweepInUse: its launcher is still alive.
+        SweepChanged: `files` or `program` have changed.
+        JournalError: there is no sweep, or its journal cannot be read.
     """
     if not has_begun(paths):
         raise JournalError(f"no sweep in {paths.sweep_dir}")
@@ -191,16 +191,16 @@ def open_sweep(
 
 def _changed_program(before: Any, now: Mapping[str, Any]) -> list[str]:
     if not isinstance(before, Mapping):
-        return []  # recorded by an older hsm
+        return []  # An older hsm did not record it.
     was, is_now = describe_program(before), describe_program(now)
     return [] if was == is_now else [f"it ran {was}, and would now run {is_now}"]
 
 
 def save_files(paths: SweepPaths, files: Mapping[str, str]) -> None:
-    """Keep the texts of script and configs, for the day on which the sweep is resumed.
+    """Save the texts of script and configs, to compare with when the sweep is resumed.
 
-    May be called again when more of them are known. What is kept already stays as it is: that is
-    what the results come from.
+    May be called again when more of them are known. Saved texts are never overwritten, because
+    the results come from them.
     """
     before = _read_files(paths)
     kept = _added(before, files)
@@ -209,7 +209,7 @@ def save_files(paths: SweepPaths, files: Mapping[str, str]) -> None:
 
 
 def _added(before: Mapping[str, str], files: Mapping[str, str]) -> dict[str, str]:
-    """What is kept, with those of `files` that are new and for which there is room."""
+    """`before`, plus the new ones of `files` as far as there is room."""
     kept = dict(before)
     room = _MAX_KEPT - sum(map(len, kept.values()))
     for name, text in files.items():
@@ -230,14 +230,14 @@ def _read_files(paths: SweepPaths) -> dict[str, str]:
         files = json.loads(data)["files"]
         return {str(name): text for name, text in files.items() if isinstance(text, str)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}  # An older sweep, or one of functions: there is nothing to compare.
+        return {}  # A sweep of functions, or an older one: nothing to compare with.
 
 
 def describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What differs between the texts of files then and now, by name; new files do not count."""
+    """Lines that describe how files have changed; new files do not count."""
     lines: list[str] = []
     for name, text in before.items():
-        new_text = now.get(name, _text_of_unused(name))
+        new_text = now.get(name, _current_text(name))
         if new_text is None:
             lines.append(f"{name} is gone")
         elif new_text != text:
@@ -245,19 +245,19 @@ def describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[
             changes = difflib.unified_diff(
                 text.splitlines(), new_text.splitlines(), n=0, lineterm=""
             )
-            of_files = itertools.islice(changes, 2, None)  # less the two lines with their names
-            told = [f"  {line}" for line in of_files if not line.startswith("@@")]
-            lines += told or ["  (line ends only)"]
+            body = itertools.islice(changes, 2, None)  # without the two lines of file names
+            changed = [f"  {line}" for line in body if not line.startswith("@@")]
+            lines += changed or ["  (line ends only)"]
     if len(lines) > _MAX_DIFFERENCES:
         lines = [*lines[:_MAX_DIFFERENCES], f"(and {len(lines) - _MAX_DIFFERENCES} more lines)"]
     return lines
 
 
-def _text_of_unused(name: str) -> str | None:
-    """The text of a file that the resumed sweep has not read (yet), if it is there.
+def _current_text(name: str) -> str | None:
+    """The current text of a config that the resumed sweep has not read, if it still exists.
 
-    Configs are read when a point needs them: that of a point which was taken away never is, and
-    that of a later batch not before it comes. They are known by their paths.
+    Configs are read when a point needs them: never if the point was removed, later if it is in a
+    later batch. Their names are their paths.
     """
     if not os.path.isabs(name):
         return None

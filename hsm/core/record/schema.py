@@ -1,10 +1,10 @@
-"""What a line of a journal may hold: whoever wrote it, what is taken from it is what it must be.
+"""Validates the lines of a journal, which may have been written by anyone.
 
     line --parse--> record (an object) --check(record, FIELDS)--> usable, or BadRecord says why not
 
-A sweep's directory may be anybody's. So no field is used before its type and range are known: times
-that a calendar has, numbers that a file's name and the kernel take, nothing nested deeper than the
-stack of whoever prints it.
+A sweep's directory may be anyone's, so no field is used before its type and range are checked:
+times must exist in the calendar, numbers must fit file names and the kernel, and nothing may be
+nested so deeply that printing it overflows the stack.
 """
 
 from __future__ import annotations
@@ -17,32 +17,34 @@ from typing import Any
 from hsm.core.plain_json import is_flat
 from hsm.core.record.job import JobState
 
-#: Unix seconds: the year 9999 begins, and in no time zone is it over.
+#: Unix seconds: the start of the year 9999, so that it is a valid date in every time zone.
 _MAX_TIME = 253370764800.0
-#: What pids, job numbers and counts stay below.
+#: Exclusive limit for pids, job numbers and counts.
 _MAX_COUNT = 1 << 31
 _MAX_BYTES = 1 << 63
 
 _MAX_NAME = 255
-#: Values that a line may have, as each takes far more memory than its text. Only lines of more than
-#: so many bytes are looked at for it. The largest that version 1 wrote had some four million.
-_MAX_VALUES, _LONG = 10_000_000, 1 << 20
+#: Maximum number of values in a line, since each takes far more memory than its text. The largest
+#: line that version 1 wrote had about four million.
+_MAX_VALUES = 10_000_000
+#: Bytes of a line from which on its values are counted.
+_LONG = 1 << 20
 
 Check = Callable[[Any], bool]
 
 
 class BadRecord(ValueError):
-    """A line of a journal, or a part of it, that cannot be used; the text says why, in one line."""
+    """A line of a journal, or a part of it, is unusable; the text says why, in one line."""
 
 
 def parse(line: bytes | None) -> dict[str, Any]:
-    """The record in a line of a journal; None is a line too long to be read. Raises BadRecord."""
+    """The record in a journal's line (None: a line too long to be read). Raises BadRecord."""
     if line is None:
         raise BadRecord("it is too long")
     if not line.strip():
         raise BadRecord("it is empty")
     if len(line) > _LONG and _values(line) > _MAX_VALUES:
-        raise BadRecord("it holds too much")
+        raise BadRecord("it has too many values")
     try:
         record = json.loads(line)
     except (RecursionError, MemoryError):
@@ -50,25 +52,26 @@ def parse(line: bytes | None) -> dict[str, Any]:
     except ValueError:
         raise BadRecord("it is not JSON") from None
     if not isinstance(record, dict):
-        raise BadRecord(f"it holds {_kind(record)}, not an object")
+        raise BadRecord(f"it is {_kind(record)}, not an object")
     return record
 
 
 def _values(line: bytes) -> int:
-    """How many values a line has, roughly; a list or an object takes as much as ten others."""
+    """Roughly, how many values a line has; a list or object takes as much memory as ten others."""
     return line.count(b",") + 10 * (line.count(b"[") + line.count(b"{"))
 
 
 def check(record: Mapping[str, Any], fields: Mapping[str, tuple[Check, str]], *needed: str) -> None:
-    """See that a record's fields are what they must be.
+    """Check a record's fields.
 
     Args:
-        fields: for each, what it must pass, and what that is in words. A field that is null or
+        record: the record.
+        fields: by name, a test for the field and what it tests in words. A field that is null or
             missing passes.
-        needed: the fields that must be there.
+        needed: the fields that must be present.
 
     Raises:
-        BadRecord: one is not.
+        BadRecord: a field is missing or fails its test.
     """
     for name in needed:
         if record.get(name) is None:
@@ -81,7 +84,7 @@ def check(record: Mapping[str, Any], fields: Mapping[str, tuple[Check, str]], *n
 
 
 def shown(value: Any) -> str:
-    """`value` in a few characters, none of which can steer a terminal."""
+    """`value` in a few characters, without any that could control a terminal."""
     return _short.repr(value)
 
 
@@ -99,17 +102,17 @@ _short = _Short()
 
 
 def _kind(value: Any) -> str:
-    names = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    names = {list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 
 
 def _is_time(value: Any) -> bool:
-    """Unix seconds that a calendar has."""
+    """Unix seconds within the calendar."""
     return type(value) in (int, float) and 0 <= value <= _MAX_TIME  # False for NaN
 
 
 def is_count(value: Any) -> bool:
-    """A number of a job, a process or an attempt."""
+    """The number of a job, process or attempt."""
     return type(value) is int and 0 <= value < _MAX_COUNT
 
 
@@ -131,7 +134,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_name(value: Any) -> bool:
-    """What a sweep or a job can be called: see `hsm.core.record.sweep_id`."""
+    """A valid name for a sweep or job, see `hsm.core.record.sweep_id`."""
     return (
         isinstance(value, str)
         and 0 < len(value) <= _MAX_NAME
@@ -165,9 +168,9 @@ def _is_gpus(value: Any) -> bool:
 
 
 def _is_objective(value: Any) -> bool:
-    """One figure or several; NaN and the infinities are figures, too."""
-    figures = value if isinstance(value, list) else [value]
-    return all(type(figure) in (int, float) for figure in figures)
+    """One number or several; NaN and the infinities count as numbers."""
+    numbers = value if isinstance(value, list) else [value]
+    return all(type(number) in (int, float) for number in numbers)
 
 
 def _is_object(value: Any) -> bool:
@@ -180,10 +183,10 @@ def _is_final_state(value: Any) -> bool:
 
 TIME = (_is_time, "a time")
 COUNT = (is_count, "an integer from 0 to 2147483647")
-TEXT = (_is_text, "a text")
+TEXT = (_is_text, "a string")
 PATH = (_is_path, "a path")
 NAME = (_is_name, "a name")
-FINAL_STATE = (_is_final_state, "a state in which jobs end")
+FINAL_STATE = (_is_final_state, "a final state")
 
 #: Fields that any record may have.
 RECORD_FIELDS: Mapping[str, tuple[Check, str]] = {
@@ -196,7 +199,7 @@ RECORD_FIELDS: Mapping[str, tuple[Check, str]] = {
     "more": COUNT,
     "large": (_is_object, "an object"),
 }
-#: What a launcher says of itself, in the first line and in those of resumes.
+#: What a launcher records about itself, in the first line and in `resume`.
 LAUNCH_FIELDS: Mapping[str, tuple[Check, str]] = {
     "sweep_id": NAME,
     "time": TIME,
@@ -204,20 +207,20 @@ LAUNCH_FIELDS: Mapping[str, tuple[Check, str]] = {
     "host": TEXT,
     "hsm": TEXT,
     "cwd": PATH,
-    "argv": (_is_texts, "a list of texts"),
+    "argv": (_is_texts, "a list of strings"),
     "settings": (_is_object, "an object"),
     "program": (_is_object, "an object"),
     "git": (_is_object, "an object"),
     "planned": COUNT,
     "large": (_is_object, "an object"),
 }
-#: What `server` has: how a fork server was started.
+#: The fields of `server`: how a fork server was started.
 SERVER_FIELDS: Mapping[str, tuple[Check, str]] = {
     "start_method": TEXT,
     "reason": TEXT,
-    "found": (_is_texts, "a list of texts"),
+    "found": (_is_texts, "a list of strings"),
 }
-#: What an entry of `submit` has.
+#: The fields of a job in `submit`.
 JOB_FIELDS: Mapping[str, tuple[Check, str]] = {
     "job": COUNT,
     "id": NAME,
@@ -225,13 +228,13 @@ JOB_FIELDS: Mapping[str, tuple[Check, str]] = {
     "params": (_is_object, "an object of parameters"),
     "large": (_is_object, "an object"),
 }
-#: What a start may have.
+#: The optional fields of `start`.
 START_FIELDS: Mapping[str, tuple[Check, str]] = {
     "slot": COUNT,
     "gpus": (_is_gpus, "a list of numbers and ids of GPUs"),
     "waited": (_is_seconds, "a number of seconds"),
 }
-#: What an ending may have.
+#: The optional fields of `end` and `retry`.
 ENDING_FIELDS: Mapping[str, tuple[Check, str]] = {
     "exit_code": (_is_exit_code, "an exit code"),
     "signal": TEXT,
@@ -240,7 +243,7 @@ ENDING_FIELDS: Mapping[str, tuple[Check, str]] = {
     "error_message": TEXT,
     "cpu_seconds": (_is_seconds, "a number of seconds"),
     "max_memory": (_is_size, "a number of bytes"),
-    "value": (is_flat, "a value that is shown: it is nested too deeply"),
+    "value": (is_flat, "a value that can be shown: it is nested too deeply"),
     "job_dir": PATH,
     "objective": (_is_objective, "a number, or a list of numbers"),
 }

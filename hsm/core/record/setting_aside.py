@@ -1,11 +1,11 @@
-"""Setting the record of an earlier sweep aside: ``.hsm`` becomes ``.hsm.1``, all of it or nothing.
+"""Sets the record of an earlier sweep aside: moves ``.hsm`` to ``.hsm.1``, all of it or nothing.
 
     .hsm --renamed--> .hsm.1         and a new .hsm, whose lock is taken first of all
-    .hsm/* --one by one--> .hsm.1/*  where it cannot be renamed: it is a mount, or of an image
+    .hsm/* --one by one--> .hsm.1/*  if it cannot be renamed: a mount, or part of an image
 
-One by one, the journal goes first: from then on there is no sweep in ``.hsm``, and a file there
-says where the rest belongs. What fails is undone. What is interrupted is finished by whoever begins
-the next sweep there.
+When moved one by one, the journal goes first: from then on ``.hsm`` holds no sweep, and a file in
+it says where the rest belongs. A move that fails is undone. If the launcher is interrupted, the
+launcher of the next sweep there finishes the move.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from hsm.core.record.journal import SweepInUse
 from hsm.core.record.lock import Locked, LockFile
 from hsm.core.record.paths import SweepPaths
 
-#: What `os.rename` says of a mount, and of what lies on another file system.
+#: Errors of `os.rename` for a mount, and across file systems.
 _CANNOT_RENAME = (errno.EBUSY, errno.EXDEV)
-#: And of a folder in whose place there is one: an earlier try has made it.
+#: Errors of `os.rename` if the target folder exists: an interrupted move has made it.
 _EXISTS = (errno.ENOTEMPTY, errno.EEXIST)
 
 
@@ -34,15 +34,16 @@ def set_aside(paths: SweepPaths, lock: LockFile, *, shared: bool = False) -> Pat
     """Move the record of an earlier sweep to ``.hsm.1``, or ``.hsm.2`` and so on.
 
     Args:
-        lock: the sweep directory's, which the caller holds; it is held afterwards, too.
-        shared: with the group, of a new ``.hsm``.
+        paths: the sweep's.
+        lock: the sweep directory's lock, which the caller holds before and after.
+        shared: share a new ``.hsm`` with the group.
 
     Returns:
-        Where the record went; None if there was none.
+        Where the record is now; None if there was none.
 
     Raises:
         SweepInUse: another launcher has taken the directory meanwhile.
-        HsmError: it cannot be moved, and is where it was.
+        HsmError: the record cannot be moved, and is where it was.
     """
     try:
         if (finished := finish(paths)) is not None:
@@ -64,13 +65,13 @@ def set_aside(paths: SweepPaths, lock: LockFile, *, shared: bool = False) -> Pat
 
 
 def finish(paths: SweepPaths) -> Path | None:
-    """Go on where an earlier launcher was interrupted.
+    """Finish a move that an earlier launcher began.
 
     Returns:
-        Where the record went; None if none had been.
+        Where the record is now; None if there was no unfinished move.
 
     Raises:
-        OSError: it cannot be moved.
+        OSError: the record cannot be moved.
     """
     try:
         name = read_below(paths.sweep_dir, paths.setting_aside, 20).decode(errors="replace")
@@ -91,7 +92,7 @@ def _free_place(paths: SweepPaths) -> Path:
 
 
 def _rename(paths: SweepPaths, target: Path, lock: LockFile, mode: int) -> bool:
-    """Move all of it in one step; False where that is not possible. Raises OSError, Locked."""
+    """Move the whole folder in one step; False if it cannot be renamed. Raises OSError, Locked."""
     try:
         os.rename(paths.hsm_dir, target)
     except OSError as error:
@@ -102,7 +103,7 @@ def _rename(paths: SweepPaths, target: Path, lock: LockFile, mode: int) -> bool:
         paths.create_folders(mode)
         lock.retake()
     except OSError:
-        # Nothing is in the new one yet: back to how it was, with its lock.
+        # The new folder is still empty: remove it and move the old one back, with its lock.
         paths.lock.unlink(missing_ok=True)
         for folder in (paths.logs, paths.results, paths.hsm_dir):
             with suppress(FileNotFoundError):
@@ -115,7 +116,7 @@ def _rename(paths: SweepPaths, target: Path, lock: LockFile, mode: int) -> bool:
 
 
 def _move_all(paths: SweepPaths, target: Path) -> None:
-    """Move all but the lock, one by one; if that fails, all of it back. Raises OSError."""
+    """Move everything but the lock, one by one; on failure move it all back. Raises OSError."""
     replace_below(paths.sweep_dir, paths.setting_aside, target.name.encode(), sync=True)
     target.mkdir(stat.S_IMODE(paths.hsm_dir.stat().st_mode), exist_ok=True)
     stay = (paths.lock.name, paths.setting_aside.name)
@@ -137,7 +138,7 @@ def _move_all(paths: SweepPaths, target: Path) -> None:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move a file or a folder, piece by piece if need be. Raises OSError."""
+    """Move a file or folder, piece by piece if necessary. Raises OSError."""
     try:
         os.rename(source, target)
     except OSError as error:
@@ -153,12 +154,12 @@ def _move(source: Path, target: Path) -> None:
     shutil.copystat(source, target)
     for child in os.listdir(source):
         _move(source / child, target / child)
-    with suppress(OSError):  # A mount stays, and is empty.
+    with suppress(OSError):  # A mount point cannot be removed; it stays, empty.
         source.rmdir()
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file to another file system: it is there whole, or not at all."""
+    """Copy a file to another file system, atomically."""
     if not source.is_symlink() and not source.is_file():
         raise NotRegular(source, "a pipe, socket or device")
     temporary = target.with_name(f".{target.name}.{os.getpid()}")

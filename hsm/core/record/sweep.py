@@ -1,10 +1,10 @@
-"""A sweep as its journal tells it: reading the record, and replaying it.
+"""Reads a sweep from its journal, by replaying the records.
 
     journal.jsonl --read_sweep--> Sweep (jobs, attempts) <--Replay.advance-- a journal that grows
 
-Nothing here writes, and nothing unpickles. A torn last line is ignored. A damaged one is named in
-`Sweep.problems`, and the others are used: what the lost line told is made up for where another one
-tells it too.
+Nothing here writes or unpickles. A torn last line is ignored. A damaged line is reported in
+`Sweep.problems`, and the rest is still used; what the damaged line said is inferred from other
+lines where possible.
 """
 
 from __future__ import annotations
@@ -38,38 +38,38 @@ from hsm.core.record.schema import (
     shown,
 )
 
-#: Of the format: what this hsm writes, and the latest of those that it reads.
+#: The format version that this hsm writes, and the latest that it reads.
 VERSION = 2
 
-#: Problems of a journal that are kept in words; of more there is a number.
+#: How many problems of a journal are kept as text; any more are only counted.
 _MAX_PROBLEMS = 100
 
 
 class JournalError(HsmError):
-    """A journal that cannot be read or written; says which file and why."""
+    """A journal cannot be read or written; says which file and why."""
 
 
 @dataclass
 class Sweep:
-    """A sweep as its journal tells it.
+    """A sweep as recorded in its journal.
 
     Attributes:
         sweep_id: its id.
-        paths: where everything of it lies.
-        header: the journal's first line, with what of it lies beside the journal.
-        jobs: by number.
-        closed: why its launcher closed it ("finished", "interrupted by SIGINT"); None while that
-            runs, or if it died.
-        alive: whether a launcher works on it now.
+        paths: its paths.
+        header: the journal's first line, including large fields beside the journal.
+        jobs: its jobs by number.
+        closed: why its launcher closed it ("finished", "interrupted by SIGINT"); None while the
+            launcher is running, or if it died.
+        alive: whether it has a live launcher.
         last_time: when the last record was written, in Unix seconds.
-        problems: lines of the journal that could not be used, as ``"line 7: …"``: the first 100;
-            and what lies beside it and could not be read, once somebody has looked at it.
-        problem_count: how many such lines there are.
+        problems: the first 100 unusable lines of the journal, as ``"line 7: …"``, and files beside
+            the journal that could not be read, once they have been accessed.
+        problem_count: how many unusable lines there are.
         servers: how each fork server for a function was started: `start_method`, `reason`, `found`.
-        latest: what the latest launcher recorded of itself, as `header` of the first: command line,
-            versions, settings, program.
-        planned: how many jobs it is to have in the end; None if that is not known.
-        controls: what was asked of its launchers while they ran, one record each, oldest first.
+        latest: what the latest launcher recorded about itself, like `header` for the first one:
+            command line, versions, settings, program.
+        planned: how many jobs it will have in the end; None if unknown.
+        controls: the requests to its launchers, one record each, oldest first.
     """
 
     sweep_id: str
@@ -87,68 +87,67 @@ class Sweep:
     controls: list[Mapping[str, Any]] = field(default_factory=list)
     _unfinished: dict[int, Job] = field(default_factory=dict, repr=False)
     _ids: set[str] = field(default_factory=set, repr=False)
-    _to_come: int = field(default=0, repr=False)  # jobs of a submission, in its next records
+    _missing: int = field(default=0, repr=False)  # jobs of a submission still to come
 
     def __post_init__(self) -> None:
         self.header = self.latest = self._facts = self._facts_of(self.header)
         self.planned = self.latest.get("planned")
 
     def _facts_of(self, record: Mapping[str, Any]) -> Facts:
-        """What a launcher tells of itself."""
+        """What a launcher recorded about itself."""
         return Facts(record, self._large(record, "what its launcher recorded", LAUNCH_FIELDS))
 
     def _large(
         self, record: Mapping[str, Any], owner: str, fields: Mapping[str, tuple[Check, str]]
     ) -> dict[str, Large]:
-        """What of a record lies beside the journal, by its fields' names.
+        """The fields of a record that lie beside the journal, by name.
 
         Args:
-            fields: those that the record may have, and what each must be.
+            record: the record.
+            owner: what the record is about, for messages.
+            fields: the fields that the record may have, and their checks.
         """
         return {
             name: Large.of(self.paths, reference).told_in(
-                self.problems, f"{owner}: {_NAMES_FOR_PEOPLE.get(name, name)}", fields[name]
+                self.problems, f"{owner}: {_DISPLAY_NAMES.get(name, name)}", fields[name]
             )
             for name, reference in (record.get("large") or {}).items()
             if name in fields and name not in _ALWAYS_INLINE
         }
 
     def take(self, number: int, line: bytes | None) -> Mapping[str, Any] | None:
-        """Replay line `number` of the journal, or name it in `problems`.
+        """Replay line `number` of the journal, or add it to `problems`.
 
         Returns the record if it had an effect.
         """
         try:
             record = parse(line)
             for problem in self.apply(record):
-                self._note(number, problem)
+                self._add_problem(f"line {number}: {problem}")
         except (BadRecord, IllegalTransition) as error:
-            self._note(number, str(error))
+            self._add_problem(f"line {number}: {error}")
             return None
         return record
 
-    def _note(self, number: int, problem: str) -> None:
-        self._tell(f"line {number}: {problem}")
-
-    def _tell(self, problem: str) -> None:
+    def _add_problem(self, problem: str) -> None:
         self.problem_count += 1
         if len(self.problems) < _MAX_PROBLEMS:
             self.problems.append(problem)
 
     def apply(self, record: Mapping[str, Any]) -> list[str]:
-        """Replay one record; returns what of it could not be used, though the rest was.
+        """Replay one record; returns problems with parts of it that were skipped.
 
         Raises:
-            BadRecord, IllegalTransition: it does not fit.
-            JournalError: a newer hsm has gone on with the sweep.
+            BadRecord, IllegalTransition: the record is unusable.
+            JournalError: a newer hsm has resumed the sweep.
         """
         check(record, RECORD_FIELDS, "event")
         event = record["event"]
         problems: list[str] = []
         if event == "submit":
             check(record, {}, "jobs")
-            self._continue()
-            self._to_come = record.get("more") or 0
+            self._reopen()
+            self._missing = record.get("more") or 0
             problems = _each(record["jobs"], self._submit)
         elif event == "start":
             self._start(record)
@@ -170,7 +169,7 @@ class Sweep:
         return problems
 
     def _job(self, record: Mapping[str, Any]) -> Job:
-        """The job of which a record tells, and which is not over by then."""
+        """The job that a record is about, which counts as unfinished from now on."""
         check(record, {}, "job")
         job = self._numbered(record["job"])
         self._unfinished[job.num] = job
@@ -200,7 +199,7 @@ class Sweep:
     def _start(self, record: Mapping[str, Any]) -> None:
         check(record, START_FIELDS, "attempt", "time")
         job = self._job(record)
-        _make_up_for_lost_end(job, record)
+        _infer_lost_end(job, record)
         attempt = job.start(record["time"], record.get("pid"))
         attempt.slot, attempt.gpus = record.get("slot"), record.get("gpus")
         attempt.waited = record.get("waited")
@@ -213,7 +212,7 @@ class Sweep:
             **{name: record.get(name) for name in ENDING_FIELDS},
             large=self._large(record, f"job {job.num}", ENDING_FIELDS),
         )
-        _make_up_for_lost_start(job, record)
+        _infer_lost_start(job, record)
         (job.end if record["event"] == "end" else job.retry)(record["time"], ending)
         if job.state.is_final:
             self._unfinished.pop(job.num, None)
@@ -224,7 +223,7 @@ class Sweep:
         if is_new_launcher:
             _check_version(self.paths.journal, record)
             check(record, LAUNCH_FIELDS)
-        self._continue(is_new_launcher=is_new_launcher)
+        self._reopen(is_new_launcher=is_new_launcher)
         if is_new_launcher:
             known = {name: value for name, value in record.items() if value is not None}
             self.latest = self._facts = self._facts.replaced_by(self._facts_of(known))
@@ -236,21 +235,22 @@ class Sweep:
         job.requeue()
         self._unfinished[job.num] = job
 
-    def _continue(self, *, is_new_launcher: bool = False) -> None:
-        """More is to come after what looked like the end."""
+    def _reopen(self, *, is_new_launcher: bool = False) -> None:
+        """There are more jobs, so the sweep has not ended after all."""
         if self.closed is not None or is_new_launcher:
             self._settle()
         self.closed = None
 
     def settle(self) -> None:
-        """Give the jobs that a closed or dead launcher left behind the end that they had."""
+        """If the launcher has closed the sweep or died, end the jobs it left behind."""
         if self.closed is not None or not self.alive:
             self._settle()
 
     def _settle(self) -> None:
-        if self._to_come:
-            self._tell(f"{self._to_come} jobs are missing: the launcher died while recording them")
-            self._to_come = 0
+        if self._missing:
+            text = f"{self._missing} jobs are missing: the launcher died while recording them"
+            self._add_problem(text)
+            self._missing = 0
         for job in self._unfinished.values():
             if job.state.is_final:
                 continue
@@ -265,16 +265,17 @@ class Sweep:
 
 
 def read_sweep(sweep_dir: str | Path, *, alive: bool | None = None) -> Sweep:
-    """Replay the journal of the sweep in `sweep_dir`; never writes, and never unpickles anything.
+    """Replay the journal of the sweep in `sweep_dir`; never writes or unpickles anything.
 
     Args:
-        alive: whether a launcher works on it; looked up by default.
+        sweep_dir: the sweep's directory.
+        alive: whether the sweep has a live launcher; default: check its lock.
 
     Raises:
         JournalError: there is no journal, its first line is damaged, or a newer hsm wrote it.
     """
     paths = SweepPaths(sweep_dir)
-    # The launcher first: one that ends between the two looks has written its last line by then.
+    # Check the launcher first: if it ends after this check, we still read its last line.
     alive = is_locked(paths.lock) if alive is None else alive
     with open_journal(paths) as lines:
         sweep = begin(paths, lines)
@@ -286,7 +287,7 @@ def read_sweep(sweep_dir: str | Path, *, alive: bool | None = None) -> Sweep:
 
 
 def open_journal(paths: SweepPaths) -> JournalLines:
-    """The lines of the journal at `paths`. Raises JournalError if there is none to be read."""
+    """The lines of the journal at `paths`. Raises JournalError if it cannot be read."""
     try:
         return JournalLines(paths.sweep_dir, paths.journal)
     except NotRegular as error:
@@ -297,23 +298,23 @@ def open_journal(paths: SweepPaths) -> JournalLines:
 
 
 def begin(paths: SweepPaths, lines: JournalLines) -> Sweep:
-    """The sweep whose first line comes next. Raises JournalError."""
+    """Start a sweep from the first of `lines`. Raises JournalError."""
     _, line = next(lines.read(), (0, b""))
     if line == b"" and lines.number == 0:
-        raise JournalError(f"no sweep in {paths.sweep_dir}: its record has not begun")
+        raise JournalError(f"no sweep in {paths.sweep_dir}: its journal is empty")
     header = read_header(paths.journal, line)
     return Sweep(header["sweep_id"], paths, header, last_time=header["time"])
 
 
-def _make_up_for_lost_start(job: Job, record: Mapping[str, Any]) -> None:
-    """The line that told of an attempt's start was damaged: that of its end tells enough."""
-    _make_up_for_lost_end(job, record)
+def _infer_lost_start(job: Job, record: Mapping[str, Any]) -> None:
+    """If the line of an attempt's start was damaged, infer it from `record`, that of its end."""
+    _infer_lost_end(job, record)
     if job.state is JobState.PENDING and record["attempt"] > len(job.attempts):
         job.start(None, None)
 
 
-def _make_up_for_lost_end(job: Job, record: Mapping[str, Any]) -> None:
-    """A further attempt shows that the one before has ended, though its line was damaged."""
+def _infer_lost_end(job: Job, record: Mapping[str, Any]) -> None:
+    """If the line of an attempt's end was damaged, infer it from `record` of a later attempt."""
     if record["attempt"] <= len(job.attempts):
         return
     if job.state is JobState.RUNNING:
@@ -322,16 +323,16 @@ def _make_up_for_lost_end(job: Job, record: Mapping[str, Any]) -> None:
         job.requeue()
 
 
-#: What tells what a record is about lies in the record itself.
+#: Fields that say what a record is about, and are never beside the journal.
 _ALWAYS_INLINE = frozenset({"sweep_id", "time", "pid", "hsm", "planned", "job", "id", "large"})
-#: What of a job may lie beside the journal, in words.
-_NAMES_FOR_PEOPLE = {"params": "its parameters", "value": "its return value", "label": "its label"}
-#: What the record of an attempt's end must be.
+#: How messages name the fields that may lie beside the journal.
+_DISPLAY_NAMES = {"params": "its parameters", "value": "its return value", "label": "its label"}
+#: The checks for an `end` or `retry`.
 _END_FIELDS = {**ENDING_FIELDS, "state": FINAL_STATE}
 
 
 def _each(items: Iterable[Any], take: Callable[[Any], None]) -> list[str]:
-    """Take each of a record's items; returns why some could not be used."""
+    """Call `take` for each of a record's items; returns the problems."""
     problems = []
     for item in items:
         try:
@@ -344,7 +345,7 @@ def _each(items: Iterable[Any], take: Callable[[Any], None]) -> list[str]:
 def has_begun(paths: SweepPaths) -> bool:
     """Whether the journal at `paths` has a first line.
 
-    One without, whose launcher was killed as it began, records nothing: there is no sweep yet.
+    If it has none, the launcher was killed as it started, and there is no sweep yet.
     """
     try:
         with open_journal(paths) as lines:
@@ -354,7 +355,7 @@ def has_begun(paths: SweepPaths) -> bool:
 
 
 def read_header(path: Path, line: bytes | None) -> dict[str, Any]:
-    """What the first line of the journal at `path` says. Raises JournalError."""
+    """Parse the first line of the journal at `path`. Raises JournalError."""
     try:
         header = parse(line)
         if type(header.get("v")) is not int:
@@ -367,7 +368,7 @@ def read_header(path: Path, line: bytes | None) -> dict[str, Any]:
 
 
 def _check_version(path: Path, record: Mapping[str, Any]) -> None:
-    """Refuse what a newer hsm has written, or has gone on with. Raises JournalError, BadRecord."""
+    """Raise JournalError if a newer hsm wrote this record. Raises BadRecord."""
     version = record.get("v", 1)
     if type(version) is not int:
         raise BadRecord(f"v is {shown(version)}, not a version")

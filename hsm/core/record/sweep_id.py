@@ -1,4 +1,4 @@
-"""Names for sweeps: each is the name of a directory, and one that can be typed."""
+"""Sweep ids: they name directories, and can be typed on a command line."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import time
 
 from hsm.core.errors import SettingsError
 
-#: Where sweeps go if neither a caller nor hsm.yaml says so.
+#: The directory for sweeps, unless the caller or hsm.yaml names another.
 OUTPUT_DIR = "outputs"
-#: Means the newest sweep, and is no sweep's id.
+#: Means the newest sweep, so it cannot be an id.
 LAST = "last"
-#: Bytes; file systems take 255 in a name.
+#: Bytes; file systems allow names of up to 255.
 _MAX_LENGTH = 200
 _ALLOWED = f"a name for a directory other than {LAST!r}, with no slash and no . ~ or - in front"
 
 
 def new_sweep_id(name: str) -> str:
-    """An id that no other sweep has, and that sorts by time: ``train-20260131-235959-3fa9c1``."""
+    """A unique id that sorts by time: ``train-20260131-235959-3fa9c1``."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "sweep"
     return f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
 def check_sweep_id(sweep_id: str, origin: str) -> None:
-    """See that a sweep can have this id: it names a directory, and a sweep on command lines.
+    """Check a sweep id, which names a directory, and the sweep on command lines.
 
     Args:
-        sweep_id: what was given, whatever its type.
+        sweep_id: what was given, of any type.
         origin: where it was given, for the message: ``"--sweep-id"``.
 
     Raises:
-        SettingsError: it cannot; says what an id must be.
+        SettingsError: the id is not valid; says what an id must be.
     """
     if not isinstance(sweep_id, str):
         raise SettingsError("sweep id", sweep_id, origin, "a string")
