@@ -1,8 +1,6 @@
-"""JobManager: a sweep from its parameters to its results, over any source.
+"""JobManager: runs a sweep from parameters to results, on any source.
 
-    submit_sweep --> job ids --> monitor_jobs --> {job id: state} --> collect_results --> a table
-
-What a sweep runs on is a source; nothing here knows which kinds there are.
+submit_sweep --> job ids --> monitor_jobs --> {job id: state} --> collect_results --> a table
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from hsm.core.results.collect import Results, collect_results
 
 
 class JobManager:
-    """Submits sweeps, shows how they go, and collects what they gave.
+    """Submits sweeps, shows their progress, and collects their results.
 
     Args:
         display: makes the display of `monitor_jobs`; hsm's own by default.
@@ -46,42 +44,49 @@ class JobManager:
         script: str | os.PathLike[str] | None = None,
         resume: bool | None = None,
     ) -> list[str]:
-        """Queue one job per parameter combination; returns their ids at once, in order.
+        """Queue one job per parameter combination; return their ids at once, in order.
+
+        What jobs run is given by `function`, `command` or `script`, as in
+        `LocalComputeSource.submit_jobs`; by default, it is what the source was made for, or what
+        hsm.yaml names.
 
         Args:
-            param_combinations: each job's parameters, by name.
-            compute_source: what runs them.
+            param_combinations: each job's parameters by name.
+            compute_source: the source that runs them.
             sweep_id: the sweep's id.
-            sweep_dir: its directory, made if missing; one that holds an earlier sweep is refused,
-                unless that is resumed.
-            function, command, script: what jobs run, as for `LocalComputeSource.submit_jobs`; by
-                default what the source was made for, or what hsm.yaml names.
-            resume: go on with the sweep in `sweep_dir`, if there is one; by default, the source's
+            sweep_dir: its directory, made if missing. If it holds an earlier sweep, that sweep must
+                be resumed.
+            function: what jobs run, as a function.
+            command: what jobs run, as a command.
+            script: what jobs run, as a script.
+            resume: resume the sweep in `sweep_dir`, if there is one; by default, the source's
                 setting.
 
         Raises:
-            SettingsError: nothing says what jobs run, or something that was given is not possible.
-            HsmError: the source takes no jobs, or another launcher works in `sweep_dir`.
+            SettingsError: there is nothing to run, or an argument has an invalid value.
+            HsmError: the source accepts no jobs, or another launcher is running in `sweep_dir`.
         """
         check_sweep_id(sweep_id, "submit_sweep")
         options = {"function": function, "command": command, "script": script, "resume": resume}
-        given: dict[str, Any] = {name: what for name, what in options.items() if what is not None}
+        given: dict[str, Any] = {
+            name: value for name, value in options.items() if value is not None
+        }
         return compute_source.submit_jobs(param_combinations, sweep_id, sweep_dir, **given)
 
     def monitor_jobs(
         self, job_ids: Sequence[str], compute_source: ComputeSource
     ) -> dict[str, JobState]:
-        """Show progress until all these jobs have ended; returns each one's state.
+        """Show progress until all these jobs have ended; return each one's state.
 
-        Ctrl-C ends the jobs, in good order, and then leaves as KeyboardInterrupt.
+        Ctrl-C ends the jobs gracefully and then raises KeyboardInterrupt.
 
         Raises:
-            SettingsError: a job is not one of this source.
+            SettingsError: a job does not belong to this source.
         """
         ids = list(dict.fromkeys(job_ids))
         for job_id in ids:
             _check(job_id, compute_source)
-        guard = partial(_ended_if_interrupted, ids, compute_source)
+        guard = partial(_cancelled_if_interrupted, ids, compute_source)
         with guard():
             for sweep_dir, group in _by_sweep(ids, compute_source).items():
                 if sweep_dir is None:
@@ -93,7 +98,7 @@ class JobManager:
         return {job_id: compute_source.get_job_status(job_id) for job_id in ids}
 
     def collect_results(self, sweep_dir: str | Path) -> Results:
-        """What the jobs of a sweep gave so far; see `hsm.core.results.collect.collect_results`."""
+        """Collect a sweep's results so far; see `hsm.core.results.collect.collect_results`."""
         return collect_results(sweep_dir)
 
 
@@ -106,12 +111,12 @@ def _check(job_id: str, source: ComputeSource) -> None:
 
 
 @contextmanager
-def _ended_if_interrupted(ids: Sequence[str], source: ComputeSource) -> Iterator[None]:
-    """Whatever interrupts the block ends these jobs, those that have not ended yet."""
+def _cancelled_if_interrupted(ids: Sequence[str], source: ComputeSource) -> Iterator[None]:
+    """Cancel these jobs, and wait for their end, if an exception interrupts the block."""
     try:
         yield
     except BaseException:
-        # The last ones first: so no job that waits gets a slot because another was ended.
+        # Last ones first, so that no pending job starts in the slot of one that was cancelled.
         for job_id in reversed(ids):
             source.cancel_job(job_id)
         source.wait(ids)
@@ -119,7 +124,10 @@ def _ended_if_interrupted(ids: Sequence[str], source: ComputeSource) -> Iterator
 
 
 def _by_sweep(ids: Sequence[str], source: ComputeSource) -> dict[Path | None, list[str]]:
-    """The jobs of each sweep, by its directory: a display shows one. None: none can be shown."""
+    """Group the jobs by their sweep's directory, since a display shows one sweep.
+
+    The key None is for jobs of a sweep without a directory, which cannot be shown.
+    """
     groups: dict[Path | None, list[str]] = {}
     for job_id in ids:
         paths = source.paths(job_id)
@@ -135,10 +143,14 @@ def _shown(
     make: DisplayFactory | None,
     guard: Callable[[], AbstractContextManager[None]],
 ) -> Iterator[None]:
-    """Show these jobs of one sweep while the block runs, and a summary after it.
+    """Show these jobs of one sweep during the block, and a summary after it.
 
     Args:
-        guard: a block that ends the jobs if it is interrupted, which is shown as well.
+        ids: the jobs.
+        source: their source.
+        paths: their sweep's paths.
+        make: makes the display; None for hsm's own.
+        guard: makes a block that cancels the jobs if interrupted, which the display shows as well.
     """
     jobs = [source.job(job_id) for job_id in ids]
     known = set(ids)
@@ -148,14 +160,15 @@ def _shown(
 
     title = jobs[0].job_id.rpartition("_")[0]
     display = display_of(source, paths, title, make=make, running=running)
-    observer = _OfJobs(known, display)
-    # Observe first, then say what is known: an end in between is told twice and counted once.
+    observer = _JobFilter(known, display)
+    # Observe before reporting the current states. A job that ends in between is reported twice,
+    # but counted once.
     source.observers.append(observer)
     try:
         with guard():
             display.jobs_submitted(jobs)
             for job in jobs:
-                if job.state is JobState.RUNNING:  # Since before anybody watched.
+                if job.state is JobState.RUNNING:  # it started before the observer was added
                     observer.job_started(job)
             with display, guard():
                 yield
@@ -164,23 +177,23 @@ def _shown(
         display.summary()
 
 
-class _OfJobs(SweepObserver):
-    """Passes on what concerns some jobs of a source, and each start once."""
+class _JobFilter(SweepObserver):
+    """Passes on the events of some of a source's jobs, and each start only once."""
 
     def __init__(self, ids: set[str], display: SweepDisplay) -> None:
         self._ids = ids
         self._display = display
         self._mutex = threading.Lock()  # guards the next one
-        self._attempts: dict[str, int] = {}  # the latest whose start was told, by job id
+        self._attempts: dict[str, int] = {}  # the last attempt whose start was reported, by job id
 
     def job_started(self, job: Job) -> None:
         if job.job_id not in self._ids:
             return
         attempt = len(job.attempts)
         with self._mutex:
-            is_news = self._attempts.get(job.job_id, 0) < attempt
+            is_new = self._attempts.get(job.job_id, 0) < attempt
             self._attempts[job.job_id] = attempt
-        if is_news:
+        if is_new:
             self._display.job_started(job)
 
     def job_output(self, job: Job, stream: str, line: str) -> None:
