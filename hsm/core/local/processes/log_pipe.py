@@ -137,7 +137,7 @@ class LogPipe:
             self.read_end = -1
 
     def _transfer(self) -> int:
-        """Move bytes from the pipe to the file; return how many. Raises OSError on a failed write."""
+        """Move bytes from the pipe to the file; return how many. Raises OSError."""
         assert self._file is not None
         if self._open_again is not None and not os.fstat(self._file).st_nlink:
             self._replace_removed(self._file, self._open_again)

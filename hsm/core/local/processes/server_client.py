@@ -30,9 +30,9 @@ from hsm.core.local.processes.process_tree import is_over
 from hsm.core.local.processes.server_process import serve
 from hsm.core.local.processes.slot import ServerLost, Slot, SlotLost
 
-#: Looks at a server that is to fork a keeper; it may first have to load hsm from a slow disk.
+#: Looks at a server that must fork a keeper; it may first have to load hsm from a slow disk.
 _LOOKS_AT_FORK = 120
-#: Looks at a server that is to end. It needs milliseconds, or up to eleven seconds if processes
+#: Looks at a server that must end. It needs milliseconds, or up to eleven seconds if processes
 #: below it are stuck in the kernel.
 _LOOKS_AT_END = 15
 #: Seconds to wait for its process to be gone after that, and seconds between looks.
