@@ -1,7 +1,6 @@
-"""hsm runs the jobs of a parameter sweep, each in a fresh process of its own, and never loses one.
+"""hsm runs the jobs of a parameter sweep, each in a new process, and never loses one.
 
-The public names are imported when they are first used (PEP 562): `import hsm` itself costs next to
-nothing.
+Public names are imported on first use (PEP 562), so `import hsm` costs next to nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
     from hsm.core.record.sweep import Sweep, read_sweep
     from hsm.core.results.collect import Results, collect_results
 
-_HOMES = {
+#: Public name -> the module that defines it.
+_MODULES = {
     "Attempt": "hsm.core.record.job",
     "ComputeSource": "hsm.core.engine.compute_source",
     "HsmError": "hsm.core.errors",
@@ -69,14 +69,14 @@ def _make_display(*args: Any, **options: Any) -> SweepDisplay:
     return make_display(*args, **options)
 
 
-# The core shows progress, but may not know hsm.display: see `hsm.core.engine.display_hook`.
+# The core shows progress, but must not import hsm.display: see `hsm.core.engine.display_hook`.
 set_display_factory(_make_display)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'hsm' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
     return value
 
 

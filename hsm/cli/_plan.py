@@ -53,7 +53,7 @@ class Plan:
     Attributes:
         program: what its jobs run.
         source: each job's parameters; can be iterated more than once.
-        max_points: take only the first so many points; None for all.
+        max_points: take at most this many points; None for all.
         sweep_id: its id.
         paths: its directory.
         previous: the sweep so far, if it is resumed.

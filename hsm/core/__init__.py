@@ -1,4 +1,1 @@
-"""hsm's core: jobs, sweeps, sources and the journal.
-
-It knows nothing of terminals, commands or Hydra apps.
-"""
+"""hsm's core: jobs, sweeps, sources and the journal, without terminals, commands or Hydra apps."""

@@ -1,6 +1,7 @@
-"""What this process has and no child that is forked from it may keep, whoever forks it.
+"""Dropping, in every forked child, what only this process may have, whoever forks.
 
-All of it hangs on one hook: a job that hsm forks pays for each page that a hook of its own touches.
+There is one at-fork hook for all of it, because each hook touches memory pages that a forked job
+then has to copy.
 """
 
 from __future__ import annotations
@@ -12,28 +13,28 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
-# A plain dict: additions and removals are atomic, so no fork finds it in between.
-_things: dict[weakref.ref[Any], Callable[[Any], object]] = {}
+# Additions to a dict and removals are atomic, so no fork can come in the middle of one.
+_registered: dict[weakref.ref[Any], Callable[[Any], object]] = {}
 
 
 def in_child(thing: _T, forget: Callable[[_T], object]) -> None:
-    """Have every child that is forked while `thing` lives call ``forget(thing)``, once.
+    """Make every child that is forked while `thing` exists call ``forget(thing)``, once.
 
-    `forget` runs among the first things in the child, where it is alone: it must not take a lock
+    `forget` runs right after the fork, when the child has no other threads. It must not take a lock
     that another thread of the parent may have held.
     """
-    _things[weakref.ref(thing, _gone)] = forget
+    _registered[weakref.ref(thing, _unregister)] = forget
 
 
-def _gone(reference: weakref.ref[Any]) -> None:
-    _things.pop(reference, None)
+def _unregister(reference: weakref.ref[Any]) -> None:
+    _registered.pop(reference, None)
 
 
 def _forget_all() -> None:
-    if _things:
-        things = list(_things.items())
-        _things.clear()
-        for reference, forget in things:
+    if _registered:
+        registered = list(_registered.items())
+        _registered.clear()
+        for reference, forget in registered:
             thing = reference()
             if thing is not None:
                 forget(thing)

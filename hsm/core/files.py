@@ -1,8 +1,8 @@
-"""Files of a sweep's directory, opened so that whatever lies there under their names does no harm.
+"""Opening files in a sweep's directory safely, whatever has their names.
 
-Anybody may have written such a directory, the sweep's own jobs among them. A name in it may be a
-link that leads elsewhere, or a pipe or device for which an `open` waits. So below the directory no
-link is followed, nothing is waited for, and only regular files are read or written.
+Anybody may have written to such a directory, including the sweep's own jobs. A name in it may be a
+link that leads elsewhere, or a pipe or device on which `open` blocks. So below the directory these
+functions follow no links, never block, and read or write only regular files.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-#: Of ``.hsm``: it belongs to its owner alone, as results and logs may be confidential, or to a
-#: group that shares it. What is made below is as open to others as the directory it is made in.
+#: Modes of ``.hsm``: for the owner only, since results and logs may be confidential, or for a group
+#: that shares the sweep. What is made below is as accessible as the directory that it is made in.
 PRIVATE, SHARED = 0o700, 0o2770
-#: O_NONBLOCK: nothing is waited for; on a regular file, which is what is left, it has no effect.
-_ONLY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_CHUNK = 1 << 20  # bytes that are looked through at a time
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: Flags for every open. O_NONBLOCK prevents blocking on pipes; regular files ignore it.
+_SAFE_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_CHUNK = 1 << 20  # bytes to search at a time
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+#: An absolute path without ``.`` or double slashes.
 Place = str | Path
-"""A path; one that is absolute, and has no ``.`` or double slash in it."""
 
 
 class NotRegular(OSError):
-    """Something else than a file (or than a folder, on the way to one) has its name.
+    """A path, or a part of it, is not a regular file or folder as it should be.
 
-    `filename` is what that is, `strerror` says in words what stands there.
+    `filename` is that path, and `strerror` describes what is there.
     """
 
     def __init__(self, path: Place, found: str, wanted: str = "a regular file") -> None:
@@ -39,24 +39,26 @@ class NotRegular(OSError):
 
 
 class NotOwn(OSError):
-    """A file that another user has written, or may have."""
+    """Another user may have written the file."""
 
     def __init__(self, path: Place) -> None:
         super().__init__(errno.EPERM, "another user may have written it", str(path))
 
 
 def open_below(root: Place, path: Place, flags: int = os.O_RDONLY) -> int:
-    """Open the regular file `path`, which lies below the directory `root`; returns a descriptor.
+    """Open the regular file `path` below the directory `root`; return a descriptor.
 
-    `root` itself may be reached through links, as the user's own words lead to it; nothing below it
-    may be one. Never waits, whatever is there, and empties nothing that is not a regular file.
+    The path to `root`, which the user chose, may contain links; nothing below `root` may be one.
+    Never blocks, and never truncates anything but a regular file.
 
     Args:
-        flags: as for `os.open`.
+        root: the directory.
+        path: the file.
+        flags: flags for `os.open`.
 
     Raises:
-        NotRegular: `path`, or a directory on the way to it, is something else.
-        OSError: as `os.open` does.
+        NotRegular: `path` is not a regular file, or a directory on the way is not one.
+        OSError: as `os.open`.
         ValueError: `path` is not below `root`, or has a ``..`` in it.
     """
     folder, name = _open_folder_of(root, path)
@@ -70,12 +72,12 @@ def open_below(root: Place, path: Place, flags: int = os.O_RDONLY) -> int:
 
 
 def open_in(folder: int, name: str, flags: int = os.O_RDONLY) -> int:
-    """As `open_below`, for the file `name` in a directory that is open already, as `folder`."""
+    """As `open_below`, for the file `name` in the open directory `folder`."""
     try:
         fd = _open_or_make(folder, name, flags & ~os.O_TRUNC)
     except OSError as error:
-        # A link (ELOOP); a pipe without a reader or a socket (ENXIO); a directory that is to be
-        # written (EISDIR).
+        # ELOOP: a link. ENXIO: a socket, or a pipe without a reader. EISDIR: a directory opened
+        # for writing.
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
             raise NotRegular(name, _what_is(name, folder)) from error
         raise
@@ -92,15 +94,15 @@ def open_in(folder: int, name: str, flags: int = os.O_RDONLY) -> int:
 
 
 def _open_or_make(folder: int, name: str, flags: int) -> int:
-    """Open a file in a directory; one that is made is as open to others as that is."""
-    flags |= _ONLY
+    """Open a file in a directory; a new file is as accessible to others as the directory."""
+    flags |= _SAFE_FLAGS
     if not flags & os.O_CREAT:
         return os.open(name, flags, dir_fd=folder)
     status = os.fstat(folder)
     mode = status.st_mode & 0o666 | 0o600
     if not mode & stat.S_IWGRP:
         return os.open(name, flags, mode, dir_fd=folder)
-    # A group shares it: whoever makes a file, and whatever their umask, the others can use it.
+    # A group shares the directory: make the file usable for all of it, despite the umask.
     try:
         fd = os.open(name, flags | os.O_EXCL, mode, dir_fd=folder)
     except FileExistsError:
@@ -113,13 +115,14 @@ def _open_or_make(folder: int, name: str, flags: int) -> int:
 
 
 def make_folder_below(root: Place, path: Place) -> None:
-    """Make the directory `path` below `root`, unless it is there; see `open_below`.
+    """Make the directory `path` below `root`, unless it exists; see `open_below`.
 
-    It is as open to others as the one that it is in.
+    It is as accessible to others as its parent.
 
     Raises:
-        NotRegular: something else has its place.
-        OSError, ValueError: as `open_below` does.
+        NotRegular: `path`, or a directory on the way, exists and is not a directory.
+        OSError: as `open_below`.
+        ValueError: as `open_below`.
     """
     parent, name = _open_folder_of(root, path)
     try:
@@ -140,11 +143,11 @@ def make_folder_below(root: Place, path: Place) -> None:
 
 
 def check_place(path: Path, *, is_folder: bool = False) -> None:
-    """See that `path`, if it is there, is a file that can be written in place, or a folder.
+    """Check that `path`, if it exists, is a file that may be written in place, or a folder.
 
     Raises:
-        NotRegular: it is something else, or a file that has another name as well.
-        OSError: that cannot be seen.
+        NotRegular: it is something else, or a file with more than one name.
+        OSError: it cannot be checked.
     """
     try:
         status = os.stat(path, follow_symlinks=False)
@@ -163,14 +166,16 @@ def open_log(path: Path) -> int:
 
 
 def open_linked(path: str | Path, *within: Path) -> int:
-    """Open the regular file to which `path` leads, through links too; returns a descriptor.
+    """Open the regular file that `path` leads to, following links; return a descriptor.
 
     Args:
-        within: directories, in one of which it must lie in the end; none: it may lie anywhere.
+        path: the file, or a link to it.
+        within: the file must be in one of these directories; if none is given, it may be anywhere.
 
     Raises:
-        NotRegular: it is something else, or lies outside.
-        OSError, ValueError: as `open_below` does.
+        NotRegular: it is not a regular file, or is outside of `within`.
+        OSError: as `open_below`.
+        ValueError: as `open_below`.
     """
     target = Path(os.path.realpath(path))
     if within and not any(Path(os.path.realpath(root)) in target.parents for root in within):
@@ -183,13 +188,14 @@ def open_linked(path: str | Path, *within: Path) -> int:
 
 
 def open_own_below(root: Place, path: Place) -> int:
-    """As `open_below`, for what is to be believed: a file that nobody else can have written.
+    """As `open_below`, for files that must be trusted: no other user can have written them.
 
-    It is this user's, and writable for others at most through the user's own group.
+    The file must belong to this user, and at most the user's own group may write to it.
 
     Raises:
-        NotOwn: somebody else may have written it.
-        OSError, ValueError: as `open_below` does.
+        NotOwn: another user may have written it.
+        OSError: as `open_below`.
+        ValueError: as `open_below`.
     """
     fd = open_below(root, path)
     status = os.fstat(fd)
@@ -203,17 +209,18 @@ def open_own_below(root: Place, path: Place) -> int:
 
 
 def open_folder_below(root: Place, path: Place) -> int:
-    """Open the directory `path`, which is `root` or lies below it; returns a descriptor.
+    """Open the directory `path`, which is `root` or below it; return a descriptor.
 
     Raises:
-        NotRegular: it, or a directory on the way to it, is something else.
-        OSError, ValueError: as `open_below` does.
+        NotRegular: `path`, or a directory on the way to it, is not a directory.
+        OSError: as `open_below`.
+        ValueError: as `open_below`.
     """
     directories = _directories_below(os.fspath(root), os.fspath(path))
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     for number, directory in enumerate(directories, start=1):
         try:
-            below = os.open(directory, _DIRECTORY, dir_fd=folder)
+            below = os.open(directory, _FOLDER_FLAGS, dir_fd=folder)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
                 at = os.path.join(root, *directories[:number])
@@ -225,9 +232,9 @@ def open_folder_below(root: Place, path: Place) -> int:
     return folder
 
 
-@lru_cache(maxsize=64)  # The keepers of a sweep open one folder for each job.
+@lru_cache(maxsize=64)  # keepers open the same folder for each job
 def _directories_below(root: str, path: str) -> tuple[str, ...]:
-    # Of texts, and not of paths, which are slow to make: each job comes by here several times.
+    # Strings, because making Paths is slow, and this runs several times per job.
     if path == root:
         return ()
     above, names = path[: len(root)], path[len(root) :].split(os.sep)
@@ -239,7 +246,7 @@ def _directories_below(root: str, path: str) -> tuple[str, ...]:
 
 
 def _open_folder_of(root: Place, path: Place) -> tuple[int, str]:
-    """The folder that `path` is in, and its name there."""
+    """Open the folder that `path` is in; return its descriptor and the name of `path` there."""
     text = os.fspath(path)
     parent, _, name = text.rpartition(os.sep)
     if text == os.fspath(root):
@@ -270,31 +277,36 @@ def _kind(mode: int) -> str:
 
 
 def file_key(status: os.stat_result) -> tuple[int, int]:
-    """What tells a file from all others, whatever its names."""
+    """Return what identifies a file, whatever its names."""
     return status.st_dev, status.st_ino
 
 
 def read_below(root: Place, path: Place, most: int | None = None) -> bytes:
-    """What the regular file `path` below `root` holds; see `open_below`.
+    """Read the regular file `path` below `root`; see `open_below`.
 
     Args:
-        most: bytes; what a larger file has beyond them is not read.
+        root: the directory.
+        path: the file.
+        most: read at most this many bytes; None for all.
 
     Raises:
-        OSError: it is not there, cannot be read, or is no regular file (`NotRegular`).
+        OSError: it does not exist, cannot be read, or is not a regular file (`NotRegular`).
     """
     with open(open_below(root, path), "rb") as file:
         return file.read() if most is None else file.read(most)
 
 
 def replace_below(root: Place, path: Place, data: bytes, *, sync: bool = False) -> None:
-    """Have `path` below `root` hold `data`: it is there whole, or as it was.
+    """Write `data` to `path` below `root` atomically: on failure, the old content is still there.
 
     Args:
-        sync: put it onto the disk before it takes the place of what was there.
+        root: the directory.
+        path: the file.
+        data: its new content.
+        sync: write the data to disk (fsync) before replacing the file.
 
     Raises:
-        OSError: it cannot be written, or the way to it leads through something else.
+        OSError: it cannot be written, or a directory on the way is not one (`NotRegular`).
     """
     folder, name = _open_folder_of(root, path)
     try:
@@ -313,12 +325,14 @@ def replace_below(root: Place, path: Place, data: bytes, *, sync: bool = False) 
 
 @contextmanager
 def renamed(temporary: Place, path: Place, folder: int | None = None) -> Iterator[None]:
-    """Have the file `temporary` take the place of `path` when the block has ended.
+    """Rename the file `temporary` to `path` after the block.
 
-    If it ends with an exception, `temporary` goes, and `path` is as it was.
+    If the block raises, `temporary` is removed instead, and `path` stays as it was.
 
     Args:
-        folder: the directory of both, already open; None if they are paths.
+        temporary: the new file.
+        path: the file to replace.
+        folder: the open directory of both; None if they are paths.
     """
     try:
         yield
@@ -330,10 +344,12 @@ def renamed(temporary: Place, path: Place, folder: int | None = None) -> Iterato
 
 
 def read_end(file: BinaryIO, most: int, start: int = 0) -> tuple[bytes, bool]:
-    """The last bytes of a file, `most` of them at most, and whether that leaves some out.
+    """Return at most the last `most` bytes of a file, and whether there are more.
 
     Args:
-        start: where the part of the file begins that counts; the whole of a shorter file does.
+        file: the file.
+        most: the maximum number of bytes.
+        start: ignore what is before this offset; a file that is shorter counts as a whole.
     """
     size = file.seek(0, os.SEEK_END)
     begin = start if start <= size else 0
@@ -342,9 +358,9 @@ def read_end(file: BinaryIO, most: int, start: int = 0) -> tuple[bytes, bool]:
 
 
 def seek_last_lines(file: BinaryIO, count: int) -> None:
-    """Go to where the last `count` lines of a file begin, reading no more of it than they take."""
+    """Seek to the start of the last `count` lines of a file, reading hardly more than those."""
     end = file.seek(0, os.SEEK_END)
-    position = end - 1  # A newline that ends the file begins no line.
+    position = end - 1  # a newline at the end of the file starts no line
     left = count
     while position > 0 and left > 0:
         start = max(0, position - _CHUNK)

@@ -46,7 +46,11 @@ class JobManager:
         script: str | os.PathLike[str] | None = None,
         resume: bool | None = None,
     ) -> list[str]:
-        """Queue one job per parameter combination; returns their ids at once, in order.
+        """Queue one job per parameter combination; return their ids at once, in order.
+
+        What jobs run is given by `function`, `command` or `script`, as in
+        `LocalComputeSource.submit_jobs`; by default, it is what the source was made for, or what
+        hsm.yaml names.
 
         Args:
             param_combinations: each job's parameters, by name.
@@ -65,13 +69,15 @@ class JobManager:
         """
         check_sweep_id(sweep_id, "submit_sweep")
         options = {"function": function, "command": command, "script": script, "resume": resume}
-        given: dict[str, Any] = {name: what for name, what in options.items() if what is not None}
+        given: dict[str, Any] = {
+            name: value for name, value in options.items() if value is not None
+        }
         return compute_source.submit_jobs(param_combinations, sweep_id, sweep_dir, **given)
 
     def monitor_jobs(
         self, job_ids: Sequence[str], compute_source: ComputeSource
     ) -> dict[str, JobState]:
-        """Show progress until all these jobs have ended; returns each one's state.
+        """Show progress until all these jobs have ended; return each one's state.
 
         Ctrl-C shuts the jobs down cleanly, then propagates as KeyboardInterrupt.
 

@@ -1,4 +1,4 @@
-"""Loggers whose lines are fit for a terminal, wherever the app's logging takes them."""
+"""Loggers whose messages are safe to print on a terminal, wherever the app's logging sends them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hsm.core.printable import printable, printable_lines
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger of a module of hsm's; what it logs, and tracebacks with it, is made printable."""
+    """Get a logger for a module of hsm that makes messages and tracebacks printable."""
     logger = logging.getLogger(name)
     if not any(isinstance(each, _Printable) for each in logger.filters):
         logger.addFilter(_Printable())
@@ -16,7 +16,7 @@ def get_logger(name: str) -> logging.Logger:
 
 
 class _Printable(logging.Filter):
-    """Changes records before any handler gets them."""
+    """Makes records printable before any handler gets them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = printable(record.getMessage()), None

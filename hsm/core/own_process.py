@@ -1,6 +1,6 @@
-"""What this process asks of the system for itself: its name, its descriptors, C's buffers.
+"""System calls that concern this process itself: its name, its descriptors, C's buffers.
 
-On other systems than Linux the Linux-only calls do nothing.
+On systems other than Linux, the Linux-only calls do nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _libc = ctypes.CDLL(None, use_errno=True) if LINUX else None
 
 
 def prctl(option: int, argument: int | bytes) -> None:
-    """Have the kernel change something of this process. Raises OSError."""
+    """Set an option of this process in the kernel. Raises OSError."""
     if _libc is None:
         return
     value = ctypes.c_char_p(argument) if isinstance(argument, bytes) else ctypes.c_ulong(argument)
@@ -27,13 +27,13 @@ def prctl(option: int, argument: int | bytes) -> None:
 
 
 def flush_c_buffers() -> None:
-    """Write out what C code has printed: libc's buffers are not Python's."""
+    """Flush what C code has printed; libc has buffers of its own."""
     if _libc is not None:
         _libc.fflush(None)
 
 
 def above_streams(fd: int) -> int:
-    """`fd`, moved if it has the number of a standard stream that is closed in this process."""
+    """Return `fd`, moved to a higher number if it took the place of a closed standard stream."""
     if fd > 2:
         return fd
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
@@ -42,7 +42,7 @@ def above_streams(fd: int) -> int:
 
 
 def process_name() -> bytes:
-    """The name that `ps` and `top` show for this process; empty where there is none."""
+    """Return the name that `ps` and `top` show for this process; empty if not on Linux."""
     try:
         with open("/proc/self/comm", "rb") as file:
             return file.read().strip()
@@ -51,6 +51,6 @@ def process_name() -> bytes:
 
 
 def set_process_name(name: bytes) -> None:
-    """Set that name; at most 15 bytes count."""
+    """Set the name that `ps` and `top` show; at most 15 bytes are used."""
     if name:
         prctl(_PR_SET_NAME, name)

@@ -1,6 +1,6 @@
-"""Values as JSON that gives them back as they are, and what tells a job's parameters from others.
+"""Values that survive a round trip through JSON, and the identity of a job's parameters.
 
-NaN and the infinities, for which JSON has no words, are written and read in Python's.
+NaN and the infinities, which JSON lacks, are written and read the way Python spells them.
 """
 
 from __future__ import annotations
@@ -10,35 +10,35 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-#: Lists and objects one within the other. Who reads a deeper one may have less room on its stack
-#: than who wrote it, and another Python has another limit.
+#: Levels of nested lists and objects. The reader of a deeper value may have less stack than its
+#: writer, or another Python with another limit.
 MAX_DEPTH = 100
 #: Characters; the identity of larger parameters is a hash.
 _MAX_IDENTITY = 1024
 
-#: Into one line, as it stands in a journal; what JSON has no word for becomes text.
+#: Encodes a value in one line, as in a journal; what JSON cannot hold becomes a string.
 encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
-#: The same of what JSON can hold; else TypeError.
+#: The same, but raises TypeError for what JSON cannot hold.
 _encode_strictly = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def json_value(value: Any) -> Any:
-    """`value` if JSON gives it back as it is (a scalar of NumPy or torch: its item), else None."""
+    """Return `value` (of a NumPy or torch scalar, its item) if JSON preserves it, else None."""
     found = as_json(value)
     return None if found is None else found[0]
 
 
 def is_short(value: Any) -> bool:
-    """Whether JSON surely gives `value` back as it is, and its text is that of one number or less.
+    """Whether `value` is a scalar that JSON certainly preserves, in a short text.
 
-    What is not may be so too: this is a quick look, for what most jobs return.
+    A quick check for what most jobs return; False does not mean that JSON cannot hold the value.
     """
     kind = type(value)
     return kind is float or kind is bool or value is None or (kind is int and abs(value) < 1 << 64)
 
 
 def as_json(value: Any) -> tuple[Any, str] | None:
-    """What `json_value` gives, and its text; None if JSON cannot hold it."""
+    """Return what `json_value` returns, and its JSON; None if JSON does not preserve the value."""
     item = getattr(value, "item", None)
     if item is not None and getattr(value, "ndim", None) == 0:
         value = item()
@@ -50,9 +50,9 @@ def as_json(value: Any) -> tuple[Any, str] | None:
 
 
 def _same(first: Any, second: Any, depth: int) -> bool:
-    """Equality that lets NaN equal itself and, unlike ``==``, tells 1 from 1.0 and True.
+    """Compare values; unlike ``==``, NaN equals itself, and 1, 1.0 and True differ.
 
-    False for what is nested deeper than `depth`.
+    False for values nested deeper than `depth`.
     """
     if isinstance(first, dict) and isinstance(second, dict):
         return (
@@ -72,18 +72,18 @@ def _same(first: Any, second: Any, depth: int) -> bool:
 
 
 def identity(params: Mapping[str, Any]) -> str:
-    """Equal for two jobs exactly if they have the same parameters, in whatever order."""
-    # As the journal gives them back: there all keys are texts, by which they can be sorted.
+    """Return a text that two jobs share exactly if their parameters are equal, in any order."""
+    # Round-trip as through the journal first: then all keys are strings, which can be sorted.
     text = json.dumps(json.loads(json.dumps(params, default=str)), sort_keys=True)
     if len(text) <= _MAX_IDENTITY:
         return text
-    import hashlib  # which takes a while, and few need it
+    import hashlib  # slow to import, and rarely needed
 
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_flat(value: Any) -> bool:
-    """Anything that is not nested too deeply to be shown."""
+    """Whether `value` is not nested too deeply to be shown."""
     if not isinstance(value, (list, dict)):
         return True
     level: list[Any] = [value]

@@ -1,13 +1,13 @@
-r"""Text that others wrote, made harmless for a terminal.
+r"""Making text from outside safe to print on a terminal.
 
-Labels, values, ids, paths, messages of errors, lines that jobs print: whoever wrote them may have
-put into them what moves a cursor, sets a title, hides a line or turns the direction of writing. All
-that hsm prints goes through here, but for `hsm logs`, which gives a job's bytes as they are.
+Labels, values, ids, paths, error messages and lines that jobs print may contain characters that
+move the cursor, set a title, hide a line or reverse the writing direction. Everything that hsm
+prints goes through here, except for `hsm logs`, which prints a job's bytes as they are.
 
-    "\x1b[31mred\x1b[0m"   red                   what only gives a colour goes
-    "\x1b[2Ja\x07\u202eb"  \x1b[2Ja\x07\u202eb    what else does not print becomes Python's escape
+    "\x1b[31mred\x1b[0m"   red                   colours are removed
+    "\x1b[2Ja\x07\u202eb"  \x1b[2Ja\x07\u202eb    other unprintable characters become Python escapes
 
-Of a line that a job printed all goes that steers a terminal, as it was meant for one: see
+Lines that jobs print were meant for a terminal, so all control sequences are removed from them: see
 `without_sequences`.
 """
 
@@ -17,47 +17,47 @@ import json
 import re
 import unicodedata
 
-# What a program writes to steer a terminal: CSI sequences (colours, cursor), strings that are ended
-# (OSC, DCS, …; of one that is not, the beginning alone goes) and short escapes. No part of them can
-# begin another, so that what is made of beginnings alone is looked through once.
+# Control sequences: CSI (colours, cursor), terminated strings (OSC, DCS, …; of an unterminated one,
+# only the introducer is removed) and short escapes. No part of one can begin another, so that a
+# text made of introducers only is scanned once, not quadratically.
 _SEQUENCES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90\x98\x9c-\x9f]*(?:\x07|\x1b\\|\x9c)"
     r"|\x1b[ -/]*[0-~]"
 )
 _COLOURS = re.compile(r"(?:\x1b\[|\x9b)[0-9:;]*m")
-#: Marks upon one letter; more of them would be drawn over the lines above and below.
+#: Combining marks on one letter; more would be drawn over the lines above and below.
 _MAX_MARKS = 8
-#: A run that may be one of marks. They are no part of words for `re`, as few other things are.
+#: A run of characters that may be combining marks, which `re` does not count as word characters.
 _MARKS = re.compile(rf"[^\w\s\x00-\x7f]{{{_MAX_MARKS + 1},}}")
 
 
 def printable(text: str) -> str:
-    """`text` in one line of characters that print (`str.isprintable`); see the module."""
+    """Turn `text` into one line of printable characters (`str.isprintable`); see the module."""
     if not text.isprintable():
         text = "".join(map(_visible, _COLOURS.sub("", text)))
     return text if text.isascii() else _MARKS.sub(_few_marks, text)
 
 
 def printable_lines(text: str) -> str:
-    r"""The same, of a text that may have lines: each ``\n`` stays."""
+    r"""Make each line of `text` printable; every ``\n`` stays."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def without_sequences(text: str) -> str:
-    """`text` without the sequences that steer a terminal; single controls are left in it."""
+    """Remove terminal control sequences from `text`; single control characters stay."""
     return _SEQUENCES.sub("", text)
 
 
 def printable_json(text: str) -> str:
-    """The same JSON, in which what does not print is escaped as JSON has it: no value changes."""
+    """Escape unprintable characters in a JSON document, which changes none of its values."""
     if text.replace("\n", "").isprintable():
         return text
     return "".join(map(_in_json, text))
 
 
 def _in_json(char: str) -> str:
-    # Lines of the document; in a string JSON has escaped them.
+    # A newline is the document's own: within strings, JSON escapes them.
     return char if char == "\n" or char.isprintable() else json.dumps(char)[1:-1]
 
 
@@ -65,7 +65,7 @@ def _visible(char: str) -> str:
     if char.isprintable():
         return char
     if unicodedata.category(char) == "Zs":
-        return " "  # a space that keeps words together, or has a width of its own
+        return " "  # a non-breaking space, or one of a special width
     return char.encode("unicode_escape").decode()
 
 

@@ -1,10 +1,10 @@
-"""Durations and sizes of memory: how people write them, and how they are shown to people.
+"""Parsing and formatting durations and memory sizes.
 
     "90s", "30m", "2h"    --parse_duration-->  seconds  --format_duration-->  0.42 s, 42 s, 2:00:00
     "4GB", "512MB"        --parse_size---.
     "1.5GiB", "512MiB"    --parse_size---`-->  bytes    --format_size-->      1.5 GiB, 340 MiB
 
-Sizes are shown in binary units alone, as the kernel and most tools that people compare with do.
+Sizes are always shown in binary units, like those of the kernel and most tools.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from __future__ import annotations
 import re
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-# Compiled when they are first needed, which in most Hydra apps is never.
+# Compiled on first use, which most Hydra apps never need.
 _DURATION = r"([0-9]+\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+(?:e[+-]?[0-9]+)?) *([smhd]?)"
 _SIZE = r"([0-9]+\.?[0-9]*|\.[0-9]+) *([kmgt]?)(i?)b?"
 
 
 def parse_duration(text: str) -> float:
-    """Seconds from "90", "1.5", "90s", "30m", "2h" or "1d"; a plain number is seconds.
+    """Parse "90", "1.5", "90s", "30m", "2h" or "1d" into seconds; a plain number is seconds.
 
     Raises:
         ValueError: any other text.
@@ -30,7 +30,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_size(text: str) -> float:
-    """Bytes from "512MB", "4GB", "1.5GiB" or "1000"; a plain number is bytes.
+    """Parse "512MB", "4GB", "1.5GiB" or "1000" into bytes; a plain number is bytes.
 
     GB and G are decimal, GiB and Gi binary.
 
@@ -45,7 +45,7 @@ def parse_size(text: str) -> float:
 
 
 def format_size(size: float) -> str:
-    """A number of bytes: ``512 B``, ``34 MiB``, ``1.2 GiB``."""
+    """Format a number of bytes: ``512 B``, ``34 MiB``, ``1.2 GiB``."""
     if size < 1023.5:
         return f"{size:.0f} B"
     amount = size / 1024
@@ -57,7 +57,7 @@ def format_size(size: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A time that is over: ``0.42 s``, ``7.3 s``, ``42 s``, then as `format_clock` shows it."""
+    """Format a time span: ``0.42 s``, ``7.3 s``, ``42 s``; a minute or more as `format_clock`."""
     if seconds < 0.995:
         return f"{max(0.0, seconds):.2f} s"
     if seconds < 9.95:
@@ -66,7 +66,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_clock(seconds: float) -> str:
-    """A running time as a clock shows it: ``0:07``, ``12:34``, ``1:02:03``, ``3d 04:05:06``."""
+    """Format a running time like a clock: ``0:07``, ``12:34``, ``1:02:03``, ``3d 04:05:06``."""
     minutes, second = divmod(max(0, int(seconds)), 60)
     hours, minute = divmod(minutes, 60)
     if hours >= 24:

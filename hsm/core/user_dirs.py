@@ -1,6 +1,7 @@
-"""The user's own directories, as the XDG Base Directory Specification has them.
+"""The user's directories, following the XDG Base Directory Specification.
 
-It has relative paths in its variables ignored. Each raises RuntimeError if there is no home.
+Relative paths in its variables are ignored, as it demands. The functions raise RuntimeError if the
+user has no home directory.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from pathlib import Path
 
 
 def state_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where hsm keeps what it has learnt: ``$XDG_STATE_HOME/hsm``, or ``~/.local/state/hsm``."""
+    """Where hsm keeps its state: ``$XDG_STATE_HOME/hsm``, or ``~/.local/state/hsm``."""
     return _dir(environ, "XDG_STATE_HOME", ".local/state")
 
 
 def config_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the user's own hsm.yaml lies: ``$XDG_CONFIG_HOME/hsm``, or ``~/.config/hsm``."""
+    """Where the user's hsm.yaml is: ``$XDG_CONFIG_HOME/hsm``, or ``~/.config/hsm``."""
     return _dir(environ, "XDG_CONFIG_HOME", ".config")
 
 

@@ -1,4 +1,4 @@
-"""Writing a file that a person has named: what was there goes only when all that replaces it is.
+"""Writing a file that the user has named, replacing an old one only when the new one is complete.
 
 with replacing("table.csv") as file: …   a new file beside it, renamed over it at the end
 """
@@ -16,20 +16,20 @@ from typing import IO, Any
 
 from hsm.core.files import renamed
 
-#: Where the system shows what a process has open: a name there is no file's own.
+#: Names here may stand for a process's open files, and cannot be replaced.
 _OPEN_FILES = ("/dev/", "/proc/")
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file to write to, whose content is at `path` if the block ends without an exception.
+    """Open a file whose content replaces `path` if the block ends without an exception.
 
-    Links are followed, and a file keeps its mode and owner. What cannot be replaced is written in
-    place, but no sooner than there is room for all of it: a pipe or device, a file with several
-    names, one in a directory that cannot be written.
+    Follows links, and keeps the mode and owner of an existing file. What cannot be replaced (a pipe
+    or device, a file with several names, or one in a read-only directory) is written in place,
+    though a file only once there is room for all of it.
 
     Raises:
-        OSError: it cannot be written; what was there still is.
+        OSError: the file cannot be written; the old one is still there.
     """
     place = os.fspath(path)
     before = _status(place)
@@ -60,7 +60,7 @@ def _is_replaceable(status: os.stat_result | None) -> bool:
 
 
 def _create(path: str, *, must: bool) -> int | None:
-    """A new file; None if the directory takes none, unless it `must`."""
+    """Create a file; if the directory does not allow that, raise if `must`, else return None."""
     try:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as error:
@@ -96,7 +96,7 @@ def _write_in_place(path: str, data: bytes) -> None:
 
 
 def _reserve(fd: int, size: int) -> None:
-    """Have the file system find room for `size` bytes. Raises OSError if it has none."""
+    """Reserve room for `size` bytes in the file system. Raises OSError if there is none."""
     reserve: Any = getattr(os, "posix_fallocate", None)
     try:
         if reserve is not None:

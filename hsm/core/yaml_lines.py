@@ -1,7 +1,6 @@
-"""YAML text -> values whose mappings know their lines, read as Hydra's config files are.
+"""YAML text -> values whose mappings know their lines, read as Hydra reads its config files.
 
-That differs from plain PyYAML: 1e-3 is a number, a date is a text, and a key that appears twice is
-an error.
+Unlike in plain PyYAML, 1e-3 is a number, a date is a string, and a duplicate key is an error.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 
 
 class Lined(dict[Any, Any]):
-    """A mapping that knows where it was written.
+    """A mapping that knows its lines in the file.
 
     Attributes:
-        line: its own first line, from 1.
+        line: its first line, counted from 1.
         lines: the line of each key.
     """
 
@@ -33,20 +32,20 @@ class Lined(dict[Any, Any]):
 
 
 def load_yaml(text: str, path: str) -> Any:
-    """The one document in `text`.
+    """Load the single document in `text`.
 
     Raises:
-        SettingsError: it is not YAML; `path` and the line are named.
+        SettingsError: the text is not valid YAML; names `path` and the line.
     """
     try:
-        return yaml.load(text, _Loader)  # a SafeLoader: it makes plain values and nothing else
+        return yaml.load(text, _Loader)  # a SafeLoader, which only makes plain values
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = ", ".join(filter(None, (error.context, error.problem)))
         raise _refused(text, path, mark.line if mark else 0, reason) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position)
-        raise _refused(text, path, line, "it holds a character that YAML does not allow") from None
+        raise _refused(text, path, line, "it has a character that YAML does not allow") from None
     except RecursionError:
         raise _refused(text, path, 0, "it is nested too deeply") from None
 
@@ -69,13 +68,13 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError, TypeError) as error:
-            # `!!int x`, `!!bool x`, `!!timestamp x`, 0b: PyYAML trusts what a tag says of a text.
+            # `!!int x`, `!!bool x`, `!!timestamp x`, 0b: PyYAML trusts the tag of a scalar.
             raise _wrong(node, f"this is not a valid {node.tag.rpartition(':')[2]}") from error
 
     def construct_lined(self, node: yaml.Node) -> Lined:
         if not isinstance(node, yaml.MappingNode):
-            raise _wrong(node, "this is no mapping")
-        # The lines first: construct_mapping adds what `<<` merges to the keys.
+            raise _wrong(node, "this is not a mapping")
+        # Get the lines first: construct_mapping adds the keys that `<<` merges to the node.
         lines = self._lines(node)
         return Lined(self.construct_mapping(node, deep=True), node.start_mark.line + 1, lines)
 

@@ -146,7 +146,7 @@ def test_a_sweep_file_of_another_form_is_refused(tmp_path: Path, text: str, mess
         ("\n    a: [!!binary aGk=]", "a bytes is none of these"),
         ("\n    a: !!python/name:os.system", "valid YAML"),
         ("\n    a: !!int x", "line 3 is not valid YAML near 'a: !!int x': "),
-        ("\n    a: !!map x", "this is no mapping"),
+        ("\n    a: !!map x", "this is not a mapping"),
         ("\n    ? [a]\n    : 1", "line 3"),
         ("\n    a: [1, 2", "valid YAML"),
         ("\n\ta: 1", "line 3"),

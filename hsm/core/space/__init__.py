@@ -1,1 +1,1 @@
-"""What is swept: from text to points, one at a time."""
+"""What a sweep runs over: from text to points, one at a time."""

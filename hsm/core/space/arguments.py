@@ -3,14 +3,14 @@ r"""Parameters -> the arguments of a command.
     to_override("lr", 0.1)                               lr=0.1
     to_override("note", "a, b")                          note='a, b'
 
-`to_override` writes what Hydra's own parser reads back as the same value, of the same type; that
-parser's grammar (hydra/grammar/Override*.g4) decides what needs quotes. Nothing here is meant for a
-shell: every argument is one element of an argv. Nor does anything here change what OmegaConf does
-with a text afterwards, in the script:
+Hydra's parser reads the output of `to_override` back as the same value of the same type; its
+grammar (hydra/grammar/Override*.g4) decides what needs quotes. Nothing is quoted for a shell: every
+argument is one element of an argv. Nor does this module change what OmegaConf later does with a
+string in the script:
 
     ${model.C}    is an interpolation in the script's own config, in quotes or not
-    \${model.C}   is the text ${model.C}
-    ???           is OmegaConf's mark for "missing", and cannot be given as a text
+    \${model.C}   is the string ${model.C}
+    ???           is OmegaConf's mark for "missing", and cannot be given as a string
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from typing import Any
 from hsm.core.errors import SettingsError
 from hsm.core.space.grammar import check_key, typed
 
-# Text that needs no quotes. The grammar would bear more, but this much is easy to be sure of.
+# Strings that need no quotes. The grammar allows more, but these are certain.
 _BARE = re.compile(r"[A-Za-z_/][A-Za-z0-9_/.-]*")
-# A dict's key cannot be quoted: these may stand in it, some of them after a backslash.
+# A dict's key cannot be quoted. It may have these characters, some of them after a backslash.
 _DICT_KEY = re.compile(r"[A-Za-z0-9_/\-\\+.$%*@?|()\[\]{}:=, \t]+")
 _TO_ESCAPE = re.compile(r"[\\()\[\]{}:=, \t]")
 
@@ -35,15 +35,15 @@ _VALUES_ALLOWED = "null, a boolean, a number, a text, or a list or dict of such"
 
 
 def to_override(key: str, value: Any, origin: str = "parameters") -> str:
-    """``key=value``, such that Hydra's parser gives `value` back.
+    """Write ``key=value`` such that Hydra's parser reads `value` back.
 
-    Tuples become lists, paths text, an enum's member its name (its value if the enum is also a str
-    or an int), NumPy's scalars and arrays what they hold. ``("~key", None)`` gives ``~key``, which
-    deletes the key.
+    Converts tuples to lists, paths to strings, enum members to their names (or their values, if the
+    enum is also a str or an int), and NumPy scalars and arrays to plain values. ``("~key", None)``
+    becomes ``~key``, which deletes the key.
 
     Raises:
-        SettingsError: Hydra has no such key, or no way to write such a value (a dict whose key is
-            the text "1", say), or no argument can hold it (a NUL).
+        SettingsError: the key is not valid in Hydra, or Hydra's syntax cannot express the value (a
+            dict with the string "1" as key, say), or an argument cannot hold it (a NUL).
     """
     check_key(key, origin)
     if value is None and key.startswith("~"):
@@ -59,7 +59,7 @@ def to_override(key: str, value: Any, origin: str = "parameters") -> str:
 
 
 def to_argv(params: Mapping[str, Any], origin: str = "parameters") -> list[str]:
-    """One ``key=value`` argument for each parameter, in their order.
+    """Write one ``key=value`` argument for each parameter, in order.
 
     Raises:
         SettingsError: see `to_override`.
@@ -73,7 +73,7 @@ def _element(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    # The methods of int and float themselves: a subclass may print itself as np.float64(0.1).
+    # Use the base classes' methods: a subclass may print itself as np.float64(0.1).
     if isinstance(value, int):
         return int.__repr__(value)
     if isinstance(value, float):
@@ -88,12 +88,12 @@ def _element(value: Any) -> str:
 
 
 def simplified(value: Any) -> Any:
-    """`value` as one of the types that Hydra's grammar has, where it only wears another coat."""
+    """Convert an enum member, a path or a NumPy value to the plain value that it stands for."""
     if isinstance(value, Enum):
         return value.value if isinstance(value, (str, int)) else value.name
     if isinstance(value, PurePath):
         return str(value)
-    # NumPy's scalars and arrays, without importing NumPy; those of float64 are floats as well.
+    # NumPy scalars and arrays, without importing NumPy.
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
         return value.tolist()
     return value
@@ -103,7 +103,7 @@ def _text(text: str) -> str:
     if _BARE.fullmatch(text) and isinstance(typed(text), str):
         return text
     quote = '"' if "'" in text and '"' not in text else "'"
-    # Backslashes are plain text, except in front of a quote: there each needs another one.
+    # Backslashes are literal, except in front of a quote, where each must be doubled.
     inner = re.sub(rf"(\\*){quote}", rf"\1\1\\{quote}", text)
     trailing = len(inner) - len(inner.rstrip("\\"))
     return quote + inner + "\\" * trailing + quote
@@ -123,10 +123,10 @@ def _dict_key(key: Any) -> str:
 
 
 def holdable(text: str) -> str:
-    """`text` if an argument can hold it.
+    """Return `text` if an argument can hold it.
 
     Raises:
-        ValueError: it holds a NUL or has no form as bytes.
+        ValueError: it has a NUL character, or cannot be encoded.
     """
     if "\0" in text:
         raise ValueError("no argument can hold a NUL character")

@@ -1,10 +1,10 @@
-"""The building blocks of a sweep's points: values that are counted without being written out.
+"""The building blocks of a sweep's points.
 
     Listed, Stepped, Shuffled    values of one parameter, by index
     Zipped, Rows                 axes: assignments to parameters, by index; their product is a grid
 
-Nothing here is a list of points: a point is computed from its index, so a range of a billion values
-costs nothing until one of them is asked for.
+Points are computed from their index and never listed, so a range of a billion values costs nothing
+until one of them is needed.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from typing import Any, Protocol
 
 from hsm.core.space.grammar import plain_key
 
-#: A shuffled order has to be held in memory: 10 million indices take some 400 MB.
+#: Values; a shuffled order is kept in memory, and 10 million indices take some 400 MB.
 MAX_SHUFFLED = 10_000_000
-#: Points of a longer axis are not compared with each other.
+#: Points of an axis; those of a longer one are not compared with each other.
 MAX_COMPARED = 1_000_000
 
-#: What a value must be that is refused for a dict such as {1: 2}, and why.
+#: Message and hint for a value with a dict such as {1: 2}.
 TEXT_KEYS = "one whose dicts have texts as keys"
 TEXT_KEYS_HINT = "sweeps are recorded as JSON, which has no other keys"
 
 
 class Values(Protocol):
-    """The values of one parameter. A `count` and not `len()`, which ends at 2**63."""
+    """The values of one parameter. Has `count`, because `len()` is limited to 2**63."""
 
     @property
     def count(self) -> int: ...
@@ -41,7 +41,7 @@ class Values(Protocol):
 
 @dataclass(frozen=True)
 class Listed:
-    """Values that somebody wrote down."""
+    """Values that are written out."""
 
     items: Sequence[Any]
 
@@ -51,16 +51,16 @@ class Listed:
 
     def __getitem__(self, index: int) -> Any:
         value = self.items[index]
-        # Each point has lists and dicts of its own: who changes one changes no other.
+        # Each point gets copies of lists and dicts, so that changing one changes no other.
         return copy.deepcopy(value) if isinstance(value, (list, dict)) else value
 
 
 @dataclass(frozen=True)
 class Stepped:
-    """`start`, `start + step`, …, as ints; or as floats, which are these ints divided by `scale`.
+    """`start`, `start + step`, … as ints; or, with a `scale`, as floats: these ints divided by it.
 
     Attributes:
-        casts: functions that each value goes through, in order.
+        casts: functions applied to each value, in order.
     """
 
     start: int
@@ -72,7 +72,7 @@ class Stepped:
     def __getitem__(self, index: int) -> Any:
         value: Any = self.start + index * self.step
         if self.scale is not None:
-            value /= self.scale  # of ints: rounded once, to the nearest float
+            value /= self.scale  # dividing ints rounds only once, to the nearest float
         for cast in self.casts:
             value = cast(value)
         return value
@@ -84,13 +84,14 @@ def stepped(
     step: float | Decimal,
     casts: tuple[Callable[[Any], Any], ...] = (),
 ) -> Stepped:
-    """The values from `start` up (or down) to `stop`, which is not one of them.
+    """Make the values from `start` up (or down) to `stop`, excluding `stop`.
 
-    Fractions are counted in decimal, as they are written and as Hydra 1.4 counts them: after 0.6
-    comes 0.7 and not 0.7000000000000001, and ``range(0, 0.8, 0.1)`` ends there. Hydra 1.3 adds 0.8.
+    Fractions are counted in decimal, as they are written and as in Hydra 1.4: 0.6 is followed by
+    0.7 rather than 0.7000000000000001, and ``range(0, 0.8, 0.1)`` ends there. (In Hydra 1.3 it
+    includes 0.8.)
 
     Raises:
-        ValueError: a step of 0, or a number that is not finite.
+        ValueError: `step` is 0, or a number is not finite.
     """
     first, end, by = _exact(start), _exact(stop), _exact(step)
     if by == 0:
@@ -109,7 +110,7 @@ def _exact(number: float | Decimal) -> Fraction:
 
 @dataclass
 class Shuffled:
-    """Values in a random order, the same one for as long as this object lives."""
+    """Values in a random order, which stays the same as long as this object exists."""
 
     values: Values
     _order: list[int] = field(default_factory=list, repr=False)
@@ -120,7 +121,7 @@ class Shuffled:
 
     def __getitem__(self, index: int) -> Any:
         if not self._order:
-            # `random`'s own stream, as in Hydra: who seeds it gets the same order each time.
+            # Use the global generator like Hydra, so that seeding it gives the same order.
             order = list(range(self.values.count))
             shuffle(order)
             self._order = order
@@ -139,25 +140,25 @@ class Axis(Protocol):
     def point(self, index: int) -> dict[str, Any]: ...
 
     def all_keys(self) -> Collection[str]:
-        """Every parameter that some point sets."""
+        """All parameters that at least one point sets."""
 
     def shared_keys(self) -> Collection[str]:
         """The parameters that every point sets."""
 
     def without(self, plain_keys: Collection[str]) -> Axis | None:
-        """This axis not setting those parameters; None if nothing is left of it.
+        """Return this axis without those parameters; None if nothing is left.
 
-        Of points that differed in nothing else, the first is left.
+        Of points that become equal by this, the first is kept.
         """
 
 
 @dataclass(frozen=True)
 class Zipped:
-    """Columns of one length that advance together; a grid's axis is one column.
+    """Columns of equal length that advance together; an axis of a grid is a single column.
 
     Attributes:
-        columns: the values of each parameter; there is at least one, and all have one count.
-        name: of a paired group, else empty.
+        columns: the values of each parameter; at least one column, all of the same count.
+        name: the name of a paired group; otherwise empty.
     """
 
     columns: Mapping[str, Values]
@@ -192,7 +193,7 @@ class Zipped:
 
 @dataclass(frozen=True)
 class Rows:
-    """Points that somebody wrote down, each with keys of its own."""
+    """Points that are written out, each with its own keys."""
 
     rows: Sequence[Mapping[str, Any]]
     name: str = ""
@@ -220,19 +221,19 @@ class Rows:
 
 
 def _still_different(before: Iterable[Any], after: Iterable[Any]) -> list[int]:
-    """Which of some points are left if they now are `after`: not those that became equal to others.
+    """Indices of the points to keep after a change: drops points that became equal to earlier ones.
 
-    What was written twice stays twice.
+    Points that were equal `before`, because they were written twice, are all kept.
     """
     first: dict[str, str] = {}
     kept = []
     for at, (old, new) in enumerate(zip(before, after, strict=True)):
-        told = _as_text(old)
-        if first.setdefault(_as_text(new), told) == told:
+        old_text = _as_text(old)
+        if first.setdefault(_as_text(new), old_text) == old_text:
             kept.append(at)
     return kept
 
 
 def _as_text(point: Any) -> str:
-    """Equal for equal points; unlike a comparison it tells 1, 1.0 and True apart."""
+    """Return a text that is the same for equal points, and tells 1, 1.0 and True apart."""
     return repr(sorted(point.items()) if isinstance(point, Mapping) else point)

@@ -1,4 +1,4 @@
-"""A command whose words place parameters: ``["./fit", "--lr={lr}", "--out={job_dir}"]``."""
+"""Commands with placeholders for parameters: ``["./fit", "--lr={lr}", "--out={job_dir}"]``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\{")
 
 
 def placeholders(argv_template: Sequence[str]) -> list[str]:
-    """The names that a command places with ``{name}``, each once, in order; ``job_dir`` is one too.
+    """List the names in a command's ``{name}`` placeholders, including ``job_dir``, each once.
 
     Raises:
-        SettingsError: the command is not a list of texts, or a ``{`` is not closed.
+        SettingsError: the command is not a list of strings, or a ``{`` is not closed.
     """
     names: dict[str, None] = {}
     for argument in _checked(argv_template):
@@ -33,14 +33,16 @@ def placeholders(argv_template: Sequence[str]) -> list[str]:
 
 
 def check_command(argv_template: Sequence[str], keys: Iterable[str]) -> None:
-    """See that a command places nothing but parameters and ``job_dir``; ``{x}`` places ``+x`` too.
+    """Check that all placeholders of a command are parameters or ``job_dir``.
+
+    ``{x}`` also stands for a parameter with the key ``+x``.
 
     Args:
         argv_template: the command.
         keys: the parameters that every job has.
 
     Raises:
-        SettingsError: it places another name; the error lists those there are.
+        SettingsError: a placeholder has another name; lists the valid ones.
     """
     known = {name: None for key in keys for name in (plain_key(key), key)}
     for name in placeholders(argv_template):
@@ -54,27 +56,25 @@ def check_command(argv_template: Sequence[str], keys: Iterable[str]) -> None:
 def expand_command(
     argv_template: Sequence[str], params: Mapping[str, Any], job_dir: str | os.PathLike[str]
 ) -> list[str]:
-    """The command of one job: ``{key}`` becomes that parameter, ``{job_dir}`` the job's directory.
+    """Fill in one job's command: ``{key}`` becomes the parameter, ``{job_dir}`` the directory.
 
-    A text is placed as it is, everything else as JSON writes it: ``0.1``, ``true``, ``null``,
-    ``[1, 2]``. ``{{`` and ``}}`` are the braces themselves. A parameter that is called job_dir
-    cannot be placed.
+    Strings are inserted as they are, everything else as JSON: ``0.1``, ``true``, ``null``,
+    ``[1, 2]``. ``{{`` and ``}}`` become single braces. A parameter named job_dir cannot be used.
 
     Raises:
-        SettingsError: the command places a name that is no parameter, or a value that no argument
-            can hold.
+        SettingsError: a placeholder is not a parameter, or an argument cannot hold a value.
     """
     check_command(argv_template, params)
     known = {plain_key(key): value for key, value in params.items()}
     known |= {**params, "job_dir": os.fspath(job_dir)}
 
-    def replaced(match: re.Match[str]) -> str:
-        return match[0][0] if match[1] is None else _placed(match[1], known[match[1]])
+    def replacement(match: re.Match[str]) -> str:
+        return match[0][0] if match[1] is None else _argument(match[1], known[match[1]])
 
-    return [_PLACEHOLDER.sub(replaced, argument) for argument in argv_template]
+    return [_PLACEHOLDER.sub(replacement, argument) for argument in argv_template]
 
 
-def _placed(name: str, value: Any) -> str:
+def _argument(name: str, value: Any) -> str:
     value = simplified(value)
     try:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

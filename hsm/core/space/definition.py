@@ -4,11 +4,11 @@
     a sweep file     --read_sweep_file-->    |                              |
                                              `-- count(), point(i)          `--to_argv--> lr=0.1 a=b
 
-A definition is a formula, not a list: counting a billion points, or making the last of them, takes
-no time and no memory. Points come in row-major order, the last parameter changing fastest, as with
+A definition is a formula, not a list: counting a billion points, or computing the last one, takes
+no time or memory. Points come in row-major order: the last parameter changes fastest, as in
 `itertools.product` and Hydra.
 
-On the command line a sweep is written in Hydra's override syntax, and Hydra's own parser reads it
+On the command line a sweep is written in Hydra's override syntax, and read by Hydra's own parser
 (see `parse_overrides`).
 
 A sweep file in YAML has one key, ``sweep:``, and below it one or more of
@@ -16,23 +16,24 @@ A sweep file in YAML has one key, ``sweep:``, and below it one or more of
     sweep:
       grid:                         # every combination of
         lr: [0.1, 0.01]             #   a list: its items, as they are
-        seed: range(1, 5)           #   a call, or a text with a comma: as on the command line
+        seed: range(1, 5)           #   a call, or a string with a comma: as on the command line
         model: svm                  #   anything else: one value
         optimizer: {beta: [0, 1]}   #   a mapping nests: optimizer.beta
       paired:                       # groups: each multiplies the grid,
         - size:                     #   has a name, for messages,
-            width: [64, 128]        #   and columns of one length, which advance together
+            width: [64, 128]        #   and columns of equal length that advance together
             depth: [2, 4]
-      jobs:                         # single points, after all of the above, taking nothing from it
+      jobs:                         # single points after all of the above, independent of it
         - {lr: 0.5, model: forest}
 
-Values are read as in Hydra's config files: 1e-3 is a number, ``yes`` a boolean, a date a text.
-Below ``jobs:`` and in lists a text is never a call. Keys may carry Hydra's ``+`` and ``@package``.
+Values are read as in Hydra's config files: 1e-3 is a number, ``yes`` a boolean, a date a string.
+Below ``jobs:`` and in lists, a string is never a call. Keys may have Hydra's ``+`` and
+``@package``.
 
-A CSV file has the parameters' names in its first line and a point in each further one. A cell is
-read as Hydra reads ``key=cell``: a number, true, false or null, else a text; an empty cell is the
-empty text. A JSONL file has a point in each line, an object; a nested one means dotted keys, as in
-YAML.
+A CSV file has the parameters' names in its first line and a point in each further line. A cell is
+read as Hydra reads ``key=cell``: a number, true, false or null, otherwise a string; an empty cell
+is an empty string. A JSONL file has a point in each line, as an object; nested objects mean dotted
+keys, as in YAML.
 """
 
 from __future__ import annotations
@@ -52,31 +53,31 @@ if TYPE_CHECKING:
 
 
 class SweepDefinition:
-    """The points of a sweep, computed when they are asked for.
+    """The points of a sweep, computed on demand.
 
     Args:
-        blocks: products of axes; the points of one block come after those of the one before.
+        blocks: lists of axes, each a product; the points of the blocks follow one another.
     """
 
     def __init__(self, blocks: Sequence[Sequence[Axis]]) -> None:
         self._blocks = tuple(tuple(block) for block in blocks)
 
     def count(self) -> int:
-        """How many points there are. Not `len()`: a grid may have more than 2**63."""
+        """Count the points. Not `len()`, since a grid may have more than 2**63."""
         return sum(_count(block) for block in self._blocks)
 
     def point(self, index: int) -> dict[str, Any]:
-        """The point of that index, from 0.
+        """Return the point at `index`, counted from 0.
 
         Raises:
-            IndexError: there is none.
+            IndexError: there is no such point.
         """
         left = index
         for block in self._blocks:
             if 0 <= left < _count(block):
                 return _point(block, left)
             left -= _count(block)
-        raise IndexError(f"a sweep of {self.count()} points has none of index {index}")
+        raise IndexError(f"no point {index} in a sweep of {self.count()} points")
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for block in self._blocks:
@@ -84,28 +85,28 @@ class SweepDefinition:
                 yield _point(block, index)
 
     def all_keys(self) -> list[str]:
-        """Every parameter that some point sets, in order."""
+        """All parameters that at least one point sets, in order."""
         axes = chain.from_iterable(self._blocks)
         return list(dict.fromkeys(key for axis in axes for key in axis.all_keys()))
 
     def shared_keys(self) -> list[str]:
-        """The parameters that all points set, in order: what a command may place with ``{key}``."""
+        """The parameters that all points set, in order; a command may use these as ``{key}``."""
         of_blocks = [
             [key for axis in block for key in axis.shared_keys()] for block in self._blocks
         ]
         return [key for key in self.all_keys() if all(key in keys for keys in of_blocks)]
 
     def values_of(self, key: str, most: int) -> list[Any]:
-        """What points give to the parameter `key`: the values in the first `most` of each axis."""
+        """Values of the parameter `key` in the first `most` points of each axis that sets it."""
         axes = (axis for axis in chain.from_iterable(self._blocks) if key in axis.all_keys())
         points = (axis.point(index) for axis in axes for index in range(min(axis.count, most)))
         return [point[key] for point in points if key in point]
 
     def overridden_by(self, line: SweepDefinition) -> SweepDefinition:
-        """This sweep, but with what `line` sets: the command line has the last word.
+        """Combine this sweep with one from the command line, which wins for the keys that it sets.
 
-        Each parameter that `line` sets disappears from the grid, the paired groups and the jobs
-        here; then every point left is combined with every point of `line`, whose parameters change
+        First removes the parameters that `line` sets from the grid, the paired groups and the jobs;
+        then combines every remaining point with every point of `line`, whose parameters change
         fastest.
         """
         plain_keys = {plain_key(key) for key in line.all_keys()}
@@ -122,7 +123,7 @@ def _count(block: Sequence[Axis]) -> int:
 
 
 def _point(block: Sequence[Axis], index: int) -> dict[str, Any]:
-    """Like a number's digits: each axis is a digit, its base the axis's count."""
+    """Decode `index` like a number with one digit per axis, whose base is the axis's count."""
     parts = []
     for axis in reversed(block):
         index, digit = divmod(index, axis.count)
@@ -136,17 +137,17 @@ def parse_overrides(
     config_loader: ConfigLoader | None = None,
     origin: str = "command line",
 ) -> SweepDefinition:
-    """The sweep of some Hydra overrides, as ``python train.py -m`` would take them.
+    """Parse Hydra overrides into a sweep, as ``python train.py -m`` would.
 
-    Values may be single, lists separated by commas, ``choice()``, ``range()``, ``sort()``,
-    ``shuffle()``, ``tag()`` and casts. No override at all makes one point without parameters.
-    ``interval()`` is refused, for it has no list of values; so is a key that comes twice. In one
-    thing all versions of Hydra are alike here: fractional ranges count in decimal, as 1.4 does.
+    Values may be single values, comma-separated lists, ``choice()``, ``range()``, ``sort()``,
+    ``shuffle()``, ``tag()`` and casts. Without any overrides there is one point, which has no
+    parameters. Refuses ``interval()``, which has no list of values, and keys given twice. Counts
+    fractional ranges in decimal, like Hydra 1.4, with every version of Hydra.
 
     Args:
         overrides: such as ``["lr=0.1,0.01", "+seed=range(5)"]``.
-        config_loader: knows the options of config groups; without it ``glob()`` is refused.
-        origin: where they were written, for messages.
+        config_loader: looks up config groups for ``glob()``, which is refused without it.
+        origin: where the overrides were written, for messages.
 
     Raises:
         SettingsError: an override is malformed, or cannot be enumerated.
@@ -159,17 +160,17 @@ def parse_overrides(
 def read_sweep_file(
     path: str | os.PathLike[str], *, config_loader: ConfigLoader | None = None
 ) -> SweepDefinition:
-    """The sweep that a file defines: YAML (.yaml, .yml), CSV (.csv), JSON lines (.jsonl, .ndjson).
+    """Read a sweep from YAML (.yaml, .yml), CSV (.csv) or JSON lines (.jsonl, .ndjson).
 
-    The file is read and checked as a whole; points are still made one at a time.
+    Reads and checks the whole file at once; points are still computed one at a time.
 
     Args:
         path: the file.
-        config_loader: knows the options of config groups; without it ``glob()`` is refused.
+        config_loader: looks up config groups for ``glob()``, which is refused without it.
 
     Raises:
-        SettingsError: it cannot be read, or anything in it is wrong; names the file and, where it
-            is known, the line.
+        SettingsError: the file cannot be read, or is not valid; names the file and, if known, the
+            line.
     """
     from hsm.core.space.sweep_file import read_blocks
 

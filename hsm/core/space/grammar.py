@@ -1,7 +1,7 @@
-"""Hydra's grammar: which keys there are, what an unquoted scalar means, and Hydra's own parser.
+"""Hydra's grammar: valid keys, the meaning of unquoted scalars, and Hydra's own parser.
 
-Keys and scalars are mostly told without it: this is the one module of core that imports Hydra, on
-first use only, as that takes some 200 ms.
+Most keys and scalars are recognized without the parser. This is the module of core that imports it,
+and only on first use, since that takes some 200 ms.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: What an override must be, for messages.
 SYNTAX = "key=value in Hydra's override syntax"
 
-# The grammar's own tokens. Its numbers are not quite Python's: 1_000 and 1e3 are, 0x10 is not.
+# The grammar's tokens. Its numbers differ from Python's: 1_000 and 1e3 are valid, 0x10 is not.
 _UNSIGNED = r"(?:0|[1-9](?:_?[0-9])*)"
 _POINT = rf"(?:{_UNSIGNED}?\.[0-9](?:_?[0-9])*|{_UNSIGNED}\.)"
 _INT = re.compile(rf"[+-]?{_UNSIGNED}")
@@ -43,10 +43,15 @@ def plain_key(key: str) -> str:
 
 
 def check_key(key: object, origin: str, hint: str = "") -> str:
-    """`key` if Hydra takes it as the part before the ``=``; `hint` is for the message if not.
+    """Return `key` if it is valid before the ``=`` of an override.
+
+    Args:
+        key: the key.
+        origin: where it was written, for messages.
+        hint: an addition to the message if it is not valid.
 
     Raises:
-        SettingsError: it does not.
+        SettingsError: it is not valid.
     """
     if isinstance(key, str) and (_KEY.fullmatch(key) or (key.strip("+~") and _hydra_takes(key))):
         return key
@@ -57,7 +62,7 @@ def check_key(key: object, origin: str, hint: str = "") -> str:
 
 @lru_cache(maxsize=1024)
 def _hydra_takes(key: str) -> bool:
-    """Whether the installed Hydra has a kind of key that `_KEY` lacks: 1.4 has ``items[0]``."""
+    """Whether the installed Hydra accepts a key that `_KEY` does not, as 1.4 does ``items[0]``."""
     try:
         override = parse_override(f"{key}=0", "")
     except SettingsError:
@@ -66,22 +71,21 @@ def _hydra_takes(key: str) -> bool:
 
 
 def read_scalar(text: str) -> Any:
-    """What Hydra makes of ``key=text``: an int, a float, a boolean, None, else the text.
+    """Read `text` as Hydra reads ``key=text``: as an int, a float, a boolean, None, or a string.
 
-    Only these are told apart: brackets, commas and quotes have no meaning here. Spaces and tabs
-    around are dropped.
+    Brackets, commas and quotes have no meaning here. Spaces and tabs around it are dropped.
     """
     return typed(text.strip(" \t"))
 
 
 def typed(text: str) -> Any:
-    """`text`, to the last character, in the type in which Hydra reads it."""
+    """Convert `text` to the type as which Hydra reads it; the whole text must match."""
     if text.lower() in _CONSTANTS:
         return _CONSTANTS[text.lower()]
     if _INT.fullmatch(text):
         try:
             return int(text)
-        except ValueError:  # thousands of digits are more than Python converts
+        except ValueError:  # thousands of digits, more than Python converts
             return text
     return float(text) if _FLOAT.fullmatch(text) else text
 
@@ -94,10 +98,10 @@ def _parser() -> OverridesParser:
 
 
 def parse_override(text: str, origin: str) -> Override:
-    """`text` as Hydra's parser reads it.
+    """Parse `text` with Hydra's parser.
 
     Raises:
-        SettingsError: it refuses it, or reads a change of a list.
+        SettingsError: the parser refuses it, or it changes a list instead of setting a value.
     """
     if not isinstance(text, str):
         raise SettingsError("an override", text, origin, SYNTAX)
@@ -112,7 +116,7 @@ def parse_override(text: str, origin: str) -> Override:
         raise SettingsError(
             "an override", text, origin, SYNTAX, "it is nested too deeply"
         ) from None
-    except ValueError as error:  # a number of more digits than Python converts
+    except ValueError as error:  # a number with more digits than Python converts
         raise SettingsError("an override", text, origin, SYNTAX, str(error)) from None
     if override.type.name == "EXTEND_LIST":  # Hydra 1.4
         hint = "extend_list() is a change, not a value: give the whole list"
@@ -121,7 +125,7 @@ def parse_override(text: str, origin: str) -> Override:
 
 
 def _reason(text: str, message: str) -> str:
-    """What the parser found wrong, with less of the parser's own vocabulary."""
+    """Rewrite the parser's message with less of its jargon."""
     message = " ".join(message.split())
     unknown = _UNKNOWN_FUNCTION.search(message)
     if unknown:

@@ -33,11 +33,11 @@ _COUNTABLE = "values that can be counted"
 def axes_from_overrides(
     overrides: Sequence[str], config_loader: ConfigLoader | None, origin: str
 ) -> tuple[Zipped, ...]:
-    """One axis for each override, in their order.
+    """Make one axis for each override, in order.
 
     Raises:
-        SettingsError: an override that Hydra's parser refuses, that cannot be enumerated, or whose
-            key comes twice.
+        SettingsError: Hydra's parser refuses an override, or it cannot be enumerated, or its key is
+            given twice.
     """
     if isinstance(overrides, (str, bytes)):
         raise SettingsError("overrides", overrides, origin, f"a list, each {SYNTAX}")
@@ -55,7 +55,7 @@ def axes_from_overrides(
 def values_from_expression(
     key: str, expression: str, origin: str, config_loader: ConfigLoader | None = None
 ) -> Values:
-    """What ``key=expression`` sweeps over.
+    """Return the values that ``key=expression`` sweeps over.
 
     Raises:
         SettingsError: see `axes_from_overrides`.
@@ -87,7 +87,7 @@ def _values(override: Override, config_loader: ConfigLoader | None, origin: str)
 
 def _range(override: Override, sweep: RangeSweep, origin: str) -> Values:
     start, stop = sweep.start, sweep.stop
-    if start is None or stop is None:  # Hydra's types allow it, its functions never do it
+    if start is None or stop is None:  # Hydra's types allow this, but it never does it
         raise _refused(override, origin, _COUNTABLE)
     try:
         return stepped(start, stop, sweep.step, getattr(sweep, "transformers", ()))
@@ -104,7 +104,7 @@ def _shuffled(values: Values, override: Override, origin: str) -> Values:
 def _options(
     override: Override, glob: Glob, config_loader: ConfigLoader | None, origin: str
 ) -> list[Any]:
-    """The config group's options that `glob` matches."""
+    """Return the config group's options that `glob` matches."""
     key = override.key_or_group
     if config_loader is None:
         hint = f"glob() needs a config group, and no config is known here: write {key}=a,b"
@@ -120,7 +120,7 @@ def _options(
 
 
 def _plain(value: Any, override: Override, origin: str) -> Any:
-    """`value` without the parser's own types."""
+    """Convert the parser's own types in `value` to plain ones."""
     from hydra.core.override_parser.types import Glob, QuotedString, Sweep
 
     if isinstance(value, QuotedString):

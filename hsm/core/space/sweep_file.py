@@ -1,7 +1,7 @@
 """Sweep files -> axes: YAML with grid, paired and jobs; CSV; JSON lines.
 
-The formats are told in `parameters`. Whatever is wrong with a file becomes one SettingsError that
-names the file and, where it is known, the line.
+`hsm.core.space.definition` describes the formats. Every mistake in a file raises a SettingsError
+that names the file and, if known, the line.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _GROUPS = "a list of named groups, as in `- size: {width: [64, 128], depth: [2, 
 def read_blocks(
     path: str | os.PathLike[str], config_loader: ConfigLoader | None = None
 ) -> list[list[Axis]]:
-    """The blocks of axes that a file defines; `config_loader` knows what ``glob()`` matches.
+    """Read the blocks of axes that a file defines; ``glob()`` looks up groups in `config_loader`.
 
     Raises:
-        SettingsError: it cannot be read, or anything in it is wrong.
+        SettingsError: the file cannot be read, or is not valid.
     """
     path = Path(path)
     readers: dict[str, Callable[[_File], list[list[Axis]]]] = {
@@ -50,8 +50,8 @@ def read_blocks(
     if reader is None:
         raise _unreadable(path, f"a name that ends in {', '.join(readers)}")
     try:
-        # utf-8-sig: spreadsheets put a byte order mark in front.
-        # newline="": the csv module wants to see the line ends as they are.
+        # utf-8-sig: spreadsheets write a byte order mark.
+        # newline="": the csv module needs the line ends as they are.
         with path.open(encoding="utf-8-sig", newline="") as stream:
             text = stream.read()
     except OSError as error:
@@ -72,7 +72,7 @@ def _unreadable(path: Path, allowed: str, hint: str = "") -> SettingsError:
 
 @dataclass(frozen=True)
 class _File:
-    """A file's content, the words for a place in it, and who knows its config groups."""
+    """A file's content, with its path for messages and the config loader for ``glob()``."""
 
     path: str
     text: str
@@ -98,7 +98,7 @@ def _read_yaml(file: _File) -> list[list[Axis]]:
         allowed = "a mapping with grid:, paired: or jobs:"
         file.refuse(top.lines.get("sweep"), "sweep:", sweep, allowed)
     _check_names(file, sweep, _SECTIONS)
-    taken = _Taken(file)
+    taken = _TakenKeys(file)
     axes: list[Axis] = []
     if "grid" in sweep:
         axes += _grid(file, sweep["grid"], sweep.lines.get("grid"), taken)
@@ -117,8 +117,8 @@ def _check_names(file: _File, mapping: Lined, known: Sequence[str]) -> None:
 
 
 @dataclass
-class _Taken:
-    """The parameters that grid and groups have so far: none may come twice."""
+class _TakenKeys:
+    """The parameters set so far by the grid and the groups; none may be set twice."""
 
     file: _File
 
@@ -134,7 +134,7 @@ class _Taken:
         self._where[name] = (where, line)
 
 
-def _grid(file: _File, grid: Any, line: int | None, taken: _Taken) -> list[Axis]:
+def _grid(file: _File, grid: Any, line: int | None, taken: _TakenKeys) -> list[Axis]:
     if not isinstance(grid, dict) or not grid:
         file.refuse(line, "grid:", grid, "a mapping of parameters to their values")
     axes: list[Axis] = []
@@ -149,7 +149,7 @@ def _grid(file: _File, grid: Any, line: int | None, taken: _Taken) -> list[Axis]
     return axes
 
 
-def _paired(file: _File, groups: Any, line: int | None, taken: _Taken) -> list[Axis]:
+def _paired(file: _File, groups: Any, line: int | None, taken: _TakenKeys) -> list[Axis]:
     if not isinstance(groups, list) or not groups:
         file.refuse(line, "paired:", groups, _GROUPS)
     axes: list[Axis] = []
@@ -167,7 +167,7 @@ def _paired(file: _File, groups: Any, line: int | None, taken: _Taken) -> list[A
 
 
 def _group(
-    file: _File, name: str, group: dict[Any, Any], line: int | None, taken: _Taken
+    file: _File, name: str, group: dict[Any, Any], line: int | None, taken: _TakenKeys
 ) -> Zipped:
     where = f"the paired group {name!r}"
     columns: dict[str, Values] = {}
@@ -176,8 +176,8 @@ def _group(
         columns[key] = _column(file, key, value, at)
     counts = {key: values.count for key, values in columns.items()}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{key} has {count}" for key, count in counts.items())
-        file.refuse(line, where, told, "lists of equal length")
+        lengths = ", ".join(f"{key} has {count}" for key, count in counts.items())
+        file.refuse(line, where, lengths, "lists of equal length")
     return Zipped(columns, name)
 
 
@@ -193,7 +193,7 @@ def _jobs(file: _File, jobs: Any, line: int | None) -> Rows:
 
 
 def _row(file: _File, row: Mapping[Any, Any], line: int | None) -> dict[str, Any]:
-    taken = _Taken(file)
+    taken = _TakenKeys(file)
     assignments = {}
     for key, value, at in _flat(file, row, line):
         taken.add(key, "a job", at)
@@ -204,7 +204,7 @@ def _row(file: _File, row: Mapping[Any, Any], line: int | None) -> dict[str, Any
 def _flat(
     file: _File, mapping: Mapping[Any, Any], line: int | None, prefix: str = ""
 ) -> Iterator[tuple[str, Any, int | None]]:
-    """The dotted keys of a mapping of mappings, their values and lines."""
+    """Yield the dotted keys of a mapping of mappings, with their values and lines."""
     for key, value in mapping.items():
         at = mapping.lines.get(key, line) if isinstance(mapping, Lined) else line
         if not isinstance(key, str):
@@ -220,7 +220,7 @@ def _is_expression(value: Any) -> bool:
 
 
 def _column(file: _File, key: str, value: Any, line: int | None) -> Values:
-    """The values of a parameter of a grid or a group."""
+    """Return the values of a parameter in the grid or a group."""
     if isinstance(value, list) and value:
         return Listed([_checked(file, key, item, line) for item in value])
     if not _is_expression(value):
@@ -236,7 +236,7 @@ def _column(file: _File, key: str, value: Any, line: int | None) -> Values:
 
 
 def _checked(file: _File, key: str, value: Any, line: int | None) -> Any:
-    """`value` in plain types, if an argument can hold it."""
+    """Return `value` in plain types; refuse it if an argument cannot hold it."""
     if value is None or isinstance(value, (bool, float)):
         return value
     if not isinstance(value, str) or not value.isascii() or "\0" in value:
@@ -248,7 +248,7 @@ def _checked(file: _File, key: str, value: Any, line: int | None) -> Any:
 
 
 def _has_other_keys(value: Any) -> bool:
-    """Whether a dict in `value` has a key that is no text."""
+    """Whether a dict in `value` has a key that is not a string."""
     if isinstance(value, dict):
         return any(not isinstance(k, str) or _has_other_keys(v) for k, v in value.items())
     return isinstance(value, (list, tuple)) and any(map(_has_other_keys, value))
@@ -257,7 +257,7 @@ def _has_other_keys(value: Any) -> bool:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    # A tuple comes from YAML's !!omap.
+    # Tuples come from YAML's !!omap.
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
@@ -288,11 +288,11 @@ def _read_csv(file: _File) -> list[list[Axis]]:
 
 def _header(file: _File, cells: list[str], line: int) -> list[str]:
     names = [cell.strip(" \t") for cell in cells]
-    taken = _Taken(file)
+    taken = _TakenKeys(file)
     hint = "the first line names the parameters, separated by commas"
     for name in names:
         check_key(name, file.at(line), hint)
-        if not isinstance(read_scalar(name), str):  # 0.1 could be a key: step 1 of step 0
+        if not isinstance(read_scalar(name), str):  # 0.1 would be a valid key: item 1 of item 0
             file.refuse(line, "the first line", cells, "names and not values")
         taken.add(name, "the first line", line)
     return names

@@ -1,1 +1,1 @@
-"""The processes of this machine's jobs: server, keeper, job, and the launcher's ends."""
+"""The processes that run jobs on this machine (server, keeper, job), and the launcher's ends."""

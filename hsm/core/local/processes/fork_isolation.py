@@ -1,7 +1,7 @@
-"""What a fork server does, once, so that the jobs forked from it see nothing of the launcher.
+"""Hiding the launcher's state from forked jobs: the part that the fork server does once.
 
-The rest each job does for itself, see `hsm.core.program.isolation`: what is done there costs each
-of them pages of its own.
+Each job does the rest for itself, in `hsm.core.program.isolation`. Everything done there costs each
+job memory pages of its own.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from hsm.core.program.isolation import MEANT_FOR_THE_LAUNCHER, NO_ENDS, LaunchSt
 
 
 def take_for_forks(exit_hooks: bool) -> LaunchState:
-    """`LaunchState.take`, and what forked jobs would share; for the thread that is about to fork.
+    """Take the launch state, with files and memory that forks would share, in the forking thread.
 
     Args:
-        exit_hooks: whether the exit hooks that the app has registered run in each job.
+        exit_hooks: whether exit hooks that the app has registered run in each job.
     """
-    from hsm.core.local.processes import own_files  # A spawned job has no use for the two.
+    from hsm.core.local.processes import own_files  # Spawned jobs need neither of the two.
     from hsm.core.local.processes.own_memory import SharedMemory
 
     return replace(
@@ -37,11 +37,11 @@ def take_for_forks(exit_hooks: bool) -> LaunchState:
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:
-    """A signal's handler: unlike SIG_IGN, it does not outlive an exec."""
+    """A signal handler which, unlike SIG_IGN, does not survive an exec."""
 
 
 def _ignore_signals() -> None:
-    """Leave to the launcher what is meant for it, and to each system call what it has to tell."""
+    """Ignore signals meant for the launcher; let system calls fail with errors, not signals."""
     for number in MEANT_FOR_THE_LAUNCHER:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _do_nothing)
@@ -51,36 +51,36 @@ def _ignore_signals() -> None:
 
 
 def become_server(state: LaunchState) -> None:
-    """In the fork server: drop what is the launcher's own, and keep its objects as they are.
+    """In the fork server: drop what belongs to the launcher, without touching its other objects.
 
-    Garbage collection would touch, and so copy, every page that the jobs share. What is done here
-    is done once; what is left to the jobs costs each of them pages of its own.
+    Objects are frozen, because garbage collection would touch, and so copy, every page that the
+    jobs share.
     """
     gc.freeze()
     if state.is_forked:
         own_streams()
     state.opened[:] = [file for file in state.opened if file.is_open()]
-    _forget_exit_hooks(state.exit_hooks)
+    _forget_exit_hooks(keep_apps=state.exit_hooks)
     _forget_finalizers()
     if state.memory is not None:
         state.memory.own()
     _ignore_signals()
 
 
-def _forget_exit_hooks(but_the_apps: bool) -> None:
-    if not but_the_apps:
+def _forget_exit_hooks(*, keep_apps: bool) -> None:
+    if not keep_apps:
         atexit._clear()
         return
-    # Each job registers these two for itself.
+    # Each job registers these two again.
     atexit.unregister(logging.shutdown)
     if (util := sys.modules.get("multiprocessing.util")) is not None:
         atexit.unregister(util._exit_function)
 
 
 def _forget_finalizers() -> None:
-    """Drop the launcher's `weakref.finalize` objects: a TemporaryDirectory of the script's, say.
+    """Drop the launcher's `weakref.finalize` objects, such as that of a TemporaryDirectory.
 
-    Their exit hook was cleared too; the next such object registers it anew.
+    Their exit hook was cleared as well; the next such object registers it again.
     """
     weakref.finalize._registry.clear()  # type: ignore[attr-defined]
     weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]

@@ -1,15 +1,16 @@
-"""The logs of a slot's jobs: the pipes that they print into, and the files that a keeper fills.
+"""The logs of a slot's jobs: the pipes that jobs print into, and the files that a keeper fills.
 
     job --write--> pipe --splice--> <n>.out          and a second pair, for <n>.err
                      |
-                     `-- read ends: the keeper's, and one of the fork server's for later
+                     `-- read ends: the keeper's, and the fork server's as a spare
 
-A job has no descriptor of the file itself: however it opens its stdout once more (/dev/stdout,
-/proc/self/fd/1), it can neither truncate it nor write over what is there. What it has printed waits
-in the pipe if the keeper is killed: the fork server has a read end as well, and empties it. So
+A job has no descriptor of the file itself: even if it reopens its stdout (/dev/stdout,
+/proc/self/fd/1), it can neither truncate the log nor overwrite it. If the keeper is killed, the
+job's output stays in the pipe until the fork server, which has a read end as well, empties it. So
 there is always a reader, and no job gets SIGPIPE.
 
-The pipes belong to a slot, not to a job: no job ends before all of its processes have.
+The pipes belong to a slot, not to a job. Jobs cannot mix in them, because a job has not ended until
+all of its processes have.
 """
 
 from __future__ import annotations
@@ -25,27 +26,27 @@ from hsm.core.files import NotRegular, make_folder_below, open_folder_below, ope
 from hsm.core.local.processes.log_pipe import ROOM_INTERVAL, LogPipe, describe_lost
 from hsm.core.local.processes.note import Note
 
-#: Seconds between two looks at a pipe that fills slowly: a job that prints a line now and then
-#: shall not wake its keeper for each.
+#: Seconds between two looks at a pipe that fills slowly, so that a job that prints now and then
+#: does not wake its keeper for each line.
 _MAX_PAUSE = 0.05
-#: Seconds below which a rest is none.
+#: Seconds; a shorter pause is not worth it.
 _MIN_PAUSE = 0.001
-#: Seconds that output waits for room on a full disk once its job is over.
+#: Seconds that output waits for room on a full disk after its job has ended.
 _LAST_TIMEOUT = 1.0
 #: Seconds that the fork server waits for the last processes of a job that it has killed.
 _RESCUE_TIMEOUT = 1.0
-#: Bytes of the names of a job's two logs, and of their sweep's directory.
+#: Bytes of the paths of the sweep's directory and of a job's two logs.
 _MAX_NAMES = 1 << 14
 
 
 class JobLogs:
-    """The two pipes of a slot, and when to look at them. Made by the fork server for a keeper.
+    """The two pipes of a slot, and when to look at them. The fork server makes one per keeper.
 
-    The keeper calls `begin`, `look` and `finish` for each job, one after another; the fork server
-    calls `rescue` if the keeper was killed.
+    For each job, the keeper calls `begin`, `look` and `finish`. If the keeper was killed, the fork
+    server calls `rescue`.
 
     Attributes:
-        next_look: when to look whether anything has come (monotonic); None between two jobs.
+        next_look: when to look for output next (monotonic); None between two jobs.
     """
 
     def __init__(self) -> None:
@@ -55,23 +56,23 @@ class JobLogs:
         self._poll = select.poll()
         for fd in self.read_ends:
             self._poll.register(fd, select.POLLIN)
-        self._names = Note(_MAX_NAMES)  # of the files that the keeper fills
+        self._names = Note(_MAX_NAMES)  # paths of the files that the keeper fills
 
     @property
     def read_ends(self) -> tuple[int, int]:
-        """What is ready when a job has printed."""
+        """The pipes' read ends, which become ready when a job has printed."""
         return self._pipes[0].read_end, self._pipes[1].read_end
 
     @property
     def write_ends(self) -> tuple[int, int]:
-        """What a job has as its stdout and stderr."""
+        """The pipes' write ends: a job's stdout and stderr."""
         return self._pipes[0].write_end, self._pipes[1].write_end
 
     def begin(self, launch: Launch) -> tuple[int, int]:
-        """Open the logs of a job that is to start; returns their sizes.
+        """Open the logs of the next job; return their sizes.
 
         Raises:
-            OSError: one of them cannot be written.
+            OSError: a log cannot be written.
         """
         names = launch.root, launch.stdout, launch.stderr
         self._names.write("\0".join(names).encode("utf-8", "surrogateescape"))
@@ -80,36 +81,39 @@ class JobLogs:
         return sizes
 
     def look(self, ready: Container[int]) -> None:
-        """Move what the job has printed, and rest: few looks for few lines, and no job waits.
+        """Move what the job has printed, and schedule the next look by the pace of its output.
+
+        A job that prints little causes few looks, and one that prints a lot never waits.
 
         Args:
-            ready: those of `read_ends` where something has come.
+            ready: those of `read_ends` that have output.
         """
         shares = [
             pipe.move() if pipe.read_end in ready or pipe.is_behind else 0.0 for pipe in self._pipes
         ]
         now = time.monotonic()
         if None in shares:
-            rest = ROOM_INTERVAL
+            pause = ROOM_INTERVAL
         else:
             fullest = max(share or 0.0 for share in shares)
-            # Until a quarter of the pipe has filled, at this pace; but a young job may have printed
-            # one line of many. One that has filled it waits, and its pace is unknown.
+            # Pause until a quarter of the pipe is full at the current pace; not for long while the
+            # job is young, since its first line may be one of many. A job that has filled the pipe
+            # is blocked, so its pace is unknown.
             longest = max(_MIN_PAUSE, min((now - self._began) / 4, _MAX_PAUSE))
-            rest = min((now - self._looked) / max(4 * fullest, 1e-9), longest)
-            if fullest >= 0.5 or rest < _MIN_PAUSE:
-                rest = 0.0
+            pause = min((now - self._looked) / max(4 * fullest, 1e-9), longest)
+            if fullest >= 0.5 or pause < _MIN_PAUSE:
+                pause = 0.0
         self._looked = now
-        self.next_look = now + rest
+        self.next_look = now + pause
 
     def finish(self, *, patiently: bool) -> str | None:
-        """Move the rest and close the logs: the job has ended. Returns what is lost, if anything.
+        """Move the rest of an ended job's output and close its logs; describe what is lost, if any.
 
         Args:
-            patiently: wait a moment for room on a full disk.
+            patiently: whether to wait a moment for room on a full disk.
         """
-        # Most jobs have printed nothing since the last look: each step that is left out here saves
-        # the keeper pages that it shares with the job, and would have to copy.
+        # Most jobs have printed nothing since the last look. Each step skipped then saves the
+        # keeper from copying memory pages that it shares with the job.
         out, err = self._pipes
         if self._poll.poll(0) or out.is_behind or err.is_behind:
             until = time.monotonic() + (_LAST_TIMEOUT if patiently else 0.0)
@@ -124,19 +128,19 @@ class JobLogs:
         return describe_lost(sum(size for size, _ in lost), lost[0][1])
 
     def give_to_job(self) -> None:
-        """In a job's process: have its stdout and stderr be the pipes, and keep nothing else."""
+        """In a job's process: make the pipes its stdout and stderr, and close everything else."""
         for fd, end in enumerate(self.write_ends, start=1):
             os.dup2(end, fd)
         for pipe in self._pipes:
             pipe.leave()
 
     def leave_to_keeper(self) -> None:
-        """In the fork server: keep no write end, so that a pipe shows when its last writer goes."""
+        """In the fork server: close the write ends, so that a pipe ends with its last writer."""
         for pipe in self._pipes:
             pipe.close_write_end()
 
     def rescue(self) -> None:
-        """In the fork server: move what is left, the keeper having been killed and the job, too.
+        """In the fork server: move the output left by a keeper and job that were killed.
 
         Waits for the job's last process, but not for long.
         """
@@ -148,7 +152,7 @@ class JobLogs:
         until = time.monotonic() + _RESCUE_TIMEOUT
         while pipes and (left := until - time.monotonic()) > 0:
             for fd, event in poll.poll(left * 1000):
-                if not event & select.POLLIN:  # Nothing is left, nor anybody who could print.
+                if not event & select.POLLIN:  # the pipe is empty and has no writer left
                     poll.unregister(fd)
                     del pipes[fd]
                     continue
@@ -158,7 +162,7 @@ class JobLogs:
                 pipes[fd].move(until=0.0)
 
     def close(self) -> None:
-        """Free everything."""
+        """Close all descriptors."""
         for pipe in self._pipes:
             pipe.close()
         self._names.close()
@@ -179,13 +183,14 @@ class JobLogs:
 
 
 def open_logs(root: str, stdout: str, stderr: str) -> tuple[int, int]:
-    """Open a job's two log files, which lie in one directory below `root`; see `open_below`.
+    """Open a job's two log files, which are in one directory below `root`; see `open_below`.
 
-    What has their name and is no regular file, a pipe that an earlier attempt has made, say, is
-    renamed. Without O_APPEND: nothing could be spliced, and there is no other writer.
+    If anything other than a regular file has such a name, a pipe made by an earlier attempt, say,
+    it is renamed. The files are opened without O_APPEND, which would rule out splice and is not
+    needed with a single writer.
 
     Raises:
-        OSError: one of them cannot be written.
+        OSError: a log cannot be written.
     """
     directory, _, name = stdout.rpartition(os.sep)
     folder = _open_folder(root, directory)
@@ -201,7 +206,7 @@ def open_logs(root: str, stdout: str, stderr: str) -> tuple[int, int]:
 
 
 def _open_again(root: str, path: str) -> int:
-    """Open one of them."""
+    """Open one log file, as `open_logs` opens two."""
     directory, name = os.path.split(path)
     folder = _open_folder(root, directory)
     try:
@@ -214,7 +219,7 @@ def _open_folder(root: str, path: str) -> int:
     try:
         return open_folder_below(root, path)
     except FileNotFoundError:
-        make_folder_below(root, path)  # A job has removed it: that costs the others nothing.
+        make_folder_below(root, path)  # a job removed it, which must not harm other jobs
         return open_folder_below(root, path)
 
 

@@ -1,10 +1,8 @@
-"""From a forked child to a job's process.
+"""Turning a forked child of the keeper into a job.
 
-This is what happens between the keeper's fork and the job's first line of code:
-
-    fork --> own session, signals, environment
-                  |--> a command:  exec
-                  `--> a function: call it, see `hsm.core.program.call`
+fork --> own session, signals, environment
+              |--> a command:  exec
+              `--> a function: call it, see `hsm.core.program.call`
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from hsm.core.local.processes.process_tree import die_with_parent
 from hsm.core.program.call import call_function
 from hsm.core.program.isolation import NO_ENDS, LaunchState
 
-#: What a shell exits with when a command is not there, or is there and cannot be executed.
+#: A shell's exit codes for a command that does not exist, or cannot be executed.
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 
@@ -32,9 +30,9 @@ def become_job(
     function: Callable[[Any], Any] | None,
     note: Note,
 ) -> NoReturn:
-    """Turn this process, a fresh child of the keeper, into the job that `launch` describes.
+    """Turn this process, a new child of the keeper, into the job that `launch` describes.
 
-    What it prints goes to the job's logs already, and it has nothing to read, as the server had.
+    Its stdout and stderr are already the job's logs, and its stdin is /dev/null, like the server's.
     """
     try:
         os.setsid()
@@ -47,14 +45,14 @@ def become_job(
         assert function is not None
         call_function(function, launch.argument, launch.result, state, note.write)
     except BaseException:
-        # It is hsm that has failed to start the job; people will look into the job's log.
+        # A bug in hsm. Print it to the job's log, where the user will look.
         traceback.print_exc()
     finally:
         os._exit(1)
 
 
 def _execute(command: tuple[str, ...]) -> NoReturn:
-    # The interpreter ignores them; the programs that it starts should not, as with subprocess.
+    # Python ignores these signals; the programs that it executes should not (as in subprocess).
     for number in NO_ENDS:
         signal.signal(number, signal.SIG_DFL)
     try:

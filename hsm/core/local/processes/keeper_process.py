@@ -1,15 +1,15 @@
-"""A keeper: the process that starts the jobs of one slot and ends them with all that is theirs.
+"""A keeper: the process that starts the jobs of one slot, and ends them with all their processes.
 
     launcher's slot <--channel--> keeper --fork--> job's process --> its children, daemons …
                                     ^
     fork server --fork--------------'
 
-The keeper is the subreaper of what it starts: a grandchild that daemonises becomes its child and
-nobody else's, so a job's tree is exactly what is below its keeper, and a job has ended when the
-keeper has no child left. It runs no code of the user's, has one thread, and dies in one of two
-ways: its launcher closes the channel, or the fork server dies; either way it kills what is below it
-first. If the keeper itself is killed, the kernel kills a job that is a forked function
-(parent-death signal), and the rest falls to the fork server.
+The keeper is the subreaper of its descendants: a grandchild that daemonizes becomes the keeper's
+child. So a job's tree is exactly what is below its keeper, and a job has ended when the keeper has
+no child left. The keeper runs no user code and has one thread. It exits when its launcher closes
+the channel or the fork server dies, and kills everything below it first. If the keeper itself is
+killed, the kernel kills a job that is a forked function (parent-death signal), and the fork server
+kills the rest.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from hsm.core.local.processes.process_tree import (
 )
 from hsm.core.own_process import LINUX, set_process_name
 
-#: Sent by the kernel to a keeper when the fork server dies. It does no harm at other times, and
-#: goes on with a keeper that somebody has stopped.
+#: The kernel sends this to a keeper when the fork server dies. At other times it is harmless, and
+#: it wakes a keeper that was stopped.
 _SERVER_DIED = signal.SIGCONT
-#: Seconds that a server which stands still gets to end, once its launcher has died.
+#: Seconds that a stopped server has to end after its launcher has died.
 _SERVERS_GRACE = 3.0
-#: Bytes of what a job may tell of itself by way of its keeper.
+#: Bytes of a job's report that goes through its keeper.
 _MAX_REPORT = 1 << 16
 #: getrusage(2): kilobytes on Linux, bytes on macOS.
 _MAXRSS_UNIT = 1024 if LINUX else 1
@@ -53,12 +53,12 @@ class Keeper:
     """See the module's docstring.
 
     Args:
-        channel: to the launcher's slot.
+        channel: the connection to the launcher's slot.
         server: the fork server's pid.
-        launcher: the launcher's.
-        logs: of this keeper's jobs.
-        become_job: called in a forked child with the `Launch`, and with where it is to put what it
-            has to report; never returns.
+        launcher: the launcher's pid.
+        logs: the logs of this keeper's jobs.
+        become_job: called in a forked child with the `Launch` and the note for the job's report;
+            never returns.
     """
 
     def __init__(
@@ -88,13 +88,13 @@ class Keeper:
             message = self._next_message(None)
             if isinstance(message, Launch):
                 self._run_job(message)
-        self._have_server_end()
+        self._make_server_end()
 
-    def _have_server_end(self) -> None:
-        """If the launcher has died, see to it that the fork server ends, too.
+    def _make_server_end(self) -> None:
+        """If the launcher has died, make sure that the fork server ends, too.
 
-        Its job may have stopped it, or another keeper, up to its own last moment. A server that
-        goes on standing still (it is traced, say) is killed.
+        The job may have stopped the server or another keeper, so both are continued. A server that
+        remains stopped, because it is being traced, say, is killed.
         """
         deadline = time.monotonic() + _SERVERS_GRACE
         while os.getppid() == self._server:
@@ -108,7 +108,7 @@ class Keeper:
             time.sleep(KILL_INTERVAL)
 
     def _listen_for_signals(self) -> None:
-        """SIGCHLD and the fork server's death interrupt the wait for messages."""
+        """Make SIGCHLD and the fork server's death interrupt the wait for messages."""
         self._wake, write_end = wake_pipe()
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         for signum in (signal.SIGCHLD, _SERVER_DIED):
@@ -122,9 +122,9 @@ class Keeper:
             self._poll_all.register(fd, select.POLLIN)
 
     def _next_message(self, deadline: float | None) -> object:
-        """The next message; None if a signal, output or the deadline (`time.monotonic()`) is first.
+        """Wait for a message; None if a signal, output or the deadline (monotonic) comes first.
 
-        Output is not looked at before the logs say so, however much comes.
+        Ignores output, however much there is, until the logs' next look is due.
         """
         look, now = self._logs.next_look, time.monotonic()
         poll = self._poll if look is None or now < look else self._poll_all
@@ -162,15 +162,15 @@ class Keeper:
         tree = _JobTree(pid, launch.grace)
         tree.watch(self)
         lost = self._logs.finish(patiently=not self._doomed)
-        if not self._doomed:  # Else it did not end by itself, nor because the launcher said so.
+        if not self._doomed:  # a doomed keeper killed the job, and its launcher is gone
             self._send(tree.ended(lost, self._report.read()))
 
     def _exec(self, launch: Launch) -> int | None:
-        """Launch a command without copying this process first (vfork), at a third of a fork's cost.
+        """Start a command with vfork, which does not copy this process and costs a third of a fork.
 
-        Such a job has no parent-death signal: if the keeper is killed, the fork server finds it.
-        Returns None if the command cannot be executed: a forked child then says so where people
-        look.
+        Such a job has no parent-death signal; if the keeper is killed, the fork server kills it.
+        Returns None if the command cannot be executed. The caller then forks a child, which reports
+        the error in the job's log.
         """
         assert launch.command is not None
         stdout, stderr = self._logs.write_ends
@@ -186,7 +186,7 @@ class Keeper:
             )
         except OSError:
             return None
-        process.returncode = 0  # It is reaped here, with everybody else, and not by its Popen.
+        process.returncode = 0  # `_JobTree` reaps it, with all others; Popen must not
         return process.pid
 
     def _in_child(self, launch: Launch) -> NoReturn:
@@ -204,9 +204,9 @@ class Keeper:
             self._doomed = True
 
     def poll_end(self, deadline: float | None) -> float | None:
-        """Wait for news of the job; returns the grace if it is to be ended.
+        """Wait for news of the job; return the grace if the job must end, else None.
 
-        That is 0 if this keeper must die.
+        The grace is 0 if this keeper is doomed.
         """
         if not self._doomed:
             message = self._next_message(deadline)
@@ -217,14 +217,14 @@ class Keeper:
         return 0.0 if self._doomed else None
 
     def _poll_signals(self, deadline: float) -> None:
-        """As `_next_message`, for when the channel is at its end and would always be ready."""
+        """Wait for a signal only; for when the channel has ended and would always be ready."""
         left = max(0.0, deadline - time.monotonic())
         if select.select([self._wake], [], [], left)[0]:
             os.read(self._wake, 512)
 
 
 class _JobTree:
-    """The processes of one job: `watch` returns once all are gone."""
+    """The processes of one job; `watch` returns when all are gone."""
 
     def __init__(self, pid: int, grace: float) -> None:
         self._pid = pid
@@ -238,7 +238,7 @@ class _JobTree:
     def watch(self, keeper: Keeper) -> None:
         while self._reap():
             if self._status is not None and self._kill_at is None:
-                self._terminate(self._grace)  # The job has ended; these are what it left behind.
+                self._terminate(self._grace)  # the job has ended, and left these processes behind
             grace = keeper.poll_end(self._next_step())
             if grace is not None:
                 self._asked = self._asked or not self._has_exited()
@@ -247,12 +247,12 @@ class _JobTree:
                 send_signal(descendants(), signal.SIGKILL)
 
     def ended(self, lost: str | None, report: bytes | None) -> Reaped:
-        """What is to be told of it, once it has been watched."""
+        """Describe how the job ended; call after `watch`."""
         assert self._status is not None
         return Reaped(self._status, self._asked, self._cpu_seconds, self._max_memory, lost, report)
 
     def _reap(self) -> bool:
-        """Collect whoever has ended; whether anybody is left."""
+        """Reap children that have ended; return whether any are left."""
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -271,13 +271,13 @@ class _JobTree:
         return self._status is not None
 
     def _terminate(self, grace: float) -> None:
-        """SIGTERM to all, unless that was done; the deadline for SIGKILL can only come nearer."""
+        """Send SIGTERM to all, once. Further calls can only bring SIGKILL forward."""
         now = time.monotonic()
         if self._kill_at is None:
             if grace > 0:
                 below = descendants()
                 send_signal(below, signal.SIGTERM)
-                send_signal(below, signal.SIGCONT)  # Who is stopped could not save his work.
+                send_signal(below, signal.SIGCONT)  # stopped processes need to handle SIGTERM, too
             self._kill_at = now + grace
         else:
             self._kill_at = min(self._kill_at, now + grace)

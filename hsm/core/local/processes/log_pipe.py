@@ -1,4 +1,4 @@
-"""A pipe that jobs print into, and the log file that gets what comes through it."""
+"""A pipe that jobs print into, and the log file that it is emptied into."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from contextlib import suppress
 
 from hsm.core.own_process import above_streams
 
-#: Bytes that a pipe holds as the system makes it, and as it is made for a job that prints much.
-#: More would count against what a user's pipes may hold together, the jobs' own among them.
+#: Bytes that a pipe holds by default, and for a job that prints a lot. More would use up too much
+#: of the limit on all of a user's pipes, which jobs need as well.
 _CAPACITY, _LARGE_CAPACITY = 1 << 16, 1 << 18
-#: Seconds that output waits for room on a full disk, and its job in a write; and between two tries.
+#: Seconds that output waits for room on a full disk, while its job blocks in a write; and seconds
+#: between two tries.
 _TIMEOUT, ROOM_INTERVAL = 10.0, 0.25
-#: What another process may put right: no room, no quota.
-_PASSING = (errno.ENOSPC, errno.EDQUOT)
-#: The file system does not do it: read and write.
+#: Errors that another process may resolve: no space, no quota.
+_TEMPORARY_ERRORS = (errno.ENOSPC, errno.EDQUOT)
+#: Errors of a file system that cannot splice; then read and write.
 _NO_SPLICE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
-#: Linux alone has these.
+#: Only on Linux.
 _SET_SIZE, _GET_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None), getattr(fcntl, "F_GETPIPE_SZ", None)
 
 
 class LogPipe:
-    """The pipe of one stream, and the file that gets what comes through it.
+    """The pipe of one stream, and the log file that it is emptied into.
 
     Attributes:
-        read_end, write_end: the pipe's descriptors.
-        lost: bytes of this log that could not be written, and why; None if all could.
+        read_end: the descriptor that output is read from.
+        write_end: the descriptor that jobs print into; -1 once closed.
+        lost: the number of bytes that could not be written to this log, and why; None if all were.
     """
 
     def __init__(self) -> None:
@@ -40,31 +42,33 @@ class LogPipe:
         self._file: int | None = None
         self._open_again: Callable[[], int] | None = None
         self._splices = hasattr(os, "splice")
-        self._held = b""  # was read and is not written yet, where nothing is spliced
-        self._refused_at: float | None = None  # monotonic: since when the file takes nothing
-        self._missing = 0  # bytes that were dropped and of which the log does not tell yet
+        self._held = b""  # read but not written yet; always empty with splice
+        self._refused_at: float | None = None  # monotonic; since when writes have failed
+        self._missing = 0  # bytes that were dropped, and not yet mentioned in the log
 
     def open(
         self, file: int, header: str | None, open_again: Callable[[], int] | None = None
     ) -> int:
-        """Begin with `file`, after a header on a line of its own; returns the size before that.
+        """Start a new log after what `file` holds; return the size of the file before new output.
 
         Args:
-            open_again: opens another one in its place, if somebody removes it.
+            file: the log's descriptor.
+            header: a line to write first, if any.
+            open_again: opens a new file in case this one is removed.
         """
         self._file, self.lost, self._open_again = file, None, open_again
         self._held, self._refused_at, self._missing = b"", None, 0
-        if self._capacity() != _CAPACITY:  # The job before has printed much, or changed it itself.
+        if self._capacity() != _CAPACITY:  # the previous job printed a lot, or changed it itself
             self._resize(_CAPACITY)
         size = os.lseek(file, 0, os.SEEK_END)
         if header is not None:
-            with suppress(OSError):  # A full disk: the job may run without.
+            with suppress(OSError):  # the disk is full; the job can run without a header
                 size += _end_line(file, size)
                 os.write(file, f"{header}\n".encode())
         return size
 
     def leave(self) -> None:
-        """In a job: close all, and change nothing, as each page that it writes is copied first."""
+        """In a job: close all descriptors, and no more, since each page it modifies is copied."""
         os.close(self.read_end)
         os.close(self.write_end)
         if self._file is not None:
@@ -72,14 +76,14 @@ class LogPipe:
 
     @property
     def is_behind(self) -> bool:
-        """Whether something of what came out of the pipe is not in the file."""
+        """Whether output was taken from the pipe that is not in the file yet."""
         return bool(self._held or self._missing)
 
     def move(self, until: float | None = None) -> float | None:
-        """Move what has come so far; which share of the pipe that was, 0 if there was nothing.
+        """Move output to the file; return the share of the pipe that it filled, 0 for no output.
 
-        None if there is no room for it now: it stays in the pipe, so that its writers wait, and is
-        dropped if that lasts for ten seconds, or `until` then (monotonic).
+        Returns None if the disk has no room now. The output then stays in the pipe, so that its
+        writers block, and is dropped after ten seconds, or at `until` (monotonic) if given.
         """
         try:
             moved = self._transfer()
@@ -95,9 +99,9 @@ class LogPipe:
         return share
 
     def empty(self, until: float) -> None:
-        """Move what is there; what finds no room until `until` (monotonic) is dropped.
+        """Move the output of an ended job; drop what finds no room until `until` (monotonic).
 
-        The job is over. If somebody else got hold of the pipe and goes on printing, nobody waits.
+        Moves no more than the pipe holds, in case some other process keeps printing into it.
         """
         emptied = 0.0
         while emptied <= 1.0:
@@ -110,22 +114,22 @@ class LogPipe:
                 return
 
     def close_file(self) -> None:
-        """The log is whole."""
+        """Close the log file, once its job's output is complete."""
         if self._file is not None:
             if self._missing:
-                with suppress(OSError):  # There is still no room: the launcher tells it.
-                    self._tell_missing()
+                with suppress(OSError):  # still no room; the launcher reports the loss
+                    self._write_missing()
             os.close(self._file)
             self._file = None
 
     def close_write_end(self) -> None:
-        """Let somebody else be the one who hands it to jobs."""
+        """Close this process's write end; the keeper has its own, for jobs."""
         if self.write_end >= 0:
             os.close(self.write_end)
             self.write_end = -1
 
     def close(self) -> None:
-        """Free everything."""
+        """Close all descriptors."""
         self.close_file()
         self.close_write_end()
         if self.read_end >= 0:
@@ -133,14 +137,14 @@ class LogPipe:
             self.read_end = -1
 
     def _transfer(self) -> int:
-        """Bytes that went from the pipe to the file. Raises OSError if the file takes nothing."""
+        """Move bytes from the pipe to the file; return how many. Raises OSError."""
         assert self._file is not None
         if self._open_again is not None and not os.fstat(self._file).st_nlink:
             self._replace_removed(self._file, self._open_again)
-        # Always to the end, wherever that is: somebody may have emptied the file meanwhile.
+        # Seek to the end every time, since the file may have been truncated by somebody.
         os.lseek(self._file, 0, os.SEEK_END)
-        if self._missing and self._has_some():
-            self._tell_missing()
+        if self._missing and self._has_output():
+            self._write_missing()
         if self._splices:
             try:
                 return os.splice(
@@ -159,10 +163,10 @@ class LogPipe:
         return written
 
     def _replace_removed(self, file: int, open_again: Callable[[], int]) -> None:
-        """Go on in a new file, as the one so far has been removed."""
-        with suppress(OSError):  # Else in that one: no job waits for it.
+        """Continue in a new file, because the current one was removed."""
+        with suppress(OSError):  # on failure stay with the removed file, so that no job blocks
             new = open_again()
-            os.dup2(new, file, inheritable=False)  # The number is known elsewhere.
+            os.dup2(new, file, inheritable=False)  # keep the descriptor's number
             os.close(new)
 
     def _read(self) -> bytes:
@@ -171,12 +175,13 @@ class LogPipe:
         except BlockingIOError:
             return b""
 
-    def _has_some(self) -> bool:
+    def _has_output(self) -> bool:
         poll = select.poll()
         poll.register(self.read_end, select.POLLIN)
         return bool(self._held or poll.poll(0))
 
-    def _tell_missing(self) -> None:
+    def _write_missing(self) -> None:
+        """Write a line to the log that says how many bytes are missing there."""
         assert self._file is not None
         assert self.lost is not None
         _end_line(self._file, os.lseek(self._file, 0, os.SEEK_END))
@@ -188,7 +193,7 @@ class LogPipe:
         if self._refused_at is None:
             self._refused_at = now
         last = self._refused_at + _TIMEOUT if until is None else until
-        if error.errno in _PASSING and now < last:
+        if error.errno in _TEMPORARY_ERRORS and now < last:
             return None
         dropped = len(self._held or self._read())
         self._held = b""
@@ -201,17 +206,17 @@ class LogPipe:
 
     def _resize(self, capacity: int) -> None:
         if _SET_SIZE is not None:
-            with suppress(OSError):  # The user's pipes hold as much as they may: it stays as it is.
+            with suppress(OSError):  # the user's limit on pipes is reached; the size stays
                 fcntl.fcntl(self.read_end, _SET_SIZE, capacity)
 
 
 def describe_lost(size: int, why: str) -> str:
-    """What is said of output that could not be written."""
+    """Describe output that could not be written."""
     return f"{size} bytes of output are lost: {why}"
 
 
 def _end_line(file: int, size: int) -> int:
-    """End the last line of a file of `size` bytes, at its end; how many bytes that took."""
+    """End an unfinished last line in a file of `size` bytes; return the bytes written for that."""
     if size == 0 or os.pread(file, 1, size - 1) == b"\n":
         return 0
     return os.write(file, b"\n")

@@ -1,13 +1,13 @@
 """Messages between a launcher's slots and the keepers of their jobs.
 
-They are pickles, each after its length, over a socketpair:
+They are length-prefixed pickles over a socketpair:
 
     keeper:   Ready, once   ---> launcher
     launcher: Launch ---> keeper          keeper: Started, then Reaped ---> launcher
               End    --->                         or NotStarted        --->
 
-Both ends are processes of the same user, of one program, connected by a socketpair that nobody else
-can reach; that is why pickle is safe here.
+Pickle is safe here: both ends are processes of the same program and user, and no other process can
+reach the socketpair.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from hsm.core.at_fork import in_child
 from hsm.core.engine.own_sockets import own_pair
 
 _LENGTH = struct.Struct("!Q")
-#: To send what the socket takes. A peer that is gone is an error: SIGPIPE would end the launcher of
-#: an app that has given that signal its default action, as command line tools do.
-SEND_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)  # macOS has no such flag.
+#: Flags to send without blocking, and to get an error if the peer is gone: SIGPIPE would end the
+#: launcher of an app that reset that signal to its default action, as command line tools do.
+SEND_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)  # not on macOS
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The keeper is there; its process is `pid`."""
+    """The keeper is running, as process `pid`."""
 
     pid: int
 
 
 @dataclass(frozen=True)
 class NotStarted:
-    """The job got no process, for `reason`. No `Reaped` follows."""
+    """The job could not be started, for `reason`. No `Reaped` follows."""
 
     reason: str
 
@@ -57,12 +57,12 @@ class Reaped:
     """The job's process and all that it left behind are gone.
 
     Attributes:
-        status: the process's wait status, as `os.wait4` gives it.
-        asked: whether an `End` had reached the keeper while the process still ran.
-        cpu_seconds: user and system time of everything that was reaped.
-        max_memory: peak resident size of the largest process that was reaped, in bytes.
-        lost: what of its output is not in its logs, and why; None if all of it is.
-        report: what a function's job has told of itself by the way, see `report`.
+        status: the process's wait status, as returned by `os.wait4`.
+        asked: whether an `End` reached the keeper while the process was still running.
+        cpu_seconds: user and system time of all reaped processes.
+        max_memory: peak resident size of the largest reaped process, in bytes.
+        lost: describes output that is missing from the logs; None if all of it is there.
+        report: what a function's job reported through its keeper's `Note`; None for nothing.
     """
 
     status: int
@@ -74,10 +74,9 @@ class Reaped:
 
 
 class Channel:
-    """One end of a socketpair. Any thread may call `send`; one at a time, `wait` and `receive`.
+    """One end of a socketpair. Any thread may call `send`; only one at a time `wait` or `receive`.
 
-    Nobody is kept waiting by an end that does not read: what the socket does not take is sent by
-    whoever calls `wait`.
+    `send` never blocks, even if the other end does not read: `wait` sends the rest.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -96,7 +95,7 @@ class Channel:
             self._send_more()
 
     def _send_more(self) -> None:
-        """Send what the socket takes."""
+        """Send as much as the socket takes without blocking."""
         try:
             while self._unsent:
                 del self._unsent[: self._sock.send(self._unsent, SEND_FLAGS)]
@@ -104,38 +103,38 @@ class Channel:
             return
 
     def receive(self) -> Any:
-        """The next message; waits for it. Raises EOFError if the other end is gone."""
+        """Wait for the next message. Raises EOFError if the other end is gone."""
         (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
         return pickle.loads(self._read(length))
 
     def wait(self, deadline: float | None) -> bool:
-        """Wait for a message or the connection's end; False if `deadline` (monotonic) is first."""
+        """Wait for a message or the connection's end; False if `deadline` (monotonic) passes."""
         poll = select.poll()
         while True:
             poll.register(self._sock, select.POLLIN | (select.POLLOUT if self._unsent else 0))
-            # In steps of a day at most, as poll() takes a C int of milliseconds.
+            # At most a day at a time, since poll() takes a C int of milliseconds.
             left = 86400.0 if deadline is None else deadline - time.monotonic()
             ready = poll.poll(min(max(0.0, left), 86400.0) * 1000)
             if any(event != select.POLLOUT for _, event in ready):
                 return True
             if ready:
-                with self._sending, suppress(OSError):  # The end of the connection is seen next.
+                with self._sending, suppress(OSError):  # the next poll reports the connection's end
                     self._send_more()
             elif left <= 0:
                 return False
 
     def shut(self) -> None:
-        """End the connection for every process that has this end; whoever waits on it wakes up."""
-        with suppress(OSError):  # The other end was first.
+        """End the connection for every process that has this end, and wake threads that wait."""
+        with suppress(OSError):  # the other end has already done so
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """`shut`, and free the descriptor. Nobody may be waiting on it."""
+        """Shut the connection and close the descriptor, on which no thread may be waiting."""
         self.shut()
         self._sock.close()
 
     def forget(self) -> None:
-        """Close this process's copy of this end alone."""
+        """Close only this process's copy of this end."""
         self._sock.close()
 
     def _read(self, length: int) -> bytes:
@@ -152,9 +151,10 @@ class Channel:
 
 
 def private_pair() -> tuple[socket.socket, socket.socket]:
-    """A socketpair: this process's end, and that of one which it is to start.
+    """Make a socketpair: this process's end, and the end of a process to be started.
 
-    No later child keeps the first: a keeper could no longer tell that its launcher is gone.
+    Later children do not keep the first end; otherwise a keeper could not notice that its launcher
+    is gone.
     """
     ours, theirs = own_pair()
     in_child(ours, socket.socket.close)

@@ -1,4 +1,4 @@
-"""A few bytes in memory that a process shares with those that it forks."""
+"""A few bytes of memory shared between a process and its forks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _LENGTH = struct.Struct("!I")
 
 
 class Note:
-    """Holds one text at a time. One process writes it; the others read it once that is over.
+    """Holds one text at a time. One process writes it; the others read it after that has ended.
 
     Args:
-        size: bytes that it takes at most; memory only for as many as were ever written.
+        size: the maximum in bytes; memory is used only for what was ever written.
     """
 
     def __init__(self, size: int) -> None:
@@ -20,8 +20,8 @@ class Note:
         self._memory = mmap.mmap(-1, _LENGTH.size + size)
 
     def write(self, data: bytes) -> bool:
-        """Put `data` in the place of what is there; False if it is too long: nothing is there."""
-        self.clear()  # Not to be read while it is half written.
+        """Replace the text; if `data` is too long, clear the note and return False."""
+        self.clear()  # a half-written text must not be read
         if len(data) > self._size:
             return False
         self._memory[_LENGTH.size : _LENGTH.size + len(data)] = data
@@ -29,14 +29,14 @@ class Note:
         return True
 
     def read(self) -> bytes | None:
-        """What is there; None for nothing."""
+        """Return the text; None if there is none."""
         (length,) = _LENGTH.unpack_from(self._memory)
         return self._memory[_LENGTH.size : _LENGTH.size + length] if length else None
 
     def clear(self) -> None:
-        """Leave nothing there."""
+        """Remove the text."""
         self._memory[: _LENGTH.size] = _LENGTH.pack(0)
 
     def close(self) -> None:
-        """Free this process's share."""
+        """Unmap the memory in this process."""
         self._memory.close()

@@ -1,15 +1,15 @@
-"""Files that the app opened for reading before its jobs: each job reads them for itself.
+"""Reopening files that the app opened for reading before the launch, so that each job reads alone.
 
-A forked process has the descriptors of its parent, and shares their offsets with it. Jobs that read
-one file through such a descriptor would each get a part of it. So every job opens these files once
-more, under the same numbers and at the offsets of the launch:
+A forked process shares the offsets of its parent's descriptors. Jobs that read one file through
+such a descriptor would each get a part of it. So every job reopens these files, with the same
+descriptor numbers and at the offsets of the launch:
 
-    launching process: find()     which files, and where the app had got to in each
-    fork server:       is_open()  or has another thread closed it before the fork?
-    each job:          reopen()   of each
+    launching process: find()     which files, and the app's offset in each
+    fork server:       is_open()  another thread may have closed it before the fork
+    each job:          reopen()   each file
 
-Files that are open for writing stay shared: a shared offset is what keeps a log whole to which
-several processes write. So do files that cannot be opened again: `shared_files` names them.
+Files that are open for writing stay shared, because a shared offset keeps a log whole that several
+processes write to. So do files that cannot be reopened; `shared_files` names them.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from hsm.core.own_process import LINUX
 
 _OPEN = "/proc/self/fd"
 _INFO = "/proc/self/fdinfo"
-#: They say how a file is found or made, and /proc/self/fd/<n> is a link.
+#: Flags that only matter for the first open; /proc/self/fd/<n> is a link to an existing file.
 _FIRST_OPEN_FLAGS = os.O_NOFOLLOW | os.O_CREAT | os.O_EXCL | os.O_TRUNC if LINUX else 0
-#: kcmp(2): whether two descriptors are of one description; 0 means they are.
+#: kcmp(2) returns 0 if two descriptors share an open file description.
 _KCMP = {"x86_64": 312, "aarch64": 272}.get(os.uname().machine)
 _KCMP_FILE = 0
 
 
 class FileLost(HsmError):
-    """A file that the app had open cannot be opened once more for a job."""
+    """A file that the app had open cannot be reopened for a job."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class OpenFile:
 
     Attributes:
         key: device and inode.
-        fds: its descriptors: several if they were duplicated, and so share an offset.
-        flags: as for `os.open`.
+        fds: its descriptors; several if duplicated, in which case they share an offset.
+        flags: flags for `os.open`.
         offset: where the next read begins.
         locked: whether the app holds a shared `flock` on it.
     """
@@ -58,25 +58,25 @@ class OpenFile:
     locked: bool
 
     def reopen(self) -> None:
-        """Put a description of this process's own in the place of the one that it shares.
+        """Replace the shared open file description by one of this process's own.
 
         Raises:
-            FileLost: the file cannot be opened, though it could at launch.
+            FileLost: the file cannot be reopened, although it could at launch.
         """
         try:
             own = self._open()
         except OSError as error:
             name = os.readlink(f"{_OPEN}/{self.fds[0]}")
             raise FileLost(
-                f"the app has {name} open for reading, and it cannot be opened once more for this "
-                f"job ({error.strerror}); open it inside the function"
+                f"the app has {name} open for reading, and this job cannot reopen it "
+                f"({error.strerror}); open it inside the function"
             ) from error
         for fd in self.fds:
             os.dup2(own, fd, inheritable=os.get_inheritable(fd))
         os.close(own)
 
     def is_open(self) -> bool:
-        """Whether its descriptors are still its own, in this process."""
+        """Whether the descriptors still lead to this file in this process."""
         try:
             return all(file_key(os.fstat(fd)) == self.key for fd in self.fds)
         except OSError:
@@ -103,16 +103,16 @@ class OpenFile:
 
 
 def find() -> list[OpenFile]:
-    """The files and directories that jobs are to open for themselves."""
+    """Find the files and directories that jobs must reopen."""
     return [file for file in _open_for_reading() if file.is_reopenable()]
 
 
 def shared_files() -> list[str]:
-    """Names of files open for reading that jobs cannot open for themselves: forks share them."""
+    """Names of files open for reading that jobs cannot reopen, so that forks share them."""
     names = []
     for file in _open_for_reading():
         if not file.is_reopenable() and file.is_open():
-            with suppress(OSError):  # Another thread's, who has just closed it.
+            with suppress(OSError):  # another thread has just closed it
                 names.append(os.readlink(f"{_OPEN}/{file.fds[0]}"))
     return names
 
@@ -120,12 +120,12 @@ def shared_files() -> list[str]:
 def _open_for_reading() -> Iterator[OpenFile]:
     try:
         descriptors = os.listdir(_OPEN)
-    except OSError:  # no Linux, or a process that has given up privileges: nothing can be opened
+    except OSError:  # not Linux, or the process has dropped privileges: nothing can be reopened
         return
     found: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
     for fd in sorted(map(int, descriptors)):
-        with suppress(OSError):  # closed by now, as the one that listed them
-            state = None if fd <= 2 else _reading_state(fd)  # the first three become the job's own
+        with suppress(OSError):  # closed in the meantime, as is listdir's own descriptor
+            state = None if fd <= 2 else _reading_state(fd)  # jobs get their own first three
             if state is not None:
                 _add(found.setdefault(state, []), fd)
     for (device, inode, flags, offset), descriptions in found.items():
@@ -137,7 +137,7 @@ def _open_for_reading() -> Iterator[OpenFile]:
 
 
 def _reading_state(fd: int) -> tuple[int, ...] | None:
-    """Device, inode, flags and offset; None unless it is a file or directory, for reading alone."""
+    """Device, inode, flags and offset; None unless it is a file or directory open only to read."""
     status = os.fstat(fd)
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         return None
@@ -157,7 +157,7 @@ def _add(descriptions: list[tuple[int, ...]], fd: int) -> None:
 
 
 def _is_duplicate(fd: int, other: int) -> bool:
-    """Whether both are of one description; False where the kernel does not tell."""
+    """Whether both share an open file description; False where the kernel cannot tell."""
     if _KCMP is None:
         return False
     pid = os.getpid()
@@ -166,9 +166,9 @@ def _is_duplicate(fd: int, other: int) -> bool:
 
 
 def _locks(fd: int) -> list[bytes]:
-    """The locks that go with a description, and not with a process: b"FLOCK READ", for one.
+    """Locks that belong to the open file description, not to a process, such as b"FLOCK READ".
 
-    An exclusive one keeps a file shared: a second description could never have it too.
+    With an exclusive lock the file stays shared, since no second description could have the lock.
     """
     with open(f"{_INFO}/{fd}", "rb") as file:
         words = [line.split() for line in file if line.startswith(b"lock:")]

@@ -1,17 +1,17 @@
-"""What `multiprocessing` shares between processes, given to each job as its own.
+"""Giving each job its own copy of the memory that `multiprocessing` shares between processes.
 
-A lock, semaphore or Event that the app made at import lies in memory which a fork shares: a job
-that is killed while it holds one would keep all others waiting for ever, and what one job writes to
-a `Value`, another would read. So this memory is replaced by a copy, at the same addresses:
+A lock, semaphore or Event that the app made at import is in memory that forks share. If a job is
+killed while it holds one, all others would wait forever; and what one job writes to a `Value`,
+another would read. So this memory is replaced by a copy, at the same addresses:
 
     launching process: find()    which memory there is
-    fork server:       own()     as it is at launch, whatever the launching process does later
-    each job:          own()     the same again, shared with the job's own processes alone
+    fork server:       own()     a copy as of the launch, independent of the launching process
+    each job:          own()     a copy of that, shared only with the job's own processes
 
-The locks of a queue stay shared, as its pipe does, and so do those that are kept together with one:
-a logger that sends its records to a thread of the launching process waits for its answer.
+The locks of a queue stay shared, like its pipe. So do locks kept in the same object as a queue: a
+logger that sends its records to a thread of the launching process waits for its answer.
 
-Nothing in Python changes, so whoever holds a lock, or its bound `acquire`, has the job's own.
+Python objects do not change, so references to a lock, or to its bound `acquire`, remain valid.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from typing import Any
 
 from hsm.core.own_process import LINUX
 
-#: Bytes of one piece of a heap that are copied for each job. What is larger is data, not state: it
-#: stays shared.
+#: Bytes of an arena of the heap. Larger ones hold data rather than state, and stay shared.
 MAX_SIZE = 16 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -48,7 +47,7 @@ class _Lock:
     """A `multiprocessing.synchronize.SemLock`.
 
     Attributes:
-        lock: the object.
+        lock: the SemLock.
         held: how often the launching thread had acquired it; None if another thread held it.
     """
 
@@ -62,13 +61,13 @@ class _Lock:
         return cls(lock, count if not count or semaphore._is_mine() else None)
 
     def own(self) -> None:
-        """Replace its memory."""
+        """Replace its memory by a copy."""
         _replace(self.lock._semlock.handle, mmap.PAGESIZE)
 
     def hold(self) -> None:
-        """Have the job hold it as the launching thread did, and hand it on as the job's own.
+        """Make the job hold the lock like the launching thread, and pass it on as the job's own.
 
-        What another thread or process held, and could alone release, is free.
+        A lock that another thread or process held, and that only it could release, becomes free.
         """
         semaphore = self.lock._semlock
         is_unreleasable = self.held is None or semaphore.kind == _RECURSIVE
@@ -88,7 +87,7 @@ class _Arena:
     arena: Any
 
     def own(self) -> None:
-        """Replace its memory, and the file that a spawned child of the job would map."""
+        """Replace its memory by a copy, and the file that a spawned child of the job would map."""
         address = ctypes.addressof(ctypes.c_char.from_buffer(self.arena.buffer))
         size = self.arena.size
         file = os.memfd_create("hsm-heap", os.MFD_CLOEXEC)
@@ -103,11 +102,11 @@ class _Arena:
 
 @dataclass(frozen=True)
 class SharedMemory:
-    """The memory that jobs are to have for themselves.
+    """The memory that each job gets a copy of.
 
     Attributes:
-        locks: of any kind, and those inside an Event, a Condition, a Barrier or a Value.
-        arenas: of the heap.
+        locks: all kinds of locks, including those inside an Event, Condition, Barrier or Value.
+        arenas: the arenas of the heap.
     """
 
     locks: tuple[_Lock, ...] = ()
@@ -115,20 +114,20 @@ class SharedMemory:
 
     @classmethod
     def find(cls) -> SharedMemory:
-        """Find it; to be called by the thread that is about to fork."""
+        """Find the memory; call this in the thread that is about to fork."""
         if not LINUX:
             return cls()
         return cls(tuple(map(_Lock.of, _locks())), tuple(map(_Arena, _arenas())))
 
     def own(self) -> None:
-        """Give this process a copy of its own, which processes that it forks will share."""
+        """Give this process its own copy, which its forks will share."""
         for lock in self.locks:
             lock.own()
         for arena in self.arenas:
             arena.own()
 
     def hold(self) -> None:
-        """In a job, after `own` and multiprocessing's own fork hooks: hold the locks again."""
+        """In a job, after `own` and multiprocessing's fork hooks: hold the locks again."""
         for lock in self.locks:
             lock.hold()
 
@@ -142,13 +141,13 @@ def _locks() -> Iterator[Any]:
     locks = [one for one in registered if isinstance(one, synchronize.SemLock)]
     with_queues = _beside_queues() if locks else set()
     for lock in locks:
-        # Each lies in a page of its own, as sem_open maps it.
+        # sem_open maps each semaphore to a page of its own.
         if id(lock) not in with_queues and lock._semlock.handle % mmap.PAGESIZE == 0:
             yield lock
 
 
 def _beside_queues() -> set[int]:
-    """Ids of the locks of each queue, and of those in objects that have a queue."""
+    """Return the id()s of the locks of queues, and of locks in objects that have a queue."""
     module = sys.modules.get("multiprocessing.queues")
     if module is None:
         return set()
@@ -162,13 +161,13 @@ def _beside_queues() -> set[int]:
     found: set[int] = set()
     for owner in [*queues, *owners]:
         attributes = owner if isinstance(owner, dict) else getattr(owner, "__dict__", {})
-        if "__builtins__" not in attributes:  # else it is a module, or what a function was given
+        if "__builtins__" not in attributes:  # skip the globals of modules and exec()
             _add_locks(list(attributes.values()), found)
     return found
 
 
 def _add_locks(values: list[Any], found: set[int]) -> None:
-    """Add the ids of the locks among `values`, those inside an Event or a Condition included."""
+    """Add the id()s of the locks among `values`, including those inside an Event or Condition."""
     synchronize = sys.modules["multiprocessing.synchronize"]
     for value in values:
         if isinstance(value, synchronize.SemLock):
@@ -186,10 +185,12 @@ def _arenas() -> Iterator[Any]:
 
 
 def _replace(address: int, size: int, file: int = -1) -> None:
-    """Map memory that only this process and its forks share over `size` bytes, with their content.
+    """Replace `size` bytes by a copy in memory that only this process and its forks share.
 
     Args:
-        file: what to map; anonymous memory by default.
+        address: the start of the memory.
+        size: its length in bytes.
+        file: the file to map; by default, anonymous memory.
     """
     content = ctypes.string_at(address, size)
     flags = mmap.MAP_SHARED | _MAP_FIXED | (mmap.MAP_ANONYMOUS if file < 0 else 0)
@@ -198,10 +199,10 @@ def _replace(address: int, size: int, file: int = -1) -> None:
 
 
 def _named_state(lock: Any) -> tuple[Any, ...]:
-    """The `SemLock.__getstate__` of a job's own copy, for a process that the job spawns.
+    """Replace `SemLock.__getstate__` of a job's own copy, for processes that the job spawns.
 
-    That one opens the semaphore by its name, under which it finds the launching process's. So the
-    copy gets a name of its own when it is first asked for it.
+    A spawned process opens the semaphore by name, and would get the launching process's. So on
+    first use, the copy gets a name of its own.
     """
     from multiprocessing import context, resource_tracker, util
 
@@ -214,7 +215,7 @@ def _named_state(lock: Any) -> tuple[Any, ...]:
         resource_tracker.register(name, "semaphore")
         util.Finalize(lock, lock._cleanup, (name,), exitpriority=0)
         ctypes.memmove(named.handle, semaphore.handle, _SEMAPHORE_SIZE)
-        # A length of 0 leaves the mapping where it is, and maps the same memory there too.
+        # With a length of 0, mremap keeps the old mapping and maps the same memory again.
         _map("mremap", named.handle, 0, mmap.PAGESIZE, _MREMAP_MAYMOVE_FIXED, semaphore.handle)
     return semaphore.handle, semaphore.kind, semaphore.maxvalue, name
 
@@ -223,7 +224,7 @@ def _map(call: str, address: int, *arguments: int) -> None:
     """Call mmap or mremap. Raises OSError."""
     function = getattr(_libc, call)
     function.restype = ctypes.c_void_p
-    # Each as wide as a register: what the functions take as int is in its lower half.
+    # Pass all as register-wide longs; the functions read their int arguments from the lower half.
     if function(ctypes.c_void_p(address), *map(ctypes.c_long, arguments)) == _MAP_FAILED:
         error = ctypes.get_errno()
         raise OSError(error, f"{call}: {os.strerror(error)}")

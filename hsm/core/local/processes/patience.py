@@ -1,10 +1,10 @@
-"""How long the launcher waits for a process that must act and does not, and how it then ends it.
+"""How long the launcher waits for an unresponsive process, and how it then kills it.
 
-    a look each second --stands still?--> SIGCONT --again and again--> killed, with all below
-                       `--runs, and does nothing?--> much later ----'
+    one look per second --stopped?--> SIGCONT --still stopped, repeatedly--> kill the whole tree
+                        `--running, but silent?--> much later --------------'
 
-Looks are counted, not seconds: where the launcher itself was stopped for a while, or the whole
-machine slept, the others have had no time to act either.
+The launcher counts looks instead of seconds: while it was stopped itself, or the machine slept, the
+other process had no time to respond either.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import psutil
 
 from hsm.core.local.processes.process_tree import is_stopped, is_zombie, kill_below, send_signal
 
-#: Seconds between looks at a process that must act.
+#: Seconds between looks at a process that must respond.
 LOOK_INTERVAL = 1.0
-#: A process that so many looks find standing still, though each continues it, is given up.
+#: A process found stopped by this many looks, although each continues it, is given up.
 _MAX_STOPS = 3
-#: Seconds in which what is killed has to be gone. What is stuck in the kernel goes later.
+#: Seconds to wait for killed processes; those stuck in the kernel die later.
 _UNKILLABLE = 10.0
 
 
 class Patience:
-    """With one process, a keeper or a fork server.
+    """Patience with one process that must respond.
 
     Args:
-        process: it.
-        looks: so many may find it running and doing nothing.
+        process: a keeper or a fork server.
+        looks: the number of looks after which it is given up.
     """
 
     def __init__(self, process: psutil.Process, looks: int) -> None:
@@ -37,14 +37,14 @@ class Patience:
         self._stops = 0
 
     def look(self) -> bool:
-        """Continue the process if it stands still. Whether it is to be given up."""
+        """Continue the process if it is stopped; return whether to give it up."""
         self._left -= 1
         self._stops += continue_stopped(self._process)
         return self._left <= 0 or self._stops >= _MAX_STOPS or is_zombie(self._process)
 
 
 def continue_stopped(process: psutil.Process) -> bool:
-    """Continue a process that stands still; whether it did."""
+    """Continue the process if it is stopped; return whether it was."""
     stopped = is_stopped(process)
     if stopped:
         send_signal([process], signal.SIGCONT)
@@ -52,6 +52,6 @@ def continue_stopped(process: psutil.Process) -> bool:
 
 
 def kill_tree(root: psutil.Process) -> None:
-    """Kill a keeper or a fork server, and all that is below it."""
+    """Kill a keeper or a fork server and all its descendants."""
     kill_below(root, _UNKILLABLE)
     send_signal([root], signal.SIGKILL)

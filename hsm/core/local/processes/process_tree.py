@@ -1,7 +1,7 @@
-"""What Linux offers to keep hold of processes: subreaper, parent-death signal, trees.
+"""Keeping control of process trees: subreapers, parent-death signals, and signals to descendants.
 
-On other systems the Linux-only calls do nothing; there a killed launcher or keeper can leave
-processes behind.
+On systems other than Linux, the Linux-only calls do nothing, and a killed launcher or keeper can
+leave processes behind.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
-#: What `ps` shows for a keeper, on Linux.
+#: A keeper's name in `ps`, on Linux.
 KEEPER_NAME = "hsm-keeper"
 
-#: Seconds between looks at what is left after SIGKILL: orphans show up one generation at a time.
+#: Seconds between looks for survivors of SIGKILL: orphans appear one generation at a time.
 KILL_INTERVAL = 0.02
 
 
 def become_subreaper() -> None:
-    """Have orphaned descendants become this process's children, not init's: it can reap them."""
+    """Make orphaned descendants this process's children instead of init's, so it can reap them."""
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(signum: signal.Signals, parent: int) -> None:
-    """Have the kernel send `signum` to this process when its parent ends.
+    """Make the kernel send `signum` to this process when its parent ends.
 
-    The signal follows the parent *thread*: only a child of a single-threaded process may rely on
-    it. If `parent` has ended before the call, the signal is sent here.
+    The kernel watches the parent *thread*, so only children of single-threaded processes may rely
+    on this. If `parent` has already ended, this function sends the signal itself.
     """
     prctl(_PR_SET_PDEATHSIG, signum)
     if os.getppid() != parent:
@@ -46,7 +46,7 @@ def die_with_parent(signum: signal.Signals, parent: int) -> None:
 
 
 def wake_pipe() -> tuple[int, int]:
-    """A pipe that never blocks, for `signal.set_wakeup_fd`: its read end and its write end."""
+    """Make a non-blocking pipe for `signal.set_wakeup_fd`; return its read and write ends."""
     read_end, write_end = map(above_streams, os.pipe())
     os.set_blocking(read_end, False)
     os.set_blocking(write_end, False)
@@ -54,9 +54,9 @@ def wake_pipe() -> tuple[int, int]:
 
 
 def stat_fields(pid: int) -> list[str]:
-    """What /proc/<pid>/stat tells of a process, from its state on; empty if it is gone.
+    """Return the fields of /proc/<pid>/stat from the state on; empty if the process is gone.
 
-    proc(5) calls the first of these fields (3).
+    The first one is field (3) in proc(5).
     """
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
@@ -66,7 +66,7 @@ def stat_fields(pid: int) -> list[str]:
 
 
 def descendants(root: psutil.Process | None = None) -> list[psutil.Process]:
-    """Every process below `root` (None: this process), zombies aside."""
+    """List all processes below `root` (None: this process), except zombies."""
     import psutil
 
     try:
@@ -77,7 +77,7 @@ def descendants(root: psutil.Process | None = None) -> list[psutil.Process]:
 
 
 def is_zombie(process: psutil.Process) -> bool:
-    """Whether a process has ended, perhaps only to be reaped yet."""
+    """Whether a process has ended, even if it has not been reaped yet."""
     import psutil
 
     try:
@@ -87,7 +87,7 @@ def is_zombie(process: psutil.Process) -> bool:
 
 
 def is_over(pid: int) -> bool:
-    """The same of a process id: nobody has it, or a zombie."""
+    """Whether the process with this pid has ended, even if it has not been reaped yet."""
     import psutil
 
     try:
@@ -97,7 +97,7 @@ def is_over(pid: int) -> bool:
 
 
 def is_stopped(process: psutil.Process) -> bool:
-    """Whether a process stands still: stopped by a signal, or by its tracer."""
+    """Whether a process is stopped, by a signal or by its tracer."""
     import psutil
 
     try:
@@ -107,19 +107,19 @@ def is_stopped(process: psutil.Process) -> bool:
 
 
 def send_signal(processes: Iterable[psutil.Process], signum: signal.Signals) -> None:
-    """Signal each process that still is the one that was found (psutil compares start times)."""
+    """Signal each process, unless its pid was reused (psutil compares start times)."""
     import psutil
 
     for process in processes:
-        with suppress(psutil.Error, OSError):  # Gone, or not ours to signal (set-uid).
+        with suppress(psutil.Error, OSError):  # gone, or another user's (set-uid)
             process.send_signal(signum)
 
 
 def kill_below(root: psutil.Process, seconds: float) -> None:
-    """SIGKILL everything below `root`, which must be a subreaper that is not killed meanwhile.
+    """Kill all processes below `root`, which must be a subreaper and stay alive meanwhile.
 
-    So whatever is orphaned becomes its child, and none gets away. Returns when nothing is left, or
-    after `seconds`: what is stuck in the kernel dies later.
+    Orphans then become its children, so that none can escape. Returns when nothing is left, or
+    after `seconds`; processes stuck in the kernel die later.
     """
     deadline = time.monotonic() + seconds
     while (left := descendants(root)) and time.monotonic() < deadline:

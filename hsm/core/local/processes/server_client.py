@@ -1,11 +1,9 @@
-"""The launcher's side of a fork server: starting it, and the slots through which jobs are run.
+"""The launcher's side of a fork server: starting it, and getting slots to run jobs in.
 
-There are two ways to start one:
-
-    ForkServer.start_carrying(function)   forked from this process; jobs call the function
-    ForkServer.start_clean()              a fresh interpreter; jobs exec
-         |
-         `-- slot() --> Slot: one keeper, one job at a time
+ForkServer.start_carrying(function)   forked from this process; jobs call the function
+ForkServer.start_clean()              a new interpreter; jobs exec
+     |
+     `-- slot() --> Slot: one keeper, one job at a time
 """
 
 from __future__ import annotations
@@ -32,22 +30,22 @@ from hsm.core.local.processes.process_tree import is_over
 from hsm.core.local.processes.server_process import serve
 from hsm.core.local.processes.slot import ServerLost, Slot, SlotLost
 
-#: Looks at a server that runs and forks no keeper: it may load hsm from a slow disk first.
+#: Looks at a server that must fork a keeper; it may first have to load hsm from a slow disk.
 _LOOKS_AT_FORK = 120
-#: The same for one that is to end. It needs milliseconds, and up to eleven seconds if what is below
-#: it is stuck in the kernel.
+#: Looks at a server that must end. It needs milliseconds, or up to eleven seconds if processes
+#: below it are stuck in the kernel.
 _LOOKS_AT_END = 15
-#: Seconds for its process to be gone after that, and between looks.
+#: Seconds to wait for its process to be gone after that, and seconds between looks.
 _EXIT_TIMEOUT, _EXIT_INTERVAL = 5.0, 0.001
-#: The directory from which this process has imported hsm.
+#: The directory that this process imported hsm from.
 _HSM_FOUND_IN = str(Path(__file__).parents[__name__.count(".")])
 
 
 class ForkServer:
-    """A running fork server. Thread-safe. `close` it, or it ends with this process.
+    """A running fork server, which ends with `close` or with this process. Thread-safe.
 
     Attributes:
-        carries_function: its jobs call a function; else they exec.
+        carries_function: whether its jobs call a function; otherwise they exec.
     """
 
     def __init__(
@@ -68,20 +66,21 @@ class ForkServer:
     def start_carrying(
         cls, function: Callable[[Any], Any], scratch: Path | None, *, exit_hooks: bool = False
     ) -> ForkServer:
-        """Fork a server from this process: its jobs call `function`, with all loaded as it is now.
+        """Fork a server from this process. Its jobs call `function`, with everything loaded so far.
 
         Args:
-            scratch: a directory that the server removes at its end.
-            exit_hooks: whether each job runs the exit hooks that this process has registered.
+            function: what jobs call with their argument.
+            scratch: a directory that the server removes when it ends.
+            exit_hooks: whether jobs run the exit hooks that this process has registered.
         """
         ours, theirs = private_pair()
         launcher = os.getpid()
         state = take_for_forks(exit_hooks)
-        # The launcher's handlers must not run in the child, until it has dropped them.
+        # The launcher's handlers must not run in the child before it has dropped them.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             with warnings.catch_warnings():
-                # Python 3.12 warns of a fork beside threads; the caller has decided to fork.
+                # Python 3.12 warns about forking with threads; the caller has decided to fork.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 pid = os.fork()
             if pid == 0:
@@ -93,17 +92,17 @@ class ForkServer:
 
     @classmethod
     def start_clean(cls, scratch: Path | None) -> ForkServer:
-        """Start a server that is a small interpreter of its own: its jobs are commands."""
+        """Start a server in a small new interpreter. Its jobs are commands."""
         ours, theirs = private_pair()
-        # Isolated (-I): nothing in the working directory or PYTHONPATH may shadow the standard
-        # library. What this process can import is appended, so that the server finds the same hsm.
+        # Isolated (-I), so that nothing in the working directory or PYTHONPATH can shadow the
+        # standard library. This process's path is appended, so that the server finds the same hsm.
         where = [_HSM_FOUND_IN, *sys.path]
         program = (
             f"import sys; sys.path += {where!r}; "
             "from hsm.core.local.processes.server_process import main; main()"
         )
         arguments = [str(theirs.fileno()), str(os.getpid()), *([str(scratch)] if scratch else [])]
-        # -I hides the variable that says so.
+        # With -I, Python ignores PYTHONDONTWRITEBYTECODE.
         no_byte_code = ["-B"] if sys.dont_write_bytecode else []
         process = subprocess.Popen(
             [sys.executable, *no_byte_code, "-I", "-c", program, *arguments],
@@ -115,10 +114,10 @@ class ForkServer:
         return cls(process.pid, ours, process)
 
     def slot(self) -> Slot:
-        """A slot with no job: one that was given back, or a new one.
+        """Get a free slot: one that was given back, or a new one.
 
         Raises:
-            ServerLost: the server is gone, or does not act.
+            ServerLost: the server is gone or does not respond.
             SlotLost: the new slot's keeper is gone.
         """
         if not self.is_alive():
@@ -139,14 +138,14 @@ class ForkServer:
         return slot
 
     def _new_slot(self, patience: Patience) -> Slot:
-        """Ask the server for a keeper."""
+        """Make a slot by asking the server for a keeper."""
         ours, theirs = private_pair()
         slot = Slot(Channel(ours), self._continue)
         try:
             while not self._ask_for_keeper(theirs):
                 time.sleep(LOOK_INTERVAL)
                 if patience.look():
-                    raise ServerLost("the fork server does not act")
+                    raise ServerLost("the fork server does not respond")
         except OSError as error:
             slot.close()
             raise ServerLost("the fork server is gone") from error
@@ -160,7 +159,7 @@ class ForkServer:
         return slot
 
     def _ask_for_keeper(self, connection: socket.socket) -> bool:
-        """Send it the keeper's end of a connection; False if too many wait to be taken already."""
+        """Send the server the keeper's end of a connection; False if its queue is full."""
         fds = [connection.fileno()]
         try:
             with self._mutex:
@@ -170,7 +169,7 @@ class ForkServer:
         return True
 
     def give_back(self, slot: Slot) -> None:
-        """`slot` has no job any more and may be used again."""
+        """Return a free slot, so that it can be used again."""
         with self._mutex:
             if not self._is_retired:
                 self._idle.append(slot)
@@ -178,8 +177,8 @@ class ForkServer:
         self.drop(slot)
 
     def drop(self, slot: Slot) -> None:
-        """`slot` is lost, or not needed any more."""
-        self._continue()  # The server kills what a dead keeper has left behind.
+        """Close a slot that is lost or no longer needed."""
+        self._continue()  # the server must run to kill what a dead keeper has left behind
         with self._mutex:
             self._slots.discard(slot)
             was_last = self._is_retired and not self._slots
@@ -188,7 +187,7 @@ class ForkServer:
             self.close()
 
     def retire(self) -> None:
-        """Give no slots any more, and end when no job runs there: the server is dead, or stuck."""
+        """Give up a dead or stuck server: hand out no more slots, and end it after its last job."""
         with self._mutex:
             self._is_retired = True
             idle, self._idle = self._idle, []
@@ -200,11 +199,11 @@ class ForkServer:
             self.close()
 
     def is_alive(self) -> bool:
-        """Whether the server's process still runs."""
+        """Whether the server's process is still running."""
         return not self._reap()
 
     def close(self) -> None:
-        """End the server, its keepers and whatever jobs they have. Idempotent.
+        """End the server, its keepers and their jobs. Idempotent.
 
         Returns when the server's process is gone. A server that does not end is killed.
         """
@@ -221,7 +220,7 @@ class ForkServer:
 
     def _end(self) -> None:
         with suppress(OSError):
-            # The server sees the end of the connection, and then we see that of the server.
+            # The server sees the connection end, and ends; then its end closes, too.
             self._control.shutdown(socket.SHUT_WR)
         self._continue()
         channel = Channel(self._control)
@@ -241,20 +240,20 @@ class ForkServer:
         while not self._reap():
             if is_dead or time.monotonic() > deadline:
                 if self._process is not None:
-                    # A tracer has not let it go yet. Its Popen is not to complain of that.
+                    # A tracer still holds it. Keep Popen from warning about a running process.
                     self._process.returncode = -signal.SIGKILL
                 return
             is_dead = is_over(self._pid)
             time.sleep(_EXIT_INTERVAL)
 
     def _continue(self) -> None:
-        """Continue the server and its keepers, should somebody have stopped them."""
+        """Continue the server and its keepers, in case they were stopped."""
         with self._mutex, suppress(ProcessLookupError, PermissionError):
             if not self._reaped:
                 os.killpg(self._pid, signal.SIGCONT)
 
     def _reap(self) -> bool:
-        """Reap the server's process if it has ended; whether it has."""
+        """Reap the server's process if it has ended; return whether it has."""
         with self._mutex:
             if not self._reaped:
                 if self._process is not None:
@@ -263,5 +262,5 @@ class ForkServer:
                     try:
                         self._reaped = os.waitpid(self._pid, os.WNOHANG)[0] != 0
                     except ChildProcessError:
-                        self._reaped = True  # Somebody's os.wait() was first.
+                        self._reaped = True  # reaped by an os.wait() of the app
             return self._reaped

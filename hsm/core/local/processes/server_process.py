@@ -1,14 +1,13 @@
-"""The fork server's own process: it forks keepers, and ends with its launcher, leaving nothing.
+"""The fork server's process: forks keepers, and ends with its launcher without leaving anything.
 
     launcher <--control--> fork server --fork--> keeper (one per slot in use) --fork--> job
 
-It comes to life in one of two ways: forked from the launching process, and so carrying the loaded
-app for jobs that are Python functions; or as a small clean interpreter (`main`), whose jobs exec.
-From then on both run `serve`.
+It is either forked from the launching process, and so carries the loaded app for jobs that are
+Python functions; or it is a small clean interpreter (`main`), whose jobs exec. Both run `serve`.
 
-It is a subreaper: if a keeper is killed, what the keeper's job left behind becomes the server's
-child, which nothing else ever does, and is killed here. It has one thread, so that parent-death
-signals can be relied on below it.
+It is a subreaper: if a keeper is killed, the processes of its job become the server's children,
+which no other processes ever do, and the server kills them. It has one thread, so that its children
+can rely on parent-death signals.
 """
 
 from __future__ import annotations
@@ -44,25 +43,25 @@ from hsm.core.local.processes.process_tree import (
 from hsm.core.own_process import set_process_name
 from hsm.core.program.isolation import LaunchState
 
-#: Sent by the kernel when the launcher dies, or the thread of it that has forked this process. It
-#: does no harm at other times, and goes on with a server that somebody has stopped.
+#: The kernel sends this when the launcher dies, or the thread of it that forked this process. At
+#: other times it is harmless, and it wakes a server that was stopped.
 _LAUNCHER_DIED = signal.SIGCONT
-#: Seconds between looks at whether the launcher lives: somebody else may hold its socket open.
+#: Seconds between checks that the launcher lives, since another process may hold its socket open.
 _LOOK_INTERVAL = 0.5
-#: Seconds that keepers get to kill their jobs when the launcher has died; then the server does.
+#: Seconds that keepers have to kill their jobs once the launcher has died; then the server does.
 _KEEPERS_GRACE = 1.0
-#: Seconds after SIGKILL that the server waits for what is stuck in the kernel, and dies later.
+#: Seconds that the server waits after SIGKILL for processes stuck in the kernel, which die later.
 _UNKILLABLE = 10.0
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """What the server holds of a keeper, for the case that it is killed.
+    """What the server keeps for each keeper in case the keeper is killed.
 
     Attributes:
-        connection: the keeper's end of its connection to the launcher, which so learns of its end
-            when the server has dealt with it.
-        logs: of the keeper's jobs.
+        connection: a copy of the keeper's end of its connection to the launcher, so that the
+            launcher sees the connection end only after the server has cleaned up.
+        logs: the logs of the keeper's jobs.
     """
 
     connection: int
@@ -88,7 +87,8 @@ class _Server:
         self._function = function
         self._scratch = scratch
         self._keepers: dict[int, _Kept] = {}
-        # A few descriptors for each keeper are held here; keepers and jobs have the limit back.
+        # The server needs a few descriptors per keeper, so it raises its limit; keepers and jobs
+        # get the original limit back.
         self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def run(self) -> None:
@@ -97,7 +97,7 @@ class _Server:
         for signum in (signal.SIGCHLD, _LAUNCHER_DIED):
             signal.signal(signum, lambda *_: None)
         die_with_parent(_LAUNCHER_DIED, self._launcher)
-        with suppress(OSError, ValueError):  # macOS has "unlimited", and does not mean it.
+        with suppress(OSError, ValueError):  # macOS says "unlimited", but refuses it
             resource.setrlimit(resource.RLIMIT_NOFILE, (self._descriptors[1],) * 2)
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
@@ -112,7 +112,7 @@ class _Server:
         self._end()
 
     def _fork_keeper(self) -> bool:
-        """Take a new keeper's connection and fork the keeper; False if the launcher is done."""
+        """Receive a new keeper's connection and fork the keeper; False if the launcher is done."""
         try:
             message, fds, _, _ = socket.recv_fds(self._control, 1, 1)
         except ConnectionError:
@@ -152,9 +152,9 @@ class _Server:
             os._exit(status)
 
     def _reap(self) -> bool:
-        """Collect whoever has ended; any other child has lost its keeper and is killed.
+        """Reap children that have ended, and kill those that have lost their keeper.
 
-        Returns whether anybody is left.
+        Returns whether any children are left.
         """
         try:
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
@@ -163,7 +163,7 @@ class _Server:
                     self._kill_orphans()
                 if kept is not None:
                     if ended[1] != 0:
-                        with suppress(OSError):  # Its log is not there any more.
+                        with suppress(OSError):  # the log no longer exists
                             kept.logs.rescue()
                     kept.close()
         except ChildProcessError:
@@ -175,7 +175,7 @@ class _Server:
         send_signal(orphans, signal.SIGKILL)
 
     def _is_kept(self, process: Any) -> bool:
-        """Whether `process` is a keeper or below one that lives."""
+        """Whether `process` is a living keeper or below one."""
         import psutil
 
         with suppress(psutil.Error):
@@ -185,9 +185,9 @@ class _Server:
         return True
 
     def _end(self) -> None:
-        """The launcher is done or dead: wait for the keepers, which see it and kill what is theirs.
+        """Wait for the keepers, which kill their jobs once the launcher is done or dead.
 
-        What takes too long is killed here.
+        Kills keepers and jobs that take too long.
         """
         deadline = time.monotonic() + _KEEPERS_GRACE
         while self._reap():
@@ -197,7 +197,7 @@ class _Server:
             if left <= 0:
                 remaining = descendants()
                 send_signal(remaining, signal.SIGKILL)
-                if not remaining:  # Zombies that a tracer has not let go.
+                if not remaining:  # only zombies that a tracer still holds
                     break
             if select.select([self._wake], [], [], max(0.02, left))[0]:
                 os.read(self._wake, 512)
@@ -215,14 +215,16 @@ def serve(
     """Be the fork server until `launcher` (a pid) dies or closes its end of `control`.
 
     Args:
-        state: what the launching process looked like; jobs get its signal handlers and seeds back.
+        control: this process's end of the connection to the launcher.
+        launcher: the launcher's pid.
+        state: the state of the launching process, whose signal handlers and seeds jobs get back.
         function: what jobs without a command call with their argument.
         scratch: a directory to remove at the end.
     """
     status = 1
     try:
         if os.getsid(0) != os.getpid():
-            os.setsid()  # Signals to the launcher's process group and terminal are not for us.
+            os.setsid()  # signals to the launcher's process group are not meant for the server
         become_server(state)
         become_subreaper()
         set_process_name(b"hsm-server")
@@ -230,15 +232,16 @@ def serve(
         _Server(control, launcher, state, function, scratch).run()
         status = 0
     except BaseException:
-        traceback.print_exc()  # To the launcher's stderr: there is nobody else to tell.
+        traceback.print_exc()  # to the launcher's stderr, the only place there is
     finally:
         os._exit(status)
 
 
 def main() -> NoReturn:
-    """Be the clean interpreter's fork server.
+    """Be the fork server in a clean interpreter.
 
-    Its arguments in `sys.argv`: control socket's descriptor, launcher's pid, directory to remove.
+    Arguments in `sys.argv`: the control socket's descriptor, the launcher's pid, and optionally a
+    directory to remove at the end.
     """
     fd, launcher, *scratch = sys.argv[1:]
     state = LaunchState.take()

@@ -1,9 +1,9 @@
-"""The launcher's side of a keeper: starting a job there, ending it, and hearing of its end.
+"""The launcher's side of a keeper: starting a job, ending it, and learning how it ended.
 
-A keeper that must act and does not is waited for with `Patience`. It must act when it was told to
-start a job, when a job that is to end has had its grace, and when a job has ended by itself. While
-a job runs its keeper is only continued, should somebody have stopped it: else the end of the job
-would never be told.
+The launcher waits for an unresponsive keeper with `Patience`. A keeper must respond when it was
+told to start a job, when the grace of a job that must end is over, and when a job has ended by
+itself. While a job runs, its keeper is only continued if it was stopped; otherwise the launcher
+would never learn of the job's end.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from hsm.core.local.processes.messages import Channel, End, NotStarted, Ready, R
 from hsm.core.local.processes.patience import LOOK_INTERVAL, Patience, continue_stopped, kill_tree
 from hsm.core.local.processes.process_tree import is_over, is_zombie, stat_fields
 
-#: Seconds between looks at the keeper of a job that runs.
+#: Seconds between looks at the keeper of a running job.
 _QUIET_INTERVAL = 2.0
-#: Seconds beyond a grace in which a keeper tells of the end of its job.
+#: Seconds beyond the grace until a keeper must have reported its job's end.
 _SLACK = 1.0
-#: Looks at a keeper that runs and does nothing. Starting a job takes long where a file system does;
-#: at a job's end, the job itself may be stuck in the kernel.
+#: Looks at a running but unresponsive keeper. Starting a job is slow if the file system is; at a
+#: job's end, the job itself may be stuck in the kernel.
 _LOOKS_AT_START, _LOOKS_AT_END = 120, 30
-#: Seconds for the connection to end of a keeper that was killed.
+#: Seconds to wait for the connection of a killed keeper to end.
 _EXIT_TIMEOUT = 3.0
 
 
@@ -40,19 +40,20 @@ class SlotLost(HsmError):
 
 
 class ServerLost(SlotLost):
-    """The fork server is gone, or does not act: it gives no slots any more."""
+    """The fork server is gone or does not respond, and hands out no more slots."""
 
 
 class KeeperStuck(SlotLost):
-    """It did not act, and was killed with all that was below it."""
+    """The keeper did not respond, and was killed with all its descendants."""
 
 
 class Slot:
     """The launcher's connection to one keeper. Runs one job at a time.
 
     Args:
-        channel: to the keeper. It ends when the fork server has dealt with the keeper's end.
-        continue_server: should the server stand still.
+        channel: the connection to the keeper. If the keeper dies, the connection ends after the
+            fork server has cleaned up.
+        continue_server: continues the server in case it was stopped.
     """
 
     def __init__(self, channel: Channel, continue_server: Callable[[], None]) -> None:
@@ -64,26 +65,26 @@ class Slot:
     def _new_job(self, grace: float) -> None:
         self._grace = grace
         self._job: int | None = None  # its pid
-        self._has_ended = False  # by itself: seen before hsm wanted it to
+        self._has_ended = False  # by itself, as seen by a look before `end` was called
         self._was_asked = False
-        #: When the keeper should have told of the job's end; monotonic.
+        #: When the keeper must have reported the job's end (monotonic).
         self._due = math.inf
-        self._patience: Patience | None = None  # from when it must act
+        self._patience: Patience | None = None  # set while the keeper must respond
         self._look_at = time.monotonic() + LOOK_INTERVAL
 
     def wait_for_keeper(self, look: Callable[[], bool]) -> None:
         """Wait until the server has forked the keeper.
 
         Args:
-            look: called every second; whether to give up.
+            look: called every second; returns whether to give up.
 
         Raises:
-            ServerLost: it has not.
+            ServerLost: the server has not forked it.
             SlotLost: the keeper is gone.
         """
         while not self._channel.wait(time.monotonic() + LOOK_INTERVAL):
             if look():
-                raise ServerLost("the fork server does not act")
+                raise ServerLost("the fork server does not respond")
         ready = self._receive()
         assert isinstance(ready, Ready)
         try:
@@ -92,7 +93,7 @@ class Slot:
             raise SlotLost("its keeper is gone") from error
 
     def start(self, launch: Launch) -> None:
-        """Have a job started; `started` then tells its pid. Raises SlotLost."""
+        """Tell the keeper to start a job; `started` waits for its pid. Raises SlotLost."""
         self._new_job(launch.grace)
         try:
             self._channel.send(launch)
@@ -100,10 +101,10 @@ class Slot:
             raise SlotLost("its keeper is gone") from error
 
     def started(self) -> Started:
-        """What became of the job that `start` asked for.
+        """Wait until the job that `start` asked for is running.
 
         Raises:
-            CannotStart: the job got no process; the slot is free again.
+            CannotStart: the job could not be started; the slot is free again.
             SlotLost: its keeper is gone.
         """
         message = self._next(math.inf)
@@ -115,14 +116,18 @@ class Slot:
         return message
 
     def ended(self, deadline: float | None) -> Reaped | None:
-        """How the job ended; None if it still runs at `deadline` (monotonic). Raises SlotLost."""
+        """Wait for the job's end; None if it is still running at `deadline` (monotonic).
+
+        Raises:
+            SlotLost: its keeper is gone.
+        """
         message = self._next(math.inf if deadline is None else deadline)
         assert message is None or isinstance(message, Reaped)
         return message
 
     def end(self, grace: float) -> None:
-        """Have the job's process tree ended, see `End`. Any thread may call this, at any time."""
-        with suppress(OSError):  # Gone already: `ended` tells.
+        """End the job's process tree, see `End`. Any thread may call this at any time."""
+        with suppress(OSError):  # the keeper is gone, which `ended` reports
             self._channel.send(End(grace))
         self._was_asked = self._was_asked or not self._has_ended
         self._due = min(self._due, time.monotonic() + grace + _SLACK)
@@ -130,21 +135,21 @@ class Slot:
             continue_stopped(self._keeper)
 
     def end_at_once(self) -> None:
-        """Kill the job, and wait until nothing of it is left."""
+        """Kill the job and wait until nothing of it is left."""
         self.end(0.0)
-        with suppress(SlotLost):  # Its keeper is gone, and kills it on its way.
+        with suppress(SlotLost):  # the keeper is gone, and so is its job
             while not isinstance(self._next(math.inf), (Reaped, NotStarted)):
                 pass
 
     def shut(self) -> None:
-        """Let the keeper go; it kills its job if it has one.
+        """Dismiss the keeper, which kills its job if it has one.
 
         The thread that waits for that job gets SlotLost.
         """
         self._channel.shut()
 
     def close(self) -> None:
-        """Free what the slot holds; for the thread that uses it, or when none does."""
+        """Close the connection. Call this in the thread that uses the slot, or when none does."""
         self._channel.close()
 
     def _receive(self) -> Any:
@@ -154,7 +159,7 @@ class Slot:
             raise SlotLost("its keeper is gone") from error
 
     def _next(self, deadline: float) -> Any:
-        """The keeper's next message; None if there is none by `deadline`. Raises SlotLost."""
+        """Wait for the keeper's next message; None if none comes by `deadline`. Raises SlotLost."""
         while not self._channel.wait(min(deadline, self._look_at)):
             now = time.monotonic()
             if now >= self._look_at:
@@ -167,12 +172,12 @@ class Slot:
         return self._receive()
 
     def _is_stuck(self, now: float) -> bool:
-        """Take a look at the keeper: whether it must act, and has not for too long."""
+        """Look at the keeper; return whether it has been unresponsive for too long."""
         assert self._keeper is not None
         if self._job is not None:
             if not self._has_ended and not self._was_asked and is_over(self._job):
                 self._has_ended = True
-                # What it has left behind gets its grace, too.
+                # Processes that it left behind get the grace, too.
                 self._due = now + self._grace + _SLACK
             if now < self._due and not is_zombie(self._keeper):
                 continue_stopped(self._keeper)
@@ -183,30 +188,30 @@ class Slot:
         return self._patience.look()
 
     def _give_up(self) -> Reaped:
-        """Kill the keeper with all that is below it, and find out how the job has ended.
+        """Kill the keeper with all its descendants, and find out how the job ended.
 
         Raises:
-            KeeperStuck: nobody knows.
-            SlotLost: the keeper was dead already.
+            KeeperStuck: it is unknown how the job ended.
+            SlotLost: the keeper was already dead.
         """
         assert self._keeper is not None
-        seen = None if self._job is None else _seen(self._job, asked=self._was_asked)
+        seen = None if self._job is None else _observed(self._job, asked=self._was_asked)
         was_killed = is_zombie(self._keeper)
         kill_tree(self._keeper)
         self._continue_server()
         last = self._last_message()
-        self.shut()  # A server that stands still holds it open.
-        if isinstance(last, Reaped):  # It has acted at the last moment.
+        self.shut()  # a stopped server would keep the connection open
+        if isinstance(last, Reaped):  # the keeper responded at the last moment
             return last
         if was_killed:
             raise SlotLost("its keeper is gone")
         if seen is None:
-            did_not = "start it" if self._job is None else "tell how it ended"
-            raise KeeperStuck(f"its keeper did not {did_not}, and was killed")
+            omission = "start it" if self._job is None else "report how it ended"
+            raise KeeperStuck(f"its keeper did not {omission}, and was killed")
         return seen
 
     def _last_message(self) -> Any:
-        """What the keeper, which was killed, told last; None if it told nothing more."""
+        """Return the killed keeper's last message; None if there is none."""
         deadline = time.monotonic() + _EXIT_TIMEOUT
         message = None
         with suppress(SlotLost):
@@ -215,18 +220,21 @@ class Slot:
         return message
 
 
-def _seen(pid: int, *, asked: bool) -> Reaped | None:
-    """What can be said of a job whose keeper does not: the kernel tells of who is not reaped yet.
+def _observed(pid: int, *, asked: bool) -> Reaped | None:
+    """Ask the kernel how a job ended whose keeper does not report it, and has not reaped it.
 
     Args:
-        pid: of its process; if that still runs, it is killed next.
-        asked: whether it was to end.
+        pid: the job's process; if it is still running, the caller kills it next.
+        asked: whether the job was told to end.
+
+    Returns:
+        None if the process is still running and was not told to end.
     """
     status, cpu_seconds = None, 0.0
     with suppress(psutil.Error):
         process = psutil.Process(pid)
         cpu_seconds = sum(process.cpu_times()[:2])
-        # Of another user's (set-uid) it would tell 0.
+        # For another user's process (set-uid) the kernel would report 0.
         if is_zombie(process) and set(process.uids()) == {os.geteuid()}:
             status = int(stat_fields(pid)[-1])
     if status is None:
