@@ -10,12 +10,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import hypothesis
 import psutil
 import pytest
 from hydra.core.plugins import Plugins
+from xdist.scheduler import LoadScopeScheduling
 
 from helpers.cli import Project
 from helpers.processes import PATIENCE, describe
@@ -55,20 +57,28 @@ def pytest_configure(config: pytest.Config) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what hypothesis makes examples for, and keep together what shares a sweep.
+class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # it is not typed
+    """Gives tests to workers one by one, but those of a module that share a sweep to one."""
 
-    No version of Python or Hydra changes the former. The latter are the tests of one module that
-    have a fixture of the module's: one worker makes it once for all of them.
-    """
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return path if self._shares(path) else nodeid
+
+    @cache  # noqa: B019 -- there is one, for the whole run
+    def _shares(self, path: str) -> bool:
+        return 'scope="module"' in (self.config.rootpath / path).read_text(encoding="utf-8")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling | None:
+    return _Scheduling(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what hypothesis makes examples for: no version of Python or Hydra changes it."""
     for item in items:
         is_generated = getattr(getattr(item, "function", None), "is_hypothesis_test", False)
         if is_generated:
             item.add_marker(pytest.mark.thorough)
-        fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
-        if any(found[-1].scope == "module" for found in fixtures.values()):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(autouse=True)
