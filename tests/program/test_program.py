@@ -304,7 +304,7 @@ def test_a_function_of_which_a_call_runs_nothing_is_refused(
 ) -> None:
     with pytest.raises(SettingsError) as caught:
         find_program(function)
-    assert "would run nothing of it: " in str(caught.value)
+    assert "would not run it: " in str(caught.value)
     assert said in str(caught.value)
 
 

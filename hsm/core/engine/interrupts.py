@@ -215,7 +215,9 @@ def wait_for_program(
     `grace` (seconds), sends SIGKILL. Returns the first signal.
 
     Args:
-        interrupts: catches signals since before the program was started, so that none is missed.
+        process: the program, the leader of its session.
+        interrupts: has caught signals since before the program started, so that none is missed.
+        grace: seconds between SIGTERM and SIGKILL.
     """
     first: int | None = None
     kill_at = math.inf

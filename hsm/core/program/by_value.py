@@ -1,4 +1,4 @@
-"""Pickling by value: functions and classes of the script travel as they are, not as names."""
+"""Pickles the script's functions and classes by value, rather than as names to import."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _importable: ContextVar[Importable | None] = ContextVar("_importable", default=N
 
 
 def dumps(value: Any) -> bytes:
-    """Pickle `value`. Raises whatever its parts raise that cannot be pickled."""
+    """Pickle `value`. Raises whatever a part that cannot be pickled raises."""
     with io.BytesIO() as file:
         _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(value)
         return file.getvalue()
@@ -34,8 +34,8 @@ def for_fresh_interpreter() -> Iterator[Importable]:
     """Have `dumps` also pickle by value what a fresh interpreter could not import.
 
     Yields:
-        What has been found; `missing` names the modules whose content travels by value, and which
-        have to be in `sys.modules` when it is unpickled.
+        What has been found so far. `missing` names the modules whose content is pickled by value;
+        they must be in `sys.modules` when it is unpickled.
     """
     importable = Importable()
     token = _importable.set(importable)
@@ -58,10 +58,10 @@ def _make_code(make: _Maker, arguments: tuple[Any, ...], filename: str) -> CodeT
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle's, but code keeps the name of its file.
+    """cloudpickle's pickler, except that code keeps its file name.
 
-    cloudpickle 3.1.3 drops it, so that equal code gives equal pickles; then the tracebacks of jobs
-    would show neither a file nor a line of source.
+    cloudpickle 3.1.3 drops it to make equal code give equal pickles, but then the tracebacks of
+    jobs would show neither file names nor source lines.
     """
 
     dispatch_table: ClassVar[Any] = ChainMap(
@@ -69,7 +69,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     )
 
     def reducer_override(self, value: Any) -> Any:
-        """See `pickle.Pickler.reducer_override`: modules that cannot be imported are registered."""
+        """Register modules that cannot be imported; see `pickle.Pickler.reducer_override`."""
         importable = _importable.get()
         if importable is not None:
             is_module = isinstance(value, ModuleType)
@@ -77,6 +77,6 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 name = value.__name__ if is_module else value.__module__
                 if not importable.check(name):
                     cloudpickle.register_pickle_by_value(sys.modules[name])
-                    if is_module:  # cloudpickle would send all that is in it
+                    if is_module:  # cloudpickle would send its whole content.
                         return importlib.import_module, (name,)
         return super().reducer_override(value)

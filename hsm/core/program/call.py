@@ -1,4 +1,4 @@
-"""A job that is a Python function, in its own process: call --> report --> exit."""
+"""Runs a Python function as a job, in the job's process: call --> report --> exit."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ def call_function(
     state: LaunchState,
     tell: Callable[[bytes], object] | None = None,
 ) -> NoReturn:
-    """Call `function`, report how it went and exit accordingly.
+    """Call `function`, write its report and exit with the matching code.
 
     Args:
-        argument: pickled; None for none.
-        result: the path of the report.
-        state: of the launching process.
-        tell: is told what `report.write` returns.
+        function: the job.
+        argument: its argument, pickled; None to call it with None.
+        result: where to write the report.
+        state: the state of the launcher's process.
+        tell: called with what `reports.write` returns.
     """
     exit_code = 1
-    attempt = int(os.environ["HSM_ATTEMPT"])  # While it is as hsm has set it.
+    attempt = int(os.environ["HSM_ATTEMPT"])  # Read it before the job can change it.
     try:
         enter_job(state)
         outcome = _outcome(function, argument)
@@ -56,7 +57,7 @@ def _outcome(function: Callable[[Any], Any], argument: bytes | None) -> reports.
 
 
 def system_exit_code(exit_request: SystemExit) -> int:
-    """The exit code that the interpreter would end with; prints the text of a sys.exit("text")."""
+    """The exit code that the interpreter would use; prints the text of a sys.exit("text")."""
     code = exit_request.code
     if code is None:
         return 0

@@ -1,4 +1,4 @@
-"""What a Hydra script says of itself in its syntax tree: nothing of it is run to find out."""
+"""Finds out about a Hydra script from its syntax tree, without running any of it."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Of the YAML files below a config directory: so many, with so many characters, are looked at.
+#: Limits on the YAML files below a config directory: their number, and their characters together.
 _MAX_FILES = 500
 _MAX_TEXT = 1 << 20
-#: What a sweep file has, and an app's config has not.
+#: Tells a sweep file from an app's config.
 _SWEEP_FILE = re.compile(r"^sweep:", re.MULTILINE)
-#: What a directory has in it that is the output of a run or a sweep.
+#: Entries that mark a directory as the output of a run or sweep.
 _OUTPUTS = frozenset((".hydra", ".hsm", "multirun.yaml"))
 
 
 @dataclass(frozen=True)
 class ConfigPlace:
-    """Where an app's config lies: a directory, and the name of the primary config in it."""
+    """An app's config directory, and the name of the primary config in it."""
 
     directory: Path
     name: str
 
 
 def uses_hydra_main(path: str | os.PathLike[str]) -> bool:
-    """Whether the Python script at `path` names `hydra.main`, under whatever name it imports it.
+    """Whether the Python script at `path` uses `hydra.main`, under whatever name it imports it.
 
-    False for a script that cannot be read or is not Python: its job will tell why.
+    False if the script cannot be read or is not Python: its jobs will show why.
     """
     try:
         tree = ast.parse(Path(path).read_bytes())
@@ -50,7 +50,7 @@ def uses_hydra_main(path: str | os.PathLike[str]) -> bool:
 
 
 def _imported(tree: ast.AST) -> tuple[set[str], set[str]]:
-    """The names by which a script knows the package hydra, and those of its function main."""
+    """The names under which a script imports the package hydra, and its function main."""
     modules: set[str] = set()
     names: set[str] = set()
     for node in ast.walk(tree):
@@ -67,9 +67,9 @@ def _imported(tree: ast.AST) -> tuple[set[str], set[str]]:
 
 
 def config_place(script: str | os.PathLike[str]) -> ConfigPlace | None:
-    """Where the config of the Hydra app at `script` lies; None if it says that in another way.
+    """Where the config of the Hydra app at `script` is; None if its decorator does not say.
 
-    None, too, if it makes configs in Python (ConfigStore).
+    Also None if the app makes configs in Python (ConfigStore).
     """
     try:
         source = Path(script).read_bytes()
@@ -87,15 +87,16 @@ def config_place(script: str | os.PathLike[str]) -> ConfigPlace | None:
 
 
 def is_output(names: Iterable[str]) -> bool:
-    """Whether a directory with entries of these names is what a run or a sweep has left."""
+    """Whether a directory with entries of these names is the output of a run or sweep."""
     return not _OUTPUTS.isdisjoint(names)
 
 
 def config_texts(script: str | os.PathLike[str]) -> dict[str, str]:
-    """The texts of the YAML files in the app's config directory, by their paths from the script's.
+    """The texts of the YAML files in an app's config directory, by path relative to the script's.
 
-    No file of hsm's, which says how to run the app and not what it is; no output of an earlier run.
-    Empty where they are too many to be an app's config, or nobody can tell where they lie.
+    Leaves out hsm's own files, which say how to run the app, not what it is, and the output of
+    earlier runs. Empty if there are too many files for an app's config, or the directory is
+    unknown.
     """
     place = config_place(script)
     if place is None:
@@ -130,7 +131,7 @@ def _is_main(function: ast.expr) -> bool:
 
 def _place(call: ast.Call, script: Path) -> ConfigPlace | None:
     arguments = {word.arg: word.value for word in call.keywords if word.arg}
-    # Hydra's order: config_path, config_name. Later ones do not matter here.
+    # Hydra's parameters in order; the later ones do not matter here.
     arguments |= dict(zip(("config_path", "config_name"), call.args, strict=False))
     given = {}
     for name in ("config_path", "config_name"):

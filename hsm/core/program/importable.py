@@ -1,8 +1,8 @@
-"""Whether a fresh interpreter would import a module that this one has.
+"""Checks whether a fresh interpreter could import a module that this one has loaded.
 
-Some modules are in `sys.modules` although no finder finds them: those that were loaded from a path
-(plug-ins, pages, `pytest --import-mode=importlib`), made in memory, or whose file is gone. And of
-some names a finder finds another file: another module of that name came first to `sys.path`, say.
+No finder finds some of the modules in `sys.modules`: those loaded from a path (plug-ins, pages,
+`pytest --import-mode=importlib`), made in memory, or whose file is gone. For others a finder finds
+a different file, for example if another module of that name comes first in `sys.path`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 #: Seconds that a fresh interpreter gets for one import.
 _TIMEOUT = 60.0
 
-#: Prints the file of the module that it imports; what modules print goes elsewhere.
+#: Imports a module and prints its file to stdout; whatever modules print goes to stderr.
 _PROBE = """\
 import os, sys
 del sys.path[0]
@@ -35,19 +35,19 @@ os._exit(0)
 
 
 class Importable:
-    """Remembers which modules are. Of the others, `missing` has the names."""
+    """Checks modules and remembers the answers; `missing` has the names of those that fail."""
 
     def __init__(self) -> None:
         self.missing: set[str] = set()
         self._known: dict[str, bool] = {"__main__": True}
 
     def check(self, name: str | None) -> bool:
-        """Whether the loaded module `name` would be imported, from the same file."""
+        """Whether a fresh interpreter could import the loaded module `name`, from the same file."""
         module = None if name is None else sys.modules.get(name)
         if name is None or not isinstance(module, ModuleType):
-            return True  # Not loaded, or an object in a module's place: pickling has its own ways.
+            return True  # Not loaded, or not a module: leave it to pickle.
         if name not in self._known:
-            self._known[name] = True  # should its parent lead back to it
+            self._known[name] = True  # For the recursion: a parent may lead back to it.
             self._known[name] = self._check(name, module)
             if not self._known[name]:
                 self.missing.add(name)
@@ -69,11 +69,11 @@ class Importable:
 def _find(name: str, parent: str) -> Any:
     path = getattr(sys.modules[parent], "__path__", None) if parent in sys.modules else None
     if parent and path is None:
-        return None  # made by what is no package
+        return None  # Its parent is not a package, and must have made it.
     for finder in (BuiltinImporter, FrozenImporter, PathFinder):
         try:
             spec = finder.find_spec(name, path)
-        except Exception:  # a path hook of the app's
+        except Exception:  # E.g. from one of the app's path hooks.
             continue
         if spec is not None:
             return spec
@@ -81,13 +81,14 @@ def _find(name: str, parent: str) -> Any:
 
 
 def _fresh_interpreter_has(name: str, file: str | None) -> bool:
-    """Ask one: it may have finders from its site-packages, or a parent that makes the module.
+    """Try the import in a fresh interpreter.
 
-    Or the module puts another one in its own place.
+    It may still work: site-packages may install finders, a parent may make the module, or the
+    module may replace itself by another.
     """
     options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     try:
-        # A file, as an interpreter that ends at once would make SIGPIPE of a pipe to it.
+        # Not a pipe: if the interpreter ended at once, writing to it would cause a SIGPIPE.
         with tempfile.TemporaryFile() as path:
             path.write(pickle.dumps(sys.path))
             path.seek(0)
@@ -100,7 +101,7 @@ def _fresh_interpreter_has(name: str, file: str | None) -> bool:
                 check=False,
             )
     except (OSError, subprocess.TimeoutExpired):
-        return True  # The jobs will tell.
+        return True  # We cannot tell; if it is missing, the jobs will fail and say so.
     if answer.returncode != 0:
         return False
     found = os.fsdecode(answer.stdout)
@@ -112,5 +113,5 @@ def _is_same(file: str | None, other: str | None) -> bool:
         return not file and not other
     try:
         return os.path.samefile(file, other)
-    except OSError:  # inside an archive
+    except OSError:  # E.g. inside a zip archive.
         return os.path.abspath(file) == os.path.abspath(other)

@@ -1,8 +1,8 @@
-"""Make a forked process forget that it was forked: a job sees nothing of launcher or other jobs.
+"""Makes a forked process forget its parent, so that a job sees nothing of the launcher.
 
-What a script set up at import (globals, signal handlers, seeds, open files) is the script's and
-stays, as `python train.py` would have it. What belongs to the launching process (exit hooks,
-children, helper processes, buffered output) goes.
+What the script set up at import (globals, signal handlers, seeds, open files) stays, as with
+`python train.py`. What belongs to the launcher's process (exit hooks, children, helper processes,
+buffered output) goes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HELPERS = (
         ("_forkserver_address", "_forkserver_alive_fd", "_forkserver_pid"),
     ),
 )
-#: Signals that reach everybody with a Ctrl-C, a hang-up or a service manager's stop.
+#: Signals that Ctrl-C, a hang-up or a service manager's stop sends to all processes at once.
 MEANT_FOR_THE_LAUNCHER = (
     signal.SIGINT,
     signal.SIGTERM,
@@ -40,11 +40,11 @@ MEANT_FOR_THE_LAUNCHER = (
     signal.SIGQUIT,
     signal.SIGTSTP,
 )
-#: Whatever the app makes of these two, a peer that is gone or a full log ends no process of hsm's.
+#: hsm's own processes ignore these whatever the app does, lest a lost peer or a full log end them.
 NO_ENDS = (signal.SIGPIPE, signal.SIGXFSZ)
-#: All whose disposition differs between the launching process and a server or keeper.
+#: All signals whose disposition differs between the launcher's process and a server or keeper.
 _CHANGED = (*MEANT_FOR_THE_LAUNCHER, *NO_ENDS, signal.SIGCHLD, signal.SIGCONT)
-# As C has them: `signal` makes enums of what they return, at ten times the cost, and of each job.
+# The C functions: `signal` turns results into enums, ten times slower, and each job pays for it.
 _raw: Any = signal._signal  # type: ignore[attr-defined]
 _get_signal, _set_signal, _set_mask = _raw.getsignal, _raw.signal, _raw.pthread_sigmask
 _BINARY = frozenset((io.BufferedWriter, io.BufferedRandom))
@@ -52,7 +52,7 @@ _BUFFERED = _BINARY | {io.TextIOWrapper}
 
 
 class SharedFile(Protocol):
-    """A file that the launching process has open, and each job is to open for itself."""
+    """A file that the launcher's process has open, and that each job opens for itself."""
 
     def is_open(self) -> bool: ...
 
@@ -60,7 +60,7 @@ class SharedFile(Protocol):
 
 
 class SharedMemory(Protocol):
-    """Memory that forks would share, and each job is to have for itself."""
+    """Memory that forks would share, but of which each job gets its own."""
 
     def own(self) -> None: ...
 
@@ -69,17 +69,17 @@ class SharedMemory(Protocol):
 
 @dataclass(frozen=True)
 class LaunchState:
-    """What the launching process looked like when the fork server was started.
+    """The state of the launcher's process when the fork server was started.
 
     Attributes:
-        signals: disposition of each signal that a server or a keeper changes, as C has it.
-        random: random number generators.
-        files: open files with buffers of their own.
+        signals: the disposition, as C sees it, of each signal that a server or keeper changes.
+        random: the random number generators.
+        files: open files that have buffers.
         name: the process's name.
-        opened: what each job is to open for itself.
-        is_forked: jobs are forked from that process, by way of a server and a keeper.
-        memory: what each of those jobs is to have for itself.
-        exit_hooks: whether the exit hooks that the app has registered run in each job.
+        is_forked: whether jobs are forked from that process, through a server and a keeper.
+        opened: files that each job opens for itself.
+        memory: memory of which each forked job gets its own.
+        exit_hooks: whether each job runs the app's exit hooks.
     """
 
     signals: dict[int, Any]
@@ -93,29 +93,29 @@ class LaunchState:
 
     @classmethod
     def take(cls) -> LaunchState:
-        """Record it, and flush all buffers, or jobs would write what is in them once more."""
+        """Record the state, and flush all buffers, or jobs would write their content again."""
         files = _open_files()
         _flush(files)
         flush_c_buffers()
         handlers: dict[int, Any] = {}
         for number in _CHANGED:
             handler = _get_signal(number)
-            # Those that hsm itself has installed in this process know what was there before.
+            # A handler of hsm's own knows the one that it replaced.
             while hasattr(handler, "replaced"):
                 handler = handler.replaced
             handlers[number] = int(handler) if isinstance(handler, int) else handler
         return cls(handlers, capture(), files, process_name())
 
     def restore_signals(self) -> None:
-        """Give every signal its disposition back, and let all of them in."""
+        """Restore every signal's disposition, and unblock all signals."""
         for number, handler in self.signals.items():
-            if handler is not None:  # None: installed from C (faulthandler), so still in place
+            if handler is not None:  # None: installed from C (faulthandler), so still in place.
                 _set_signal(number, handler)
         _set_mask(signal.SIG_SETMASK, ())
 
 
 def enter_job(state: LaunchState) -> None:
-    """In a job's process, before its function is called."""
+    """Prepare a job's process, before it calls the job's function."""
     set_process_name(state.name)
     state.random.apply(is_forked=state.is_forked)
     tempfile.tempdir = None
@@ -123,7 +123,7 @@ def enter_job(state: LaunchState) -> None:
         file.reopen()
     if state.memory is not None:
         state.memory.own()
-    # The last that is registered runs first: this comes after the job's own hooks.
+    # Exit hooks run in reverse order, so this one runs after those that the job registers.
     atexit.register(telemetry.flush)
     _forget_multiprocessing()
     if state.memory is not None:
@@ -145,19 +145,19 @@ def leave_job(state: LaunchState, exit_code: int) -> NoReturn:
 
 
 def _open_files() -> list[Any]:
-    # An app with torch has half a million objects: this way they take a third of a loop's time.
+    # An app with torch has half a million objects; this takes a third of the time of a loop.
     objects = gc.get_objects()
     return list(itertools.compress(objects, map(_BUFFERED.__contains__, map(type, objects))))
 
 
 def _flush(files: list[Any]) -> None:
-    # Text first: it flushes into the binary buffer below it.
+    # Text files first: they flush into the binary buffers below them.
     for file in sorted(files, key=_is_binary):
         try:
             if not file.closed and file.writable():
                 file.flush()
         except Exception:
-            continue  # A pipe without reader, a full disk: as at any interpreter's end.
+            continue  # A pipe without a reader, a full disk: any exiting interpreter ignores it.
 
 
 def _is_binary(file: Any) -> bool:
@@ -165,9 +165,9 @@ def _is_binary(file: Any) -> bool:
 
 
 def own_streams() -> None:
-    """Have `sys.stdout` and `sys.stderr` write to descriptors 1 and 2, line by line.
+    """Make `sys.stdout` and `sys.stderr` write to descriptors 1 and 2, line by line.
 
-    In the launcher they may have been anything: a notebook's, a pytest's. There is nothing to read.
+    In the launcher they may have been anything, such as a notebook's or pytest's. Stdin is empty.
     """
     for fd, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         if fd == 0 or not _is_open(fd):
@@ -208,7 +208,7 @@ def _fileno(stream: Any) -> int:
 
 
 def _forget_multiprocessing() -> None:
-    """Have the job neither wait for the launcher's children and helper processes nor end them."""
+    """Keep the job from waiting for, or ending, the launcher's children and helper processes."""
     process = sys.modules.get("multiprocessing.process")
     util = sys.modules.get("multiprocessing.util")
     if process is None or util is None:

@@ -1,8 +1,8 @@
-"""The start method of the app's own `multiprocessing`, in a fresh interpreter that loads the app.
+"""Gives a fresh interpreter that loads the app the app's `multiprocessing` start method.
 
-There it holds before anything is loaded, so that what modules make at import is of that method. But
-a module may choose it itself, as it did in the launching process, and modules need not come in the
-same order: whoever came first must not make it fail with "context has already been set".
+It is set before anything is loaded, so that objects that modules make at import use it. But a
+module may also set it itself, as it did in the launcher's process, and modules may load in another
+order: that must not fail with "context has already been set".
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def chosen() -> str | None:
-    """The start method that this process has settled on; None if it has not."""
+    """The start method that this process has chosen; None if it has not chosen one."""
     context = sys.modules.get("multiprocessing.context")
     if context is None:
         return None
@@ -24,18 +24,21 @@ def chosen() -> str | None:
 
 @contextmanager
 def held(method: str | None) -> Iterator[None]:
-    """Have `method` hold while the app is loaded, whatever a module chooses, and after it."""
+    """Set `method` before the app is loaded in the block, and again after it.
+
+    Inside the block modules may set any method, any number of times.
+    """
     if method is None:
         yield
         return
     import multiprocessing
 
-    # Modules that are loaded take the function itself from there, and keep it.
+    # A module may import the function and keep it, so that function must know when loading ends.
     choose = multiprocessing.set_start_method
     is_loading = True
 
     def set_start_method(method: str | None, force: bool = False) -> None:
-        """As `multiprocessing.set_start_method`; while the app is loaded, as often as it likes."""
+        """Like `multiprocessing.set_start_method`, but may be repeated while the app loads."""
         choose(method, force=force or is_loading)
 
     own: Any = multiprocessing

@@ -1,4 +1,4 @@
-"""From the parameter combinations that a caller gives to those that a sweep can have.
+"""Converts the parameter combinations that a caller passes to plain JSON types.
 
 [{"lr": np.float64(0.1), "out": Path("x")}, …] --plain_points--> [{"lr": 0.1, "out": "x"}, …]
 """
@@ -15,26 +15,26 @@ from hsm.core.plain_json import MAX_DEPTH, encode
 from hsm.core.record.large import Shelf
 from hsm.core.space.arguments import simplified
 
-#: The variable that has a job's parameters, and that which names a file with them.
+#: The variable with a job's parameters, and the one that names a file with them.
 VARIABLE, FILE_VARIABLE = "HSM_PARAMS", "HSM_PARAMS_FILE"
-#: Bytes of `VARIABLE`, its name and the NUL at its end included. The kernel takes twice as many,
-#: and not as many such variables as one likes.
+#: Maximum bytes of `VARIABLE`, including its name and the final NUL. The kernel allows twice that
+#: for one variable, but also limits all of them together.
 _MAX_SIZE = 64 << 10
 _ALLOWED = "a list of mappings, each from parameters' names to values"
 
 
 def plain_points(combinations: object) -> list[dict[str, Any]]:
-    """The points of a sweep, in which everything is of a type that JSON and Hydra have.
+    """The points of a sweep, with only types that both JSON and Hydra have.
 
-    NumPy's scalars and arrays become what they hold, paths texts, an enum's member its name (its
-    value if the enum is also a str or an int).
+    NumPy scalars and arrays become numbers and lists, paths become strings, and an enum's member
+    becomes its name (its value if the enum is also a str or an int).
 
     Args:
-        combinations: what a caller gave.
+        combinations: what the caller passed.
 
     Raises:
-        SettingsError: it is no list of mappings; a name is no text; JSON cannot hold a value. Names
-            the combination.
+        SettingsError: this is not a list of mappings, a name is not a string, or JSON cannot
+            represent a value. Names the combination.
     """
     if not isinstance(combinations, Iterable) or isinstance(combinations, (Mapping, str, bytes)):
         raise SettingsError("param_combinations", combinations, "submit_jobs", _ALLOWED)
@@ -67,7 +67,7 @@ def _plain(value: Any, depth: int) -> Any:
     if not isinstance(value, (Mapping, list, tuple)):
         return value
     if not depth:
-        raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+        raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
     if isinstance(value, Mapping):
         return {simplified(key): _plain(item, depth - 1) for key, item in value.items()}
     if isinstance(value, list):
@@ -78,10 +78,10 @@ def _plain(value: Any, depth: int) -> Any:
 
 
 def variables(params: Mapping[str, Any], shelf: Shelf) -> dict[str, str]:
-    """The variables that tell a job its parameters.
+    """The environment variables that pass a job its parameters.
 
-    They are JSON in `VARIABLE` or, if they are too large for the environment of a program, in the
-    file that `FILE_VARIABLE` names; `VARIABLE` is ``null`` then.
+    The parameters are JSON in `VARIABLE` or, if that is too large for an environment, in the file
+    that `FILE_VARIABLE` names; `VARIABLE` is ``null`` then.
 
     Raises:
         OSError: there is no room for the file.
@@ -89,6 +89,6 @@ def variables(params: Mapping[str, Any], shelf: Shelf) -> dict[str, str]:
     text = json.dumps(params)  # ASCII
     if len(f"{VARIABLE}={text}\0") > _MAX_SIZE:
         return {VARIABLE: "null", FILE_VARIABLE: str(shelf.put(encode(params)).path)}
-    if FILE_VARIABLE in os.environ:  # This launcher is itself a job, and that file has its own.
+    if FILE_VARIABLE in os.environ:  # This launcher is a job itself: hide its own parameters' file.
         return {VARIABLE: text, FILE_VARIABLE: ""}
     return {VARIABLE: text}

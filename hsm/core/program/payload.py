@@ -1,12 +1,12 @@
-"""start_method=spawn: a job's function is pickled by value and called in a fresh interpreter.
+"""Implements start_method=spawn: calls a function, pickled by value, in a fresh interpreter.
 
     launcher: Payload(function) --by value--> <scratch>/payload
     each job: `python -c … run(payload, argument, result)` --> function(argument) --> report
 
-Slower than a fork (an interpreter's start, and all imports anew), but safe whatever threads or
-drivers the launcher has. The script's own functions travel as they were at launch; the modules that
-it imports are imported again by each job. Of a module that could not be imported the same travels
-as of the script.
+Slower than a fork (each job starts an interpreter and repeats all imports), but safe whatever
+threads or drivers the launcher has. The script's own functions are sent as they were at launch;
+each job imports the modules that the script imports. A module that cannot be imported is sent like
+the script.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ run(path, argument, result)
 """
 
 
-#: Bytes of pickle that a definition may have which the job's function itself does not use.
+#: Maximum pickled bytes of a definition that the job's function itself does not use.
 _MAX_DEFINITION = 1 << 20
 
 
 class CannotPickle(HsmError):
-    """The function, or what it uses of the script, cannot be sent to a fresh interpreter.
+    """The function, or something of the script that it uses, cannot be pickled.
 
     Args:
-        why: what stands in the way, as a clause.
+        why: the reason, as a clause.
     """
 
     def __init__(self, why: str) -> None:
@@ -61,14 +61,14 @@ class CannotPickle(HsmError):
 
 
 class Payload:
-    """A function on disk, ready to be called by fresh interpreters.
+    """A function saved to disk for fresh interpreters to call.
 
     Args:
         function: called with a job's argument.
-        path: where to write the payload; two files are made.
+        path: where to write the payload; this makes two files.
 
     Raises:
-        CannotPickle: names what stands in the way.
+        CannotPickle: the function cannot be sent; names the culprit.
     """
 
     def __init__(self, function: Callable[[Any], Any], path: Path) -> None:
@@ -84,20 +84,20 @@ class Payload:
         path.with_name(path.name + ".path").write_bytes(pickle.dumps(sys.path))
 
     def command(self, argument: Path, result: Path) -> tuple[str, ...]:
-        """What a job has to exec.
+        """The command line for a job.
 
         Args:
             argument: the file with its pickled argument; the job removes it.
-            result: where its report goes.
+            result: where to write its report.
         """
-        # -O, -W and the like, as multiprocessing hands them on.
+        # Pass on -O, -W and the like, as multiprocessing does.
         options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         words = (sys.executable, *options, "-c", _PROGRAM)
         return (*words, str(self._path), str(argument), str(result))
 
 
 def _dump(function: Callable[[Any], Any], importable: Importable) -> bytes:
-    """Two pickles: what has to be there before the app is loaded, and what loads it."""
+    """Two pickles: what must be set up before the app is loaded, and what loads the app."""
     from hsm.core.program import by_value
 
     modules: dict[str, dict[str, Any]] = {}
@@ -106,7 +106,7 @@ def _dump(function: Callable[[Any], Any], importable: Importable) -> bytes:
     if script_function is not None and script_function.__module__ == "__main__":
         modules["__main__"] = _definitions(script_function.__globals__)
     data = by_value.dumps(content)
-    # What travels with a module may be of yet another one.
+    # The content of one module may come from yet another one.
     while not importable.missing <= modules.keys():
         for name in importable.missing - modules.keys():
             modules[name] = _picklable(vars(sys.modules[name]))
@@ -135,7 +135,7 @@ def _culprit(function: Callable[[Any], Any], error: Exception) -> str:
 
 
 def _global_names(function: FunctionType) -> list[str]:
-    """The globals that `function` names, also through the functions of the script that it calls."""
+    """The globals that `function` uses, directly or through other functions of the script."""
     names: list[str] = []
     pending = [function]
     while pending:
@@ -145,12 +145,12 @@ def _global_names(function: FunctionType) -> list[str]:
                 value = function.__globals__[name]
                 if isinstance(value, FunctionType) and value.__globals__ is function.__globals__:
                     pending.append(value)
-    # Functions last: they fail because of what they name, and that is what people can change.
+    # Functions last: they fail because of what they use, which is what people can change.
     return sorted(names, key=lambda name: isinstance(function.__globals__[name], FunctionType))
 
 
 def _find_script_function(function: Any) -> FunctionType | None:
-    """The script's own function at the bottom of partials, wrappers and callable objects."""
+    """The script's own function inside partials, wrappers and callable objects."""
     for _ in range(20):
         if isinstance(function, FunctionType) and not hasattr(function, "__wrapped__"):
             return function
@@ -167,14 +167,14 @@ def _find_script_function(function: Any) -> FunctionType | None:
 
 @dataclass(frozen=True)
 class _Identity:
-    """What a module is called, for multiprocessing and for imports that are relative to it.
+    """A module's names, which multiprocessing and relative imports need.
 
     Attributes:
-        name: under which it is in `sys.modules`.
-        file: its source.
-        spec: its name as a module; for `__main__`, if it was started with ``python -m``.
-        package: that it belongs to.
-        path: where its own modules are, if it is a package.
+        name: its key in `sys.modules`.
+        file: its source file.
+        spec: the name in its spec; `__main__` has one if it was started with ``python -m``.
+        package: the package it belongs to.
+        path: where to find its submodules, if it is a package.
     """
 
     name: str
@@ -197,9 +197,9 @@ class _Identity:
 
 
 class _StandIn(ModuleType):
-    """Stands for the script, or a module that cannot be imported.
+    """Stands in for the script, or for a module that cannot be imported.
 
-    It has the globals that came with its pickled functions.
+    Its attributes are the globals that came with its pickled functions.
     """
 
     def __init__(self, identity: _Identity) -> None:
@@ -218,7 +218,7 @@ class _StandIn(ModuleType):
             setattr(sys.modules[parent], own_name, self)
 
     def fill(self, names: dict[str, Any], function: FunctionType | None) -> None:
-        """Have it share the globals of its functions, of which `function` may be one."""
+        """Share the globals of the module's functions, one of which may be `function`."""
         for one in (function, *names.values()):
             if isinstance(one, FunctionType) and one.__module__ == self.__name__:
                 for name, value in names.items():
@@ -238,7 +238,7 @@ class _StandIn(ModuleType):
 
 
 def _definitions(names: dict[str, Any]) -> dict[str, Any]:
-    """The script's functions and classes, which a config may name: ``_target_: __main__.Model``."""
+    """The script's functions and classes; a config may name them: ``_target_: __main__.Model``."""
     return _picklable(
         {
             name: value
@@ -249,7 +249,7 @@ def _definitions(names: dict[str, Any]) -> dict[str, Any]:
 
 
 def _picklable(names: dict[str, Any]) -> dict[str, Any]:
-    """Those that can be pickled by themselves, and do not take masses of data along."""
+    """The names whose values can be pickled on their own, and to a reasonable size."""
     from hsm.core.program import by_value
 
     found: dict[str, Any] = {}
@@ -265,7 +265,7 @@ def _picklable(names: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(path: str, argument: str, result: str) -> None:
-    """In the fresh interpreter: load the payload and be the job."""
+    """In the fresh interpreter: load the payload and run the job."""
     from hsm.core.program.call import call_function
     from hsm.core.program.isolation import LaunchState
 
@@ -275,7 +275,7 @@ def run(path: str, argument: str, result: str) -> None:
     with open(path, "rb") as file:
         header = pickle.load(file)
         sys.argv = header["argv"]
-        # Parents first, as they are sorted; what is loaded finds them.
+        # Sorted, so parents come first. They must exist before the content is loaded.
         stand_ins = [_StandIn(identity) for identity in header["modules"]]
         with mp_method.held(header["multiprocessing"]):
             content = pickle.load(file)

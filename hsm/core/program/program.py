@@ -1,12 +1,12 @@
-"""What the jobs of a sweep run, and from it the command line of each job.
+"""What the jobs of a sweep run, and each job's command line.
 
-    function=    called with a job's parameters (a dict), in a process of its own
-    command=     ["./fit", "--lr={lr}", "--out={job_dir}"]: parameters go where they are placed
-    script=      train.py: gets its parameters as Hydra writes them, `train.py lr=0.1 model=svm`
+    function=    called with a job's parameters (a dict), in its own process
+    command=     ["./fit", "--lr={lr}", "--out={job_dir}"]: parameters replace the placeholders
+    script=      train.py: gets its parameters in Hydra's syntax, `train.py lr=0.1 model=svm`
     none of them `script:` or `command:` of hsm.yaml
 
-A script that uses `@hydra.main` also gets ``hydra.run.dir=<job's directory>``. Whether it does is
-read from its syntax tree: nothing of the script is run to find out.
+A script that uses `@hydra.main` also gets ``hydra.run.dir=<job's directory>``. hsm finds that out
+from the script's syntax tree, without running it.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from hsm.core.space.arguments import to_argv, to_override
 from hsm.core.space.command import expand_command
 
 _RUN_DIR = "hydra.run.dir"
-#: Bytes of one argument, the NUL at its end included: MAX_ARG_STRLEN of Linux.
+#: Maximum bytes of one argument, including its final NUL: MAX_ARG_STRLEN of Linux.
 _MAX_WORD = 32 * os.sysconf("SC_PAGE_SIZE")
-#: Bytes that the kernel counts for an argument or variable beside its text: a pointer.
+#: Bytes that the kernel counts for each argument or variable beside its text: a pointer.
 _WORD_OVERHEAD = 8
-#: Bytes that a job's own variables may take.
+#: Bytes reserved for a job's own variables.
 _JOB_OVERHEAD = 80 << 10
-#: Characters; a command line that has fewer is no matter for the kernel.
+#: Characters; a shorter command line is safely below the kernel's limits.
 _SHORT_ENOUGH = 16 << 10
 
 
 @dataclass(frozen=True)
 class Program:
-    """What every job of a sweep runs; one of the three is set.
+    """What every job of a sweep runs: a function, a command or a script.
 
     Attributes:
         function: called with a job's parameters.
-        command: words with placeholders, see `hsm.core.space.definition.expand_command`.
-        script: the words that run a script, to which parameters are appended.
+        command: words with placeholders, see `hsm.core.space.command.expand_command`.
+        script: the words that run a script, to which a job's parameters are appended.
         uses_hydra: whether the script is a Hydra app.
     """
 
@@ -63,8 +63,8 @@ class Program:
         """The command line of the job with these parameters; None for a function.
 
         Raises:
-            SettingsError: a parameter cannot be written there, or a placeholder has none; the
-                kernel would not take it.
+            SettingsError: a parameter cannot be written on a command line, a placeholder has no
+                parameter, or the line is too long for the kernel.
         """
         if self.command is not None:
             words = expand_command(self.command, params, job_dir)
@@ -78,26 +78,26 @@ class Program:
         return tuple(words)
 
     def arguments(self) -> dict[str, Any]:
-        """The same as arguments of `LocalComputeSource.submit_jobs`."""
+        """This program as arguments for `LocalComputeSource.submit_jobs`."""
         script = self.script[-1] if self.script else None
         return {"function": self.function, "command": self.command, "script": script}
 
     def record(self) -> dict[str, Any]:
-        """The same for a journal, from which `from_record` makes it again, unless a function."""
+        """This program for the journal; `from_record` restores it, except for a function."""
         if self.function is not None:
             return {"function": _qualified_name(self.function)}
         return {"command": self.command, "script": self.script, "uses_hydra": self.uses_hydra}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Program:
-        """What `record` has described. Raises ValueError if it is no such record."""
+        """The program that `record` describes. Raises ValueError if the record is not valid."""
         command, script = (recorded_words(record, name) for name in ("command", "script"))
         return cls(None, command, script, bool(record.get("uses_hydra")))
 
     def files(self) -> dict[str, str]:
-        """The text of the script, or of the function's module, by file name; where there is one.
+        """The text of the script, or of the function's module if it is a file, by file name.
 
-        With a Hydra app's script come the configs beside it.
+        For a Hydra app also the texts of its configs.
         """
         path: str | None = None
         if self.script is not None:
@@ -111,11 +111,11 @@ class Program:
         try:
             return {**configs, Path(path).name: Path(path).read_text(encoding="utf-8")}
         except (OSError, UnicodeDecodeError):
-            return configs  # A function typed into an interpreter or a notebook.
+            return configs  # E.g. a function typed into an interpreter or a notebook.
 
     @property
     def name(self) -> str:
-        """A short name for it: ``train`` for train.py and for a function train()."""
+        """A short name: ``train`` for train.py and for a function train()."""
         if self.script is not None:
             return Path(self.script[-1]).stem
         if self.command is not None:
@@ -124,7 +124,7 @@ class Program:
 
 
 def _check_size(words: Sequence[str], params: Mapping[str, Any]) -> None:
-    """Refuse a command line that is too long for the kernel. Raises SettingsError."""
+    """Raise SettingsError if the command line is too long for the kernel."""
     if sum(map(len, words)) < _SHORT_ENOUGH:
         return
     sizes = [len(os.fsencode(word)) + 1 for word in words]
@@ -133,7 +133,7 @@ def _check_size(words: Sequence[str], params: Mapping[str, Any]) -> None:
     name = max(params, key=lambda name: len(str(params[name])), default="")
     what = f"arguments of {sum(sizes)} bytes"
     if max(sizes) > _MAX_WORD:
-        what = f"an argument of {max(sizes)} bytes, the kernel takes {_MAX_WORD}"
+        what = f"an argument of {max(sizes)} bytes, and the kernel allows {_MAX_WORD}"
     hint = "give the name of a file, or read $HSM_PARAMS_FILE"
     message = f"parameter {name} is too long for a command line: it makes {what}; {hint}"
     allowed = "short enough for a command line"
@@ -142,7 +142,7 @@ def _check_size(words: Sequence[str], params: Mapping[str, Any]) -> None:
 
 
 def _room_for_words() -> int:
-    """Bytes that a command line may take, beside this process's environment and a job's own."""
+    """Maximum bytes of a command line, given this process's environment and a job's variables."""
     taken = sum(len(key) + len(value) + 2 + _WORD_OVERHEAD for key, value in os.environb.items())
     return os.sysconf("SC_ARG_MAX") - taken - _JOB_OVERHEAD
 
@@ -155,18 +155,18 @@ def find_program(
     caller: str = "submit_jobs",
     hsm_config: HsmConfig | None = None,
 ) -> Program:
-    """What jobs run, from what a caller named; if that is nothing, from hsm.yaml.
+    """What jobs run: what the caller named or, if that is nothing, what hsm.yaml names.
 
     Args:
         function: a callable that takes a job's parameters.
-        command: a command line, or a list of its words. Nothing goes through a shell.
-        script: a Python script (``.py``), or any file that can be executed.
-        caller: who was told, for messages.
-        hsm_config: the hsm.yaml that holds; searched for if None and needed.
+        command: a command line, or a list of its words. No shell is involved.
+        script: a Python script (``.py``), or any executable file.
+        caller: the function that got these arguments, for messages.
+        hsm_config: the hsm.yaml to use; if None, searched for when needed.
 
     Raises:
-        SettingsError: nothing or too much is named, the script cannot be run, or a call of the
-            function would run nothing of it.
+        SettingsError: nothing or more than one thing is named, the script cannot be run, or
+            calling the function would not run it (it is async or a generator).
     """
     given = {"function": function, "command": command, "script": script}
     named = [name for name, value in given.items() if value is not None]
@@ -201,17 +201,17 @@ def _qualified_name(function: Callable[[Any], Any]) -> str:
 
 
 def _check_runs(function: Callable[[Any], Any], caller: str) -> None:
-    """Refuse a function of which a call runs nothing: its jobs would complete, and do nothing."""
+    """Refuse a function that a call does not run: its jobs would complete and have done nothing."""
     called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
     for each in (function, called):
         if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
             hint = "it is async; wrap it, as in lambda params: asyncio.run(train(params))"
         elif inspect.isgeneratorfunction(each):
-            hint = "it has a yield, so it makes a generator"
+            hint = "it has a yield, so it returns a generator"
         else:
             continue
         name = _qualified_name(function)
-        message = f"{caller}: a call of the function {name} would run nothing of it: {hint}"
+        message = f"{caller}: calling the function {name} would not run it: {hint}"
         allowed = "one that runs when it is called"
         raise SettingsError("function", function, caller, allowed, hint, message=message)
 
@@ -245,10 +245,10 @@ def _script(script: object, origin: str) -> Program:
         message = f"{origin}: there is no file {shown(path)}{f'; {hint}' if hint else ''}"
         raise SettingsError("script", path, origin, "a file that exists", hint, message=message)
     if os.path.basename(path) == path:
-        # exec would look for a bare name in PATH, and Python would take "-c.py" for an option.
+        # exec would look up a bare name in PATH, and Python would read "-c.py" as an option.
         path = os.path.join(os.curdir, path)
     if path.endswith(".py"):
-        # -u: else what the script prints would be seen when it ends, and not before.
+        # -u: otherwise people would see the script's output only when it ends.
         return Program(script=(sys.executable, "-u", path), uses_hydra=uses_hydra_main(path))
     if os.access(path, os.X_OK):
         return Program(script=(path,))

@@ -1,16 +1,16 @@
-"""What a job's process reports of itself: its return value, or the exception that ended it.
+"""The report of a job's process: the return value, or the exception that ended the job.
 
-A report is one file. It is written under a temporary name and renamed: there whole or not at all.
+A report is one file, which appears atomically: it is written under a temporary name, then renamed.
 
     pickle of the return value (so `pickle.load(file)` gives just that)
     pickle of a dict of plain values: how it went
     8 bytes: where the second pickle starts
 
-Where it is not too long, the second pickle goes to the launcher by way of the keeper as well: it is
-known then even if somebody removes the file, and need not be read from there.
+If the second pickle is short enough, the keeper also passes it to the launcher, which then does not
+need the file, even if somebody removes it.
 
-What is too large for the journal, see `hsm.core.record.large`, the job's own process puts beside
-it: the launcher never has it in its memory. Only the launcher of the sweep reads the report:
+The job's process itself stores what is too large for the journal, see `hsm.core.record.large`, so
+that it never takes up the launcher's memory. Only the sweep's launcher reads reports, because
 pickles can run code.
 """
 
@@ -33,22 +33,22 @@ from hsm.core.record.large import INLINE, Large, Shelf
 from hsm.core.record.paths import SweepPaths
 
 _OFFSET = struct.Struct("!Q")
-#: Bytes that one character may take in JSON.
+#: Maximum bytes of one character in JSON.
 _MAX_ESCAPE = 12
-#: Characters of an error's message that its record shows, if all of it lies beside.
-_SHOWN = 500
+#: Characters of an error's message that its record keeps if the message lies beside the journal.
+_PREVIEW = 500
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a function may return in place of a bare value, when there is more to tell.
+    """What a function may return instead of a bare value, to report more.
 
     Attributes:
         value: the job's return value.
-        error: the exception that the job raised, which its caller has dealt with so far.
-        exit_code: to exit with; None for 0, or 1 after an error.
-        extra: a picklable object for the launcher's use, beside the value.
-        job_dir: the job's own directory, where the launcher cannot know it.
+        error: the exception that the job raised, if the function caught it.
+        exit_code: the exit code; None for 0, or 1 after an error.
+        extra: another picklable object, for the launcher.
+        job_dir: the job's directory, if the launcher cannot know it.
     """
 
     value: Any = None
@@ -59,14 +59,14 @@ class Outcome:
 
 
 class RemoteTraceback(Exception):
-    """The text of a traceback from a job's process, as the cause of the exception it belongs to."""
+    """The traceback from a job's process, as text; the `__cause__` of the job's exception."""
 
     def __str__(self) -> str:
         return f'\n"""\n{printable_lines(self.args[0])}"""'
 
 
 class RemoteError(HsmError):
-    """Stands for a job's exception that cannot be pickled; keeps its type's name and message."""
+    """Stands in for a job's exception that cannot be pickled; has its type's name and message."""
 
     def __init__(self, type_name: str, message: str) -> None:
         super().__init__(type_name, message)
@@ -83,16 +83,16 @@ class Report:
     """A job's report as the launcher reads it.
 
     Attributes:
-        error_type: qualified name of the exception's type, None if there was none.
-        error_message: its message.
-        traceback: its traceback as text.
-        exception: pickle of the exception, None where it cannot be pickled.
-        unpicklable: name of the return value's type, if it could not be pickled.
-        json: the return value where JSON can hold it, and the journal.
-        large: what lies beside the journal, by the names of `Ending`.
-        extra: pickle of `Outcome.extra`.
+        error_type: qualified name of the exception's type; None if there was no exception.
+        error_message: the exception's message.
+        traceback: the exception's traceback as text.
+        exception: the pickled exception; None if it cannot be pickled.
+        unpicklable: name of the return value's type, if the value could not be pickled.
+        json: the return value, if JSON can represent it and it fits into the journal.
+        large: what lies beside the journal, by the field names of `Ending`.
+        extra: the pickled `Outcome.extra`.
         job_dir: as in `Outcome`.
-        attempt: the number of the attempt that it is of; an older hsm did not say.
+        attempt: the number of the attempt that wrote it; None from an older hsm.
     """
 
     error_type: str | None = None
@@ -107,9 +107,9 @@ class Report:
     attempt: int | None = None
 
     def load_error(self) -> BaseException | None:
-        """The job's exception, whose cause shows its traceback; None if it raised none.
+        """The job's exception, with its traceback as the cause; None if the job raised none.
 
-        One that does not unpickle comes as a `RemoteError`.
+        If the exception does not unpickle, a `RemoteError`.
         """
         if self.error_type is None:
             return None
@@ -118,7 +118,7 @@ class Report:
             try:
                 loaded = pickle.loads(self.exception)
             except Exception:
-                loaded = None  # Its class does not take back what it pickled.
+                loaded = None  # Some exception classes cannot unpickle what they pickled.
             if isinstance(loaded, BaseException):
                 error = loaded
         if self.traceback:
@@ -127,7 +127,7 @@ class Report:
 
 
 def dumps(value: Any) -> bytes | None:
-    """Pickle `value`, by value what pickle can only name (cloudpickle); None if neither can."""
+    """Pickle `value`, with cloudpickle if pickle cannot; None if neither can."""
     try:
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception:
@@ -142,10 +142,10 @@ def dumps(value: Any) -> bytes | None:
 def write(path: str, outcome: Outcome, attempt: int | None = None) -> bytes:
     """Write the report of an attempt that ended with `outcome` to `path`.
 
-    Returns what `loads` takes.
+    Returns the second pickle, for `loads`.
 
     Raises:
-        OSError: it could not be written.
+        OSError: the report could not be written.
     """
     value = dumps(outcome.value)
     facts: dict[str, Any] = {"job_dir": outcome.job_dir, "attempt": attempt}
@@ -161,42 +161,42 @@ def write(path: str, outcome: Outcome, attempt: int | None = None) -> bytes:
     temporary = f"{directory}{os.sep}.{name}.{os.getpid()}"
     with renamed(temporary, path), open(_create(temporary), "wb") as file:
         file.write(value)
-        file.flush()  # First what a caller gets: there may be no room for all of it.
+        file.flush()  # The value first: there may not be enough disk space for all of this.
         facts.update(_for_journal(path, outcome.value, facts))
-        told = pickle.dumps(facts, pickle.HIGHEST_PROTOCOL)
-        file.write(told + _OFFSET.pack(len(value)))
-        if facts["json"] is None and outcome.value is not None and not _is_kept(facts):
-            # Onto the disk: no power cut shall take what the journal does not have as well.
+        pickled_facts = pickle.dumps(facts, pickle.HIGHEST_PROTOCOL)
+        file.write(pickled_facts + _OFFSET.pack(len(value)))
+        if facts["json"] is None and outcome.value is not None and not _is_stored(facts):
+            # The journal does not have this value, so a power cut must not lose it here.
             file.flush()
             os.fsync(file.fileno())
-    return told
+    return pickled_facts
 
 
 def _for_journal(path: str, value: Any, facts: dict[str, Any]) -> dict[str, Any]:
-    """What the journal is to have of a job: its value and message, or where these lie."""
-    told: dict[str, Any] = {"json": None}
+    """The facts for the journal: value and message, or references to their files beside it."""
+    fields: dict[str, Any] = {"json": None}
     large = {}
     if is_short(value):
-        told["json"] = value
+        fields["json"] = value
     elif (found := as_json(value)) is not None:
         if len(found[1]) > INLINE:
-            large["value"] = _put_aside(path, found[1])
+            large["value"] = _store(path, found[1])
         else:
-            told["json"] = found[0]
+            fields["json"] = found[0]
     message = facts.get("error_message", "")
     if len(message) > INLINE // _MAX_ESCAPE and len(text := encode(message)) > INLINE:
-        large["error_message"] = _put_aside(path, text)
-        told["error_message"] = beginning(message, _SHOWN)
-    return {**told, "large": large} if large else told
+        large["error_message"] = _store(path, text)
+        fields["error_message"] = beginning(message, _PREVIEW)
+    return {**fields, "large": large} if large else fields
 
 
-def _is_kept(facts: dict[str, Any]) -> bool:
-    """Whether the return value lies beside the journal, and on the disk."""
+def _is_stored(facts: dict[str, Any]) -> bool:
+    """Whether the return value is in a file beside the journal, synced to disk."""
     return "sha256" in facts.get("large", {}).get("value", {})
 
 
-def _put_aside(path: str, text: str) -> dict[str, Any]:
-    """Keep the JSON `text` beside the journal of the sweep that `path` belongs to."""
+def _store(path: str, text: str) -> dict[str, Any]:
+    """Store the JSON `text` beside the journal of the sweep that `path` belongs to."""
     try:
         return Shelf(SweepPaths(_sweep_dir(path))).put(text, sync=True).reference()
     except OSError as error:
@@ -204,12 +204,12 @@ def _put_aside(path: str, text: str) -> dict[str, Any]:
 
 
 def _sweep_dir(path: str) -> str:
-    """Where the sweep is whose job reports to `path`, ``<sweep_dir>/.hsm/results/<n>.pkl``."""
+    """The directory of the sweep that a report at ``<sweep_dir>/.hsm/results/<n>.pkl`` is from."""
     return path.rsplit(os.sep, 3)[0]
 
 
 def _create(path: str) -> int:
-    """Open a new file below ``.hsm/results``, which this user alone can write."""
+    """Open a new file below ``.hsm/results`` that only this user can write."""
     sweep_dir = _sweep_dir(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
@@ -242,7 +242,7 @@ def _describe(error: BaseException) -> dict[str, Any]:
 
 
 def format_error(error: BaseException) -> str:
-    """The traceback of a job's exception, less the frames that led to the job's own code."""
+    """The traceback of a job's exception, without the frames before the job's own code."""
     place = error.__traceback__
     while place is not None and _is_launching(place.tb_frame.f_globals.get("__name__", "")):
         place = place.tb_next
@@ -254,16 +254,16 @@ def _is_launching(module: str) -> bool:
 
 
 def qualified_name(kind: type) -> str:
-    """`ValueError`, `numpy.linalg.LinAlgError`, and bare for what the script itself defines."""
+    """`ValueError`, `numpy.linalg.LinAlgError`; without a module for the script's own types."""
     name = kind.__qualname__.replace("<locals>.", "")
     return name if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{name}"
 
 
 def read(path: Path) -> Report | None:
-    """The report at `path` without its value.
+    """The report at `path`, without its value.
 
-    None if the job did not get to write one, or if it is damaged (a power cut can leave a file that
-    is empty, or full of zeros), or not this user's own file.
+    None if the job did not get as far as writing one, if it is damaged (a power cut can leave a
+    file empty or full of zeros), or if the file is not this user's own.
     """
     try:
         with open(_open(path), "rb") as file:
@@ -271,17 +271,17 @@ def read(path: Path) -> Report | None:
             (offset,) = _OFFSET.unpack(file.read())
             file.seek(offset)
             return loads(file.read(end - offset), path)
-    except Exception:  # Damaged pickles raise whatever they like.
+    except Exception:  # Damaged pickles can raise anything.
         return None
 
 
-def loads(told: bytes, path: Path) -> Report:
+def loads(data: bytes, path: Path) -> Report:
     """The report at `path`, without its value, from what `write` returned.
 
     Raises:
-        Exception: whatever unpickling it raises.
+        Exception: unpickling it failed.
     """
-    facts = pickle.loads(told)
+    facts = pickle.loads(data)
     large = facts.pop("large", None)
     if large:
         paths = SweepPaths(_sweep_dir(str(path)))
@@ -293,8 +293,8 @@ def read_value(path: Path) -> Any:
     """The return value in the report at `path`.
 
     Raises:
-        NotRegular, NotOwn: it is no file of this user's own: whoever wrote it could run code here.
-        Exception: whatever unpickling it raises.
+        NotRegular, NotOwn: the file is not this user's own, so its author could run code here.
+        Exception: unpickling the value failed.
     """
     with open(_open(path), "rb") as file:
         return pickle.load(file)

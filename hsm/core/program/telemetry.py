@@ -1,9 +1,9 @@
-"""What Sentry and OpenTelemetry have gathered in a job is sent before the job's process ends.
+"""Sends what Sentry and OpenTelemetry have collected in a job, before the job's process ends.
 
-Both send from a thread in the background, and at exit by a hook that the app registered when it set
-them up at import; a forked job does not run that. So each job flushes them where they are loaded.
-Nothing is imported for it, no job fails of it, and all of it together takes `TIMEOUT` at most: a
-library whose server does not answer is left alone then.
+Both send from a background thread, and at exit from a hook that the app registered at import, which
+a forked job does not run. So each job flushes them, if they are loaded. This imports nothing,
+never fails a job, and takes at most `TIMEOUT` seconds in all: after that, a library whose server
+does not answer is abandoned.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-#: Seconds that a job's end waits for all of them together.
+#: Maximum seconds that a job's end waits for all libraries together.
 TIMEOUT = 3.0
 
-#: Where OpenTelemetry's API keeps the providers that were set. Its getters would load one from the
-#: environment.
+#: Where OpenTelemetry's API keeps the providers that were set. Its getters are no use: they would
+#: load one that the environment names.
 _PROVIDERS = (
     ("opentelemetry.trace", "_TRACER_PROVIDER"),
     ("opentelemetry.metrics._internal", "_METER_PROVIDER"),
@@ -29,7 +29,7 @@ _PROVIDERS = (
 
 
 def flush() -> None:
-    """Have each library that is loaded send what it has. Never raises."""
+    """Have each loaded library send what it has. Never raises."""
     senders = list(_senders())
     if not senders:
         return
@@ -38,7 +38,7 @@ def flush() -> None:
         for send in senders
     ]
     deadline = time.monotonic() + TIMEOUT
-    with suppress(RuntimeError):  # the machine has no thread for it
+    with suppress(RuntimeError):  # No new thread could be started.
         for thread in threads:
             thread.start()
     for thread in threads:
@@ -52,7 +52,7 @@ def _senders() -> Iterator[Callable[[], Any]]:
         yield partial(sentry, timeout=TIMEOUT)
     for module, attribute in _PROVIDERS:
         provider = getattr(sys.modules.get(module), attribute, None)
-        send = getattr(provider, "force_flush", None)  # the API's own providers have none
+        send = getattr(provider, "force_flush", None)  # The API's default providers have none.
         if send is not None:
             yield partial(send, timeout_millis=int(TIMEOUT * 1000))
 
@@ -61,4 +61,4 @@ def _call(send: Callable[[], Any]) -> None:
     try:
         send()
     except Exception:
-        return  # Its server is not there, say: the app's own exit would lose the same.
+        return  # E.g. its server is down: the app's own exit hook would fail likewise.

@@ -1,1 +1,1 @@
-"""What came of a sweep: the journal and the jobs' files as one table."""
+"""The results of a sweep: the journal and the jobs' own files as one table."""

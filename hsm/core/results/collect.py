@@ -1,24 +1,24 @@
-"""The journal and the jobs' own files -> one table, a row for each job.
+"""Collects the journal and the jobs' own files into one table with a row per job.
 
     journal.jsonl            state, parameters, return value, times, memory, exit
-    <job dir>/results.json   whatever the job wrote there, an object: nested keys become dotted
+    <job dir>/results.json   any object that the job wrote there; nested keys become dotted
     <job dir>/metrics.json   likewise
 
-Nothing is written and nothing is unpickled: a sweep may be running, interrupted or somebody else's.
-The columns, in this order:
+Nothing is written or unpickled, so the sweep may be running, interrupted or somebody else's. The
+columns, in this order:
 
-    job, state               number; one of the states of `JobState`
-    <parameter>              one for each, under its own name
-    value                    what the job returned, where JSON can hold it; value.<key> for a dict
+    job, state               the job's number; one of the states of `JobState`
+    <parameter>              one column per parameter, under its own name
+    value                    the return value, if JSON can represent it; value.<key> for a dict
     <key>                    of results.json, then of metrics.json
-    attempts, duration       number of starts; seconds that the last took
-    cpu_seconds, max_memory  of the process tree; bytes at its peak, as far as it was sampled
+    attempts, duration       number of starts; seconds that the last attempt took
+    cpu_seconds, max_memory  of the process tree; peak in bytes, as far as sampled
     exit_code, signal        how the process ended
     reason                   why the job did not complete, in one line
-    note                     what of a job's files could not be read; only if there is such a job
+    note                     what could not be read of a job; only if there is such a job
 
-A name that two of them claim stays with the first of: hsm's own columns, parameters, return value,
-results.json, metrics.json. The others' get a prefix: params., returned., results., metrics.
+If several of these claim a name, it goes to the first of: hsm's own columns, parameters, return
+value, results.json, metrics.json. The others get a prefix: params., returned., results., metrics.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ _FIRST = ("job", "state")
 _LAST = ("attempts", "duration", "cpu_seconds", "max_memory", "exit_code", "signal", "reason")
 _NOTE = "note"
 _GROUPS = ("params", "returned", "results", "metrics")
-#: Files in a job's directory, and the group of columns that each gives.
+#: The group of columns, and the file in a job's directory that it comes from.
 _FILES = {"results": "results.json", "metrics": "metrics.json"}
-#: Bytes; a larger file is not a table's row.
+#: Bytes; a larger file is skipped, as it hardly belongs into a row of a table.
 _MAX_FILE = 16 << 20
 
 Target = str | os.PathLike[str]
 
 
 class Results:
-    """A table: iterates over its rows, each a dict with all columns; what is missing is None.
+    """A table; iterate over it for rows. Each is a dict with all columns, None where empty.
 
     Attributes:
         columns: the columns' names, in order.
         sweep_id: the sweep's id.
-        paths: where the sweep lies.
+        paths: the sweep's paths.
         problems: what could not be read, one line each.
     """
 
@@ -94,11 +94,10 @@ class Results:
     def __repr__(self) -> str:
         return f"<Results of sweep {self.sweep_id}: {len(self)} jobs, {len(self.columns)} columns>"
 
-    # --- choosing
-    # ---------------------------------------------------------------------------------------------
+    # --- choosing rows and columns ---
 
     def sorted_by(self, column: str, descending: bool = False) -> Results:
-        """The same rows in the order of a column; those without a value, or with NaN, come last.
+        """The rows sorted by a column; rows with None or NaN there come last.
 
         Raises:
             SettingsError: there is no such column.
@@ -113,7 +112,7 @@ class Results:
         """The jobs in one of these states, such as ``only("failed", "timeout")``.
 
         Raises:
-            SettingsError: there is no such state, or there is no state column any more.
+            SettingsError: there is no such state, or `select` has dropped the column state.
         """
         wanted: set[str] = set()
         for group in states:
@@ -122,7 +121,7 @@ class Results:
         return self._with([row for row in self if row["state"] in wanted], self.columns)
 
     def select(self, columns: Sequence[str]) -> Results:
-        """These columns alone, in this order.
+        """Only these columns, in this order.
 
         Raises:
             SettingsError: there is no such column.
@@ -142,27 +141,30 @@ class Results:
                 hint = did_you_mean(str(name), self.columns)
                 raise SettingsError("column", name, origin, allowed, hint)
 
-    # --- writing
-    # ---------------------------------------------------------------------------------------------
+    # --- writing ---
 
     def to_csv(self, target: Target | Any = None) -> str:
-        """The table as CSV, written to `target` (a path, or a text file) if there is one.
+        """The table as CSV; also written to `target` (a path or a text file), if given.
 
-        None is an empty cell; lists and dicts are JSON text. A text or name that a spreadsheet
-        would run as a formula has an apostrophe before it: JSON and Parquet give back every text as
-        it was. On a terminal, what could steer it is escaped as well.
+        None becomes an empty cell, lists and dicts become JSON. A text or name that a spreadsheet
+        would run as a formula gets an apostrophe in front; JSON and Parquet keep every text as it
+        is. For a terminal, control characters are escaped as well.
         """
         writer = tables.to_csv_on_terminal if _is_terminal(target) else tables.to_csv
         return self._write(writer, target)
 
     def to_json(self, target: Target | Any = None) -> str:
-        """As a JSON list of objects; NaN and infinities, which JSON lacks, become null."""
+        """The table as a JSON list of objects; NaN and infinities, which JSON lacks, become null.
+
+        Also written to `target`, as by `to_csv`.
+        """
         return self._write(tables.to_json, target)
 
     def to_markdown(self, target: Target | Any = None) -> str:
-        """As a Markdown table for people: floats are rounded to six significant digits.
+        """The table in Markdown, for people: floats are rounded to six significant digits.
 
-        A text is shown as it is: none becomes a link, an image or HTML.
+        Texts are escaped, so that none becomes a link, an image or HTML. Also written to `target`,
+        as by `to_csv`.
         """
         return self._write(tables.to_markdown, target)
 
@@ -175,7 +177,7 @@ class Results:
             tables.to_parquet(self._rows, self.columns, file)
 
     def to_pandas(self) -> Any:
-        """As a pandas DataFrame. Raises HsmError if pandas is not installed."""
+        """The table as a pandas DataFrame. Raises HsmError if pandas is not installed."""
         pandas = tables.import_extra("pandas", "pandas")
         return pandas.DataFrame(self._rows, columns=self.columns)
 
@@ -192,10 +194,10 @@ class Results:
 
 
 def collect_results(sweep_dir: str | os.PathLike[str]) -> Results:
-    """What the jobs of a sweep gave so far.
+    """The results of a sweep's jobs so far.
 
     Args:
-        sweep_dir: of a sweep that is finished, running or interrupted, whoever started it.
+        sweep_dir: the directory of a finished, running or interrupted sweep of any user.
 
     Raises:
         JournalError: there is no sweep, or its journal cannot be read.
@@ -205,7 +207,7 @@ def collect_results(sweep_dir: str | os.PathLike[str]) -> Results:
 
 
 class _Collector:
-    """Gathers what every job gave, then gives the columns their names, then makes the rows."""
+    """Gathers the results of all jobs, then names the columns, then makes the rows."""
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
@@ -240,7 +242,7 @@ class _Collector:
         )
 
     def _gather(self, job: Job) -> dict[str, Mapping[str, Any]]:
-        """What a job gave: group -> key -> value."""
+        """A job's results: group -> key -> value."""
         params = self._whole(job, "its parameters", job.held_params)
         groups: dict[str, Mapping[str, Any]] = {"params": params or {}}
         value = None
@@ -264,7 +266,7 @@ class _Collector:
         return groups
 
     def _whole(self, job: Job, what: str, held: Any) -> Any:
-        """What a job has of `what`, read from beside the journal if it lies there."""
+        """`held`, or the value that it refers to; a note about `what` if that cannot be read."""
         if not isinstance(held, Large):
             return held
         try:
@@ -274,7 +276,7 @@ class _Collector:
             return None
 
     def _job_dir(self, job: Job) -> str:
-        """The job's directory, also after the sweep's was moved."""
+        """The job's directory, even if the sweep's directory was moved."""
         usual = os.fspath(self._sweep.paths.job_dir(job.num))
         if job.job_dir is None:
             return usual
@@ -297,7 +299,7 @@ class _Collector:
         self._notes[job.num] = f"{earlier}; {note}" if earlier else note
 
     def _names(self) -> dict[str, dict[str, str]]:
-        """Group -> key -> name of its column, each name once."""
+        """Group -> key -> name of its column; all names are different."""
         taken = {"", _NOTE, *_FIRST, *_LAST}
         names: dict[str, dict[str, str]] = {group: {} for group in _GROUPS}
         for group in _GROUPS:
@@ -311,7 +313,7 @@ class _Collector:
 
 
 def _facts(job: Job) -> dict[str, Any]:
-    """What hsm itself knows of a job."""
+    """The columns that hsm itself fills."""
     attempt = job.attempt
     return {
         "job": job.num,
@@ -337,7 +339,7 @@ def _reason(job: Job) -> str | None:
 def _read_object(directory: str, name: str, sweep_dir: Path) -> dict[str, Any] | None:
     """The JSON object in a job's file; None if there is no file. Raises OSError or ValueError.
 
-    The file may be a link to one that lies in the job's directory, or else in the sweep's.
+    The file may be a link to a file in the job's directory or in the sweep's.
     """
     folder = Path(directory)
     path = folder / name
@@ -361,7 +363,7 @@ def _read_object(directory: str, name: str, sweep_dir: Path) -> dict[str, Any] |
 
 
 def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """``{"a": {"b": 1}}`` -> ``("a.b", 1)``; an empty object is a value."""
+    """``{"a": {"b": 1}}`` -> ``("a.b", 1)``; an empty object counts as a value."""
     for key, value in content.items():
         if isinstance(value, dict) and value:
             yield from _flatten(value, f"{prefix}{key}.")
@@ -381,5 +383,5 @@ def _state(name: str) -> str:
 def _is_terminal(target: Any) -> bool:
     try:
         return bool(target.isatty())
-    except (AttributeError, ValueError):  # a path, None; a closed file
+    except (AttributeError, ValueError):  # A path or None; a closed file.
         return False

@@ -1,7 +1,4 @@
-"""A table of results as text and as files: CSV, JSON, Markdown, Parquet.
-
-Apart from results.py, which makes the table.
-"""
+"""Writes a table of results as CSV, JSON, Markdown or Parquet; `collect` makes the table."""
 
 from __future__ import annotations
 
@@ -17,31 +14,31 @@ from hsm.core.printable import printable, printable_json
 
 Rows = Sequence[dict[str, Any]]
 
-#: With these a spreadsheet begins a formula, also behind what it does not show.
+#: What starts a formula in a spreadsheet, also after whitespace and invisible characters.
 _FORMULA = r"[^\S\t\r\n]*[\ufeff\u200b-\u200f\u2060]*[=+\-@\uff1d\uff0b\uff0d\uff20]"
-#: Where a cell begins: also where one does for those who part cells, or lines, in another way.
+#: Where a cell starts, also for programs that split cells at semicolons, tabs or line ends.
 _RUNS = re.compile(rf"(?:^|(?<=[;\t\r\n]))(?={_FORMULA})|^(?=[\t\r\n])")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 _NEEDS_QUOTES = re.compile(r'[,"\r\n]')
-#: Besides what ends a cell, all with which text, a link, an image or HTML could begin.
+#: Whatever ends a cell, or could start emphasis, code, math, a link, an image or HTML.
 _MARKDOWN_ESCAPES = str.maketrans(
     {char: f"\\{char}" for char in "|\\`*[]~$"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 )
 _BREAKS = str.maketrans("\n\r\t", "   ")
-#: One between letters, as in max_memory, marks nothing.
+#: An underscore; but between letters or digits, as in max_memory, Markdown ignores it.
 _UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
 
 def to_csv(rows: Rows, columns: Sequence[str]) -> str:
-    """Comma-separated, with a line of names: see `as_text` for the cells.
+    """Comma-separated values with a header line; see `as_text` for the cells.
 
-    A text that a spreadsheet would run as a formula has an apostrophe before it.
+    A text that a spreadsheet would run as a formula gets an apostrophe in front.
     """
     return _to_csv(rows, columns, _without_formula)
 
 
 def to_csv_on_terminal(rows: Rows, columns: Sequence[str]) -> str:
-    """The same with one line for each job, and nothing in it that could steer a terminal."""
+    """CSV with exactly one line per job, and nothing in it that could control a terminal."""
     return _to_csv(rows, columns, lambda text: printable(_without_formula(text)))
 
 
@@ -49,14 +46,14 @@ def _to_csv(rows: Rows, columns: Sequence[str], edit: Callable[[str], str]) -> s
     lines = [[edit(name) for name in columns]]
     for row in rows:
         cells = (row[name] for name in columns)
-        lines.append([as_text(cell) if _is_figure(cell) else edit(as_text(cell)) for cell in cells])
+        lines.append([as_text(cell) if _is_number(cell) else edit(as_text(cell)) for cell in cells])
     return "".join(_csv_line(line) for line in lines)
 
 
 def _csv_line(cells: Sequence[str]) -> str:
-    # Not by the module csv: what it quotes (a carriage return) depends on Python's version.
+    # Not with the csv module: whether it quotes a carriage return depends on Python's version.
     if list(cells) == [""]:
-        return '""\n'  # else it would be an empty line, which readers skip
+        return '""\n'  # Otherwise it would be an empty line, which readers skip.
     quoted = (
         '"' + cell.replace('"', '""') + '"' if _NEEDS_QUOTES.search(cell) else cell
         for cell in cells
@@ -64,7 +61,7 @@ def _csv_line(cells: Sequence[str]) -> str:
     return ",".join(quoted) + "\n"
 
 
-def _is_figure(cell: Any) -> bool:
+def _is_number(cell: Any) -> bool:
     return cell is None or isinstance(cell, (bool, int, float))
 
 
@@ -73,15 +70,15 @@ def _without_formula(text: str) -> str:
 
 
 def to_json(rows: Rows, columns: Sequence[str]) -> str:
-    """A list of objects, one in each line; NaN and infinities, which JSON lacks, are null."""
+    """A list of objects, one per line; NaN and infinities, which JSON lacks, become null."""
     lines = (_json({name: row[name] for name in columns}) for row in rows)
     return printable_json("[" + ",\n ".join(lines) + "]\n")
 
 
 def to_markdown(rows: Rows, columns: Sequence[str]) -> str:
-    """A table in GitHub's Markdown, for people: floats have six significant digits.
+    """A table in GitHub's Markdown, for people: floats are rounded to six significant digits.
 
-    Texts are shown as they are: none becomes a link, an image or HTML.
+    Texts are escaped, so that none becomes a link, an image or HTML.
     """
     is_number = {
         name: all(isinstance(row[name], (int, float, type(None))) for row in rows)
@@ -96,13 +93,13 @@ def to_markdown(rows: Rows, columns: Sequence[str]) -> str:
 
 
 def _markdown(text: str) -> str:
-    # First what Markdown reads in a line, so that the escapes of what does not print are text.
+    # `printable` first, so that the backslashes of its escapes are escaped for Markdown, too.
     text = printable(text.translate(_BREAKS)).translate(_MARKDOWN_ESCAPES)
     return _UNDERSCORE.sub(r"\\_", text)
 
 
 def to_parquet(rows: Rows, columns: Sequence[str], target: Any) -> None:
-    """One Parquet column for each column; one whose values share no type holds text, as in CSV.
+    """Write one Parquet column per column; if its values have no common type, as text as in CSV.
 
     Raises:
         HsmError: pyarrow is not installed.
@@ -120,13 +117,13 @@ def _arrow_array(arrow: Any, values: list[Any]) -> Any:
         try:
             return arrow.array(values)
         except (arrow.ArrowException, ValueError, TypeError, OverflowError):
-            pass  # numbers beside text, an integer of more than 64 bits, a lone surrogate
+            pass  # Numbers mixed with text, an integer of more than 64 bits, a lone surrogate.
     texts = [None if value is None else encodable(as_text(value)) for value in values]
     return arrow.array(texts, arrow.string())
 
 
 def import_extra(module: str, extra: str) -> Any:
-    """Import what comes with an optional extra of hsm. Raises HsmError, which names the extra."""
+    """Import a package of an optional extra. Raises HsmError, which names the extra to install."""
     try:
         return import_module(module)
     except ImportError as error:
@@ -138,20 +135,20 @@ def import_extra(module: str, extra: str) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """A cell: empty for None, as JSON writes it for all else but text, which stays as it is."""
+    """A cell's text: strings as they are, nothing for None, and JSON for anything else."""
     if isinstance(value, str):
         return value
     if value is None:
         return ""
     if isinstance(value, float):
-        return repr(value)  # nan and inf, where JSON has no words
+        return repr(value)  # JSON has no nan and inf.
     return _json(value)
 
 
 def encodable(text: str) -> str:
-    r"""`text` with escapes (``\ud800``) for lone surrogates, which JSON can hold and UTF-8 cannot.
+    r"""`text` with lone surrogates, which UTF-8 cannot encode, as escapes (``\ud800``).
 
-    In JSON they still are what they were.
+    In JSON the escapes mean the same characters.
     """
     try:
         text.encode()
@@ -180,14 +177,14 @@ def _for_people(value: Any) -> str:
 
 
 def sort_key(value: Any) -> tuple[int, Any]:
-    """Orders values of any type: numbers, then text, then the rest by its text."""
+    """A key to sort values of any type: numbers, then strings, then anything else by its text."""
     if isinstance(value, (bool, int, float)):
         return 0, value
     return (1, value) if isinstance(value, str) else (2, as_text(value))
 
 
 def is_missing(value: Any) -> bool:
-    """Whether there is nothing to sort by: None or NaN."""
+    """Whether a value is None or NaN, and so cannot be sorted."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
