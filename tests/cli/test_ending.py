@@ -134,6 +134,7 @@ def test_requests_to_an_earlier_launcher_are_dropped(project: Project) -> None:
 # --- detach
 
 
+@pytest.mark.slow
 def test_detach_returns_when_the_sweep_has_begun(project: Project) -> None:
     with project.detached("x=range(2)", "--", "sh", "-c", STAY) as sweep:
         launcher = psutil.Process(sweep.header["pid"])

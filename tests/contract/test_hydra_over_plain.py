@@ -122,6 +122,7 @@ def test_its_settings_are_those_of_hsm_local(app: Path) -> None:
     assert (first["settings"]["timeout"], first["settings"]["max_parallel_jobs"]) == (2, 1)
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_there(app: Path) -> None:
     with sweep(app, "plain", "+x=60,1") as running:
         running.wait_for_files("sweep/pid")

@@ -90,6 +90,7 @@ def test_a_journal_without_a_whole_first_line_is_no_sweep(
     )
 
 
+@pytest.mark.slow
 def test_a_hydra_sweep_whose_journal_is_empty_begins_anew(tmp_path: Path) -> None:
     paths = SweepPaths(tmp_path / "sweep")
     paths.create()

@@ -101,6 +101,7 @@ def test_a_completed_job_whose_result_file_is_damaged_still_has_its_value(
     assert [len(job.attempts) for job in done.jobs.values()] == [1] * 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "setting",
     first_fast({"max_failures": 3}, {"max_consecutive_failures": 3}, {"fail_fast": "true"}),

@@ -287,6 +287,7 @@ def test_a_lock_at_module_level_is_refused_under_spawn_before_any_start(
     assert "Traceback" not in screen
 
 
+@pytest.mark.slow
 def test_a_lock_that_jobs_do_not_use_is_no_matter_under_spawn(tmp_path: Path) -> None:
     body = "LOCK = threading.Lock()\n\n\ndef job(cfg):\n    return 10 * cfg.job\n"
     done = App(tmp_path, body).run("job=0,1", start_method="spawn")

@@ -34,6 +34,7 @@ _FILES = {
 }
 
 
+@pytest.mark.slow
 def test_edits_change_no_pending_job_and_are_noticed_by_a_resume(tmp_path: Path) -> None:
     write_files(tmp_path, _FILES)
     arguments = ["-m", *launcher_args(), "hydra.sweep.dir=sweep", "model=a,b"]

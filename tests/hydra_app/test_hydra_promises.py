@@ -258,6 +258,7 @@ def test_a_module_with_relative_imports_and_more_search_paths(
         assert ends(tmp_path / "sweep")[num]["value"] == expected
 
 
+@pytest.mark.slow
 @both_methods
 def test_a_script_started_from_elsewhere(app: Path, start_method: str) -> None:
     elsewhere = app / "else where"

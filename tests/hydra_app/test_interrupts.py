@@ -284,6 +284,7 @@ def test_a_job_that_is_ended_with_the_sweep_can_save_its_work(
     assert job.state is JobState.CANCELLED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ignored", ["HUP", pytest.param("INT", marks=pytest.mark.slow)])
 def test_a_signal_that_is_ignored_at_the_start_stays_ignored(tmp_path: Path, ignored: str) -> None:
     """As under nohup, or as a script's background job."""

@@ -91,6 +91,7 @@ def test_a_hydra_sweep_is_resumed_with_other_points(tmp_path: Path) -> None:
     assert (tmp_path / "sweep" / "4" / ".hydra" / "overrides.yaml").read_text() == "- job=4\n"
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_resume_and_that_command_does_it(tmp_path: Path) -> None:
     app = App(tmp_path, _APP)
     with app.start("job=range(4)") as sweep:

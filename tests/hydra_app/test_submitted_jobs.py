@@ -60,6 +60,7 @@ def test_an_event_loop_may_await_jobs(tmp_path: Path) -> None:
     assert [value for _, value, _ in sweep.returned()] == done.values
 
 
+@pytest.mark.slow
 def test_one_job_may_be_cancelled_while_the_others_go_on(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, STAYING)
     with sweep.start("asking") as running:

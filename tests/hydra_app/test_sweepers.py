@@ -29,6 +29,7 @@ def test_batches_with_numbers_that_are_taken_overwrite_nothing(tmp_path: Path, k
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "count"), [pytest.param("thread", 2, marks=pytest.mark.slow), ("threads", 3)]
 )
@@ -89,6 +90,7 @@ def test_so_it_does_beside_another_sweep(tmp_path: Path) -> None:
     assert not paths.journal.exists()
 
 
+@pytest.mark.slow
 def test_a_launcher_with_other_settings_has_a_sweep_of_its_own(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path)
     done = sweep.run("other_settings")
@@ -146,6 +148,7 @@ def test_a_launcher_for_another_place_is_a_subclass(tmp_path: Path) -> None:
     assert (tmp_path / "made").exists()
 
 
+@pytest.mark.slow
 @both_methods
 def test_all_batches_have_one_fork_server(tmp_path: Path, start_method: str) -> None:
     """A job's parent is its keeper, whose parent is the server."""

@@ -267,12 +267,21 @@ def _see_them_end(running: RunningSweep, *numbers: int) -> Finished:
 @both_methods
 def test_what_a_job_leaves_behind_ends_with_it(tmp_path: Path, start_method: str) -> None:
     """None of it is deaf, so the grace of ten minutes is waited for by nobody."""
-    done = App(tmp_path, LEAVING).run("job=0,1,3", start_method=start_method, kill_grace=600)
+    with App(tmp_path, LEAVING).start(
+        "job=0,1,3", start_method=start_method, kill_grace=600
+    ) as running:
+        for num, job in ((1, 1), (2, 3)):
+            running.wait_for_files(f"daemon{job}", f"child{job}")
+            running.wait_until_ended(num)
+            assert not is_running(running.pid(f"daemon{job}"))
+            assert not is_running(running.pid(f"child{job}"))
+        done = running.finish()
     assert done.states == ["COMPLETED", "COMPLETED", "FAILED"]
     assert done.values == [0, 10, None]
     assert done.jobs[2].ending() == "exit code 4"
 
 
+@pytest.mark.slow
 @both_methods
 def test_what_it_leaves_behind_that_is_deaf_is_killed_after_the_grace(
     tmp_path: Path, start_method: str

@@ -288,6 +288,7 @@ def test_exit_codes_of_jobs_and_of_the_command(tmp_path: Path, start_method: str
     assert "words" in (tmp_path / "badly" / ".hsm" / "logs" / "2.err").read_text()
 
 
+@pytest.mark.slow
 def test_a_second_sweep_in_the_same_directory_keeps_the_first_record(tmp_path: Path) -> None:
     write_files(tmp_path, {"train.py": APP, "conf/config.yaml": CONFIG})
     for n in ("5", "6"):

@@ -162,6 +162,7 @@ def test_what_a_thread_of_the_app_held_is_free_in_a_job(tmp_path: Path) -> None:
     assert swept.values == [True, True], swept.screen
 
 
+@pytest.mark.slow
 def test_what_belongs_to_a_queue_stays_shared_with_it(tmp_path: Path) -> None:
     """A logger of the app's with a queue and a thread, as loguru's: a job waits for its answer."""
     app = App(
@@ -209,6 +210,7 @@ def test_what_belongs_to_a_queue_stays_shared_with_it(tmp_path: Path) -> None:
     assert sorted((tmp_path / "log").read_text().split()) == sorted(sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", first_fast("fork", "forkserver"))
 def test_queues_of_a_job_work(tmp_path: Path, kind: str) -> None:
     """A job's own objects are made as ever, beside those that were replaced."""

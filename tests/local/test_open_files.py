@@ -147,6 +147,7 @@ def test_what_is_written_by_several_jobs_stays_whole(tmp_path: Path) -> None:
     assert (tmp_path / "both").read_text() == "x" * 100 * JOBS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number_goes_to", first_fast("another file", "nobody"))
 def test_a_file_that_is_closed_just_before_the_fork_costs_no_job(
     tmp_path: Path, number_goes_to: str

@@ -105,6 +105,7 @@ def test_logs_that_a_job_has_removed_cost_the_next_one_nothing(tmp_path: Path) -
     assert paths.stdout(1).read_text() == "next\n"
 
 
+@pytest.mark.slow
 def test_a_failed_job_under_hydra_whose_stderr_is_a_pipe_by_then(tmp_path: Path) -> None:
     """The end of its stderr is shown when it has failed."""
     body = """

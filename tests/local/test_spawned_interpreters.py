@@ -72,6 +72,7 @@ def test_a_module_may_make_locks_and_choose_a_start_method(tmp_path: Path, kind:
     assert swept.values == [[name, method]] * 2, swept.screen
 
 
+@pytest.mark.slow
 def test_what_modules_make_at_import_is_of_the_apps_method(tmp_path: Path) -> None:
     """The script chose it before it imported them; a fresh interpreter has no script."""
     write(tmp_path, made="import multiprocessing; lock = multiprocessing.Lock()")

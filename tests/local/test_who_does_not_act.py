@@ -167,6 +167,7 @@ def test_a_signal_to_the_launcher_ends_all(project: Project, signals: str, who: 
     assert project.states("s") == ["CANCELLED"]
 
 
+@pytest.mark.slow
 def test_hsm_cancel_ends_a_sweep_whose_keeper_is_stopped(project: Project) -> None:
     command = ("sh", "-c", _braces(_SHELL), "sh", _STOPS["both"])
     settings = ("--sweep-id", "s", "--kill-grace", "0.5", "--progress", "none")

@@ -222,7 +222,7 @@ def _in_one_wording(jobs: dict[int, Job]) -> dict[int, Job]:
 SweepLives.TestCase.settings = settings(
     PROFILE, max_examples=80, stateful_step_count=25, deadline=None
 )
-test_any_interleaving_replays_to_the_live_state = SweepLives.TestCase
+test_any_interleaving_replays_to_the_live_state = pytest.mark.slow(SweepLives.TestCase)
 
 
 @pytest.mark.parametrize("state", list(JobState))

@@ -213,6 +213,7 @@ def test_what_a_script_sees(tmp_path: Path, value: Any, seen: Any) -> None:
     assert composed(tmp_path, to_override("x", value)) == seen
 
 
+@pytest.mark.slow
 def test_a_script_sees_any_text_whose_interpolations_are_escaped(tmp_path: Path) -> None:
     @settings(PROFILE, max_examples=15)
     @given(TEXTS.filter(lambda text: text != "???"))
