@@ -114,7 +114,7 @@ def recorded_settings(sweep: Sweep) -> dict[str, Any]:
     recorded = sweep.latest.get("settings", {})
     settings = {}
     for name, value in recorded.items():
-        if name in SETTINGS and not SETTINGS[name].of_one_start:
+        if name in SETTINGS and not SETTINGS[name].per_sweep:
             try:
                 settings[name] = SETTINGS[name].check(value, f"journal of {sweep.sweep_id}")
             except SettingsError:

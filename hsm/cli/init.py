@@ -97,7 +97,7 @@ def _hsm_yaml(script: str | None) -> str:
         "local:",
     ]
     for setting in SETTINGS.values():
-        if not setting.of_one_start:
+        if not setting.per_sweep:
             lines += [f"  {line}".rstrip() for line in _setting_lines(setting)]
     return "\n".join(lines) + "\n"
 

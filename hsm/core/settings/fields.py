@@ -98,7 +98,7 @@ def setting(
     variable: str = "",
     flag: str = "",
     is_option: bool = True,
-    of_one_start: bool = False,
+    per_sweep: bool = False,
 ) -> Any:
     """A field of a class of settings.
 
@@ -109,8 +109,8 @@ def setting(
         group: the section of the help.
         variable, flag: names that do not follow from the field's own.
         is_option: whether `hsm sweep` has a plain option for it; else the command has its own way.
-        of_one_start: whether it is about one start of a sweep: a resume does not take it over, and
-            no project has it in its hsm.yaml.
+        per_sweep: whether it says how to start one sweep: a resume does not take it over, and
+            `hsm init` leaves it out of hsm.yaml.
     """
     described = {
         "kind": kind,
@@ -119,7 +119,7 @@ def setting(
         "variable": variable,
         "flag": flag,
         "is_option": is_option,
-        "of_one_start": of_one_start,
+        "per_sweep": per_sweep,
     }
     return field(default=default, metadata={"hsm": described})
 
@@ -209,7 +209,7 @@ class SweepConf:
         "Go on with the sweep in the sweep directory; completed jobs do not run again.",
         group=Group.resume,
         is_option=False,  # `--resume` names a sweep
-        of_one_start=True,
+        per_sweep=True,
     )
     rerun: Rerun = setting(
         Rerun.unfinished,
@@ -217,14 +217,14 @@ class SweepConf:
         "Jobs to run again, besides those cancelled or never started: unfinished (all that did "
         "not complete), failed, timeout, or all.",
         group=Group.resume,
-        of_one_start=True,
+        per_sweep=True,
     )
     accept_changes: bool = setting(
         False,
         Switch(),
         "Resume although the script or config has changed.",
         group=Group.resume,
-        of_one_start=True,
+        per_sweep=True,
     )
     progress: ProgressMode = setting(
         ProgressMode.auto,

@@ -68,7 +68,7 @@ class Setting:
         group: the section of the help.
         variable: the environment variable.
         flag: the option of the command line.
-        is_option, of_one_start: see `hsm.core.settings.fields.setting`.
+        is_option, per_sweep: see `hsm.core.settings.fields.setting`.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Setting:
     variable: str
     flag: str
     is_option: bool
-    of_one_start: bool
+    per_sweep: bool
 
     def check(self, value: object, origin: str) -> Any:
         """`value`, which is data, as LocalConf holds it. Raises SettingsError if not allowed."""
