@@ -72,7 +72,9 @@ def _remove(paths: SweepPaths) -> None:
 
 
 def _remove_all(paths: SweepPaths) -> None:
-    shutil.rmtree(paths.hsm_dir)
+    gone = paths.hsm_dir.with_name("gone")
+    paths.hsm_dir.rename(gone)  # in one step: a launcher may be about to write it anew
+    shutil.rmtree(gone)
 
 
 def _put_link(paths: SweepPaths) -> None:
