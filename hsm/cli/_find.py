@@ -69,7 +69,9 @@ def _numbers(sweep: Sweep) -> str:
     numbers = sorted(sweep.jobs)
     if not numbers:
         return "a job's number"
-    if numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 1:
+    if len(numbers) == 1:
+        return str(numbers[0])
+    if numbers == list(range(numbers[0], numbers[-1] + 1)):
         return f"a number from {numbers[0]} to {numbers[-1]}"
     more = ", …" if len(numbers) > _MAX_NUMBERS else ""
     return f"one of {', '.join(map(str, numbers[:_MAX_NUMBERS]))}{more}"

@@ -283,6 +283,6 @@ def _check_new(sweep_id: str, name: str, origin: str, paths: SweepPaths) -> None
         if known.sweep_id == sweep_id and known.belongs_to(here)
     ]
     if places:
-        hint = f"hsm sweep --resume {name} goes on with it"
+        hint = f"hsm sweep --resume {name} resumes it"
         message = f"{origin} {shown(name)} is taken by the sweep in {places[0]}; {hint}"
         raise SettingsError("sweep", name, origin, "a new one", hint, message=message)

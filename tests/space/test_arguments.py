@@ -176,7 +176,9 @@ def test_a_key_is_taken_exactly_if_hydra_takes_it(key: str) -> None:
     "key", ["", "+", "~", "a b", "a=b", "caf\u00e9", "a.", ".a", "a\n", 3, None, True]
 )
 def test_a_bad_key_is_refused(key: Any) -> None:
-    with pytest.raises(SettingsError, match="a key must be a parameter's name"):
+    with pytest.raises(
+        SettingsError, match="a key must be a parameter's name|expected a string as a key, got"
+    ):
         to_override(key, 1)
 
 
@@ -263,12 +265,12 @@ def test_json_in_a_command_with_doubled_braces() -> None:
     [
         (
             ["./fit", "{lrr}"],
-            "a placeholder must be one of {lr}, {note}, {job_dir}, not '{lrr}'; did you mean lr?",
+            "no parameter for {lrr}; did you mean lr?",
         ),
-        (["{}"], "a brace itself is written {{"),
+        (["{}"], "no parameter for {}; there are {lr}, {note}, {job_dir} (write {{ for a brace)"),
         (["{job-dir}"], "did you mean job_dir?"),
-        (["awk", "{print $1}"], "a placeholder must be one of"),
-        (["{lr"], "every {name} is closed"),
+        (["awk", "{print $1}"], "no parameter for {print $1}"),
+        (["{lr"], "a { is not closed in '{lr'"),
         ("./fit {lr}", "a list of arguments"),
         ([], "a list of arguments"),
         (["./fit", 3], "a list of arguments"),
@@ -293,7 +295,9 @@ def test_a_command_is_checked_against_what_all_points_have(tmp_path: Path) -> No
     assert definition.all_keys() == ["a", "b", "c"]
     assert definition.shared_keys() == ["b"]
     check_command(["{b}"], definition.shared_keys())
-    with pytest.raises(SettingsError, match=r"one of \{b\}, \{job_dir\}"):
+    with pytest.raises(
+        SettingsError, match=r"no parameter for \{a\}; there are \{b\}, \{job_dir\}"
+    ):
         check_command(["{a}"], definition.shared_keys())
 
 

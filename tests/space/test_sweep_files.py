@@ -126,19 +126,17 @@ def test_a_sweep_file_of_another_form_is_refused(tmp_path: Path, text: str, mess
         ("\n    a: {}", "line 3: a must be a value"),
         ("\n    a: 1\n    a: 2", "line 4 is not valid YAML near 'a: 2': "),
         ("\n    a: 1\n    a: 2", "the key 'a' appears twice, first in line 3"),
-        ("\n    a.b: 1\n    a: {b: 2}", "line 4: a key of grid must be new"),
-        ("\n    a.b: 1\n    a: {b: 2}", "grid has it too, in line 3"),
-        ("\n    a: 1\n    +a: 2", "line 4: a key of grid must be new, not '+a'"),
+        ("\n    a.b: 1\n    a: {b: 2}", "line 4: 'a.b' is set twice, first in line 3"),
+        ("\n    a: 1\n    +a: 2", "line 4: '+a' is set twice, first in line 3"),
         ("\n    a b: 1", "line 3: a key must be"),
-        ("\n    on: 1", "line 3: a key must be a parameter's name"),
-        ("\n    on: 1", "this is no text but of type bool: put it in quotes"),
-        ("\n    a: {1: 2}", "of type int: put it in quotes"),
-        ("\n    a: rnage(3)", ", not 'a=rnage(3)'"),
+        ("\n    on: 1", "line 3: expected a string as a key, got True (bool): quote it"),
+        ("\n    a: {1: 2}", "expected a string as a key, got 1 (int): quote it"),
+        ("\n    a: rnage(3)", "line 3: cannot use the override 'a=rnage(3)': "),
         (
             "\n    a: rnage(3)",
-            "there is no rnage(), did you mean range?; a text that is meant as it",
+            "there is no rnage(), did you mean range?; to use the string as it is, put it",
         ),
-        ("\n    a: what (not", "a text that is meant as it stands goes in a list"),
+        ("\n    a: what (not", "to use the string as it is, put it in a list"),
         ("\n    a: interval(0, 1)", "an interval has no list"),
         ("\n    a: [{'1': 2}]", "would read the dict's key '1' as 1"),
         ('\n    a: ["x\\0"]', "NUL"),
@@ -169,22 +167,25 @@ def test_a_bad_grid_is_refused(tmp_path: Path, grid: str, message: str) -> None:
         ("\n    - g: {}", "paired: must be a list of named groups"),
         (
             "\n    - g: {a: [1, 2], b: [3]}",
-            "line 3: the paired group",
+            "line 3: the lists of paired group",
         ),
-        ("\n    - g: {a: range(2), b: [3]}", "the paired group 'g' must be lists of equal length"),
+        (
+            "\n    - g: {a: range(2), b: [3]}",
+            "lists of paired group 'g' differ in length: a has 2, b has 1",
+        ),
         ("\n    - g:\n        a: 1", "line 4: a must be a list with at least one"),
         (
             "\n    - g: {a: [1]}\n    - g: {b: [1]}",
-            "line 4: paired: must be groups with a name each of its own, not 'g'",
+            "line 4: two paired groups are called 'g'",
         ),
         (
             "\n    - g: {a: [1]}\n    - h: {a: [1]}",
-            "line 4: a key of the paired group",
+            "line 4: 'a' is set twice: by paired group 'h' and by paired group 'g'",
         ),
-        ("\n    - g: {a: [1]}\n  grid:\n    a: 1", "line 3: a key of the paired"),
+        ("\n    - g: {a: [1]}\n  grid:\n    a: 1", "line 3: 'a' is set twice"),
         (
             "\n    - g: {a: [1]}\n  grid:\n    a: 1",
-            "must be new, not 'a'; grid has it too, in line 5",
+            "'a' is set twice: by paired group 'g' and by grid, first in line 5",
         ),
     ],
 )
@@ -198,7 +199,7 @@ def test_bad_groups_are_refused(tmp_path: Path, paired: str, message: str) -> No
         (" {}", "line 2: jobs: must be a list of mappings"),
         (" [3]", "jobs: must be a list of mappings"),
         (" []", "jobs: must be a list of mappings"),
-        ("\n    - {a: 1}\n    - {a.b: 1, a: {b: 2}}", "line 4: a key of a job"),
+        ("\n    - {a: 1}\n    - {a.b: 1, a: {b: 2}}", "line 4: 'a.b' is set twice"),
     ],
 )
 def test_bad_jobs_are_refused(tmp_path: Path, jobs: str, message: str) -> None:
@@ -211,9 +212,9 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     for name, message in {
         "none.yaml": "No such file",
         "dir.yaml": "directory",
-        "latin.csv": "text in UTF-8",
-        "sweep.toml": "a name that ends in .yaml, .yml, .csv, .jsonl, .ndjson",
-        "a\0.yaml": "one that can be read",
+        "latin.csv": "it is not UTF-8",
+        "sweep.toml": "its name must end in .yaml, .yml, .csv, .jsonl, .ndjson",
+        "a\0.yaml": "cannot read the sweep file",
     }.items():
         with pytest.raises(SettingsError, match=message):
             read_sweep_file(tmp_path / name)

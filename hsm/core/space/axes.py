@@ -26,8 +26,7 @@ MAX_SHUFFLED = 10_000_000
 MAX_COMPARED = 1_000_000
 
 #: Message and hint for a value with a dict such as {1: 2}.
-TEXT_KEYS = "one whose dicts have texts as keys"
-TEXT_KEYS_HINT = "sweeps are recorded as JSON, which has no other keys"
+STRING_KEYS = "keys of dicts must be strings, as in JSON, in which sweeps are recorded"
 
 
 class Values(Protocol):

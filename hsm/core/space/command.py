@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hsm.core.errors import SettingsError, did_you_mean
+from hsm.core.errors import SettingsError, did_you_mean, shown
 from hsm.core.space.arguments import holdable, simplified
 from hsm.core.space.grammar import plain_key
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\{")
+_BRACE = "write {{ for a brace"
 
 
 def placeholders(argv_template: Sequence[str]) -> list[str]:
@@ -25,8 +26,11 @@ def placeholders(argv_template: Sequence[str]) -> list[str]:
     for argument in _checked(argv_template):
         for match in _PLACEHOLDER.finditer(argument):
             if match[0] == "{":
-                allowed, hint = "one whose every {name} is closed", "a brace itself is written {{"
-                raise SettingsError("an argument", argument, "command", allowed, hint)
+                message = f"command: a {{ is not closed in {shown(argument)}; {_BRACE}"
+                allowed = "one whose every {name} is closed"
+                raise SettingsError(
+                    "an argument", argument, "command", allowed, _BRACE, message=message
+                )
             if match[1] is not None:
                 names[match[1]] = None
     return list(names)
@@ -48,9 +52,13 @@ def check_command(argv_template: Sequence[str], keys: Iterable[str]) -> None:
     for name in placeholders(argv_template):
         if name not in known and name != "job_dir":
             plain = [*dict.fromkeys(map(plain_key, known)), "job_dir"]
-            allowed = "one of " + ", ".join(f"{{{key}}}" for key in plain)
-            hint = did_you_mean(name, plain) or "a brace itself is written {{"
-            raise SettingsError("a placeholder", f"{{{name}}}", "command", allowed, hint)
+            names = ", ".join(f"{{{key}}}" for key in plain)
+            hint = did_you_mean(name, plain) or f"there are {names} ({_BRACE})"
+            message = f"command: no parameter for {{{name}}}; {hint}"
+            allowed = f"one of {names}"
+            raise SettingsError(
+                "a placeholder", f"{{{name}}}", "command", allowed, hint, message=message
+            )
 
 
 def expand_command(

@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from hsm.core.errors import SettingsError, did_you_mean
+from hsm.core.errors import SettingsError, did_you_mean, shown
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -55,9 +55,11 @@ def check_key(key: object, origin: str, hint: str = "") -> str:
     """
     if isinstance(key, str) and (_KEY.fullmatch(key) or (key.strip("+~") and _hydra_takes(key))):
         return key
+    message = ""
     if not isinstance(key, str):
-        hint = f"this is no text but of type {type(key).__name__}: put it in quotes"
-    raise SettingsError("a key", key, origin, _KEY_ALLOWED, hint)
+        kind = type(key).__name__
+        message = f"{origin}: expected a string as a key, got {key!r} ({kind}): quote it"
+    raise SettingsError("a key", key, origin, _KEY_ALLOWED, hint, message=message)
 
 
 @lru_cache(maxsize=1024)
@@ -104,24 +106,26 @@ def parse_override(text: str, origin: str) -> Override:
         SettingsError: the parser refuses it, or it changes a list instead of setting a value.
     """
     if not isinstance(text, str):
-        raise SettingsError("an override", text, origin, SYNTAX)
+        raise _unreadable(text, origin, "it is not a string")
     from hydra.errors import HydraException
 
     try:
         override = _parser().parse_override(text)
     except HydraException as error:
-        reason = _reason(text, str(error))
-        raise SettingsError("an override", text, origin, SYNTAX, reason) from None
+        raise _unreadable(text, origin, _reason(text, str(error))) from None
     except RecursionError:
-        raise SettingsError(
-            "an override", text, origin, SYNTAX, "it is nested too deeply"
-        ) from None
+        raise _unreadable(text, origin, "it is nested too deeply") from None
     except ValueError as error:  # a number with more digits than Python converts
-        raise SettingsError("an override", text, origin, SYNTAX, str(error)) from None
+        raise _unreadable(text, origin, str(error)) from None
     if override.type.name == "EXTEND_LIST":  # Hydra 1.4
         hint = "extend_list() is a change, not a value: give the whole list"
-        raise SettingsError("an override", text, origin, "one that sets a value", hint)
+        raise _unreadable(text, origin, hint)
     return override
+
+
+def _unreadable(text: object, origin: str, reason: str) -> SettingsError:
+    message = f"{origin}: cannot use the override {shown(text)}: {reason}"
+    return SettingsError("an override", text, origin, SYNTAX, reason, message=message)
 
 
 def _reason(text: str, message: str) -> str:

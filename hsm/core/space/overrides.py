@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hsm.core.errors import SettingsError
+from hsm.core.errors import SettingsError, shown
 from hsm.core.space.axes import (
     MAX_SHUFFLED,
-    TEXT_KEYS,
-    TEXT_KEYS_HINT,
+    STRING_KEYS,
     Listed,
     Shuffled,
     Values,
@@ -46,8 +45,10 @@ def axes_from_overrides(
         override = parse_override(text, origin)
         key = check_key(override.get_key_element(), origin)
         if plain_key(key) in axes:
-            hint = f"several values are one override: {key}=1,2"
-            raise SettingsError(plain_key(key), text, origin, "given once", hint)
+            name = plain_key(key)
+            hint = f"several values go into one override: {key}=1,2"
+            message = f"{origin}: {name} is given twice, last as {shown(text)}; {hint}"
+            raise SettingsError(name, text, origin, "given once", hint, message=message)
         axes[plain_key(key)] = Zipped({key: _values(override, config_loader, origin)})
     return tuple(axes.values())
 
@@ -81,14 +82,14 @@ def _values(override: Override, config_loader: ConfigLoader | None, origin: str)
     else:
         values = Listed([_plain(value, override, origin)])
     if values.count == 0:
-        raise _refused(override, origin, "at least one value")
+        raise _refused(override, origin, "at least one value", "it has no values")
     return _shuffled(values, override, origin) if getattr(value, "shuffle", False) else values
 
 
 def _range(override: Override, sweep: RangeSweep, origin: str) -> Values:
     start, stop = sweep.start, sweep.stop
     if start is None or stop is None:  # Hydra's types allow this, but it never does it
-        raise _refused(override, origin, _COUNTABLE)
+        raise _refused(override, origin, _COUNTABLE, "the range has no start or no end")
     try:
         return stepped(start, stop, sweep.step, getattr(sweep, "transformers", ()))
     except ValueError as error:
@@ -97,7 +98,8 @@ def _range(override: Override, sweep: RangeSweep, origin: str) -> Values:
 
 def _shuffled(values: Values, override: Override, origin: str) -> Values:
     if values.count > MAX_SHUFFLED:
-        raise _refused(override, origin, f"at most {MAX_SHUFFLED} values where they are shuffled")
+        most = f"at most {MAX_SHUFFLED} values can be shuffled"
+        raise _refused(override, origin, most, most)
     return Shuffled(values)
 
 
@@ -114,8 +116,10 @@ def _options(
     options = config_loader.get_group_options(key, results_filter=ObjectType.CONFIG)
     chosen: list[Any] = glob.filter(options)
     if not chosen:
-        known = f"{key} has {', '.join(options)}" if options else f"there is no config group {key}"
-        raise _refused(override, origin, "a glob that matches something", known)
+        reason = f"there is no config group {key}"
+        if options:
+            reason = f"the glob matches nothing; {key} has {', '.join(options)}"
+        raise _refused(override, origin, "a glob that matches something", reason)
     return chosen
 
 
@@ -130,13 +134,16 @@ def _plain(value: Any, override: Override, origin: str) -> Any:
     if isinstance(value, dict):
         keys = [_plain(key, override, origin) for key in value]
         if not all(isinstance(key, str) for key in keys):
-            raise _refused(override, origin, TEXT_KEYS, TEXT_KEYS_HINT)
+            raise _refused(override, origin, STRING_KEYS, STRING_KEYS)
         return dict(zip(keys, (_plain(v, override, origin) for v in value.values()), strict=True))
     if isinstance(value, (Sweep, Glob)):
-        allowed = "a sweep of whole values"
-        raise _refused(override, origin, allowed, "no sweep can stand inside a list or dict")
+        reason = "no sweep can stand inside a list or dict"
+        raise _refused(override, origin, "a sweep of whole values", reason)
     return value
 
 
-def _refused(override: Override, origin: str, allowed: str, hint: str = "") -> SettingsError:
-    return SettingsError(override.get_key_element(), override.input_line, origin, allowed, hint)
+def _refused(override: Override, origin: str, allowed: str, reason: str) -> SettingsError:
+    text = override.input_line
+    message = f"{origin}: cannot sweep over {shown(text)}: {reason}"
+    key = override.get_key_element()
+    return SettingsError(key, text, origin, allowed, reason, message=message)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from hsm.core.errors import SettingsError, UnknownSetting
+from hsm.core.errors import SettingsError, UnknownSetting, shown
 from hsm.core.space.arguments import to_override
-from hsm.core.space.axes import TEXT_KEYS, TEXT_KEYS_HINT, Axis, Listed, Rows, Values, Zipped
+from hsm.core.space.axes import STRING_KEYS, Axis, Listed, Rows, Values, Zipped
 from hsm.core.space.grammar import check_key, plain_key, read_scalar
 from hsm.core.yaml_lines import Lined, load_yaml
 
@@ -48,7 +48,8 @@ def read_blocks(
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise _unreadable(path, f"a name that ends in {', '.join(readers)}")
+        endings = f"its name must end in {', '.join(readers)}"
+        raise _unreadable(path, endings, endings)
     try:
         # utf-8-sig: spreadsheets write a byte order mark.
         # newline="": the csv module needs the line ends as they are.
@@ -57,17 +58,18 @@ def read_blocks(
     except OSError as error:
         raise _unreadable(path, "one that can be read", error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
-        raise _unreadable(path, "text in UTF-8", str(error)) from error
+        raise _unreadable(path, "text in UTF-8", f"it is not UTF-8: {error}") from error
     except ValueError as error:  # a NUL in its name
         raise _unreadable(path, "one that can be read", str(error)) from error
     try:
         return reader(_File(str(path), text, config_loader))
     except RecursionError:
-        raise _unreadable(path, "flatter: it is nested too deeply") from None
+        raise _unreadable(path, "less deeply nested", "it is nested too deeply") from None
 
 
-def _unreadable(path: Path, allowed: str, hint: str = "") -> SettingsError:
-    return SettingsError("the file", str(path), "sweep file", allowed, hint)
+def _unreadable(path: Path, allowed: str, reason: str) -> SettingsError:
+    message = f"cannot read the sweep file {shown(str(path))}: {reason}"
+    return SettingsError("the file", str(path), "sweep file", allowed, reason, message=message)
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,18 @@ class _File:
         return f"{self.path}, line {line}" if line else self.path
 
     def refuse(
-        self, line: int | None, key: str, value: object, allowed: str, hint: str = ""
+        self,
+        line: int | None,
+        key: str,
+        value: object,
+        allowed: str,
+        hint: str = "",
+        *,
+        problem: str = "",
     ) -> NoReturn:
-        raise SettingsError(key, value, self.at(line), allowed, hint)
+        """Raise SettingsError; `problem` says what is wrong where "must be" would be stiff."""
+        message = f"{self.at(line)}: {problem}" if problem else ""
+        raise SettingsError(key, value, self.at(line), allowed, hint, message=message)
 
 
 def _read_yaml(file: _File) -> list[list[Axis]]:
@@ -129,8 +140,12 @@ class _TakenKeys:
         name = plain_key(key)
         if name in self._where:
             first, first_line = self._where[name]
-            hint = f"{first} has it too" + (f", in line {first_line}" if first_line else "")
-            self.file.refuse(line, f"a key of {where}", key, "new", hint)
+            problem = f"{shown(key)} is set twice"
+            if first != where:
+                problem += f": by {where} and by {first}"
+            if first_line and first_line != line:
+                problem += f", first in line {first_line}"
+            self.file.refuse(line, f"a key of {where}", key, "new", problem=problem)
         self._where[name] = (where, line)
 
 
@@ -161,7 +176,8 @@ def _paired(file: _File, groups: Any, line: int | None, taken: _TakenKeys) -> li
         if not isinstance(columns, dict) or not columns:
             file.refuse(at, "paired:", group, _GROUPS)
         if any(axis.name == str(name) for axis in axes):
-            file.refuse(at, "paired:", name, "groups with a name each of its own")
+            problem = f"two paired groups are called {shown(name)}"
+            file.refuse(at, "paired:", name, "groups with different names", problem=problem)
         axes.append(_group(file, str(name), columns, at, taken))
     return axes
 
@@ -169,7 +185,7 @@ def _paired(file: _File, groups: Any, line: int | None, taken: _TakenKeys) -> li
 def _group(
     file: _File, name: str, group: dict[Any, Any], line: int | None, taken: _TakenKeys
 ) -> Zipped:
-    where = f"the paired group {name!r}"
+    where = f"paired group {name!r}"
     columns: dict[str, Values] = {}
     for key, value, at in _flat(file, group, line):
         taken.add(key, where, at)
@@ -177,7 +193,8 @@ def _group(
     counts = {key: values.count for key, values in columns.items()}
     if len(set(counts.values())) > 1:
         lengths = ", ".join(f"{key} has {count}" for key, count in counts.items())
-        file.refuse(line, where, lengths, "lists of equal length")
+        problem = f"the lists of {where} differ in length: {lengths}"
+        file.refuse(line, where, lengths, "lists of equal length", problem=problem)
     return Zipped(columns, name)
 
 
@@ -224,15 +241,17 @@ def _column(file: _File, key: str, value: Any, line: int | None) -> Values:
     if isinstance(value, list) and value:
         return Listed([_checked(file, key, item, line) for item in value])
     if not _is_expression(value):
-        allowed = "a list with at least one value, or a text such as range(1, 5)"
+        allowed = "a list with at least one value, or a string such as range(1, 5)"
         file.refuse(line, key, value, allowed)
     from hsm.core.space.overrides import values_from_expression
 
     try:
         return values_from_expression(key, value, file.at(line), file.config_loader)
     except SettingsError as error:
-        hint = f"{error.hint}; a text that is meant as it stands goes in a list".removeprefix("; ")
-        raise SettingsError(error.key, error.value, error.origin, error.allowed, hint) from None
+        message = f"{error}; to use the string as it is, put it in a list"
+        raise SettingsError(
+            error.key, error.value, error.origin, error.allowed, error.hint, message=message
+        ) from None
 
 
 def _checked(file: _File, key: str, value: Any, line: int | None) -> Any:
@@ -241,7 +260,8 @@ def _checked(file: _File, key: str, value: Any, line: int | None) -> Any:
         return value
     if not isinstance(value, str) or not value.isascii() or "\0" in value:
         if _has_other_keys(value):
-            file.refuse(line, key, value, TEXT_KEYS, TEXT_KEYS_HINT)
+            problem = f"{key}: {STRING_KEYS}"
+            file.refuse(line, key, value, STRING_KEYS, problem=problem)
         value = _plain(value)
         to_override(key, value, file.at(line))
     return value
@@ -272,12 +292,14 @@ def _read_csv(file: _File) -> list[list[Axis]]:
                 columns = {name: [] for name in _header(file, row, reader.line_num)}
                 continue
             if len(row) != len(columns):
-                allowed = f"{len(columns)} cells, for {', '.join(columns)}"
-                file.refuse(reader.line_num, "a row", row, allowed, f"there are {len(row)}")
+                allowed = f"{len(columns)} cells ({', '.join(columns)})"
+                problem = f"expected {allowed}, got {len(row)}"
+                file.refuse(reader.line_num, "a row", row, allowed, problem=problem)
             for column, cell in zip(columns.values(), row, strict=True):
                 column.append(read_scalar(cell))
     except csv.Error as error:
-        file.refuse(reader.line_num, "the file", file.path, "valid CSV", str(error))
+        problem = f"not valid CSV: {error}"
+        file.refuse(reader.line_num, "the file", file.path, "valid CSV", problem=problem)
     if "\0" in file.text:
         line = file.text[: file.text.index("\0")].count("\n") + 1
         file.refuse(line, "a cell", "\0", "a text without NUL characters")
@@ -306,10 +328,11 @@ def _read_jsonl(file: _File) -> list[list[Axis]]:
         try:
             row = json.loads(line, object_pairs_hook=_object)
         except json.JSONDecodeError as error:
-            reason = f"{error.msg}, at character {error.pos + 1}"
-            file.refuse(number, "a line", line.strip(), "one JSON object", reason)
+            problem = f"not valid JSON: {error.msg}, at character {error.pos + 1}"
+            file.refuse(number, "a line", line.strip(), "one JSON object", problem=problem)
         except (ValueError, RecursionError) as error:
-            file.refuse(number, "a line", line.strip(), "one JSON object", str(error))
+            problem = f"cannot use this JSON: {error}"
+            file.refuse(number, "a line", line.strip(), "one JSON object", problem=problem)
         if not isinstance(row, dict):
             file.refuse(number, "a line", line.strip(), "one JSON object")
         rows.append(_row(file, row, number))
