@@ -17,12 +17,13 @@ from contextlib import suppress
 from typing import NoReturn
 
 from hsm.cli._plan import Plan
-from hsm.cli._printing import from_here, print_json
+from hsm.cli._printing import print_json
 from hsm.cli._stdout import best_effort, say
 from hsm.core.errors import HsmError
 from hsm.core.files import open_below
 from hsm.core.printable import printable_lines
 from hsm.core.settings.resolve import LocalConf
+from hsm.display.text import from_here
 
 _STARTED = b"+"
 

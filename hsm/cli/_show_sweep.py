@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from hsm.cli._printing import from_here
 from hsm.core.record.job import count_states
 from hsm.core.record.sweep import Sweep
+from hsm.display.text import from_here
 
 
 def sweep_facts(sweep: Sweep) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from hsm.cli._options import Json, new_app
-from hsm.cli._printing import end_with_the_reader, from_here, print_json, print_table
+from hsm.cli._printing import end_with_the_reader, print_json, print_table
 from hsm.cli._stdout import say
 from hsm.core.record.job import count_states
 from hsm.core.record.registry import KnownSweep, known_sweeps
 from hsm.core.record.sweep import JournalError, read_sweep
+from hsm.display.text import from_here
 
 app = new_app()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from hsm.cli._find import named_job, named_sweep, warn_of_problems
 from hsm.cli._options import HsmConfigFile, Json, OptionalJob, Sweep, new_app
-from hsm.cli._printing import end_with_the_reader, from_here, print_json
+from hsm.cli._printing import end_with_the_reader, print_json
 from hsm.cli._show_sweep import sweep_facts, sweep_lines
 from hsm.cli._stdout import say
 from hsm.core.command_line import join_command
@@ -19,7 +19,7 @@ from hsm.core.record.job import Attempt, Job
 from hsm.core.record.sweep import Sweep as SweepRecord
 from hsm.core.record.sweep import read_sweep
 from hsm.core.units import format_duration, format_size
-from hsm.display.text import shorten
+from hsm.display.text import from_here, shorten
 
 app = new_app()
 

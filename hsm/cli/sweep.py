@@ -25,11 +25,12 @@ from hsm.cli._options import (
     with_settings,
 )
 from hsm.cli._plan import Asked, Plan
-from hsm.cli._printing import end_with_the_reader, from_here, print_json
+from hsm.cli._printing import end_with_the_reader, print_json
 from hsm.cli._stdout import say
 from hsm.core.command_line import join_command
 from hsm.core.record.sweep import Sweep
 from hsm.core.settings.resolve import Group, Resolved, resolve_local
+from hsm.display.text import from_here
 
 app = new_app()
 

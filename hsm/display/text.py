@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hsm.core.printable import printable, without_sequences
 
 
@@ -26,3 +28,11 @@ def last_redraw(line: str) -> str:
 def shorten(text: str, length: int) -> str:
     """Cut `text` to at most `length` characters; a cut ends with an ellipsis."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def from_here(path: Path) -> str:
+    """Return `path` as a user would type it: relative if it is below the current directory."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (OSError, ValueError):  # the current directory was removed, or is elsewhere
+        return str(path)

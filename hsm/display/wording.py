@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsm.core.errors import HsmError
@@ -13,7 +12,7 @@ from hsm.core.record.sweep import read_sweep
 from hsm.core.units import format_duration
 from hsm.display.counts import Counts
 from hsm.display.tail import last_lines
-from hsm.display.text import shorten
+from hsm.display.text import from_here, shorten
 
 if TYPE_CHECKING:
     from hsm.core.engine.interrupts import Interruption
@@ -64,7 +63,7 @@ def label(job: Job) -> str:
 def failure_details(job: Job, paths: SweepPaths) -> list[str]:
     """Return the last lines of a failed job's stderr, then a line with the path of the log."""
     log = paths.stderr(job.num)
-    return [*last_lines(log, _TAIL_LINES), f"log: {printable(str(_from_here(log)))}"]
+    return [*last_lines(log, _TAIL_LINES), f"log: {printable(from_here(log))}"]
 
 
 def summary(counts: Counts, paths: SweepPaths, title: str, now: float) -> list[str]:
@@ -99,8 +98,8 @@ def summary(counts: Counts, paths: SweepPaths, title: str, now: float) -> list[s
     if wall > 0 and counts.ended > 1:
         times += f" (speed-up {counts.job_seconds / wall:.1f})"
     lines.append(times)
-    lines.append(f"results: {printable(str(_from_here(paths.sweep_dir)))}")
-    lines.append(f"logs:    {printable(str(_from_here(paths.logs)))}")
+    lines.append(f"results: {printable(from_here(paths.sweep_dir))}")
+    lines.append(f"logs:    {printable(from_here(paths.logs))}")
     return lines
 
 
@@ -116,11 +115,3 @@ def interrupted(interruption: Interruption, paths: SweepPaths, command: str) -> 
         f"results are kept in {printable(str(paths.sweep_dir))}",
         f"To resume: {command}",
     ]
-
-
-def _from_here(path: Path) -> Path:
-    """Return `path` as a user would type it: relative if it is below the current directory."""
-    try:
-        return path.relative_to(Path.cwd())
-    except (OSError, ValueError):  # the current directory was removed, or is elsewhere
-        return path

@@ -176,9 +176,8 @@ def test_a_key_is_taken_exactly_if_hydra_takes_it(key: str) -> None:
     "key", ["", "+", "~", "a b", "a=b", "caf\u00e9", "a.", ".a", "a\n", 3, None, True]
 )
 def test_a_bad_key_is_refused(key: Any) -> None:
-    with pytest.raises(
-        SettingsError, match="a key must be a parameter's name|expected a string as a key, got"
-    ):
+    message = r"a key must be a parameter's name|expected a string as a key, got"
+    with pytest.raises(SettingsError, match=message):
         to_override(key, 1)
 
 
