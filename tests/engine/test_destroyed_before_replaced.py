@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from helpers.processes import PATIENCE
+from helpers.processes import PATIENCE, wait_for
 from helpers.reliability import points, side_lines, source, start_driver, write_driver
 from hsm.core.engine import kept_reports
 from hsm.core.engine.kept_reports import ResultLost
@@ -70,6 +70,10 @@ def test_a_rerun_that_is_interrupted_keeps_what_it_did_not_replace(tmp_path: Pat
     before = {path.name: path.read_bytes() for path in results.iterdir()}
     with start_driver(tmp_path, {"rerun": "all"}, "wait") as running:
         running.wait_for_files("began-0")
+        # A job that the journal does not say has started keeps its earlier end.
+        wait_for(
+            lambda: str(read_sweep(tmp_path / "sweep").jobs[0].state) == "RUNNING", "its start"
+        )
         assert {path.name: path.read_bytes() for path in results.iterdir()} == before
         running.process.send_signal(signal.SIGKILL)
         running.assert_all_gone(PATIENCE)
