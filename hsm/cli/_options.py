@@ -27,7 +27,7 @@ Sweep = Annotated[
     str,
     typer.Argument(
         metavar="SWEEP",
-        help="The sweep: its id, the beginning of one, its directory, or last.",
+        help="Sweep: its id, the start of one, its directory, or last.",
         autocompletion=sweep_ids,
     ),
 ]
@@ -35,7 +35,7 @@ JobNumber = Annotated[
     int,
     typer.Argument(
         metavar="JOB",
-        help="The number of a job, counted from 0.",
+        help="Number of a job, counted from 0.",
         min=0,
         autocompletion=job_numbers,
     ),
@@ -44,7 +44,7 @@ OptionalJob = Annotated[
     int | None,
     typer.Argument(
         metavar="JOB",
-        help="The number of a job, counted from 0; without it, the sweep itself.",
+        help="Number of a job, counted from 0; without it, the sweep itself.",
         min=0,
         autocompletion=job_numbers,
         show_default=False,
@@ -54,8 +54,7 @@ OptionalSweep = Annotated[
     str,
     typer.Argument(
         metavar="SWEEP",
-        help="The sweep: its id, the beginning of one, its directory; the last one if none is "
-        "named.",
+        help="Sweep: its id, the start of one, or its directory; the newest if none is named.",
         autocompletion=sweep_ids,
         show_default=False,
     ),

@@ -147,13 +147,10 @@ class _Short(reprlib.Repr):
         super().__init__()
         self.maxlevel = 2
         self.maxstring = self.maxother = 80
-        self.maxlong = 40
 
     def repr_int(self, x: int, level: int) -> str:
-        try:
-            return super().repr_int(x, level)
-        except ValueError:  # Python refuses to write out integers of thousands of digits
-            return f"an integer of {x.bit_length()} bits"
+        # Python refuses to write out integers of thousands of digits.
+        return repr(x) if x.bit_length() < 128 else f"an integer of {x.bit_length()} bits"
 
 
 _repr = _Short().repr

@@ -10,10 +10,10 @@ nested so deeply that printing it overflows the stack.
 from __future__ import annotations
 
 import json
-import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hsm.core.errors import shown
 from hsm.core.plain_json import is_flat
 from hsm.core.record.job import JobState
 
@@ -81,24 +81,6 @@ def check(record: Mapping[str, Any], fields: Mapping[str, tuple[Check, str]], *n
             fits, words = fields[name]
             if not fits(value):
                 raise BadRecord(f"{name} is {shown(value)}, not {words}")
-
-
-def shown(value: Any) -> str:
-    """`value` in a few characters, without any that could control a terminal."""
-    return _short.repr(value)
-
-
-class _Short(reprlib.Repr):
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlevel, self.maxstring, self.maxother, self.maxlong = 1, 40, 40, 40
-        self.maxdict = self.maxlist = 2
-
-    def repr_int(self, x: int, level: int) -> str:
-        return repr(x) if x.bit_length() < 128 else f"an integer of {x.bit_length()} bits"
-
-
-_short = _Short()
 
 
 def _kind(value: Any) -> str:

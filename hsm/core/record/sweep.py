@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hsm.core.errors import HsmError
+from hsm.core.errors import HsmError, shown
 from hsm.core.files import NotRegular
 from hsm.core.record.job import Ending, IllegalTransition, Job, JobState
 from hsm.core.record.journal_lines import JournalLines
@@ -35,7 +35,6 @@ from hsm.core.record.schema import (
     check,
     is_count,
     parse,
-    shown,
 )
 
 #: The format version that this hsm writes, and the latest that it reads.
