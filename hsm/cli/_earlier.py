@@ -20,14 +20,14 @@ _RESUME = "--resume"
 
 
 def find_earlier(name: str, hsm_config: str) -> Sweep:
-    """The sweep that is to go on. Enters the directory where it was started.
+    """Find the sweep to resume, and enter the directory where it was started.
 
-    If that is gone, the sweep goes on in the present one, and a line on stderr says so. Relative
-    paths in the environment stay what they were.
+    If that directory is gone, the sweep is resumed in the current one, and a line on stderr says
+    so. Relative paths in the environment keep their meaning.
 
     Raises:
         SettingsError: there is no such sweep.
-        HsmError: it runs, or cannot be gone on with from here.
+        HsmError: it is still running, or its directory cannot be entered.
     """
     sweep = read_sweep(named_sweep(name, hsm_config=hsm_config, origin=_RESUME).sweep_dir)
     if sweep.alive and sweep.closed is None:
@@ -42,7 +42,7 @@ def find_earlier(name: str, hsm_config: str) -> Sweep:
 
 
 def _launcher(sweep: Sweep) -> str:
-    """Who runs it, as its lock says: process 123 on host."""
+    """The sweep's launcher, as its lock names it: process 123 on host."""
     process = f"process {sweep.latest.get('pid')} on {sweep.latest.get('host')}"
     return owner(sweep.paths.lock) or process
 
@@ -67,7 +67,7 @@ def _enter(where: str, sweep_id: str) -> None:
 
 
 def from_there(path: str, directory: str) -> str:
-    """`path`, which somebody in `directory` has typed, as it is right anywhere; empty if it is."""
+    """Make `path`, typed in `directory`, valid from anywhere; an empty one stays empty."""
     return os.path.join(directory, os.path.expanduser(path)) if path else path
 
 
@@ -90,13 +90,14 @@ def recorded_program(sweep: Sweep) -> Program:
 
 
 def recorded_points(sweep: Sweep) -> Iterable[dict[str, Any]]:
-    """The parameters of all its jobs. Raises HsmError if the journal tells of none.
+    """The parameters of all jobs of the sweep. Raises HsmError if the journal has no job.
 
-    A job whose own lie beside the journal, and are lost, stays as it is: a line on stderr says so.
+    A job whose parameters were stored beside the journal, and are lost, is left out: a line on
+    stderr says so.
     """
     if not sweep.jobs:
         raise HsmError(
-            f"the journal of {sweep.sweep_id} holds no jobs: their points were never recorded, or "
+            f"the journal of {sweep.sweep_id} has no jobs: their points were never recorded, or "
             "that record is damaged; give them again, as overrides or with --config"
         )
     points = []
@@ -110,7 +111,7 @@ def recorded_points(sweep: Sweep) -> Iterable[dict[str, Any]]:
 
 
 def recorded_settings(sweep: Sweep) -> dict[str, Any]:
-    """The settings that it ran with, as far as this hsm knows them."""
+    """The settings that the sweep ran with, except those that this hsm does not know."""
     recorded = sweep.latest.get("settings", {})
     settings = {}
     for name, value in recorded.items():

@@ -164,6 +164,4 @@ def _option(setting: Setting) -> inspect.Parameter:
 
 
 def _help(setting: Setting) -> str:
-    from hsm.cli._printing import setting_text
-
-    return f"{setting.help} [{setting_text(setting.default)}]"
+    return f"{setting.help} [{setting.show(setting.default)}]"

@@ -212,18 +212,3 @@ _STYLES = {
     "RUNNING": "cyan",
     "running": "cyan",
 }
-
-
-def setting_text(value: Any) -> str:
-    """Format a setting's value as a user would write it: ``90``, ``true``, ``none``."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Enum):
-        return str(value.value)
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, (list, tuple)):
-        return ",".join(map(str, value))
-    return str(value)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hsm.cli._options import HsmConfigFile, Json, new_app, option_name
-from hsm.cli._printing import end_with_the_reader, print_json, print_table, setting_text
+from hsm.cli._printing import end_with_the_reader, print_json, print_table
 from hsm.cli._stdout import say
 from hsm.core.record.sweep_id import OUTPUT_DIR
 from hsm.core.settings.resolve import SETTINGS, HsmConfig, Resolved, resolve_local
@@ -28,7 +28,7 @@ def config(hsm_config: HsmConfigFile = "", as_json: Json = False) -> None:
         return
     values = asdict(resolved.conf)
     rows = [
-        [f"local.{name}", setting_text(values[name]), _place(resolved, name), setting.variable]
+        [f"local.{name}", setting.show(values[name]), _place(resolved, name), setting.variable]
         for name, setting in SETTINGS.items()
     ]
     file = resolved.hsm_config

@@ -10,7 +10,6 @@ from textwrap import wrap
 
 from hsm.cli._options import new_app
 from hsm.cli._plan import SWEEP_FILES
-from hsm.cli._printing import setting_text
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError
 from hsm.core.program.hydra_script import uses_hydra_main
@@ -104,7 +103,7 @@ def _hsm_yaml(script: str | None) -> str:
 
 def _setting_lines(setting: Setting) -> Iterator[str]:
     yield from (f"# {line}" for line in wrap(setting.help, 96))
-    value = setting_text(setting.default).replace("none", "null")
+    value = setting.show(setting.default).replace("none", "null")
     if "," in value:
         value = f"[{value.replace(',', ', ')}]"
     yield f"{'' if setting.name in _WRITTEN else '# '}{setting.name}: {value}"

@@ -93,7 +93,7 @@ def test_a_sweep_without_points_needs_them_again(project: Project) -> None:
     before = journal.read_bytes()
     ran = project.hsm("sweep", "--resume", "s", code=2)
     assert ran.out == ""
-    assert "hsm: the journal of s holds no jobs: their points were never recorded" in ran.err
+    assert "hsm: the journal of s has no jobs: their points were never recorded" in ran.err
     assert journal.read_bytes() == before
     assert "2 completed" in project.hsm("sweep", "--resume", "s", "x=1,2").out
 

@@ -294,3 +294,19 @@ def test_an_unknown_variable_is_refused(variable: str, near: str | None) -> None
 def test_other_variables_are_nobodys_business() -> None:
     environ = {"HSM_JOB_ID": "x", "HSM_LOCALE": "y", "HSM_SWEEP_DIR": "z", "TIMEOUT": "w"}
     assert resolve_local(environ=environ).conf == LocalConf()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("timeout", None, "none"),
+        ("timeout", 5400.0, "5400"),
+        ("memory_limit", 4 * 10**9, "3.7 GiB"),
+        ("fail_fast", False, "false"),
+        ("start_method", StartMethod.spawn, "spawn"),
+        ("retry_on", ("failed", "timeout"), "failed,timeout"),
+        ("on_sweep_end", ("mail", "-s", "all done"), "mail -s 'all done'"),
+    ],
+)
+def test_a_value_is_shown_as_a_person_would_write_it(name: str, value: Any, shown: str) -> None:
+    assert SETTINGS[name].show(value) == shown

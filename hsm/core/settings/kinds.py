@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any
 
 from hsm.core.errors import did_you_mean
-from hsm.core.units import parse_duration, parse_size
+from hsm.core.units import format_size, parse_duration, parse_size
 
 #: Seconds; about 31 years. Much beyond it the waiting functions of the operating system overflow.
 MAX_DURATION = 1e9
@@ -70,6 +70,10 @@ class Kind(ABC):
     @abstractmethod
     def parse(self, text: str) -> Any:
         """The value that `text` spells."""
+
+    def show(self, value: Any) -> str:
+        """A checked value as a person would write it."""
+        return f"{value:g}" if isinstance(value, float) else str(value)
 
     def hint(self, value: object) -> str:
         """What may have been meant by a value that is not allowed; often empty."""
@@ -190,6 +194,9 @@ class Size(Kind):
             return None
         return self.check(parse_size(text))
 
+    def show(self, value: Any) -> str:
+        return format_size(value)
+
 
 class Words(Kind):
     """A command: a list of words, or one text that is split as a shell would; or none."""
@@ -214,6 +221,11 @@ class Words(Kind):
 
         return split_command(text)
 
+    def show(self, value: Any) -> str:
+        from hsm.core.command_line import join_command
+
+        return join_command(value)
+
 
 class Subset(Kind):
     """Some of a few names: a list, or a text with commas. Held as a tuple."""
@@ -236,6 +248,9 @@ class Subset(Kind):
     def parse(self, text: str) -> tuple[str, ...]:
         return self.check([name for part in text.split(",") if (name := part.strip().lower())])
 
+    def show(self, value: Any) -> str:
+        return ",".join(value)
+
 
 class Switch(Kind):
     """True or false."""
@@ -254,6 +269,9 @@ class Switch(Kind):
             return _SPELLINGS[text.strip().lower()]
         except KeyError:
             raise ValueError from None
+
+    def show(self, value: Any) -> str:
+        return "true" if value else "false"
 
 
 class Choice(Kind):

@@ -89,6 +89,10 @@ class Setting:
         """The value that `text` spells in a variable or on the command line; as `check`."""
         return self._accept(self.kind.parse, text, origin)
 
+    def show(self, value: Any) -> str:
+        """`value`, a checked one, as a person would write it: ``90``, ``true``, ``none``."""
+        return "none" if value is None else self.kind.show(value)
+
     def _accept(self, accept: Callable[[Any], Any], value: object, origin: str) -> Any:
         try:
             return accept(value)
