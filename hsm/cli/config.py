@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
 from typing import Any
 
 from hsm.cli._options import HsmConfigFile, Json, new_app, option_name
 from hsm.cli._printing import end_with_the_reader, print_json, print_table
 from hsm.cli._stdout import say
+from hsm.core.command_line import join_command
 from hsm.core.record.sweep_id import OUTPUT_DIR
 from hsm.core.settings.resolve import SETTINGS, HsmConfig, Resolved, resolve_local
 
@@ -51,7 +51,7 @@ def _place(resolved: Resolved, name: str) -> str:
 def _sections(file: HsmConfig) -> dict[str, str]:
     return {
         "script": file.script or "none",
-        "command": shlex.join(file.command) if file.command else "none",
+        "command": join_command(file.command) if file.command else "none",
         "output_dir": file.output_dir or OUTPUT_DIR,
     }
 

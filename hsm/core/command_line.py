@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 
+from hsm.core.errors import SettingsError
 from hsm.core.printable import printable
 
 
@@ -23,6 +24,19 @@ def split_command(command: object) -> tuple[str, ...]:
     if not words or not words[0]:
         raise ValueError("it names no program")
     return tuple(words)
+
+
+def command_words(command: object, origin: str) -> tuple[str, ...]:
+    """As `split_command`, for a command that `origin` gave.
+
+    Raises:
+        SettingsError: it is no command.
+    """
+    try:
+        return split_command(command)
+    except (TypeError, ValueError) as error:
+        allowed = "a command line, or a list of its words"
+        raise SettingsError("command", command, origin, allowed, str(error)) from error
 
 
 def join_command(words: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +39,20 @@ both_methods = pytest.mark.parametrize("start_method", FORK_OR_SLOW_SPAWN)
 def first_fast(first: object, *others: object) -> list[Any]:
     """Values for `parametrize`: the first stands for all in the default run, the rest is slow."""
     return [first, *(pytest.param(value, marks=pytest.mark.slow) for value in others)]
+
+
+def under_both_methods(names: Iterable[str], fast: Collection[tuple[str, str]]) -> list[Any]:
+    """Each name under each start method, for `parametrize`; all but the `fast` pairs are slow."""
+    return [
+        pytest.param(
+            name,
+            method,
+            marks=[] if (name, method) in fast else [pytest.mark.slow],
+            id=f"{name}-{method}",
+        )
+        for name in names
+        for method in START_METHODS
+    ]
 
 
 #: Seconds; far above what anything here takes, on a busy machine, too. It makes a hang a failure.

@@ -14,7 +14,14 @@ from typing import Any
 
 import pytest
 
-from helpers.processes import PATIENCE, START_METHODS, App, Finished, both_methods
+from helpers.processes import (
+    PATIENCE,
+    START_METHODS,
+    App,
+    Finished,
+    both_methods,
+    under_both_methods,
+)
 
 
 @dataclass(frozen=True)
@@ -188,16 +195,7 @@ FAULTS = {
 #: The row of the default run: it is in none of the sweeps with several faults.
 FAST = {("hangs", "fork")}
 
-ROWS = [
-    pytest.param(
-        name,
-        method,
-        marks=[] if (name, method) in FAST else [pytest.mark.slow],
-        id=f"{name}-{method}",
-    )
-    for name in FAULTS
-    for method in START_METHODS
-]
+ROWS = under_both_methods(FAULTS, FAST)
 
 
 @pytest.mark.parametrize(("name", "start_method"), ROWS)

@@ -15,12 +15,12 @@ import psutil
 import pytest
 
 from helpers.processes import (
-    START_METHODS,
     App,
     Finished,
     RunningSweep,
     both_methods,
     is_running,
+    under_both_methods,
     wait_for,
 )
 from hsm.core.record.job import JobState
@@ -117,16 +117,7 @@ SENDERS = {
 }
 # The launcher does not tell one from another under spawn.
 FAST = {("Ctrl-C to the group", "fork"), ("SIGTERM", "fork")}
-ROWS = [
-    pytest.param(
-        name,
-        method,
-        marks=[] if (name, method) in FAST else [pytest.mark.slow],
-        id=f"{name}-{method}",
-    )
-    for name in SENDERS
-    for method in START_METHODS
-]
+ROWS = under_both_methods(SENDERS, FAST)
 
 
 @pytest.mark.parametrize(("name", "start_method"), ROWS)

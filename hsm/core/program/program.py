@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsm.core.command_line import split_command
+from hsm.core.command_line import command_words
 from hsm.core.errors import SettingsError, did_you_mean, shown
 from hsm.core.program.hydra_script import config_texts, uses_hydra_main
 from hsm.core.record.provenance import recorded_words
@@ -217,7 +217,7 @@ def _check_runs(function: Callable[[Any], Any], caller: str) -> None:
 
 
 def _command(command: object, origin: str) -> Program:
-    words = _words(command, origin)
+    words = command_words(command, origin)
     program = os.path.expanduser(words[0])
     if "{" not in program and shutil.which(program) is None:
         allowed = "a program that is there and can be executed"
@@ -225,14 +225,6 @@ def _command(command: object, origin: str) -> Program:
         key = "the first word of command"
         raise SettingsError(key, program, origin, allowed, message=message)
     return Program(command=(program, *words[1:]))
-
-
-def _words(command: object, origin: str) -> tuple[str, ...]:
-    try:
-        return split_command(command)
-    except (TypeError, ValueError) as error:
-        allowed = "a command line, or a list of its words"
-        raise SettingsError("command", command, origin, allowed, str(error)) from error
 
 
 def _script(script: object, origin: str) -> Program:

@@ -176,13 +176,9 @@ def _text(key: str, value: object, origin: str) -> str | None:
 def _words(command: object, origin: str) -> tuple[str, ...] | None:
     if command is None:
         return None
-    from hsm.core.command_line import split_command  # shlex is slow to import
+    from hsm.core.command_line import command_words  # shlex is slow to import
 
-    try:
-        return split_command(command)
-    except (TypeError, ValueError) as error:
-        allowed = "a command line, or a list of its words"
-        raise SettingsError("command", command, origin, allowed, str(error)) from error
+    return command_words(command, origin)
 
 
 def _place(key: object, path: Path | None, line: int | None) -> str:
