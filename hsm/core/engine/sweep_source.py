@@ -257,7 +257,7 @@ class SweepSource(ComputeSource):
         handle = self._ledger[job_id]
         if handle.work.function is None:
             return None
-        return kept_reports.read(handle.journal.paths, handle.job)
+        return handle.unsaved or kept_reports.read(handle.journal.paths, handle.job)
 
     def result(self, job_id: str) -> Any:
         """Wait for a job and return what its function returned (None for a command).
@@ -274,6 +274,8 @@ class SweepSource(ComputeSource):
             raise JobFailed(handle.job) from (report.load_error() if report else None)
         if handle.work.function is None:
             return None
+        if handle.unsaved is not None:
+            return handle.job.value
         try:
             return kept_reports.read_value(handle.journal.paths, handle.job)
         except Exception:

@@ -22,7 +22,8 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from hsm.core.engine.backend import Launch, Started
+from hsm.core.engine.backend import CannotStart, Launch, Started
+from hsm.core.engine.obstacles import may_pass, obstacles
 from hsm.core.local.processes.job_logs import JobLogs
 from hsm.core.local.processes.messages import Channel, End, NotStarted, Ready, Reaped
 from hsm.core.local.processes.note import Note
@@ -77,13 +78,16 @@ class Keeper:
         self._report = Note(_MAX_REPORT)
         self._doomed = False
 
-    def run(self) -> None:
-        """Serve until the launcher closes the channel or the fork server dies."""
+    def get_ready(self) -> None:
+        """Prepare this process, and tell the launcher. Raises OSError."""
         set_process_name(KEEPER_NAME.encode())
         become_subreaper()
         self._listen_for_signals()
         die_with_parent(_SERVER_DIED, self._server)
         self._send(Ready(os.getpid()))
+
+    def run(self) -> None:
+        """Serve until the launcher closes the channel or the fork server dies."""
         while not self._doomed:
             message = self._next_message(None)
             if isinstance(message, Launch):
@@ -146,18 +150,15 @@ class Keeper:
         return None
 
     def _run_job(self, launch: Launch) -> None:
+        folder = os.path.dirname(launch.stdout)
         try:
-            log_sizes = self._logs.begin(launch)
-        except OSError as error:
-            where = os.path.dirname(launch.stdout)
-            self._send(NotStarted(f"cannot write its logs in {where}: {error.strerror}"))
+            with obstacles(f"write logs in {folder}", folder):
+                log_sizes = self._logs.begin(launch)
+            pid = self._start_job(launch)
+        except CannotStart as error:
+            self._logs.close_files()
+            self._send(NotStarted(error))
             return
-        self._report.clear()
-        pid = None if launch.command is None else self._exec(launch)
-        if pid is None:
-            pid = os.fork()
-            if pid == 0:
-                self._in_child(launch)
         self._send(Started(pid, log_sizes))
         tree = _JobTree(pid, launch.grace)
         tree.watch(self)
@@ -165,12 +166,25 @@ class Keeper:
         if not self._doomed:  # a doomed keeper killed the job, and its launcher is gone
             self._send(tree.ended(lost, self._report.read()))
 
+    def _start_job(self, launch: Launch) -> int:
+        """Start the job's process; return its pid. Raises CannotStart."""
+        self._report.clear()
+        with obstacles(f"enter {launch.cwd}"):
+            os.stat(launch.cwd)
+        with obstacles("start a process"):
+            pid = None if launch.command is None else self._exec(launch)
+            if pid is None:
+                pid = os.fork()
+                if pid == 0:
+                    self._in_child(launch)
+        return pid
+
     def _exec(self, launch: Launch) -> int | None:
         """Start a command with vfork, which does not copy this process and costs a third of a fork.
 
         Such a job has no parent-death signal; if the keeper is killed, the fork server kills it.
         Returns None if the command cannot be executed. The caller then forks a child, which reports
-        the error in the job's log.
+        the error in the job's log. Raises OSError if there can be no other process now.
         """
         assert launch.command is not None
         stdout, stderr = self._logs.write_ends
@@ -184,7 +198,9 @@ class Keeper:
                 env={**os.environ, **launch.env},
                 start_new_session=True,
             )
-        except OSError:
+        except OSError as error:
+            if may_pass(error):
+                raise
             return None
         process.returncode = 0  # `_JobTree` reaps it, with all others; Popen must not
         return process.pid
