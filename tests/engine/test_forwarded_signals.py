@@ -6,10 +6,8 @@ launcher as well. That is not a person's second Ctrl-C, which takes the jobs' gr
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +20,6 @@ from helpers.processes import (
     first_fast,
     let_burst_pass,
     start_program,
-    wait_for,
 )
 from hsm.core.engine.interrupts import Burst, Interrupts
 
@@ -242,21 +239,17 @@ def test_signals_of_one_burst_are_one_and_the_next_is_another() -> None:
     assert caught.first == signal.SIGINT
 
 
-def test_the_end_of_the_block_waits_for_what_is_forwarded() -> None:
+def test_the_end_of_the_block_waits_for_what_is_forwarded(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would raise KeyboardInterrupt while the program already says how the sweep ended."""
-    pid, is_over = os.getpid(), threading.Event()
+    waited = []
 
-    def forward() -> None:
-        while not is_over.is_set():
-            os.kill(pid, signal.SIGINT)
-            time.sleep(0.05)
+    def forwarding(seconds: float) -> None:
+        signal.raise_signal(signal.SIGINT)
+        waited.append(seconds)
 
-    began = time.monotonic()
+    monkeypatch.setattr(time, "sleep", forwarding)
     with Interrupts().caught() as caught:
         signal.raise_signal(signal.SIGINT)
-        thread = threading.Thread(target=forward)
-        thread.start()
-        wait_for(lambda: caught.first, "the signal")
-        is_over.set()
-        thread.join()
-    assert time.monotonic() - began > 0.4
+    assert caught.first == signal.SIGINT
+    assert len(waited) == 1
+    assert 0 < waited[0] <= 0.5
