@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
@@ -61,9 +61,9 @@ def in_shell(project: Project, command: Sequence[str]) -> Iterator[Terminal]:
         try:
             yield terminal
         finally:
-            with_children = [*children(command_pid)]
-            for process in with_children:
-                process.kill()
+            for process in children(command_pid):
+                with suppress(psutil.Error):
+                    process.kill()
 
 
 def children(pid: int) -> list[psutil.Process]:
