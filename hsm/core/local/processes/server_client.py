@@ -247,10 +247,10 @@ class ForkServer:
             time.sleep(_EXIT_INTERVAL)
 
     def _continue(self) -> None:
-        """Continue the server and its keepers, in case they were stopped."""
+        """Continue the server, in case it was stopped."""
         with self._mutex, suppress(ProcessLookupError, PermissionError):
             if not self._reaped:
-                os.killpg(self._pid, signal.SIGCONT)
+                os.kill(self._pid, signal.SIGCONT)
 
     def _reap(self) -> bool:
         """Reap the server's process if it has ended; return whether it has."""
