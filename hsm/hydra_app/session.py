@@ -311,7 +311,7 @@ class Session:
         """
         if not self.sweep_id or self._closed:
             return False
-        with Interrupts(Interruption(signum)).caught() as interrupts:
+        with Interrupts(signum).caught() as interrupts:
             interrupts.wait(self.source, None)
         self.end()
         return True

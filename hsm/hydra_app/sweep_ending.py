@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hydra.experimental.callback import Callback
 
 from hsm.core.command_line import join_command
-from hsm.core.engine.interrupts import SIGNALS
+from hsm.core.engine.interrupts import SIGNALS, burst
 from hsm.core.record.paths import SweepPaths
 from hsm.core.space.arguments import to_override
 
@@ -84,7 +84,7 @@ class _IdleHandler:
         self.replaced = replaced
 
     def __call__(self, number: int, frame: Any) -> None:
-        if os.getpid() == self._pid and self._heard(number):
+        if os.getpid() == self._pid and (burst.has() or self._heard(number)):
             return
         if callable(self.replaced):
             self.replaced(number, frame)

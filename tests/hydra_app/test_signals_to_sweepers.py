@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.processes import Finished, first_fast, wait_for
+from helpers.processes import Finished, first_fast, let_burst_pass, wait_for
 from helpers.sweepers import DEAF, STAYING, Sweep
 from hsm.core.record.paths import SweepPaths
 
@@ -59,6 +59,7 @@ def test_a_second_signal_there_kills_at_once(tmp_path: Path) -> None:
         running.wait_for_files("started-0")
         running.process.send_signal(signal.SIGINT)
         running.wait_for_files("heard")
+        let_burst_pass()
         running.process.send_signal(signal.SIGINT)
         running.assert_all_gone()
         done = running.finish()

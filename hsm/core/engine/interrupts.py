@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and SIGHUP while the main thread waits for jobs.
 
 The first signal shuts the jobs down cleanly, the second kills them, see `SweepSource.interrupt`.
+A signal that a wrapper passes on, which the terminal has sent to all processes, is not the second.
 The handlers only put the signal's number into a queue: a handler runs between any two instructions
 of the main thread, where hardly anything else is safe.
 
@@ -31,6 +32,8 @@ from hsm.core.record.job import signal_name
 #: Seconds between two checks whether a program has ended.
 _INTERVAL = 0.05
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Seconds after a signal in which `uv run`, `srun` or make may pass on the same one, or SIGTERM.
+_BURST = 0.5
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,45 @@ class Interruptible(Protocol):
 _Event = Interruption | None
 
 
-class _Handler:
-    """Puts signals into a queue. `replaced` is the previous handler, which jobs get back."""
+class Burst:
+    """Signals that arrive shortly after a first one, and count as one with it.
 
-    def __init__(self, events: SimpleQueue[_Event], replaced: Any) -> None:
-        self._events = events
+    Their time is measured from the first, so whoever goes on pressing Ctrl-C is heard.
+    """
+
+    def __init__(self) -> None:
+        self._until = -math.inf
+
+    def begin(self) -> None:
+        """A first signal arrives."""
+        self._until = time.monotonic() + _BURST
+
+    def has(self) -> bool:
+        """Whether a signal that arrives now belongs to it; if not, that is another's first."""
+        if time.monotonic() < self._until:
+            return True
+        self.begin()
+        return False
+
+    def wait(self) -> None:
+        """Return when it is over."""
+        time.sleep(max(0.0, self._until - time.monotonic()))
+
+
+#: The latest burst of signals to this process, whoever handled the first of them.
+burst = Burst()
+
+
+class _Handler:
+    """Passes signals on, a burst as one. `replaced` is the previous handler: jobs get it back."""
+
+    def __init__(self, hear: Callable[[int], None], replaced: Any) -> None:
+        self._hear = hear
         self.replaced = replaced
 
     def __call__(self, number: int, frame: object) -> None:
-        self._events.put(Interruption(number))
+        if not burst.has():
+            self._hear(number)
 
 
 class _Waker:
@@ -106,6 +139,8 @@ class _Waker:
         self._woken, self._waker = own_pair()
         for end in (self._woken, self._waker):
             end.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(self._woken, select.POLLIN)
         self._replaced: int | None = None
         if threading.current_thread() is threading.main_thread():
             fd = self._waker.fileno()
@@ -114,7 +149,7 @@ class _Waker:
 
     def wait(self) -> None:
         """Return once there has been a signal or a `wake` since the last call."""
-        select.select([self._woken], [], [])
+        self._poll.poll()
         with suppress(BlockingIOError):
             self._woken.recv(512)
 
@@ -142,29 +177,44 @@ class _Waker:
 class Interrupts:
     """Collects signals inside a `caught` block. Outside the main thread it collects none.
 
+    Attributes:
+        first: the first signal's number; None if there was none.
+
     Args:
-        heard: a signal that came earlier.
+        heard: the number of a signal that came earlier.
     """
 
-    def __init__(self, heard: Interruption | None = None) -> None:
+    def __init__(self, heard: int | None = None) -> None:
         self._events: SimpleQueue[_Event] = SimpleQueue()
+        self.first: int | None = None
         if heard is not None:
-            self._events.put(heard)
+            self._hear(heard)
+
+    def _hear(self, number: int) -> None:
+        if self.first is None:
+            self.first = number
+        self._events.put(Interruption(number))
 
     @contextmanager
     def caught(self) -> Iterator[Interrupts]:
-        """Install the handlers. Ignored signals (nohup, a background job) stay ignored."""
+        """Install the handlers. Ignored signals (nohup, a background job) stay ignored.
+
+        After a signal, the end of the block waits until the same one is no longer expected again.
+        """
         before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in map(int, SIGNALS):
+        is_main = threading.current_thread() is threading.main_thread()
+        try:
+            for number in map(int, SIGNALS if is_main else ()):
                 handler = signal.getsignal(number)
                 if handler is not signal.SIG_IGN:
                     before[number] = handler
-                    signal.signal(number, _Handler(self._events, handler))
-        try:
+                    signal.signal(number, _Handler(self._hear, handler))
             yield self
         finally:
-            for number, handler in before.items():
+            if before:
+                burst.wait()
+            # SIGINT, the first, comes last: its usual handler raises.
+            for number, handler in reversed(before.items()):
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     def wait(self, source: Interruptible, job_ids: Sequence[str] | None) -> Interruption | None:
@@ -204,6 +254,15 @@ class Interrupts:
             with suppress(Empty):
                 return self._events.get_nowait()
             waker.wait()
+
+
+def keyboard_interruption() -> Interruption:
+    """The interruption that Python has raised here as KeyboardInterrupt, with no handler of hsm's.
+
+    From now on, the same Ctrl-C is not taken for a second one.
+    """
+    burst.begin()
+    return Interruption(signal.SIGINT)
 
 
 def wait_for_program(
