@@ -389,5 +389,6 @@ class Session:
     def _report_end(self) -> None:
         self._display.summary()
         if (interruption := self.source.interruption) is not None:
-            lines = wording.interrupted(interruption, self.paths, resume_command(self.paths))
+            command = resume_command(self.paths, str(self._config.hydra.runtime.cwd))
+            lines = wording.interrupted(interruption, self.paths, command)
             print(*lines, sep="\n", file=sys.stderr)
