@@ -149,6 +149,7 @@ class Supervisor:
             stderr=str(paths.stderr(job.num)),
             cwd=handle.cwd,
             command=handle.work.command,
+            script=handle.work.script,
             argument=_pickled_argument(handle),
             result=str(kept_reports.make_room(paths, job.num, number)),
             grace=self.conf.kill_grace,
