@@ -30,8 +30,8 @@ from hsm.core.local.processes.process_tree import stat_fields
 #: psutil turns most of an OSError into its own errors, but not all.
 PROCESS_ERRORS = (psutil.Error, OSError)
 
-#: Kinds of pages that the kernel tells apart (since Linux 5.4). Each is compared for itself, so that
-#: private pages that a job has given up do not hide the memory that it shares.
+#: Kinds of pages that the kernel tells apart (since Linux 5.4). Each is compared for itself, so
+#: that private pages that a job has given up do not hide the memory that it shares.
 _KINDS = ("Pss_Anon:", "Pss_File:", "Pss_Shmem:")
 _PRIVATE = ("Private_Clean:", "Private_Dirty:")
 #: In `stat_fields`: where a program's code and stack begin. Random, given anew by exec and only
