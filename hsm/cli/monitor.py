@@ -21,6 +21,7 @@ from hsm.cli._options import (
 )
 from hsm.cli._printing import end_with_the_reader, print_json, print_table
 from hsm.cli._stdout import say
+from hsm.core.engine.interrupts import Interrupts
 from hsm.core.engine.watched import Watched
 from hsm.core.local.usage import UsageSampler, running_seconds
 from hsm.core.record.job import Job, count_states
@@ -80,14 +81,17 @@ def monitor(
             warn_of_problems(watched.sweep)
             print_json(_document(watched)) if as_json else _print(watched)
             return 0
-        _watch(watched, kind, show_output)
+        signum = _watch(watched, kind, show_output)
     finally:
         watched.close()
+    if signum is not None:
+        return 128 + signum
     jobs = watched.sweep.jobs.values()
     return 0 if all(job.state.has_succeeded for job in jobs) else 1
 
 
-def _watch(watched: Watched, progress: str, show_output: bool) -> None:
+def _watch(watched: Watched, progress: str, show_output: bool) -> int | None:
+    """Show a sweep until it is over; return the signal that ended this earlier, if one did."""
     from hsm.display import make_display
 
     sweep = watched.sweep
@@ -100,9 +104,10 @@ def _watch(watched: Watched, progress: str, show_output: bool) -> None:
     )
     watched.show_on(display)
     if not watched.is_over:
-        with display:
+        with Interrupts().caught() as interrupts, display:
             while not watched.is_over:
-                time.sleep(_INTERVAL)
+                if interrupts.within(_INTERVAL) is not None:
+                    return interrupts.first
                 watched.advance()
     sweep = watched.sweep  # A different object if the journal was replaced.
     # Jobs of a launcher that died ended without a record.
@@ -112,6 +117,7 @@ def _watch(watched: Watched, progress: str, show_output: bool) -> None:
     if watched.status() != "finished":
         display.message(f"The sweep ended: {watched.status()}")
     display.summary()
+    return None
 
 
 def _print(watched: Watched) -> None:

@@ -215,8 +215,10 @@ class ComputeSource(ABC):
         ids = [job.job_id for job in self.jobs()] if job_ids is None else list(job_ids)
 
         def wait() -> None:
-            self.wait(ids)
-            callback()
+            try:
+                self.wait(ids)
+            finally:
+                callback()
 
         threading.Thread(target=wait, daemon=True).start()
         return ids
