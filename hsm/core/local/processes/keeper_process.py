@@ -18,6 +18,7 @@ does not get it as its controlling terminal, and may make a process group of its
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -160,12 +161,14 @@ class Keeper:
             return
         self._report.clear()
         pid = None if launch.command is None else self._exec(launch)
+        inherited = 0
         if pid is None:
+            inherited = _peak_memory(resource.getrusage(resource.RUSAGE_SELF))
             pid = os.fork()
             if pid == 0:
                 self._in_child(launch)
         self._send(Started(pid, log_sizes))
-        tree = _JobTree(pid, launch.grace)
+        tree = _JobTree(pid, launch.grace, inherited)
         tree.watch(self)
         lost = self._logs.finish(patiently=not self._doomed)
         if not self._doomed:  # a doomed keeper killed the job, and its launcher is gone
@@ -230,12 +233,24 @@ class Keeper:
             os.read(self._wake, 512)
 
 
-class _JobTree:
-    """The processes of one job; `watch` returns when all are gone."""
+def _peak_memory(usage: resource.struct_rusage) -> int:
+    """Return the peak resident size in bytes."""
+    return usage.ru_maxrss * _MAXRSS_UNIT
 
-    def __init__(self, pid: int, grace: float) -> None:
+
+class _JobTree:
+    """The processes of one job; `watch` returns when all are gone.
+
+    Args:
+        pid: the job's process.
+        grace: seconds between SIGTERM and SIGKILL for what it leaves behind.
+        inherited: bytes of the keeper's memory that it, and what it forks, began with.
+    """
+
+    def __init__(self, pid: int, grace: float, inherited: int) -> None:
         self._pid = pid
         self._grace = grace
+        self._inherited = inherited
         self._status: int | None = None
         self._asked = False
         self._kill_at: float | None = None  # monotonic; set once SIGTERM was sent
@@ -268,7 +283,7 @@ class _JobTree:
             if pid == 0:
                 return True
             self._cpu_seconds += usage.ru_utime + usage.ru_stime
-            self._max_memory = max(self._max_memory, usage.ru_maxrss * _MAXRSS_UNIT)
+            self._max_memory = max(self._max_memory, _peak_memory(usage) - self._inherited)
             if pid == self._pid:
                 self._status = status
 
