@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,9 +23,13 @@ from hsm.cli._printing import end_with_the_reader, print_json, print_table
 from hsm.cli._stdout import say
 from hsm.core.engine.interrupts import Interrupts
 from hsm.core.engine.watched import Watched
-from hsm.core.local.usage import UsageSampler
+from hsm.core.local.usage import UsageSampler, running_seconds
 from hsm.core.record.job import Job, count_states
+from hsm.core.record.sweep import Sweep
 from hsm.core.settings.resolve import SETTINGS
+
+if TYPE_CHECKING:
+    from hsm.display.counts import Counts
 
 app = new_app()
 
@@ -68,7 +72,9 @@ def monitor(
     check_mode(mode)
     kind = str(_PROGRESS.parse(progress, "--progress"))
     paths = named_sweep(sweep, sweep_id, hsm_config)
-    watched = Watched(paths, show_output=show_output, usage=UsageSampler().recent)
+    watched = Watched(
+        paths, show_output=show_output, usage=UsageSampler().recent, elapsed=running_seconds
+    )
     try:
         if once or as_json:
             end_with_the_reader()
@@ -117,11 +123,9 @@ def _watch(watched: Watched, progress: str, show_output: bool) -> int | None:
 def _print(watched: Watched) -> None:
     from hsm.core.units import format_clock, format_size
     from hsm.display import wording
-    from hsm.display.counts import Counts
 
     sweep = watched.sweep
-    counts = Counts()
-    counts.submitted(list(sweep.jobs.values()), sweep.header["time"])
+    counts = _counts(sweep)
     now = time.time() if watched.status() == "running" else sweep.last_time
     for line in wording.summary(counts, sweep.paths, sweep.sweep_id, now):
         say(line)
@@ -146,13 +150,20 @@ def _print(watched: Watched) -> None:
         )
 
 
-def _document(watched: Watched) -> dict[str, Any]:
+def _counts(sweep: Sweep) -> Counts:
     from hsm.display.counts import Counts
 
+    counts = Counts()
+    counts.submitted(list(sweep.jobs.values()), sweep.header["time"])
+    if sweep.seconds is not None:
+        counts.took(sweep.seconds)
+    return counts
+
+
+def _document(watched: Watched) -> dict[str, Any]:
     sweep = watched.sweep
     jobs: list[Job] = [job for _, job in sorted(sweep.jobs.items())]
-    counts = Counts()
-    counts.submitted(jobs, sweep.header["time"])
+    counts = _counts(sweep)
     running = watched.running()
     now = time.time()
     return {

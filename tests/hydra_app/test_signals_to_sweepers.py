@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ def assert_was_interrupted(done: Finished, name: str, completed: int, count: int
     jobs = "1 job" if count == 1 else f"{count} jobs"
     assert done.out.count(f"{done.sweep.sweep_id}: {jobs}: ") == 1
     assert done.err.count(f"Interrupted by {name}: {completed} of {count} jobs completed") == 1
-    assert done.err.count("To resume: python train.py -m ") == 1
+    command = f"cd {done.sweep_dir.parent} && {sys.executable} train.py -m "
+    assert done.err.count(f"To resume: {command}") == 1
     assert "Traceback" not in done.screen
 
 

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
@@ -87,8 +88,8 @@ class Interruptible(Protocol):
     def interrupt(self, interruption: Interruption) -> None: ...
 
 
-#: An event during a wait: a signal or, as None, the end of the jobs.
-_Event = Interruption | None
+#: An event during a wait: a signal, the end of the job with this id or, as None, of all jobs.
+_Event = Interruption | str | None
 
 
 class Burst:
@@ -187,6 +188,8 @@ class Interrupts:
     def __init__(self, heard: int | None = None) -> None:
         self._events: SimpleQueue[_Event] = SimpleQueue()
         self.first: int | None = None
+        self._count = 0  # of signals
+        self._are_raised = False
         if heard is not None:
             self._hear(heard)
 
@@ -194,6 +197,9 @@ class Interrupts:
         if self.first is None:
             self.first = number
         self._events.put(Interruption(number))
+        self._count += 1
+        if self._are_raised:
+            raise KeyboardInterrupt
 
     @contextmanager
     def caught(self) -> Iterator[Interrupts]:
@@ -217,18 +223,53 @@ class Interrupts:
             for number, handler in reversed(before.items()):
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
-    def wait(self, source: Interruptible, job_ids: Sequence[str] | None) -> Interruption | None:
-        """Wait until the jobs (None: all) have ended; returns what interrupted them, or None."""
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """Have a signal end the block, which runs other people's code, by a KeyboardInterrupt."""
+        before = self._count
+        try:
+            self._are_raised = True
+            yield
+        except KeyboardInterrupt:
+            if self._count == before:
+                raise
+        finally:
+            self._are_raised = False
+
+    def wait(
+        self,
+        source: Interruptible,
+        job_ids: Sequence[str] | None,
+        each_ended: Callable[[str], None] | None = None,
+    ) -> Interruption | None:
+        """Wait until the jobs have ended; return what interrupted them, or None.
+
+        Args:
+            source: what runs them.
+            job_ids: the jobs; None for all.
+            each_ended: called here with the id of each of `job_ids` when that job has ended.
+        """
         waker = _Waker()
 
-        def ended() -> None:
-            self._events.put(None)
+        def ended(event: str | None) -> None:
+            self._events.put(event)
             waker.wake()
 
+        waiting = dict.fromkeys(job_ids or () if each_ended is not None else ())
         try:
-            source.when_ended(job_ids, ended)
-            while (signalled := self._next(waker)) is not None:
-                source.interrupt(signalled)
+            for job_id in waiting:
+                source.when_ended([job_id], partial(ended, job_id))
+            source.when_ended(job_ids, partial(ended, None))
+            all_ended = False
+            while waiting or not all_ended:
+                event = self._next(waker)
+                if isinstance(event, Interruption):
+                    source.interrupt(event)
+                elif event is None:
+                    all_ended = True
+                elif each_ended is not None:
+                    del waiting[event]
+                    each_ended(event)
         finally:
             waker.close()
         return source.interruption
@@ -238,14 +279,15 @@ class Interrupts:
         with suppress(Empty):
             while True:
                 event = self._events.get_nowait()
-                if event is not None:
+                if isinstance(event, Interruption):
                     return event
         return None
 
     def within(self, seconds: float) -> Interruption | None:
         """The next signal if one comes within `seconds`, else None."""
         with suppress(Empty):
-            return self._events.get(timeout=seconds)
+            event = self._events.get(timeout=seconds)
+            return event if isinstance(event, Interruption) else None
         return None
 
     def _next(self, waker: _Waker) -> _Event:

@@ -192,6 +192,7 @@ class SweepSource(ComputeSource):
             # First, while there are no threads: this may fork a fork server from this process.
             work = self._backend.prepare(function)
             paths = SweepPaths(sweep_dir)
+            begins = not self.has(paths)
             sweep = self._sweep(sweep_id, paths, lock, program, resumption)
             if files:
                 save_files(sweep.journal.paths, files)
@@ -207,6 +208,8 @@ class SweepSource(ComputeSource):
         if over:
             text = f"{over} of {len(handles)} jobs are already done and will not run again"
             self._observers.message(text)
+        if begins and (why := sweep.journal.unknown_source):
+            self._observers.message(f"the state of the repository is not fully on record: {why}")
         self._scheduler.run(handles)
         return [handle.job.job_id for handle in handles]
 
