@@ -178,7 +178,7 @@ class Interrupts:
 
     @contextmanager
     def raised(self) -> Iterator[None]:
-        """Have a signal raise KeyboardInterrupt in the block, which is not hsm's own, and end it."""
+        """Have a signal end the block, which is not hsm's own code, by a KeyboardInterrupt."""
         before = self._count
         try:
             self._are_raised = True
