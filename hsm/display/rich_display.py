@@ -213,7 +213,7 @@ class RichDisplay(Display):
         except Exception:
             get_logger(__name__).debug("cannot list the running jobs", exc_info=True)
         running = self._last_running
-        now = time.time()
+        now = self._now()
         with self._lock:
             counts = self.counts
             eta = counts.eta([job.elapsed for job in running], now)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hsm.core.program.kept_script import KeptScript
     from hsm.core.record.journal import Journal
 
-#: CPU (percent of one core) and memory (resident bytes) of all processes of a job; None: unknown.
+#: CPU (percent of one core) and memory (bytes) of all processes of a job; None: unknown.
 Usage = tuple[float | None, int | None]
 
 

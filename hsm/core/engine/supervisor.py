@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hsm.core.engine import kept_reports
@@ -65,6 +65,7 @@ class Supervisor:
 
         When this returns, observers and the journal know the job's ending, or that it is retried.
         """
+        handle.seconds = None
         recorded = False  # whether the journal needs no line of its own for this ending
         try:
             ending = self._run(handle)
@@ -80,6 +81,7 @@ class Supervisor:
         except BaseException as error:
             _log.debug("job %d", handle.job.num, exc_info=True)
             ending = Ending(JobState.FAILED, reason=f"hsm could not run it: {error!r}")
+        ending = replace(ending, seconds=handle.seconds)
         runs_again = False
         try:
             self._count_failed_start(handle, ending)
@@ -193,7 +195,7 @@ class Supervisor:
                 if ended is not None:
                     return ended
         finally:
-            handle.seconds = time.monotonic() - began
+            handle.seconds = round(time.monotonic() - began, 6)
 
     def _next_check(self, began: float, limit: tuple[float, str] | None) -> float | None:
         """When to check the limit of a running job next, in monotonic seconds; None: never."""

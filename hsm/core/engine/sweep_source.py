@@ -19,7 +19,13 @@ from hsm.core.engine import at_exit, kept_reports
 from hsm.core.engine.backend import Backend
 from hsm.core.engine.compute_source import ComputeSource, RunningJob, SweepObserver
 from hsm.core.engine.end_hook import run_hook
-from hsm.core.engine.interrupts import Interruption, Interrupts, deliver, wait_for_program
+from hsm.core.engine.interrupts import (
+    Interruption,
+    Interrupts,
+    deliver,
+    keyboard_interruption,
+    wait_for_program,
+)
 from hsm.core.engine.observers import Observers
 from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.scheduler import Scheduler
@@ -299,7 +305,7 @@ class SweepSource(ComputeSource):
             ended.wait(timeout)
         except KeyboardInterrupt:
             # Otherwise the interpreter would wait at its exit for all jobs that are still queued.
-            self.stop("interrupted by SIGINT")
+            self.interrupt(keyboard_interruption())
             raise
         return {job_id: self._ledger[job_id].job.state for job_id in ids}
 
@@ -329,17 +335,25 @@ class SweepSource(ComputeSource):
             if self._closed:
                 return
             self._closed = True
-        try:
-            if cancel:
-                self.stop("cancelled")
-            self._scheduler.wait()
-        except BaseException:
-            # E.g. a second Ctrl-C: stop waiting, but still leave nothing behind.
-            self.stop("cancelled", grace=0)
-            self._scheduler.wait()
-            raise
-        finally:
-            self._free()
+        with Interrupts().caught() as interrupts:
+            try:
+                if cancel:
+                    self.stop("cancelled")
+                interrupts.wait(self, None)
+            except BaseException:
+                # Not a signal, but say an exception of a handler of the app's.
+                self.stop("cancelled", grace=0)
+                self._scheduler.wait()
+                raise
+            finally:
+                self._free()
+        if interrupts.first is not None:
+            deliver(interrupts.first)
+
+    def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
+        if exc_type is KeyboardInterrupt and self.interruption is None:
+            self.interrupt(keyboard_interruption())
+        super().__exit__(exc_type, *exc_info)
 
     def _free(self) -> None:
         stopped = self._ledger.stopped

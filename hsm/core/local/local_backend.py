@@ -41,7 +41,7 @@ class LocalBackend(Backend):
         Call this before starting threads: a function's server is forked from this process.
 
         Raises:
-            CannotPickle: start_method is spawn, and the function cannot be pickled.
+            CannotSpawn: start_method is spawn, and the function cannot be spawned.
             CannotStart: neither fork nor spawn would work.
         """
         return self._servers.prepare(function)

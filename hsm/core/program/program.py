@@ -17,7 +17,6 @@ import io
 import os
 import shlex
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 
 from hsm.core.command_line import command_words
 from hsm.core.errors import SettingsError, did_you_mean, shown
+from hsm.core.interpreter import NO_INTERPRETER, interpreter
 from hsm.core.program.hydra_script import config_texts, uses_hydra_main
 from hsm.core.program.kept_script import KeptScript
 from hsm.core.record.provenance import recorded_words
@@ -244,14 +244,20 @@ def _script(script: object, origin: str) -> Program:
     if os.path.basename(path) == path:
         # exec would look up a bare name in PATH, and Python would read "-c.py" as an option.
         path = os.path.join(os.curdir, path)
-    if path.endswith(".py"):
+    is_python, python = path.endswith(".py"), interpreter()
+    if is_python and python is not None:
         # -u: otherwise people would see the script's output only when it ends.
-        words = (sys.executable, "-u", path)
+        words = (python, "-u", path)
         return Program(None, None, words, uses_hydra_main(path), _kept(path))
     if os.access(path, os.X_OK):
-        return Program(script=(path,))
-    hint = f"chmod +x {shlex.quote(path)} makes it executable"
-    message = f"{origin}: {shown(path)} is neither a .py file nor executable; {hint}"
+        return Program(script=(path,), uses_hydra=is_python and uses_hydra_main(path))
+    chmod = f"chmod +x {shlex.quote(path)}"
+    if is_python:
+        hint = f"give it a first line such as #!/usr/bin/env python3, and {chmod}"
+        message = f"{origin}: {NO_INTERPRETER} to run {shown(path)} with; {hint}"
+    else:
+        hint = f"{chmod} makes it executable"
+        message = f"{origin}: {shown(path)} is neither a .py file nor executable; {hint}"
     allowed = "a .py file, or a file that can be executed"
     raise SettingsError("script", path, origin, allowed, hint, message=message)
 

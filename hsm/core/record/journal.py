@@ -140,7 +140,8 @@ class Journal:
         self._has_resumed = False
         self._waiting: list[_Waiting] = []  # records waiting for disk space
         self.shelf = Shelf(paths)
-        self._synced = time.monotonic()  # when the journal was last synced to disk
+        self._began = time.monotonic()
+        self._synced = self._began  # when the journal was last synced to disk
         self._settings, self._program = settings, program
         in_child(self, Journal._forget)
         try:
@@ -376,7 +377,8 @@ class Journal:
         """Write the last record and release the sweep directory. Idempotent."""
         # If it cannot be written, the journal reads as if the launcher had died.
         with suppress(OSError, JournalLost):
-            self.append("close", reason=reason)
+            seconds = round(time.monotonic() - self._began, 6)
+            self.append("close", reason=reason, seconds=seconds)
         with self._mutex:
             if not self._closed:
                 self._free()
