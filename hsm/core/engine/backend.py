@@ -94,6 +94,8 @@ class Launch:
         command: what to exec; None to call the work's function. A program that is missing (not
             executable) counts as ended with exit code 127 (126), and stderr gets a line
             ``hsm: <program>: <reason>``.
+        log_limit: how many bytes of what the attempt prints to each log to keep, see
+            `hsm.core.record.cut_logs`; None for all.
         script: the Python script that `command` runs, if it runs one, as the sweep has read it; the
             backend executes `script.command(command, <a directory of its own>)` instead.
         argument: the function's argument, pickled.
@@ -112,6 +114,7 @@ class Launch:
     result: str
     grace: float
     header: str | None = None
+    log_limit: int | None = None
     script: KeptScript | None = None
 
 

@@ -156,6 +156,7 @@ class Supervisor:
             result=str(kept_reports.make_room(paths, job.num, number)),
             grace=self.conf.kill_grace,
             header=_header(number) if job.attempts else None,
+            log_limit=self.conf.log_limit,
         )
 
     def _launch(self, handle: JobHandle, launch: Launch) -> Attempt:

@@ -137,6 +137,8 @@ class SweepSource(ComputeSource):
     ) -> list[str]:
         """Submit the first jobs of a new or resumed sweep."""
         lock, resumption = claim(paths, program, self.conf, resumes=resumes)
+        if program.note:
+            self._observers.message(program.note)
         try:
             return self.submit(
                 make_specs(combinations, program, paths, resumption=resumption),
