@@ -5,16 +5,17 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hsm.cli._plan import Plan
 from hsm.cli._printing import print_json
 from hsm.cli._stdout import best_effort, say
-from hsm.core.command_line import join_command
 from hsm.core.engine.display_hook import display_of
 from hsm.core.engine.foreground import run_to_end
 from hsm.core.errors import HsmError
 from hsm.core.local import LocalComputeSource
+from hsm.core.own_command import command_to_paste, own_words
 from hsm.core.record.job import Job
 from hsm.core.record.resume import SweepChanged
 from hsm.core.settings.resolve import LocalConf
@@ -59,7 +60,8 @@ def run(
     with best_effort():
         display.summary()
         if interruption is not None:
-            command = join_command(["hsm", "sweep", "--resume", plan.sweep_id])
+            words = [*own_words()[0], "sweep", "--resume", str(plan.paths.sweep_dir)]
+            command = command_to_paste(words, str(Path.cwd()))
             for line in wording.interrupted(interruption, plan.paths, command):
                 say(line, error=True)
         if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,10 +21,15 @@ from hsm.cli._options import (
 )
 from hsm.cli._printing import end_with_the_reader, print_json, print_table
 from hsm.cli._stdout import say
+from hsm.core.engine.interrupts import Interrupts
 from hsm.core.engine.watched import Watched
-from hsm.core.local.usage import UsageSampler
+from hsm.core.local.usage import UsageSampler, running_seconds
 from hsm.core.record.job import Job, count_states
+from hsm.core.record.sweep import Sweep
 from hsm.core.settings.resolve import SETTINGS
+
+if TYPE_CHECKING:
+    from hsm.display.counts import Counts
 
 app = new_app()
 
@@ -67,21 +72,26 @@ def monitor(
     check_mode(mode)
     kind = str(_PROGRESS.parse(progress, "--progress"))
     paths = named_sweep(sweep, sweep_id, hsm_config)
-    watched = Watched(paths, show_output=show_output, usage=UsageSampler().recent)
+    watched = Watched(
+        paths, show_output=show_output, usage=UsageSampler().recent, elapsed=running_seconds
+    )
     try:
         if once or as_json:
             end_with_the_reader()
             warn_of_problems(watched.sweep)
             print_json(_document(watched)) if as_json else _print(watched)
             return 0
-        _watch(watched, kind, show_output)
+        signum = _watch(watched, kind, show_output)
     finally:
         watched.close()
+    if signum is not None:
+        return 128 + signum
     jobs = watched.sweep.jobs.values()
     return 0 if all(job.state.has_succeeded for job in jobs) else 1
 
 
-def _watch(watched: Watched, progress: str, show_output: bool) -> None:
+def _watch(watched: Watched, progress: str, show_output: bool) -> int | None:
+    """Show a sweep until it is over; return the signal that ended this earlier, if one did."""
     from hsm.display import make_display
 
     sweep = watched.sweep
@@ -94,9 +104,10 @@ def _watch(watched: Watched, progress: str, show_output: bool) -> None:
     )
     watched.show_on(display)
     if not watched.is_over:
-        with display:
+        with Interrupts().caught() as interrupts, display:
             while not watched.is_over:
-                time.sleep(_INTERVAL)
+                if interrupts.within(_INTERVAL) is not None:
+                    return interrupts.first
                 watched.advance()
     sweep = watched.sweep  # A different object if the journal was replaced.
     # Jobs of a launcher that died ended without a record.
@@ -106,16 +117,15 @@ def _watch(watched: Watched, progress: str, show_output: bool) -> None:
     if watched.status() != "finished":
         display.message(f"The sweep ended: {watched.status()}")
     display.summary()
+    return None
 
 
 def _print(watched: Watched) -> None:
     from hsm.core.units import format_clock, format_size
     from hsm.display import wording
-    from hsm.display.counts import Counts
 
     sweep = watched.sweep
-    counts = Counts()
-    counts.submitted(list(sweep.jobs.values()), sweep.header["time"])
+    counts = _counts(sweep)
     now = time.time() if watched.status() == "running" else sweep.last_time
     for line in wording.summary(counts, sweep.paths, sweep.sweep_id, now):
         say(line)
@@ -140,13 +150,20 @@ def _print(watched: Watched) -> None:
         )
 
 
-def _document(watched: Watched) -> dict[str, Any]:
+def _counts(sweep: Sweep) -> Counts:
     from hsm.display.counts import Counts
 
+    counts = Counts()
+    counts.submitted(list(sweep.jobs.values()), sweep.header["time"])
+    if sweep.seconds is not None:
+        counts.took(sweep.seconds)
+    return counts
+
+
+def _document(watched: Watched) -> dict[str, Any]:
     sweep = watched.sweep
     jobs: list[Job] = [job for _, job in sorted(sweep.jobs.items())]
-    counts = Counts()
-    counts.submitted(jobs, sweep.header["time"])
+    counts = _counts(sweep)
     running = watched.running()
     now = time.time()
     return {

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 
 from hsm.core.errors import SettingsError
 from hsm.core.printable import printable
+
+#: Backslashes that fish, unlike other shells, interprets within single quotes.
+_READ_TWO_WAYS = re.compile(r"\\(?:[\\']|$)")
 
 
 def split_command(command: object) -> tuple[str, ...]:
@@ -40,23 +44,28 @@ def command_words(command: object, origin: str) -> tuple[str, ...]:
 
 
 def join_command(words: Iterable[str]) -> str:
-    """Join words into a readable line that can be pasted into a shell, whatever they contain."""
+    """Join words into a readable line that can be pasted into any shell, whatever they contain."""
     return " ".join(map(_word, words))
 
 
 def _word(word: str) -> str:
-    if printable(word) == word:
+    if printable(word) == word and not _READ_TWO_WAYS.search(word):
         return shlex.quote(word)
-    # $'…' works in bash, zsh and ksh. Quote byte by byte, since a file name may be undecodable.
+    # Byte by byte, since a file name may be undecodable.
     data = word.encode("utf-8", "surrogateescape" if _is_file_name(word) else "surrogatepass")
-    return f"$'{''.join(map(_quoted_byte, data))}'"
+    text = "".join(map(_printed_byte, data))
+    if word.endswith("\n"):  # which $(…) would drop; dash and fish do not know $'…'
+        return f"$'{text.replace('%%', '%')}'"
+    text = text.replace("-", r"\055", 1) if word.startswith("-") else text
+    return f"\"$(printf '{text}')\""
 
 
-def _quoted_byte(byte: int) -> str:
+def _printed_byte(byte: int) -> str:
     char = chr(byte)
-    if char in "\\'":
-        return f"\\{char}"
-    return char if " " <= char <= "~" else f"\\x{byte:02x}"
+    if char == "%":
+        return "%%"
+    # An interactive shell replaces an exclamation mark within double quotes.
+    return char if " " <= char <= "~" and char not in "\\'!" else f"\\{byte:03o}"
 
 
 def _is_file_name(word: str) -> bool:

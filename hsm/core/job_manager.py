@@ -17,6 +17,7 @@ from typing import Any
 
 from hsm.core.engine.compute_source import ComputeSource, RunningJob, SweepDisplay, SweepObserver
 from hsm.core.engine.display_hook import DisplayFactory, display_of
+from hsm.core.engine.interrupts import Interruption, Interrupts, deliver
 from hsm.core.errors import SettingsError, shown
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
@@ -79,23 +80,31 @@ class JobManager:
     ) -> dict[str, JobState]:
         """Show progress until all these jobs have ended; return each one's state.
 
-        Ctrl-C shuts the jobs down cleanly, then propagates as KeyboardInterrupt.
+        In the main thread, Ctrl-C, SIGTERM and SIGHUP end the jobs gracefully, and a second signal
+        at once; then the signal has its usual effect: Ctrl-C raises KeyboardInterrupt.
 
         Raises:
             SettingsError: a job does not belong to this source.
+            KeyboardInterrupt: on Ctrl-C.
+            SystemExit: on SIGTERM or SIGHUP, unless the program handles them.
         """
-        ids = list(dict.fromkeys(job_ids))
-        for job_id in ids:
-            _check(job_id, compute_source)
-        guard = partial(_cancel_on_error, ids, compute_source)
-        with guard():
-            for sweep_dir, group in _by_sweep(ids, compute_source).items():
-                if sweep_dir is None:
-                    compute_source.wait(group)
-                    continue
-                paths = SweepPaths(sweep_dir)
-                with _shown(group, compute_source, paths, self._display, guard):
-                    compute_source.wait(group)
+        # First of all, so that from here on no signal leaves the jobs running.
+        with Interrupts().caught() as interrupts:
+            ids = list(dict.fromkeys(job_ids))
+            for job_id in ids:
+                _check(job_id, compute_source)
+            monitored = _Monitored(ids, compute_source)
+            guard = partial(_cancel_on_error, monitored, interrupts)
+            with guard():
+                for sweep_dir, group in _by_sweep(ids, compute_source).items():
+                    if sweep_dir is None:
+                        interrupts.wait(monitored, group)
+                        continue
+                    paths = SweepPaths(sweep_dir)
+                    with _shown(group, compute_source, paths, self._display, guard):
+                        interrupts.wait(monitored, group)
+        if interrupts.first is not None:
+            deliver(interrupts.first)
         return {job_id: compute_source.get_job_status(job_id) for job_id in ids}
 
     def collect_results(self, sweep_dir: str | Path) -> Results:
@@ -112,16 +121,37 @@ def _check(job_id: str, source: ComputeSource) -> None:
         raise SettingsError("job_ids", job_id, "monitor_jobs", allowed, message=message) from None
 
 
+class _Monitored:
+    """Some jobs of a source, which a signal ends together with all others of it."""
+
+    def __init__(self, ids: Sequence[str], source: ComputeSource) -> None:
+        self.ids = ids
+        self.interruption: Interruption | None = None
+        self._source = source
+
+    def when_ended(self, job_ids: Sequence[str] | None, callback: Callable[[], None]) -> object:
+        return self._source.when_ended(job_ids, callback)
+
+    def interrupt(self, interruption: Interruption) -> None:
+        grace = None if self.interruption is None else 0.0
+        self.interruption = self.interruption or interruption
+        self._source.stop(interruption.reason, grace=grace)
+        self.cancel()  # A source need not know how to stop.
+
+    def cancel(self) -> None:
+        # Last ones first, so that no waiting job gets the slot of one that was just ended.
+        for job_id in reversed(self.ids):
+            self._source.cancel_job(job_id)
+
+
 @contextmanager
-def _cancel_on_error(ids: Sequence[str], source: ComputeSource) -> Iterator[None]:
-    """Cancel these jobs if an exception, such as KeyboardInterrupt, leaves the block."""
+def _cancel_on_error(monitored: _Monitored, interrupts: Interrupts) -> Iterator[None]:
+    """Cancel these jobs if an exception, such as a display's, leaves the block."""
     try:
         yield
     except BaseException:
-        # Last ones first, so that no waiting job gets the slot of one that was just ended.
-        for job_id in reversed(ids):
-            source.cancel_job(job_id)
-        source.wait(ids)
+        monitored.cancel()
+        interrupts.wait(monitored, monitored.ids)
         raise
 
 

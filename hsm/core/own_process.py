@@ -9,6 +9,7 @@ import ctypes
 import fcntl
 import os
 import sys
+from contextlib import suppress
 
 _PR_SET_NAME = 15  # linux/prctl.h
 
@@ -39,6 +40,16 @@ def above_streams(fd: int) -> int:
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     os.close(fd)
     return moved
+
+
+def caught_signals() -> set[int]:
+    """Return the signals that have a handler, be it Python's or C's; empty if not on Linux."""
+    with suppress(OSError), open("/proc/self/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"SigCgt:"):
+                mask = int(line.split()[1], 16)
+                return {number for number in range(1, 65) if mask >> (number - 1) & 1}
+    return set()
 
 
 def process_name() -> bytes:

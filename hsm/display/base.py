@@ -50,6 +50,7 @@ class Display(SweepDisplay):
         self.paths = paths
         self.title = printable(title)
         self.counts = Counts()
+        self._clock = time.time() - time.monotonic()
         self.stream = stream if isinstance(stream, SafeStream) else SafeStream(stream)
         self.show_output = show_output
         self._running = running
@@ -67,11 +68,11 @@ class Display(SweepDisplay):
 
     def jobs_submitted(self, jobs: Sequence[Job]) -> None:
         with shielded(), self._lock:
-            self.counts.submitted(jobs, time.time())
+            self.counts.submitted(jobs, self._now())
 
     def job_started(self, job: Job) -> None:
         with shielded(), self._lock:
-            self.counts.started(job)
+            self.counts.started(job, self._skew())
             self._show_start(job)
 
     def job_output(self, job: Job, stream: str, line: str) -> None:
@@ -87,7 +88,7 @@ class Display(SweepDisplay):
 
     def job_ended(self, job: Job) -> None:
         with shielded(), self._lock:
-            self.counts.ended_now(job)
+            self.counts.ended_now(job, self._skew())
             self._show_end(job)
 
     @property
@@ -102,8 +103,16 @@ class Display(SweepDisplay):
         """Print the summary: counts by state, times, where results and logs are."""
         with shielded():
             with self._lock:
-                lines = wording.summary(self.counts, self.paths, self.title, time.time())
+                lines = wording.summary(self.counts, self.paths, self.title, self._now())
             self._show_summary(lines)
+
+    def _now(self) -> float:
+        """The time in Unix seconds, as if nobody had set the clock since this display was made."""
+        return time.monotonic() + self._clock
+
+    def _skew(self) -> float:
+        """How many seconds the clock has been set ahead since this display was made."""
+        return time.time() - self._now()
 
     # Hooks for subclasses. Starts and ends arrive one at a time.
 

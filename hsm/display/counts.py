@@ -21,7 +21,8 @@ class Counts:
 
     Counts depend on the state that a job is in, not on the number or order of its events: a job's
     start may be reported before its submission, and a sweep may be handed over halfway through. All
-    times are Unix seconds, as in a job's attempts, so that an old sweep shows its own times.
+    times are Unix seconds, as in a job's attempts, so that an old sweep shows its own times. While
+    a sweep runs, its display says how far the clock was set ahead meanwhile: `skew`, in seconds.
 
     Attributes:
         by_state: number of jobs in each state.
@@ -37,6 +38,7 @@ class Counts:
         self._earlier: dict[str, int] = {}  # attempts before the sweep was resumed, by job id
         self._begin: float | None = None
         self._last_end: float | None = None
+        self._took: float | None = None
         self._timed_jobs = 0  # jobs that ran until they ended by themselves,
         self._timed_seconds = 0.0  # and the sum of their durations
         self._recent_ends: deque[float] = deque(maxlen=_MAX_RECENT_ENDS)
@@ -71,20 +73,20 @@ class Counts:
         """Count `job` as waiting for another attempt."""
         self._update(job)
 
-    def started(self, job: Job) -> None:
-        self._update(job)
+    def started(self, job: Job, skew: float = 0.0) -> None:
+        self._update(job, skew)
 
-    def ended_now(self, job: Job) -> None:
+    def ended_now(self, job: Job, skew: float = 0.0) -> None:
         """Count `job` as ended just now; its end counts towards the current rate."""
         attempt = job.attempt
-        has_changed = self._update(job)
+        has_changed = self._update(job, skew)
         if has_changed and attempt and attempt.started is not None and attempt.ended is not None:
-            self._recent_ends.append(attempt.ended)
+            self._recent_ends.append(attempt.ended - skew)
         if not self.unfinished:
             # A sweeper pauses before its next batch; the pause says nothing about the jobs' pace.
             self._recent_ends.clear()
 
-    def _update(self, job: Job) -> bool:
+    def _update(self, job: Job, skew: float = 0.0) -> bool:
         """Count `job` under its state; False if it already was."""
         old, new = self._states.get(job.job_id), job.state
         if old is new:
@@ -94,16 +96,16 @@ class Counts:
         self.by_state[new] += 1
         self._states[job.job_id] = new
         attempts = self._attempts(job)
-        if attempts and (started := attempts[0].started) is not None:
-            self._begin = started if self._begin is None else min(self._begin, started)
+        if attempts and (began := _began(attempts, skew)) is not None:
+            self._begin = began if self._begin is None else min(self._begin, began)
         if new.is_final:
-            self._count_end(job)
+            self._count_end(job, skew)
         return True
 
-    def _count_end(self, job: Job) -> None:
+    def _count_end(self, job: Job, skew: float) -> None:
         attempt = job.attempt
         if attempt is not None and attempt.ended is not None:
-            self._last_end = max(attempt.ended, self._last_end or 0.0)
+            self._last_end = max(attempt.ended - skew, self._last_end or 0.0)
         self.job_seconds += sum(attempt.duration or 0.0 for attempt in self._attempts(job))
         if job.state in FAILURES and len(self.failed_jobs) < _MAX_NAMED_FAILURES:
             self.failed_jobs.append(job.num)
@@ -115,8 +117,14 @@ class Counts:
         """The job's attempts since the sweep was started or last resumed."""
         return job.attempts[self._earlier.get(job.job_id, 0) :]
 
+    def took(self, seconds: float) -> None:
+        """The sweep is over, and its launcher knows how long it took."""
+        self._took = seconds
+
     def wall_seconds(self, now: float) -> float:
         """Seconds since the sweep began, or from its begin to its last job's end if all ended."""
+        if self._took is not None:
+            return self._took
         if self._begin is None:
             return 0.0
         end = now if self.unfinished or self._last_end is None else self._last_end
@@ -151,3 +159,15 @@ class Counts:
         if len(ends) < _MIN_RECENT_ENDS or now <= ends[0]:
             return None
         return (len(ends) - 1) / (now - ends[0])
+
+
+def _began(attempts: Sequence[Attempt], skew: float) -> float | None:
+    """When the first of a job's `attempts` began; None if unknown.
+
+    If the clock was set, only the latest time is known to be as far off as the clock is now.
+    """
+    latest = attempts[-1]
+    if not skew or latest.started is None:
+        return attempts[0].started
+    now = latest.started if latest.ended is None else latest.ended
+    return now - skew - sum(attempt.duration or 0.0 for attempt in attempts)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
@@ -96,10 +97,7 @@ class HydraJob:
         num, job_id, overrides, of_hydra = argument
         with read_write(self.config.hydra):  # read-only by now in Hydra 1.4
             self.config.hydra.overrides.hydra = of_hydra
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-        with open_dict(config):
-            config.hydra.job.id = job_id
-            config.hydra.job.num = num
+        config = compose(self.hydra_context.config_loader, self.config, overrides, num, job_id)
         HydraConfig.instance().set_config(config)
         job_dir = _enter_job_dir(config)
         try:
@@ -116,6 +114,23 @@ class HydraJob:
             vars(error).pop("_hydra_job_return_handoff", None)
             raise
         return _outcome(result, str(job_dir))
+
+
+def compose(
+    loader: ConfigLoader, sweep_config: DictConfig, overrides: list[str], num: int, job_id: str
+) -> DictConfig:
+    """Compose the config of the job with this number, id and overrides. Raises what Hydra does."""
+    config = loader.load_sweep_config(sweep_config, overrides)
+    with open_dict(config):
+        config.hydra.job.id = job_id
+        config.hydra.job.num = num
+    return config
+
+
+def job_directory(config: DictConfig) -> Path:
+    """Return a job's directory, which only its own composed config names."""
+    sweep_dir = str(OmegaConf.select(config, "hydra.sweep.dir"))
+    return Path(sweep_dir, str(OmegaConf.select(config, "hydra.sweep.subdir"))).absolute()
 
 
 def _restore(content: bytes) -> HydraJob:
@@ -136,9 +151,8 @@ def _restore(content: bytes) -> HydraJob:
 
 
 def _enter_job_dir(config: DictConfig) -> Path:
-    """Make the job's directory, which only its composed config names, and set HSM_JOB_DIR to it."""
-    sweep_dir = str(OmegaConf.select(config, "hydra.sweep.dir"))
-    job_dir = Path(sweep_dir, str(OmegaConf.select(config, "hydra.sweep.subdir"))).absolute()
+    """Make the job's directory, and set HSM_JOB_DIR to it."""
+    job_dir = job_directory(config)
     job_dir.mkdir(parents=True, exist_ok=True)
     os.environ["HSM_JOB_DIR"] = str(job_dir)
     unlink_logs(SweepPaths(os.environ["HSM_SWEEP_DIR"]), job_dir)

@@ -36,6 +36,7 @@ from hsm.core.settings.resolve import SweepConf
 from hsm.display import Display, wording
 from hsm.hydra_app.frozen_config import freeze, loaded_files
 from hsm.hydra_app.hydra_job import HydraJob
+from hsm.hydra_app.job_ends import JobEnds
 from hsm.hydra_app.launched import code_files, program_record
 from hsm.hydra_app.refusals import launcher_errors
 from hsm.hydra_app.returns import job_return
@@ -87,6 +88,7 @@ class Session:
         self._context = hydra_context
         self._job = HydraJob(hydra_context, config, task_function)
         self.source = make_source()
+        self._job_ends = JobEnds(self.source, hydra_context)
         try:
             self._sweep_dir = SweepDir(conf, config)
         except BaseException:
@@ -171,7 +173,7 @@ class Session:
         with self._uninterrupted() as interrupts:
             job_ids = self._submit(job_overrides, initial_job_idx)
             with self._shown():
-                interrupts.wait(self.source, job_ids)
+                self._job_ends.wait(interrupts, job_ids, job_overrides, self._config)
             # Inside the block: signals are handled after it, so no handler can interrupt a call
             # of the source with another one.
             returns = [
@@ -206,6 +208,7 @@ class Session:
 
     def _resolve(self, future: Future[JobReturn], job_id: str, overrides: list[str]) -> None:
         try:
+            self._job_ends.ended(job_id, overrides, self._config, Interrupts())
             future.set_result(job_return(self.source, job_id, overrides))
         except BaseException as error:
             future.set_exception(error)
@@ -311,7 +314,7 @@ class Session:
         """
         if not self.sweep_id or self._closed:
             return False
-        with Interrupts(Interruption(signum)).caught() as interrupts:
+        with Interrupts(signum).caught() as interrupts:
             interrupts.wait(self.source, None)
         self.end()
         return True
@@ -389,5 +392,6 @@ class Session:
     def _report_end(self) -> None:
         self._display.summary()
         if (interruption := self.source.interruption) is not None:
-            lines = wording.interrupted(interruption, self.paths, resume_command(self.paths))
+            command = resume_command(self.paths, str(self._config.hydra.runtime.cwd))
+            lines = wording.interrupted(interruption, self.paths, command)
             print(*lines, sep="\n", file=sys.stderr)

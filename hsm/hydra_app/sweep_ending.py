@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hydra.experimental.callback import Callback
 
-from hsm.core.command_line import join_command
-from hsm.core.engine.interrupts import SIGNALS
+from hsm.core.engine.interrupts import SIGNALS, burst
+from hsm.core.own_command import command_to_paste, own_words
 from hsm.core.record.paths import SweepPaths
 from hsm.core.space.arguments import to_override
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+#: How overrides begin that a command to resume has anew.
+_REPLACED = ("hydra.sweep.dir=", "hydra.launcher.resume=")
 
 
 class Endable(Protocol):
@@ -84,7 +87,7 @@ class _IdleHandler:
         self.replaced = replaced
 
     def __call__(self, number: int, frame: Any) -> None:
-        if os.getpid() == self._pid and self._heard(number):
+        if os.getpid() == self._pid and (burst.has() or self._heard(number)):
             return
         if callable(self.replaced):
             self.replaced(number, frame)
@@ -110,18 +113,21 @@ def is_inside_hsm(frame: FrameType | None) -> bool:
     return False
 
 
-def resume_command(paths: SweepPaths) -> str:
-    """Return this process's command line, changed so that it resumes the sweep."""
-    replaced = ("hydra.sweep.dir=", "hydra.launcher.resume=")
-    words = [word for word in sys.argv[1:] if not word.lstrip("+").startswith(replaced)]
-    directory = to_override("hydra.sweep.dir", str(paths.sweep_dir))
-    return join_command([*_program(), *words, directory, "hydra.launcher.resume=true"])
+def resume_command(paths: SweepPaths, directory: str) -> str:
+    """Return this process's command line, changed so that it resumes the sweep.
+
+    Args:
+        paths: the sweep's.
+        directory: where the app was started.
+    """
+    program, arguments = own_words()
+    words = [word for word in arguments if not word.lstrip("+").startswith(_REPLACED)]
+    # Hydra accepts overrides only in one piece, not some before and some after an option.
+    overrides = [at for at, word in enumerate(words, 1) if _is_override(word)]
+    end = max(overrides, default=len(words))
+    resuming = [to_override("hydra.sweep.dir", str(paths.sweep_dir)), "hydra.launcher.resume=true"]
+    return command_to_paste([*program, *words[:end], *resuming, *words[end:]], directory)
 
 
-def _program() -> list[str]:
-    """Return how this process was started: ``python train.py``, ``python -m app``, ``./train``."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    if spec is not None:
-        return ["python", "-m", spec.name.removesuffix(".__main__")]
-    script = sys.argv[0]
-    return ["python", script] if script.endswith(".py") else [script]
+def _is_override(word: str) -> bool:
+    return not word.startswith("-") and ("=" in word or word.startswith("~"))

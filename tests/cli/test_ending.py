@@ -33,8 +33,32 @@ def test_a_signal_ends_the_sweep_and_is_its_exit_code(
     assert sweep.returncode == 128 + signum
     assert "4 jobs: 4 cancelled" in out
     assert f"Interrupted by {signum.name}: 0 of 4 jobs completed" in err
-    assert "hsm sweep --resume s" in err
     assert project.sweep("s").closed == f"interrupted by {signum.name}"
+
+
+def test_the_command_to_resume_runs_without_a_path_and_from_any_directory(
+    project: Project,
+) -> None:
+    """The words before `sweep` are those that started it: `python -m hsm.cli.main` here."""
+    with project.start("sweep", "x=range(2)", "--sweep-id", "s", *BUSY) as sweep:
+        project.wait_for("outputs/s/1/runs")
+        sweep.send_signal(signal.SIGINT)
+        _, err = sweep.communicate(timeout=PATIENCE)
+    (line,) = [line for line in err.splitlines() if line.startswith("To resume: ")]
+    for num in range(2):
+        project.write(f"outputs/s/{num}/go", "")
+    done = subprocess.run(
+        ["/bin/sh", "-c", line.removeprefix("To resume: ")],
+        cwd="/",
+        # Another state directory, so that no registry knows the sweep's id.
+        env={"PYTHONPATH": str(SOURCE), "XDG_STATE_HOME": str(project.folder / "state")},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert project.states("s") == ["COMPLETED"] * 2
 
 
 def test_json_tells_of_the_interruption(project: Project) -> None:

@@ -113,13 +113,17 @@ def test_json_keeps_its_values(value: Any) -> None:
     assert json.loads(text) == json.loads(json.dumps(value))
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="wants bash")
-def test_a_command_line_that_is_shown_can_be_pasted() -> None:
+@pytest.mark.parametrize("shell", ["sh", "dash", "bash", "zsh", "ksh", "fish"])
+def test_a_command_line_that_is_shown_can_be_pasted(shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell}")
     words = [
         "a b",
         "it's\\",
         "$(id) `id` !x",
-        "\x1b[2J'\\\n",
+        "\\\\ %s \\' ~ {a,b} [x] *",
+        "-e\t'\\%d\x1b!$(id)`id`",
+        "\x1b[2J'\\\n.",
         "\u202e é",
         "\udc9bx",
         "\x9b",
@@ -128,8 +132,8 @@ def test_a_command_line_that_is_shown_can_be_pasted() -> None:
     ]
     line = join_command(words)
     assert line.isprintable()
-    shell = ["bash", "-c", f"printf '%s\\0' {line}"]
-    told = subprocess.run(shell, capture_output=True, check=True).stdout
+    command = [shell, "-c", f"printf '%s\\0' {line}"]
+    told = subprocess.run(command, capture_output=True, check=True).stdout
     assert told.split(b"\0")[:-1] == [word.encode(errors="surrogateescape") for word in words]
 
 
@@ -310,13 +314,13 @@ def test_how_to_go_on_with_a_hydra_sweep_is_shown_as_text(
     from hsm.display import wording as report
     from hsm.hydra_app.sweep_ending import resume_command
 
-    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "x='\x1b[2J'"])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "train.py", "-m", "x='\x1b[2J'"])
     paths = SweepPaths(tmp_path / "\x1b]0;t\x07")
-    lines = report.interrupted(Interruption(signal.SIGINT), paths, resume_command(paths))
+    lines = report.interrupted(Interruption(signal.SIGINT), paths, resume_command(paths, "/"))
     told = "".join(f"{line}\n" for line in lines)
     assert only_prints(told)
     assert "\x1b" not in told
-    assert "$'x=\\'\\x1b[2J\\''" in told
+    assert r"$(printf 'x=\047\033[2J\047')" in told
 
 
 def test_logs_are_raw_and_plain_ones_are_not(project: Project) -> None:

@@ -7,7 +7,6 @@ import json
 import shlex
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,14 @@ from typing import Any
 
 import pytest
 
-from helpers.processes import App, RunningSweep, is_running, start_program, wait_for
+from helpers.processes import (
+    App,
+    RunningSweep,
+    is_running,
+    let_burst_pass,
+    start_program,
+    wait_for,
+)
 from helpers.reliability import (
     Recorder,
     points,
@@ -194,7 +200,7 @@ def test_under_hydra_no_job_runs_it(tmp_path: Path) -> None:
 #: Notes that it runs, also from a child, and stays; the first form is deaf to SIGTERM.
 DEAF, HEARING = (
     f'{trap}echo $$ > "$1/hook"; sleep 60 & echo $! > "$1/child"; while :; do wait; sleep 1; done'
-    for trap in ('trap "" TERM; ', "")
+    for trap in ("""trap ': > "$1/heard"' TERM; """, "")
 )
 
 
@@ -240,7 +246,8 @@ def test_one_that_is_deaf_is_killed_when_the_grace_is_over(tmp_path: Path) -> No
 def test_a_second_signal_kills_it_at_once(tmp_path: Path) -> None:
     with hook_running(tmp_path, DEAF, kill_grace=600) as (running, pids):
         running.process.send_signal(signal.SIGINT)
-        time.sleep(0.2)  # else the kernel may make one of the two
+        running.wait_for_files("heard")
+        let_burst_pass()
         running.process.send_signal(signal.SIGINT)
         assert running.finish().code == -signal.SIGINT
     assert not any(map(is_running, pids))

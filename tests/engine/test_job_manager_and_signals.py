@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from helpers.processes import PATIENCE, SOURCE, wait_for
+from helpers.processes import PATIENCE, SOURCE, first_fast, wait_for
 from hsm import JobManager, JobState, LocalComputeSource, read_sweep
 from hsm.core.record.paths import SweepPaths
 
@@ -70,6 +70,85 @@ def test_ctrl_c_before_anything_is_shown_ends_the_jobs(project_dir: Path) -> Non
         with pytest.raises(KeyboardInterrupt):
             manager.monitor_jobs(ids, source)
         assert {source.get_job_status(job_id) for job_id in ids} == {JobState.CANCELLED}
+
+
+#: Ctrl-C at one of the steps of monitor_jobs before it waits.
+STEPS = """
+import os, signal, sys
+from hsm.core.engine.compute_source import SweepDisplay
+
+class Source(LocalComputeSource):
+    def get_job_status(self, job_id):
+        mark("status")
+        return super().get_job_status(job_id)
+
+    def paths(self, job_id):
+        mark("paths")
+        return super().paths(job_id)
+
+    def when_ended(self, job_ids, callback):
+        mark("when_ended")
+        return super().when_ended(job_ids, callback)
+
+def display(*args, **options):
+    mark("display")
+    return SweepDisplay()
+
+def mark(step):
+    if step == sys.argv[1]:
+        sys.argv[1] = ""
+        os.kill(os.getpid(), signal.SIGINT)
+
+if __name__ == "__main__":
+    with Source(max_parallel_jobs=2, kill_grace=600) as source:
+        manager = JobManager(display=display)
+        points = [{"x": x} for x in range(50)]
+        job_ids = manager.submit_sweep(points, source, "s", "out", command=["sleep", "600"])
+        try:
+            manager.monitor_jobs(job_ids, source)
+        except KeyboardInterrupt:
+            print({str(source.job(job_id).state) for job_id in job_ids})
+"""
+
+
+@pytest.mark.parametrize("step", first_fast("status", "paths", "display", "when_ended"))
+def test_ctrl_c_in_the_first_moments_of_monitoring_ends_the_jobs(
+    project_dir: Path, step: str
+) -> None:
+    program = INTERRUPTED.partition("\nif __name__")[0] + STEPS
+    (project_dir / "run.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "run.py", step],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "{'CANCELLED'}\n"), done.stderr
+    assert read_sweep("out").closed == "interrupted by SIGINT"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_while_monitoring_end_the_jobs_too(
+    project_dir: Path, signum: signal.Signals
+) -> None:
+    (project_dir / "run.py").write_text(INTERRUPTED)
+    process = subprocess.Popen(
+        [sys.executable, "run.py"],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: Path("started-1").exists(), "two jobs")
+        process.send_signal(signum)
+        assert process.wait(PATIENCE) == 128 + signum
+    finally:
+        process.kill()
+        process.wait()
+    assert read_sweep("out").closed == f"interrupted by {signum.name}"
 
 
 def test_ctrl_c_while_monitoring_ends_the_jobs(project_dir: Path) -> None:

@@ -139,6 +139,11 @@ def wait_for(condition: Callable[[], T], what: str, deadline: float = PATIENCE) 
     return result
 
 
+def let_burst_pass() -> None:
+    """Wait until a signal is a second one for a launcher that has dealt with a first one."""
+    time.sleep(0.6)
+
+
 def child_environment(**more: str) -> dict[str, str]:
     """The environment, in which a child finds the hsm that is tested, and `more`."""
     path = [str(SOURCE), os.environ.get("PYTHONPATH")]

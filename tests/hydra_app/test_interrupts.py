@@ -20,6 +20,7 @@ from helpers.processes import (
     RunningSweep,
     both_methods,
     is_running,
+    let_burst_pass,
     under_both_methods,
     wait_for,
 )
@@ -142,6 +143,7 @@ def test_a_second_ctrl_c_kills_at_once(tmp_path: Path, start_method: str) -> Non
         interrupt_group(running)
         running.wait_for_files("SIGTERM.3")  # the first was dealt with; job 3 stays
         assert is_running(running.pid("self.3"))
+        let_burst_pass()
         interrupt_group(running)
         running.assert_all_gone()
         assert list(running.temporary.iterdir()) == []

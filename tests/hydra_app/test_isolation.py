@@ -93,10 +93,10 @@ def test_hsm_variables_name_the_job(probe: dict[str, Any]) -> None:
         assert {k: environ.get(k) for k in expected} == expected
 
 
-def test_each_job_has_a_process_and_a_session_of_its_own(probe: dict[str, Any]) -> None:
+def test_each_job_has_a_process_and_a_process_group_of_its_own(probe: dict[str, Any]) -> None:
     own = [job["own"] for job in probe["jobs"]]
     assert len({job["pid"] for job in own} | {probe["launcher"][2]}) == 4
-    assert all(job["sid"] == job["pgid"] == job["pid"] for job in own)
+    assert all(job["pgid"] == job["pid"] != job["sid"] for job in own)
     assert [ends(probe["folder"] / "sweep")[n]["state"] for n in range(3)] == ["COMPLETED"] * 3
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
-from helpers.processes import Finished, first_fast, wait_for
+from helpers.processes import Finished, first_fast, let_burst_pass, wait_for
 from helpers.sweepers import DEAF, STAYING, Sweep
 from hsm.core.record.paths import SweepPaths
 
@@ -21,7 +22,8 @@ def assert_was_interrupted(done: Finished, name: str, completed: int, count: int
     jobs = "1 job" if count == 1 else f"{count} jobs"
     assert done.out.count(f"{done.sweep.sweep_id}: {jobs}: ") == 1
     assert done.err.count(f"Interrupted by {name}: {completed} of {count} jobs completed") == 1
-    assert done.err.count("To resume: python train.py -m ") == 1
+    command = f"cd {done.sweep_dir.parent} && {sys.executable} train.py -m "
+    assert done.err.count(f"To resume: {command}") == 1
     assert "Traceback" not in done.screen
 
 
@@ -59,6 +61,7 @@ def test_a_second_signal_there_kills_at_once(tmp_path: Path) -> None:
         running.wait_for_files("started-0")
         running.process.send_signal(signal.SIGINT)
         running.wait_for_files("heard")
+        let_burst_pass()
         running.process.send_signal(signal.SIGINT)
         running.assert_all_gone()
         done = running.finish()

@@ -30,9 +30,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hsm.core.errors import HsmError
 
 if TYPE_CHECKING:
+    from hsm.core.program.kept_script import KeptScript
     from hsm.core.record.journal import Journal
 
-#: CPU (percent of one core) and memory (resident bytes) of all processes of a job; None: unknown.
+#: CPU (percent of one core) and memory (bytes) of all processes of a job; None: unknown.
 Usage = tuple[float | None, int | None]
 
 
@@ -63,12 +64,14 @@ class Work:
     Attributes:
         function: the function, for Python jobs.
         command: the command's words, for other jobs.
+        script: the Python script that the command runs, if it runs one.
         how: how the place runs the function, for the journal; a new mapping whenever that changes.
             None if there is nothing to record.
     """
 
     function: Callable[[Any], Any] | None = None
     command: tuple[str, ...] | None = None
+    script: KeptScript | None = None
     how: Mapping[str, Any] | None = field(default=None, repr=False)
     _recorded: dict[Journal, Mapping[str, Any]] = field(
         default_factory=dict, init=False, repr=False
@@ -103,6 +106,10 @@ class Launch:
         command: what to exec; None to call the work's function. A program that is missing (not
             executable) counts as ended with exit code 127 (126), and stderr gets a line
             ``hsm: <program>: <reason>``.
+        log_limit: how many bytes of what the attempt prints to each log to keep, see
+            `hsm.core.record.cut_logs`; None for all.
+        script: the Python script that `command` runs, if it runs one, as the sweep has read it; the
+            backend executes `script.command(command, <a directory of its own>)` instead.
         argument: the function's argument, pickled.
         result: where the process writes its report, see `hsm.core.program.reports`.
         grace: seconds between SIGTERM and SIGKILL for processes that the job leaves behind.
@@ -119,6 +126,8 @@ class Launch:
     result: str
     grace: float
     header: str | None = None
+    log_limit: int | None = None
+    script: KeptScript | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,10 +47,10 @@ class RunningJob:
     job_id: str = ""
 
     @classmethod
-    def of(cls, job: Job, usage: tuple[float | None, int | None], last_line: str) -> RunningJob:
+    def of(
+        cls, job: Job, elapsed: float, usage: tuple[float | None, int | None], last_line: str
+    ) -> RunningJob:
         """`job` as of now; `usage` is its `cpu_percent` and `memory`."""
-        now = time.time()
-        elapsed = max(0.0, now - (job.attempts[-1].started or now))
         return cls(job.num, job.label, elapsed, *usage, last_line, job.job_id)
 
 
@@ -216,8 +215,10 @@ class ComputeSource(ABC):
         ids = [job.job_id for job in self.jobs()] if job_ids is None else list(job_ids)
 
         def wait() -> None:
-            self.wait(ids)
-            callback()
+            try:
+                self.wait(ids)
+            finally:
+                callback()
 
         threading.Thread(target=wait, daemon=True).start()
         return ids

@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and SIGHUP while the main thread waits for jobs.
 
 The first signal shuts the jobs down cleanly, the second kills them, see `SweepSource.interrupt`.
+A signal that a wrapper passes on, which the terminal has sent to all processes, is not the second.
 The handlers only put the signal's number into a queue: a handler runs between any two instructions
 of the main thread, where hardly anything else is safe.
 
@@ -21,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
@@ -31,6 +33,8 @@ from hsm.core.record.job import signal_name
 #: Seconds between two checks whether a program has ended.
 _INTERVAL = 0.05
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Seconds after a signal in which `uv run`, `srun` or make may pass on the same one, or SIGTERM.
+_BURST = 0.5
 
 
 @dataclass(frozen=True)
@@ -84,19 +88,49 @@ class Interruptible(Protocol):
     def interrupt(self, interruption: Interruption) -> None: ...
 
 
-#: An event during a wait: a signal or, as None, the end of the jobs.
-_Event = Interruption | None
+#: An event during a wait: a signal, the end of the job with this id or, as None, of all jobs.
+_Event = Interruption | str | None
+
+
+class Burst:
+    """Signals that arrive shortly after a first one, and count as one with it.
+
+    Their time is measured from the first, so whoever goes on pressing Ctrl-C is heard.
+    """
+
+    def __init__(self) -> None:
+        self._until = -math.inf
+
+    def begin(self) -> None:
+        """A first signal arrives."""
+        self._until = time.monotonic() + _BURST
+
+    def has(self) -> bool:
+        """Whether a signal that arrives now belongs to it; if not, that is another's first."""
+        if time.monotonic() < self._until:
+            return True
+        self.begin()
+        return False
+
+    def wait(self) -> None:
+        """Return when it is over."""
+        time.sleep(max(0.0, self._until - time.monotonic()))
+
+
+#: The latest burst of signals to this process, whoever handled the first of them.
+burst = Burst()
 
 
 class _Handler:
-    """Puts signals into a queue. `replaced` is the previous handler, which jobs get back."""
+    """Passes signals on, a burst as one. `replaced` is the previous handler: jobs get it back."""
 
-    def __init__(self, events: SimpleQueue[_Event], replaced: Any) -> None:
-        self._events = events
+    def __init__(self, hear: Callable[[int], None], replaced: Any) -> None:
+        self._hear = hear
         self.replaced = replaced
 
     def __call__(self, number: int, frame: object) -> None:
-        self._events.put(Interruption(number))
+        if not burst.has():
+            self._hear(number)
 
 
 class _Waker:
@@ -106,6 +140,8 @@ class _Waker:
         self._woken, self._waker = own_pair()
         for end in (self._woken, self._waker):
             end.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(self._woken, select.POLLIN)
         self._replaced: int | None = None
         if threading.current_thread() is threading.main_thread():
             fd = self._waker.fileno()
@@ -114,7 +150,7 @@ class _Waker:
 
     def wait(self) -> None:
         """Return once there has been a signal or a `wake` since the last call."""
-        select.select([self._woken], [], [])
+        self._poll.poll()
         with suppress(BlockingIOError):
             self._woken.recv(512)
 
@@ -142,43 +178,98 @@ class _Waker:
 class Interrupts:
     """Collects signals inside a `caught` block. Outside the main thread it collects none.
 
+    Attributes:
+        first: the first signal's number; None if there was none.
+
     Args:
-        heard: a signal that came earlier.
+        heard: the number of a signal that came earlier.
     """
 
-    def __init__(self, heard: Interruption | None = None) -> None:
+    def __init__(self, heard: int | None = None) -> None:
         self._events: SimpleQueue[_Event] = SimpleQueue()
+        self.first: int | None = None
+        self._count = 0  # of signals
+        self._are_raised = False
         if heard is not None:
-            self._events.put(heard)
+            self._hear(heard)
+
+    def _hear(self, number: int) -> None:
+        if self.first is None:
+            self.first = number
+        self._events.put(Interruption(number))
+        self._count += 1
+        if self._are_raised:
+            raise KeyboardInterrupt
 
     @contextmanager
     def caught(self) -> Iterator[Interrupts]:
-        """Install the handlers. Ignored signals (nohup, a background job) stay ignored."""
+        """Install the handlers. Ignored signals (nohup, a background job) stay ignored.
+
+        After a signal, the end of the block waits until the same one is no longer expected again.
+        """
         before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in map(int, SIGNALS):
+        is_main = threading.current_thread() is threading.main_thread()
+        try:
+            for number in map(int, SIGNALS if is_main else ()):
                 handler = signal.getsignal(number)
                 if handler is not signal.SIG_IGN:
                     before[number] = handler
-                    signal.signal(number, _Handler(self._events, handler))
-        try:
+                    signal.signal(number, _Handler(self._hear, handler))
             yield self
         finally:
-            for number, handler in before.items():
+            if before:
+                burst.wait()
+            # SIGINT, the first, comes last: its usual handler raises.
+            for number, handler in reversed(before.items()):
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
-    def wait(self, source: Interruptible, job_ids: Sequence[str] | None) -> Interruption | None:
-        """Wait until the jobs (None: all) have ended; returns what interrupted them, or None."""
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """Have a signal end the block, which is not hsm's own code, by a KeyboardInterrupt."""
+        before = self._count
+        try:
+            self._are_raised = True
+            yield
+        except KeyboardInterrupt:
+            if self._count == before:
+                raise
+        finally:
+            self._are_raised = False
+
+    def wait(
+        self,
+        source: Interruptible,
+        job_ids: Sequence[str] | None,
+        each_ended: Callable[[str], None] | None = None,
+    ) -> Interruption | None:
+        """Wait until the jobs have ended; return what interrupted them, or None.
+
+        Args:
+            source: what runs them.
+            job_ids: the jobs; None for all.
+            each_ended: called here with the id of each of `job_ids` when that job has ended.
+        """
         waker = _Waker()
 
-        def ended() -> None:
-            self._events.put(None)
+        def ended(event: str | None) -> None:
+            self._events.put(event)
             waker.wake()
 
+        waiting = dict.fromkeys(job_ids or () if each_ended is not None else ())
         try:
-            source.when_ended(job_ids, ended)
-            while (signalled := self._next(waker)) is not None:
-                source.interrupt(signalled)
+            for job_id in waiting:
+                source.when_ended([job_id], partial(ended, job_id))
+            source.when_ended(job_ids, partial(ended, None))
+            all_ended = False
+            while waiting or not all_ended:
+                event = self._next(waker)
+                if isinstance(event, Interruption):
+                    source.interrupt(event)
+                elif event is None:
+                    all_ended = True
+                elif each_ended is not None:
+                    del waiting[event]
+                    each_ended(event)
         finally:
             waker.close()
         return source.interruption
@@ -188,14 +279,15 @@ class Interrupts:
         with suppress(Empty):
             while True:
                 event = self._events.get_nowait()
-                if event is not None:
+                if isinstance(event, Interruption):
                     return event
         return None
 
     def within(self, seconds: float) -> Interruption | None:
         """The next signal if one comes within `seconds`, else None."""
         with suppress(Empty):
-            return self._events.get(timeout=seconds)
+            event = self._events.get(timeout=seconds)
+            return event if isinstance(event, Interruption) else None
         return None
 
     def _next(self, waker: _Waker) -> _Event:
@@ -204,6 +296,15 @@ class Interrupts:
             with suppress(Empty):
                 return self._events.get_nowait()
             waker.wait()
+
+
+def keyboard_interruption() -> Interruption:
+    """The interruption that Python has raised here as KeyboardInterrupt, with no handler of hsm's.
+
+    From now on, the same Ctrl-C is not taken for a second one.
+    """
+    burst.begin()
+    return Interruption(signal.SIGINT)
 
 
 def wait_for_program(

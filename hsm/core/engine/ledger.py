@@ -55,7 +55,8 @@ class JobHandle:
         journal: the journal of its sweep.
         cwd: its working directory.
         began: when its latest attempt got a process, by `time.monotonic()`.
-        seconds: how long its latest attempt took by that clock, which is immune to clock changes.
+        seconds: how long its latest attempt took by that clock, which nobody sets; None if it has
+            not ended or had no process.
         attempt: the current attempt, from just before its process starts until it has ended.
         stop: why hsm wants the job to end; the first reason if there are several.
         is_cancelled: whether one of the reasons was a cancel, after which there is no retry.

@@ -10,10 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from hsm.core.engine.backend import CannotStart, NoRoom, NothingStarts
+from hsm.core.engine.own_threads import OWN_THREADS
 
 #: Errors that go away when another process, a job or a person gives something back.
 _MAY_PASS = frozenset(
@@ -67,9 +68,11 @@ def obstacles(doing: str, common: str | os.PathLike[str] | None = None) -> Itera
         raise obstacle(error, doing, common) from error
 
 
-def start_thread(thread: threading.Thread) -> None:
-    """Start a thread that jobs need. Raises NoRoom."""
+def start_thread(target: Callable[[], None], name: str) -> threading.Thread:
+    """Start a thread of hsm's own that jobs need. Raises NoRoom."""
+    thread = threading.Thread(target=target, name=f"{OWN_THREADS}{name}", daemon=True)
     try:
         thread.start()
     except RuntimeError as error:
         raise NoRoom(f"cannot start a thread: {error}") from error
+    return thread

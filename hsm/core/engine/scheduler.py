@@ -8,6 +8,7 @@ SweepSource --handles--> Scheduler: JobQueue --ThreadPoolExecutor--> Supervisor.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -82,7 +83,8 @@ class Scheduler:
         for handle in self.ledger.running():
             attempt = handle.attempt
             usage = (None, None) if attempt is None else attempt.usage()
-            found.append(RunningJob.of(handle.job, usage, self._output.last_line(handle.job)))
+            elapsed, last_line = time.monotonic() - handle.began, self._output.last_line(handle.job)
+            found.append(RunningJob.of(handle.job, elapsed, usage, last_line))
         return sorted(found, key=lambda running: running.num)
 
     def cancel(self, handle: JobHandle) -> bool:

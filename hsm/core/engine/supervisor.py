@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hsm.core.engine import kept_reports
@@ -71,7 +71,9 @@ class Supervisor:
 
         When this returns, observers and the journal know the job's ending, or that it is retried.
         """
+        handle.seconds = None
         ending, recorded = self._attempt(handle)
+        ending = replace(ending, seconds=handle.seconds)
         runs_again = False
         try:
             self._count_lost_start(handle, ending)
@@ -182,10 +184,12 @@ class Supervisor:
             stderr=str(paths.stderr(job.num)),
             cwd=handle.cwd,
             command=handle.work.command,
+            script=handle.work.script,
             argument=_pickled_argument(handle),
             result=str(result),
             grace=self.conf.kill_grace,
             header=_header(number) if job.attempts else None,
+            log_limit=self.conf.log_limit,
         )
 
     def _make_dir(self, handle: JobHandle) -> None:
@@ -246,7 +250,7 @@ class Supervisor:
                 if ended is not None:
                     return ended
         finally:
-            handle.seconds = time.monotonic() - began
+            handle.seconds = round(time.monotonic() - began, 6)
 
     def _next_check(self, began: float, limit: tuple[float, str] | None) -> float | None:
         """When to check the limit of a running job next, in monotonic seconds; None: never."""

@@ -19,7 +19,13 @@ from hsm.core.engine import at_exit, kept_reports
 from hsm.core.engine.backend import Backend
 from hsm.core.engine.compute_source import ComputeSource, RunningJob, SweepObserver
 from hsm.core.engine.end_hook import run_hook
-from hsm.core.engine.interrupts import Interruption, Interrupts, deliver, wait_for_program
+from hsm.core.engine.interrupts import (
+    Interruption,
+    Interrupts,
+    deliver,
+    keyboard_interruption,
+    wait_for_program,
+)
 from hsm.core.engine.observers import Observers
 from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.scheduler import Scheduler
@@ -131,6 +137,8 @@ class SweepSource(ComputeSource):
     ) -> list[str]:
         """Submit the first jobs of a new or resumed sweep."""
         lock, resumption = claim(paths, program, self.conf, resumes=resumes)
+        if program.note:
+            self._observers.message(program.note)
         try:
             return self.submit(
                 make_specs(combinations, program, paths, resumption=resumption),
@@ -186,6 +194,7 @@ class SweepSource(ComputeSource):
             # First, while there are no threads: this may fork a fork server from this process.
             work = self._backend.prepare(function)
             paths = SweepPaths(sweep_dir)
+            begins = not self.has(paths)
             sweep = self._sweep(sweep_id, paths, lock, program, resumption)
             if files:
                 save_files(sweep.journal.paths, files)
@@ -201,6 +210,8 @@ class SweepSource(ComputeSource):
         if over:
             text = f"{over} of {len(handles)} jobs are already done and will not run again"
             self._observers.message(text)
+        if begins and (why := sweep.journal.unknown_source):
+            self._observers.message(f"the state of the repository is not fully on record: {why}")
         self._scheduler.run(handles)
         return [handle.job.job_id for handle in handles]
 
@@ -272,9 +283,7 @@ class SweepSource(ComputeSource):
         if not handle.job.state.has_succeeded:
             report = self.report(job_id)
             raise JobFailed(handle.job) from (report.load_error() if report else None)
-        if handle.work.function is None:
-            return None
-        if handle.unsaved is not None:
+        if handle.work.function is None or handle.unsaved is not None:
             return handle.job.value
         try:
             return kept_reports.read_value(handle.journal.paths, handle.job)
@@ -298,7 +307,7 @@ class SweepSource(ComputeSource):
             ended.wait(timeout)
         except KeyboardInterrupt:
             # Otherwise the interpreter would wait at its exit for all jobs that are still queued.
-            self.stop("interrupted by SIGINT")
+            self.interrupt(keyboard_interruption())
             raise
         return {job_id: self._ledger[job_id].job.state for job_id in ids}
 
@@ -328,17 +337,25 @@ class SweepSource(ComputeSource):
             if self._closed:
                 return
             self._closed = True
-        try:
-            if cancel:
-                self.stop("cancelled")
-            self._scheduler.wait()
-        except BaseException:
-            # E.g. a second Ctrl-C: stop waiting, but still leave nothing behind.
-            self.stop("cancelled", grace=0)
-            self._scheduler.wait()
-            raise
-        finally:
-            self._free()
+        with Interrupts().caught() as interrupts:
+            try:
+                if cancel:
+                    self.stop("cancelled")
+                interrupts.wait(self, None)
+            except BaseException:
+                # Not a signal, but say an exception of a handler of the app's.
+                self.stop("cancelled", grace=0)
+                self._scheduler.wait()
+                raise
+            finally:
+                self._free()
+        if interrupts.first is not None:
+            deliver(interrupts.first)
+
+    def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
+        if exc_type is KeyboardInterrupt and self.interruption is None:
+            self.interrupt(keyboard_interruption())
+        super().__exit__(exc_type, *exc_info)
 
     def _free(self) -> None:
         stopped = self._ledger.stopped

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,17 +31,24 @@ class Watched:
         paths: the sweep's.
         show_output: whether the observer gets what the jobs print from now on.
         usage: samples jobs on this machine.
+        elapsed: for a process on this machine, the seconds since it started; None if unknown.
 
     Raises:
         JournalError: there is no sweep, or its journal cannot be read.
     """
 
     def __init__(
-        self, paths: SweepPaths, *, show_output: bool = False, usage: SampleUsage = lambda _: {}
+        self,
+        paths: SweepPaths,
+        *,
+        show_output: bool = False,
+        usage: SampleUsage = lambda _: {},
+        elapsed: Callable[[int], float | None] = lambda _: None,
     ) -> None:
         self._replay = Replay(paths)
         self._mutex = threading.Lock()  # guards the sweep's jobs
         self._usage = usage
+        self._elapsed = elapsed
         self._show_output = show_output
         self._output = OutputFollower(self._tell_output, every_line=show_output)
         self._followed: dict[int, Job] = {}
@@ -88,9 +96,23 @@ class Watched:
             pids = {job.num: job.attempts[-1].pid or 0 for job in jobs}
         usage = self._usage(pids.values()) if self._is_here else {}
         return [
-            RunningJob.of(job, usage.get(pids[job.num], (None, None)), self._output.last_line(job))
+            RunningJob.of(
+                job,
+                self._elapsed_of(job),
+                usage.get(pids[job.num], (None, None)),
+                self._output.last_line(job),
+            )
             for job in sorted(jobs, key=lambda job: job.num)
         ]
+
+    def _elapsed_of(self, job: Job) -> float:
+        """Seconds that a running job has run; by the clock if nothing else is known."""
+        attempt = job.attempts[-1]
+        elapsed = self._elapsed(attempt.pid) if self._is_here and attempt.pid else None
+        if elapsed is None:
+            now = time.time()
+            elapsed = max(0.0, now - (attempt.started or now))
+        return elapsed
 
     def close(self) -> None:
         """Free everything."""

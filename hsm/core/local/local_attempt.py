@@ -140,7 +140,7 @@ class LocalAttempt(Attempt):
 
     def _lost(self, error: SlotLost) -> JobLost:
         self._drop_slot()
-        kill_leftovers(self._launch.env, self._pid)
+        kill_leftovers(self._launch.env, self._slot.keeper)
         if isinstance(error, KeeperStuck):
             return JobLost(str(error))
         victim = "its keeper" if self._server.is_alive() else "the fork server"

@@ -47,7 +47,7 @@ class LocalBackend(Backend):
         Call this before starting threads: a function's server is forked from this process.
 
         Raises:
-            CannotPickle: start_method is spawn, and the function cannot be pickled.
+            CannotSpawn: start_method is spawn, and the function cannot be spawned.
             CannotStart: neither fork nor spawn would work.
         """
         return self._servers.prepare(function)
@@ -64,6 +64,7 @@ class LocalBackend(Backend):
                 temporary = self._scratch.make(launch.num)
                 launch = replace(launch, env={**launch.env, "TMPDIR": str(temporary)})
                 launch, facts = self._with_payload(work, launch, server)
+                launch = self._with_script(launch)
         except BaseException:
             server.give_back(slot)
             clean()
@@ -88,6 +89,14 @@ class LocalBackend(Backend):
         path.write_bytes(launch.argument)
         command = work.payload.command(path, Path(launch.result))
         return replace(launch, command=command, argument=None), Payload.facts_beside(path)
+
+    def _with_script(self, launch: Launch) -> Launch:
+        """Make a job run its Python script as the sweep has read it, not the file."""
+        if launch.script is None:
+            return launch
+        assert launch.command is not None
+        command = launch.script.command(launch.command, self._scratch.path)
+        return replace(launch, command=command, script=None)
 
     def close(self) -> None:
         with ExitStack() as stack:  # closes all of them, last one first, even if one raises

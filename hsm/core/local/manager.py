@@ -12,13 +12,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.engine.display_hook import DisplayFactory, display_of
 from hsm.core.engine.foreground import run_to_end
-from hsm.core.engine.interrupts import Interruption, deliver
+from hsm.core.engine.interrupts import Interruption, Interrupts, burst, deliver
 from hsm.core.errors import HsmError
 from hsm.core.local.local_source import LocalComputeSource
 from hsm.core.program.program import find_program
@@ -76,9 +77,7 @@ class LocalManager:
         self._hsm_config: HsmConfig = resolved.hsm_config
         self._observers = list(observers)
         self._display = display
-        self._changed = threading.Condition()  # guards the next two
-        self._sources: set[LocalComputeSource] = set()
-        self._closed = False
+        self._runs = _Runs()
 
     def run(
         self,
@@ -128,13 +127,12 @@ class LocalManager:
             sweep_dir = Path(self._hsm_config.output_dir or OUTPUT_DIR).expanduser() / sweep_id
         paths = SweepPaths(Path(sweep_dir))
         submission = {**program.arguments(), "resume": resume}
-        source = self._new_source()
+        make = partial(LocalComputeSource.from_conf, self.conf, observers=self._observers)
+        source = self._runs.begin(make)
         try:
             interruption = self._run(source, param_combinations, sweep_id, paths, submission)
         finally:
-            with self._changed:
-                self._sources.discard(source)
-                self._changed.notify_all()
+            self._runs.ended(source)
         results = self.results = collect_results(paths.sweep_dir)
         if interruption is not None and interruption.lost:
             raise JournalLost(interruption.lost)
@@ -143,39 +141,23 @@ class LocalManager:
         return results
 
     def close(self) -> None:
-        """Accept no more sweeps, end those running in other threads, and wait. Idempotent."""
-        with self._changed:
-            self._closed = True
-            sources = list(self._sources)
-        reason = "the LocalManager was closed"
-        for source in sources:
-            source.stop(reason)
-        try:
-            self._wait_for_runs()
-        except BaseException:
-            # On Ctrl-C, kill the jobs at once, but still wait until nothing is left behind.
-            for source in sources:
-                source.stop(reason, grace=0)
-            self._wait_for_runs()
-            raise
+        """Accept no more sweeps, end those running in other threads, and wait. Idempotent.
 
-    def _wait_for_runs(self) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._sources)
+        On Ctrl-C, their jobs are killed at once.
+        """
+        with Interrupts().caught() as interrupts:
+            self._runs.close()
+            interrupts.wait(self._runs, None)
+        if interrupts.first is not None:
+            deliver(interrupts.first)
 
     def __enter__(self) -> LocalManager:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
+        if exc_type is KeyboardInterrupt:
+            burst.begin()
         self.close()
-
-    def _new_source(self) -> LocalComputeSource:
-        with self._changed:
-            if self._closed:
-                raise HsmError("this LocalManager is closed")
-            source = LocalComputeSource.from_conf(self.conf, observers=self._observers)
-            self._sources.add(source)
-            return source
 
     def _run(
         self,
@@ -196,3 +178,52 @@ class LocalManager:
             display.message(f"{interruption.headline}: the jobs were ended")
         display.summary()
         return interruption
+
+
+class _Runs:
+    """The sources of a manager's runs. Closing it ends them, and a signal then kills their jobs."""
+
+    interruption: Interruption | None = None
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()  # guards the next three
+        self._sources: set[LocalComputeSource] = set()
+        self._is_closed = False
+        self._waiting: list[Callable[[], None]] = []
+
+    def begin(self, make: Callable[[], LocalComputeSource]) -> LocalComputeSource:
+        """Make a run's source. Raises HsmError."""
+        with self._mutex:
+            if self._is_closed:
+                raise HsmError("this LocalManager is closed")
+            source = make()
+            self._sources.add(source)
+            return source
+
+    def ended(self, source: LocalComputeSource) -> None:
+        with self._mutex:
+            self._sources.discard(source)
+            waiting = [] if self._sources else self._waiting[:]
+        for callback in waiting:
+            callback()
+
+    def close(self) -> None:
+        with self._mutex:
+            self._is_closed = True
+        self._stop()
+
+    def when_ended(self, job_ids: Sequence[str] | None, callback: Callable[[], None]) -> None:
+        with self._mutex:
+            if self._sources:
+                self._waiting.append(callback)
+                return
+        callback()
+
+    def interrupt(self, interruption: Interruption) -> None:
+        self._stop(grace=0.0)
+
+    def _stop(self, grace: float | None = None) -> None:
+        with self._mutex:
+            sources = list(self._sources)
+        for source in sources:
+            source.stop("the LocalManager was closed", grace=grace)

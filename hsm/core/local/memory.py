@@ -16,16 +16,19 @@ import psutil
 
 from hsm.core.engine.backend import NoRoom, Usage
 from hsm.core.engine.obstacles import start_thread
-from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.errors import SettingsError
 from hsm.core.local.usage import SAMPLE_AGE, UsageSampler
+from hsm.core.logger import get_logger
 from hsm.core.settings.resolve import LocalConf
 from hsm.core.units import format_size
 
-#: Seconds between samples. A job can exceed its limit by what it allocates in between.
+log = get_logger(__name__)
+
+#: Seconds between looks. A job can exceed its limit by what it allocates in between.
 _INTERVAL = 0.25
-#: Without a limit, the thread pauses this many times as long as the last sample took.
-_PAUSE_FACTOR = 50
+#: The thread pauses this many times as long as its last look took: it uses a fifth of a core at
+#: most, however large the processes are. Without a limit, the sampler takes much less.
+_PAUSE_FACTOR = 4
 
 
 def check_machine(conf: LocalConf) -> None:
@@ -78,7 +81,7 @@ class Memory:
         """Start the thread that enforces the limit, if there is one. Raises NoRoom."""
         if self._limit is not None and self._watcher is None:
             with self._changed:
-                self._start_watcher(self._enforce)
+                self._start_watcher()
 
     def watch(self, pid: int, end: Callable[[str], None]) -> None:
         """Watch the memory of the job whose process `pid` has just started.
@@ -92,14 +95,12 @@ class Memory:
             self._watched[pid] = _Watched(time.monotonic(), end)
             if self._limit is None:
                 with suppress(NoRoom):  # the peaks are not noted then
-                    self._start_watcher(self._note_peaks)
+                    self._start_watcher()
 
-    def _start_watcher(self, watch: Callable[[], None]) -> None:
+    def _start_watcher(self) -> None:
         """Start the thread, once. Call this with the mutex held. Raises NoRoom."""
         if self._watcher is None:
-            watcher = threading.Thread(target=watch, name=f"{OWN_THREADS}memory", daemon=True)
-            start_thread(watcher)
-            self._watcher = watcher
+            self._watcher = start_thread(self._watch_all, "memory")
 
     def forget(self, pid: int) -> int:
         """Stop watching the job of `pid`; return its highest sample in bytes, 0 if none."""
@@ -132,33 +133,30 @@ class Memory:
         with self._changed:
             return self._is_closed or self._changed.wait_for(lambda: self._is_closed, seconds)
 
-    def _note_peaks(self) -> None:
-        """Sample jobs older than `SAMPLE_AGE`; the thread's loop if there is no limit.
-
-        Uses at most a fiftieth of a core, however many processes the machine has.
-        """
-        pause = SAMPLE_AGE
-        while not self._is_closed_within(pause):
+    def _watch_all(self) -> None:
+        """Sample the jobs and end those above the limit, if there is one; the thread's loop."""
+        pause = _INTERVAL if self._limit is not None else SAMPLE_AGE
+        wait, was_logged = pause, False
+        while not self._is_closed_within(wait):
             began = time.monotonic()
-            pids = self._pids(since_before=began - SAMPLE_AGE)
-            if pids:
-                self._sampler.recent(pids)
-            pause = max(SAMPLE_AGE, _PAUSE_FACTOR * (time.monotonic() - began))
+            try:
+                self._look(began)
+            except Exception:  # a bug, in hsm or psutil: without this thread there is no limit
+                if not was_logged:
+                    log.exception("a look at the jobs' memory failed; hsm goes on looking")
+                was_logged = True
+            wait = max(pause, _PAUSE_FACTOR * (time.monotonic() - began))
 
-    def _enforce(self) -> None:
-        """Sample all jobs and end those above the limit; the thread's loop if there is one."""
-        assert self._limit is not None
-        while not self._is_closed_within(_INTERVAL):
-            for pid, (_, memory) in self._sampler.sample(self._pids()).items():
-                # Resident memory counts shared pages once per process, so it is never below the
-                # exact figure. It is quick to read; ask for the exact one only above the limit.
-                if memory is not None and memory > self._limit:
-                    self._check(pid, self._limit)
+    def _look(self, now: float) -> None:
+        if self._limit is not None:
+            for pid, memory in self._sampler.above(self._pids(), self._limit).items():
+                self._end(pid, memory, self._limit)
+        if pids := self._pids(since_before=now - SAMPLE_AGE):
+            self._sampler.recent(pids)  # notes peaks
 
-    def _check(self, pid: int, limit: int) -> None:
-        memory = self._sampler.exact(pid)
+    def _end(self, pid: int, memory: int, limit: int) -> None:
         with self._changed:
             watched = self._watched.get(pid)
-        if memory > limit and watched is not None:
+        if watched is not None:
             allowed = f"memory_limit is {format_size(limit)}"
             watched.end(f"out of memory: used {format_size(memory)}, {allowed}")

@@ -16,7 +16,7 @@ from hsm.core.local.processes.server_client import ForkServer
 from hsm.core.local.processes.slot import ServerLost, Slot, SlotLost
 from hsm.core.local.scratch import Scratch
 from hsm.core.logger import get_logger
-from hsm.core.program.payload import CannotPickle, Payload
+from hsm.core.program.payload import CannotSpawn, Payload
 
 log = get_logger(__name__)
 
@@ -74,7 +74,7 @@ class Servers:
         while True:
             try:
                 server = self._server(work)
-            except CannotPickle as error:
+            except CannotSpawn as error:
                 raise NothingStarts(f"the fork server cannot be replaced: {error}") from None
             try:
                 return server, server.slot()
@@ -125,8 +125,8 @@ class Servers:
         """Choose the start method for a function; for spawn, pickle it.
 
         Raises:
-            CannotPickle: start_method is spawn, and the function cannot be pickled.
-            NothingStarts: a fork is known to be harmful, and the function cannot be pickled.
+            CannotSpawn: start_method is spawn, which is impossible.
+            NothingStarts: a fork is known to be harmful, and spawn is impossible.
         """
         assert work.function is not None
         start, findings = choose(self._start_method)
@@ -135,14 +135,15 @@ class Servers:
         path = self._scratch.path / f"payload-{len(self._functions)}"
         try:
             work.payload = Payload(work.function, path)
-        except CannotPickle as error:
+        except CannotSpawn as error:
             if self._start_method == "spawn":
                 raise
             harm = next((finding.text for finding in findings if finding.is_harmful), None)
             if harm is not None:
+                which = "one of the two" if error.can_help else "the former"
                 raise NothingStarts(
                     f"neither start method can run these jobs: fork is not safe, as {harm}; "
-                    f"spawn cannot send the function, as {error.why}. Create one of the two inside "
+                    f"spawn cannot send the function, as {error.why}. Create {which} inside "
                     "the function, or use start_method=fork if no job uses the former."
                 ) from error
             reason = f"{start.reason}, but spawn cannot: {error.why}"

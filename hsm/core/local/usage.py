@@ -6,21 +6,39 @@ started it becomes a child of the keeper.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeGuard
 
 import psutil
 
 from hsm.core.engine.backend import Usage
-from hsm.core.local.processes.process_tree import KEEPER_NAME
+from hsm.core.local.job_memory import PROCESS_ERRORS, own_memory, resident_memory
+from hsm.core.local.processes.process_tree import KEEPER_NAME, stat_fields
 
 #: Seconds for which a sample is reused, since looking at every process of the machine is not cheap.
 SAMPLE_AGE = 1.0
-#: A tree's exact size is read again once its resident size has grown by this factor.
-_GROWTH = 1.02
+#: A sample is also reused for this many times as long as it took: reading a job's own memory takes
+#: the kernel a while for large processes.
+_AGE_FACTOR = 50
+#: In `stat_fields`: when a process started, in ticks since the machine did.
+_START_TIME = 19
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """The processes of one job, and its keeper, which is None if it was killed."""
+
+    processes: list[psutil.Process]
+    keeper: psutil.Process | None
+
+    def own_memory(self) -> int:
+        return own_memory(self.processes, self.keeper)
 
 
 class UsageSampler:
@@ -28,73 +46,61 @@ class UsageSampler:
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._taken = 0.0  # monotonic
+        self._expires = 0.0  # monotonic
         self._recent: dict[int, Usage] = {}
         # By pid: the (monotonic) time of the last sample, and the job's CPU seconds then.
         self._cpu: dict[int, tuple[float, float]] = {}
-        # By pid: the largest resident size and the largest exact size of a job that has several
-        # processes.
-        self._peaks: dict[int, tuple[int, int]] = {}
+        # By pid: the most memory that a sample has found, in bytes.
+        self._peaks: dict[int, int] = {}
 
     def recent(self, pids: Collection[int]) -> dict[int, Usage]:
-        """Return a sample that is at most a second old; jobs newer than that may be missing."""
+        """Return a sample that is at most a second old, or a little more where sampling is slow.
+
+        Jobs that started since it was taken may be missing.
+        """
         with self._mutex:
-            now = time.monotonic()
-            if now - self._taken >= SAMPLE_AGE:
-                self._refresh(pids)
+            began = time.monotonic()
+            if began >= self._expires:
+                self._recent = self._sample(pids, began)
+                now = time.monotonic()
+                self._expires = max(began + SAMPLE_AGE, now + _AGE_FACTOR * (now - began))
             return self._recent
 
-    def sample(self, pids: Collection[int]) -> dict[int, Usage]:
-        """Take a new sample."""
-        with self._mutex:
-            self._refresh(pids)
-            return self._recent
+    def above(self, pids: Collection[int], limit: int) -> dict[int, int]:
+        """Return the jobs that have more than `limit` bytes of their own, with these bytes."""
+        found: dict[int, int] = {}
+        for pid, tree in _trees(pids).items():
+            # Resident memory is never below the exact figure, and is quick to read.
+            if sum(map(resident_memory, tree.processes)) > limit:
+                memory = tree.own_memory()
+                with self._mutex:
+                    self._note_peak(pid, memory)
+                if memory > limit:
+                    found[pid] = memory
+        return found
 
     def watch(self, pid: int) -> None:
         """Keep track of the peak of the job with process `pid`, until `peak` is called."""
         with self._mutex:
-            self._peaks[pid] = (0, 0)
+            self._peaks[pid] = 0
 
     def peak(self, pid: int) -> int:
-        """Return and forget the largest sample, in bytes, of all the job's processes together.
-
-        Shared memory is counted proportionally. 0 if the job never had several processes in a
-        sample.
-        """
+        """Return and forget the most memory that a sample of the job has found; 0 if none did."""
         with self._mutex:
-            return self._peaks.pop(pid, (0, 0))[1]
+            return self._peaks.pop(pid, 0)
 
-    def exact(self, pid: int) -> int:
-        """Return `exact_memory` of the job, and count it towards the peak."""
-        memory = exact_memory(pid)
-        with self._mutex:
-            if pid in self._peaks:
-                resident, exact = self._peaks[pid]
-                self._peaks[pid] = (resident, max(exact, memory))
-        return memory
+    def _note_peak(self, pid: int, memory: int) -> None:
+        if pid in self._peaks:
+            self._peaks[pid] = max(self._peaks[pid], memory)
 
-    def _refresh(self, pids: Collection[int]) -> None:
-        self._recent = self._sample(pids)
-        self._taken = time.monotonic()
-
-    def _sample(self, pids: Collection[int]) -> dict[int, Usage]:
-        children: dict[int, list[psutil.Process]] = defaultdict(list)
-        processes: dict[int, psutil.Process] = {}
-        for process in psutil.process_iter(["ppid"]):
-            children[process.info["ppid"]].append(process)
-            processes[process.pid] = process
-        now = time.monotonic()
+    def _sample(self, pids: Collection[int], now: float) -> dict[int, Usage]:
         usage: dict[int, Usage] = {}
         cpu_now: dict[int, tuple[float, float]] = {}
-        for pid in pids:
-            if pid in processes:
-                keeper = processes.get(processes[pid].info["ppid"])
-                tops = children[keeper.pid] if _is_keeper(keeper) else [processes[pid]]
-                tree = _below(tops, children)
-                cpu, memory = _measure(tree)
-                cpu_now[pid] = (now, cpu)
-                usage[pid] = (self._percent(pid, now, cpu), memory)
-                self._note_peak(pid, tree, memory)
+        for pid, tree in _trees(pids).items():
+            cpu, memory = sum(map(_cpu_seconds, tree.processes)), tree.own_memory()
+            cpu_now[pid] = (now, cpu)
+            usage[pid] = (self._percent(pid, now, cpu), memory)
+            self._note_peak(pid, memory)
         self._cpu = cpu_now
         return usage
 
@@ -104,34 +110,26 @@ class UsageSampler:
         then, cpu_then = self._cpu[pid]
         return max(0.0, 100.0 * (cpu - cpu_then) / (now - then))
 
-    def _note_peak(self, pid: int, tree: Sequence[psutil.Process], resident: int) -> None:
-        """Read the exact size of a job if it may be a new peak.
 
-        The exact size takes the kernel a while, so it is not read with every sample. For a single
-        process, the kernel itself keeps track of the peak.
-        """
-        if pid not in self._peaks or len(tree) < 2:
-            return
-        largest, exact = self._peaks[pid]
-        if resident > largest * _GROWTH:
-            self._peaks[pid] = (resident, max(exact, sum(map(_proportional_size, tree))))
-
-
-def exact_memory(pid: int) -> int:
-    """Memory in bytes of the job with process `pid`, shared memory counted proportionally (PSS).
-
-    Resident bytes where the kernel does not report PSS (not Linux, another user's process).
-    """
-    try:
-        process = psutil.Process(pid)
-        keeper = process.parent()
-        if keeper is not None and _is_keeper(keeper):
-            tree = keeper.children(recursive=True)
-        else:
-            tree = [process, *process.children(recursive=True)]
-    except psutil.Error:
-        return 0
-    return sum(map(_proportional_size, tree))
+def _trees(pids: Collection[int]) -> dict[int, _Tree]:
+    """Look at every process of the machine; return the trees of the jobs that have any."""
+    children: dict[int, list[psutil.Process]] = defaultdict(list)
+    processes: dict[int, psutil.Process] = {}
+    parents: dict[int, int] = {}
+    for process in psutil.process_iter():
+        with suppress(*PROCESS_ERRORS):
+            parents[process.pid] = process.ppid()
+            children[parents[process.pid]].append(process)
+            processes[process.pid] = process
+    trees: dict[int, _Tree] = {}
+    for pid in pids:
+        if pid in processes:
+            keeper = processes.get(parents[pid])
+            if _is_keeper(keeper):
+                trees[pid] = _Tree(_below(children[keeper.pid], children), keeper)
+            else:
+                trees[pid] = _Tree(_below([processes[pid]], children), None)
+    return trees
 
 
 def _is_keeper(process: psutil.Process | None) -> TypeGuard[psutil.Process]:
@@ -144,22 +142,8 @@ def _is_keeper(process: psutil.Process | None) -> TypeGuard[psutil.Process]:
         return False
     try:
         return process.name() == KEEPER_NAME
-    except psutil.Error:
+    except PROCESS_ERRORS:
         return False
-
-
-def _proportional_size(process: psutil.Process) -> int:
-    try:
-        with open(f"/proc/{process.pid}/smaps_rollup", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("Pss:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:
-        return 0
 
 
 def _below(
@@ -175,17 +159,21 @@ def _below(
     return tree
 
 
-def _measure(tree: Sequence[psutil.Process]) -> tuple[float, int]:
-    """Return the CPU seconds and resident bytes of a process tree."""
-    cpu, memory = 0.0, 0
-    for process in tree:
-        try:
-            with process.oneshot():
-                times = process.cpu_times()
-                cpu += times.user + times.system
-                # Include reaped children, or a tree's CPU time would drop when they end.
-                cpu += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
-                memory += process.memory_info().rss
-        except psutil.Error:
-            continue
-    return cpu, memory
+def running_seconds(pid: int) -> float | None:
+    """Return for how long a process has run, whatever became of the clock; None if unknown."""
+    fields = stat_fields(pid)
+    if len(fields) <= _START_TIME:
+        return None
+    started = int(fields[_START_TIME]) / os.sysconf("SC_CLK_TCK")
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    """Return the CPU seconds of a process; 0 if it is gone."""
+    try:
+        times = process.cpu_times()
+    except PROCESS_ERRORS:
+        return 0.0
+    # Include reaped children, or a tree's CPU time would drop when they end.
+    reaped = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return float(times.user + times.system + reaped)

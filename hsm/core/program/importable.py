@@ -16,6 +16,8 @@ from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
 from types import ModuleType
 from typing import Any
 
+from hsm.core.interpreter import interpreter_options
+
 #: Seconds that a fresh interpreter gets for one import.
 _TIMEOUT = 60.0
 
@@ -86,14 +88,13 @@ def _fresh_interpreter_has(name: str, file: str | None) -> bool:
     It may still work: site-packages may install finders, a parent may make the module, or the
     module may replace itself by another.
     """
-    options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     try:
         # Not a pipe: if the interpreter ended at once, writing to it would cause a SIGPIPE.
         with tempfile.TemporaryFile() as path:
             path.write(pickle.dumps(sys.path))
             path.seek(0)
             answer = subprocess.run(
-                [sys.executable, *options, "-c", _PROBE, name],
+                [sys.executable, *interpreter_options(), "-c", _PROBE, name],
                 stdin=path,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -20,7 +20,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
-from hsm.core.own_process import flush_c_buffers, process_name, set_process_name
+from hsm.core.own_process import caught_signals, flush_c_buffers, process_name, set_process_name
 from hsm.core.program import telemetry
 from hsm.core.program.rng import RandomStates, capture
 
@@ -32,13 +32,15 @@ _HELPERS = (
         ("_forkserver_address", "_forkserver_alive_fd", "_forkserver_pid"),
     ),
 )
-#: Signals that Ctrl-C, a hang-up or a service manager's stop sends to all processes at once.
+#: Signals that a terminal, a service or batch system, or a job may send to all processes at once.
 MEANT_FOR_THE_LAUNCHER = (
     signal.SIGINT,
     signal.SIGTERM,
     signal.SIGHUP,
     signal.SIGQUIT,
     signal.SIGTSTP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
 )
 #: hsm's own processes ignore these whatever the app does, lest a lost peer or a full log end them.
 NO_ENDS = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -72,7 +74,8 @@ class LaunchState:
     """The state of the launcher's process when the fork server was started.
 
     Attributes:
-        signals: the disposition, as C sees it, of each signal that a server or keeper changes.
+        signals: the disposition, as C sees it, of each signal that a server or keeper changes;
+            None for a handler that C code has installed, which Python could not restore.
         random: the random number generators.
         files: open files that have buffers.
         name: the process's name.
@@ -98,8 +101,11 @@ class LaunchState:
         _flush(files)
         flush_c_buffers()
         handlers: dict[int, Any] = {}
+        caught = caught_signals()
         for number in _CHANGED:
             handler = _get_signal(number)
+            if handler == signal.SIG_DFL and number in caught:
+                handler = None
             # A handler of hsm's own knows the one that it replaced.
             while hasattr(handler, "replaced"):
                 handler = handler.replaced
@@ -109,7 +115,7 @@ class LaunchState:
     def restore_signals(self) -> None:
         """Restore every signal's disposition, and unblock all signals."""
         for number, handler in self.signals.items():
-            if handler is not None:  # None: installed from C (faulthandler), so still in place.
+            if handler is not None:
                 _set_signal(number, handler)
         _set_mask(signal.SIG_SETMASK, ())
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hsm.core.errors import HsmError
+from hsm.core.interpreter import NO_INTERPRETER, interpreter, interpreter_options
 from hsm.core.program import mp_method
 from hsm.core.program.rng import capture
 
@@ -48,19 +48,21 @@ _MAX_FACTS = 1 << 16
 _MAX_DEFINITION = 1 << 20
 
 
-class CannotPickle(HsmError):
-    """The function, or something of the script that it uses, cannot be pickled.
+class CannotSpawn(HsmError):
+    """A fresh interpreter cannot be started, or cannot be sent the function and what it uses.
 
     Args:
         why: the reason, as a clause.
+        can_help: whether it would help to create what is named there inside the function.
     """
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, *, can_help: bool) -> None:
         super().__init__(
             f"start_method=spawn sends the job's function to a fresh interpreter, but {why}. "
-            "Use start_method=fork, or create it inside the function."
+            f"Use start_method=fork{', or create it inside the function' if can_help else ''}."
         )
         self.why = why
+        self.can_help = can_help
 
 
 class Payload:
@@ -71,18 +73,22 @@ class Payload:
         path: where to write the payload; this makes two files.
 
     Raises:
-        CannotPickle: the function cannot be sent; names the culprit.
+        CannotSpawn: the function cannot be sent; names the culprit.
     """
 
     def __init__(self, function: Callable[[Any], Any], path: Path) -> None:
-        self._path = path
+        python = interpreter()
+        if python is None:
+            raise CannotSpawn(f"{NO_INTERPRETER} to start", can_help=False)
+        # Pass on -O, -W and the like, as multiprocessing does.
+        self._words = (python, *interpreter_options(), "-c", _PROGRAM, str(path))
         from hsm.core.program import by_value
 
         with by_value.for_fresh_interpreter() as importable:
             try:
                 data = _dump(function, importable)
             except Exception as error:
-                raise CannotPickle(_culprit(function, error)) from error
+                raise CannotSpawn(_culprit(function, error), can_help=True) from error
         path.write_bytes(data)
         path.with_name(path.name + ".path").write_bytes(pickle.dumps(sys.path))
 
@@ -98,10 +104,7 @@ class Payload:
             argument: the file with its pickled argument; the job removes it.
             result: where to write its report.
         """
-        # Pass on -O, -W and the like, as multiprocessing does.
-        options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-        words = (sys.executable, *options, "-c", _PROGRAM)
-        return (*words, str(self._path), str(argument), str(result))
+        return (*self._words, str(argument), str(result))
 
 
 def _dump(function: Callable[[Any], Any], importable: Importable) -> bytes:

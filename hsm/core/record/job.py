@@ -70,6 +70,8 @@ class Ending:
         reason: why, in one line, if exit code and signal do not say ("timeout after 2 s").
         error_type: qualified name of the exception that a Python job raised.
         error_message: that exception's message.
+        seconds: how long the attempt took, by a clock that nobody sets; None if it never ran, or
+            if an older hsm wrote the journal.
         cpu_seconds: user and system time of the whole process tree, in seconds.
         max_memory: bytes; the larger of the peak of the tree's largest process and the largest
             sample of the whole tree.
@@ -86,6 +88,7 @@ class Ending:
     reason: str | None = None
     error_type: str | None = None
     error_message: str | None = None
+    seconds: float | None = None
     cpu_seconds: float | None = None
     max_memory: int | None = None
     value: Any = None
@@ -144,7 +147,12 @@ class Attempt:
 
     @property
     def duration(self) -> float | None:
-        """Seconds from start to end; None while it is running."""
+        """Seconds from start to end; None while it is running.
+
+        If only the times are on record, their difference: wrong if the clock was set in between.
+        """
+        if self.ending is not None and self.ending.seconds is not None:
+            return self.ending.seconds
         if self.started is None or self.ended is None:
             return None
         return max(0.0, self.ended - self.started)

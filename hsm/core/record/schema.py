@@ -165,6 +165,7 @@ def _is_final_state(value: Any) -> bool:
 
 TIME = (_is_time, "a time")
 COUNT = (is_count, "an integer from 0 to 2147483647")
+SECONDS = (_is_seconds, "a number of seconds")
 TEXT = (_is_text, "a string")
 PATH = (_is_path, "a path")
 NAME = (_is_name, "a name")
@@ -214,7 +215,7 @@ JOB_FIELDS: Mapping[str, tuple[Check, str]] = {
 START_FIELDS: Mapping[str, tuple[Check, str]] = {
     "slot": COUNT,
     "gpus": (_is_gpus, "a list of numbers and ids of GPUs"),
-    "waited": (_is_seconds, "a number of seconds"),
+    "waited": SECONDS,
 }
 #: The optional fields of `end` and `retry`.
 ENDING_FIELDS: Mapping[str, tuple[Check, str]] = {
@@ -223,7 +224,8 @@ ENDING_FIELDS: Mapping[str, tuple[Check, str]] = {
     "reason": TEXT,
     "error_type": TEXT,
     "error_message": TEXT,
-    "cpu_seconds": (_is_seconds, "a number of seconds"),
+    "seconds": SECONDS,
+    "cpu_seconds": SECONDS,
     "max_memory": (_is_size, "a number of bytes"),
     "value": (is_flat, "a value that can be shown: it is nested too deeply"),
     "job_dir": PATH,

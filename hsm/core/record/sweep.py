@@ -27,6 +27,7 @@ from hsm.core.record.schema import (
     JOB_FIELDS,
     LAUNCH_FIELDS,
     RECORD_FIELDS,
+    SECONDS,
     SERVER_FIELDS,
     START_FIELDS,
     TEXT,
@@ -59,6 +60,8 @@ class Sweep:
         jobs: its jobs by number.
         closed: why its launcher closed it ("finished", "interrupted by SIGINT"); None while the
             launcher is running, or if it died.
+        seconds: how long it took, by a clock that nobody sets; None if it is not closed, if it was
+            resumed, or if an older hsm wrote the journal.
         alive: whether it has a live launcher.
         last_time: when the last record was written, in Unix seconds.
         problems: the first 100 unusable lines of the journal, as ``"line 7: …"``, and files beside
@@ -76,6 +79,7 @@ class Sweep:
     header: Mapping[str, Any]
     jobs: dict[int, Job] = field(default_factory=dict)
     closed: str | None = None
+    seconds: float | None = None
     alive: bool = False
     last_time: float = 0.0
     problems: list[str] = field(default_factory=list)
@@ -84,6 +88,7 @@ class Sweep:
     latest: Mapping[str, Any] = field(init=False)
     planned: int | None = None
     controls: list[Mapping[str, Any]] = field(default_factory=list)
+    _is_resumed: bool = field(default=False, repr=False)
     _unfinished: dict[int, Job] = field(default_factory=dict, repr=False)
     _ids: set[str] = field(default_factory=set, repr=False)
     _missing: int = field(default=0, repr=False)  # jobs of a submission still to come
@@ -155,8 +160,9 @@ class Sweep:
         elif event in ("resume", "requeue"):
             problems = self._resume(record)
         elif event == "close":
-            check(record, {"reason": TEXT}, "reason")
+            check(record, {"reason": TEXT, "seconds": SECONDS}, "reason")
             self.closed = record["reason"]
+            self.seconds = None if self._is_resumed else record.get("seconds")
         elif event == "control":
             self.controls.append(record)
         elif event == "server":
@@ -238,7 +244,8 @@ class Sweep:
         """There are more jobs, so the sweep has not ended after all."""
         if self.closed is not None or is_new_launcher:
             self._settle()
-        self.closed = None
+        self._is_resumed |= is_new_launcher
+        self.closed = self.seconds = None
 
     def settle(self) -> None:
         """If the launcher has closed the sweep or died, end the jobs it left behind."""

@@ -40,13 +40,13 @@ def _do_nothing(number: int, frame: FrameType | None) -> None:
     """A signal handler which, unlike SIG_IGN, does not survive an exec."""
 
 
-def _ignore_signals() -> None:
+def _ignore_signals(state: LaunchState) -> None:
     """Ignore signals meant for the launcher; let system calls fail with errors, not signals."""
     for number in MEANT_FOR_THE_LAUNCHER:
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        if state.signals[number] is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _do_nothing)
     for number in NO_ENDS:
-        if signal.getsignal(number) is not None:  # None: installed from C, and could not come back
+        if state.signals[number] is not None:
             signal.signal(number, signal.SIG_IGN)
 
 
@@ -64,7 +64,7 @@ def become_server(state: LaunchState) -> None:
     _forget_finalizers()
     if state.memory is not None:
         state.memory.own()
-    _ignore_signals()
+    _ignore_signals(state)
 
 
 def _forget_exit_hooks(*, keep_apps: bool) -> None:

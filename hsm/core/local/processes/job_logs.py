@@ -24,6 +24,7 @@ from functools import partial
 
 from hsm.core.engine.backend import Launch
 from hsm.core.files import NotRegular, make_folder_below, open_folder_below, open_in
+from hsm.core.local.processes.log_bound import LogBound
 from hsm.core.local.processes.log_pipe import ROOM_INTERVAL, LogPipe, describe_lost
 from hsm.core.local.processes.note import Note
 
@@ -84,7 +85,7 @@ class JobLogs:
         """
         names = launch.root, launch.stdout, launch.stderr
         self._names.write("\0".join(names).encode("utf-8", "surrogateescape"))
-        sizes = self._open(*names, header=launch.header)
+        sizes = self._open(*names, launch.header, launch.log_limit)
         self._began = self._looked = self.next_look = time.monotonic()
         return sizes
 
@@ -169,7 +170,7 @@ class JobLogs:
                     del pipes[fd]
                     continue
                 if names is not None:
-                    self._open(*names, header=None)
+                    self._open(*names)
                     names = None
                 pipes[fd].move(until=0.0)
 
@@ -179,12 +180,21 @@ class JobLogs:
             pipe.close()
         self._names.close()
 
-    def _open(self, root: str, stdout: str, stderr: str, header: str | None) -> tuple[int, int]:
+    def _open(
+        self,
+        root: str,
+        stdout: str,
+        stderr: str,
+        header: str | None = None,
+        limit: int | None = None,
+    ) -> tuple[int, int]:
         out, err = open_logs(root, stdout, stderr)
-        return (
-            self._pipes[0].open(out, header, partial(_open_again, root, stdout)),
-            self._pipes[1].open(err, header, partial(_open_again, root, stderr)),
-        )
+        sizes = []
+        for pipe, file, path in zip(self._pipes, (out, err), (stdout, stderr), strict=True):
+            again = partial(_open_again, root, path)
+            bound_from = None if limit is None else partial(_bound, root, path, limit)
+            sizes.append(pipe.open(file, header, again, bound_from))
+        return sizes[0], sizes[1]
 
     def _read_names(self) -> tuple[str, str, str] | None:
         noted = self._names.read()
@@ -225,6 +235,11 @@ def _open_again(root: str, path: str) -> int:
         return _open_log(folder, name)
     finally:
         os.close(folder)
+
+
+def _bound(root: str, path: str, limit: int, start: int) -> LogBound:
+    directory, name = os.path.split(path)
+    return LogBound(limit, start, partial(_open_folder, root, directory), name)
 
 
 def _open_folder(root: str, path: str) -> int:

@@ -1,6 +1,6 @@
 """Turning a forked child of the keeper into a job.
 
-fork --> own session, signals, environment
+fork --> own process group, signals, environment
               |--> a command:  exec
               `--> a function: call it, see `hsm.core.program.call`
 """
@@ -35,7 +35,7 @@ def become_job(
     Its stdout and stderr are already the job's logs, and its stdin is /dev/null, like the server's.
     """
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         die_with_parent(signal.SIGKILL, keeper)
         state.restore_signals()
         os.environ.update(launch.env)

@@ -10,14 +10,19 @@ no child left. The keeper runs no user code and has one thread. It exits when it
 the channel or the fork server dies, and kills everything below it first. If the keeper itself is
 killed, the kernel kills a job that is a forked function (parent-death signal), and the fork server
 kills the rest.
+
+The keeper leads a session, and the job only a process group in it. So a job that opens a terminal
+does not get it as its controlling terminal, and may make a process group of its own.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import NoReturn
@@ -80,6 +85,7 @@ class Keeper:
 
     def get_ready(self) -> None:
         """Prepare this process, and tell the launcher. Raises OSError."""
+        os.setsid()
         set_process_name(KEEPER_NAME.encode())
         become_subreaper()
         self._listen_for_signals()
@@ -97,12 +103,12 @@ class Keeper:
     def _make_server_end(self) -> None:
         """If the launcher has died, make sure that the fork server ends, too.
 
-        The job may have stopped the server or another keeper, so both are continued. A server that
-        remains stopped, because it is being traced, say, is killed.
+        The job may have stopped the server, so it is continued. A server that remains stopped,
+        because it is being traced, say, is killed.
         """
         deadline = time.monotonic() + _SERVERS_GRACE
         while os.getppid() == self._server:
-            os.killpg(0, signal.SIGCONT)  # the server and its keepers
+            os.kill(self._server, signal.SIGCONT)
             state, parent, *_ = stat_fields(self._server) or ("", self._launcher)
             if state not in ("T", "t") or int(parent) == self._launcher:
                 return
@@ -154,56 +160,65 @@ class Keeper:
         try:
             with obstacles(f"write logs in {folder}", folder):
                 log_sizes = self._logs.begin(launch)
-            pid = self._start_job(launch)
+            pid, inherited = self._start_job(launch)
         except CannotStart as error:
             self._logs.close_files()
             self._send(NotStarted(error))
             return
         self._send(Started(pid, log_sizes))
-        tree = _JobTree(pid, launch.grace)
+        tree = _JobTree(pid, launch.grace, inherited)
         tree.watch(self)
         lost = self._logs.finish(patiently=not self._doomed)
         if not self._doomed:  # a doomed keeper killed the job, and its launcher is gone
             self._send(tree.ended(lost, self._report.read()))
 
-    def _start_job(self, launch: Launch) -> int:
-        """Start the job's process; return its pid. Raises CannotStart."""
+    def _start_job(self, launch: Launch) -> tuple[int, int]:
+        """Start the job's process; return its pid, and the peak of memory that it begins with.
+
+        Raises:
+            CannotStart: it cannot be started.
+        """
         self._report.clear()
         with obstacles(f"enter {launch.cwd}"):
             os.stat(launch.cwd)
         with obstacles("start a process"):
             pid = None if launch.command is None else self._exec(launch)
-            if pid is None:
-                pid = os.fork()
-                if pid == 0:
-                    self._in_child(launch)
-        return pid
+            if pid is not None:
+                return pid, 0
+            inherited = _peak_memory(resource.getrusage(resource.RUSAGE_SELF))
+            pid = os.fork()
+            if pid == 0:
+                self._in_child(launch)
+            return pid, inherited
 
     def _exec(self, launch: Launch) -> int | None:
         """Start a command with vfork, which does not copy this process and costs a third of a fork.
 
         Such a job has no parent-death signal; if the keeper is killed, the fork server kills it.
         Returns None if the command cannot be executed. The caller then forks a child, which reports
-        the error in the job's log. Raises OSError if there can be no other process now.
+        the error in the job's log. Before Python 3.11, Popen makes no process group, so the caller
+        forks there, too. Raises OSError if there can be no other process now.
         """
         assert launch.command is not None
         stdout, stderr = self._logs.write_ends
-        try:
-            process = subprocess.Popen(
-                launch.command,
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                cwd=launch.cwd,
-                env={**os.environ, **launch.env},
-                start_new_session=True,
-            )
-        except OSError as error:
-            if may_pass(error):
-                raise
-            return None
-        process.returncode = 0  # `_JobTree` reaps it, with all others; Popen must not
-        return process.pid
+        if sys.version_info >= (3, 11):
+            try:
+                process = subprocess.Popen(
+                    launch.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=stderr,
+                    cwd=launch.cwd,
+                    env={**os.environ, **launch.env},
+                    process_group=0,
+                )
+            except OSError as error:
+                if may_pass(error):
+                    raise
+                return None
+            process.returncode = 0  # `_JobTree` reaps it, with all others; Popen must not
+            return process.pid
+        return None
 
     def _in_child(self, launch: Launch) -> NoReturn:
         signal.set_wakeup_fd(-1)
@@ -239,12 +254,24 @@ class Keeper:
             os.read(self._wake, 512)
 
 
-class _JobTree:
-    """The processes of one job; `watch` returns when all are gone."""
+def _peak_memory(usage: resource.struct_rusage) -> int:
+    """Return the peak resident size in bytes."""
+    return usage.ru_maxrss * _MAXRSS_UNIT
 
-    def __init__(self, pid: int, grace: float) -> None:
+
+class _JobTree:
+    """The processes of one job; `watch` returns when all are gone.
+
+    Args:
+        pid: the job's process.
+        grace: seconds between SIGTERM and SIGKILL for what it leaves behind.
+        inherited: bytes of the keeper's memory that it, and what it forks, began with.
+    """
+
+    def __init__(self, pid: int, grace: float, inherited: int) -> None:
         self._pid = pid
         self._grace = grace
+        self._inherited = inherited
         self._status: int | None = None
         self._asked = False
         self._kill_at: float | None = None  # monotonic; set once SIGTERM was sent
@@ -277,7 +304,7 @@ class _JobTree:
             if pid == 0:
                 return True
             self._cpu_seconds += usage.ru_utime + usage.ru_stime
-            self._max_memory = max(self._max_memory, usage.ru_maxrss * _MAXRSS_UNIT)
+            self._max_memory = max(self._max_memory, _peak_memory(usage) - self._inherited)
             if pid == self._pid:
                 self._status = status
 

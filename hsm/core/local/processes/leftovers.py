@@ -3,7 +3,7 @@
 When a keeper dies, the server inherits its descendants and kills them. If the server dies at the
 same moment, or is stopped, the launcher does it instead: it searches all processes for the job's.
 Those have the job's variables in their environment or, if they are forks that never executed
-another program, belong to the session that the job's process led.
+another program, belong to the session that the keeper led.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ _INTERVAL = 0.05
 _UNKILLABLE = 10.0
 
 
-def kill_leftovers(env: Mapping[str, str], job: int | None) -> None:
+def kill_leftovers(env: Mapping[str, str], keeper: int | None) -> None:
     """Kill what is left of a job; return when nothing is.
 
     Args:
         env: the environment variables that the job was started with.
-        job: the pid of its process, if it had one.
+        keeper: the pid of its keeper, if it had one.
     """
     deadline = time.monotonic() + _UNKILLABLE
     empty_searches = 0
     while empty_searches < 2 and time.monotonic() < deadline:
-        left = _find(env, job)
+        left = _find(env, keeper)
         send_signal(left, signal.SIGKILL)
         empty_searches = 0 if left else empty_searches + 1
         time.sleep(_INTERVAL)
 
 
-def _find(env: Mapping[str, str], job: int | None) -> list[psutil.Process]:
+def _find(env: Mapping[str, str], keeper: int | None) -> list[psutil.Process]:
     command = psutil.Process().cmdline()
     found = []
     for process in psutil.process_iter():
@@ -53,7 +53,7 @@ def _find(env: Mapping[str, str], job: int | None) -> list[psutil.Process]:
             variables = process.environ()
             is_marked = all(variables.get(name) == env[name] for name in _NAMES)
             # A fork of the launcher has the launcher's command line.
-            is_fork = os.getsid(process.pid) == job and process.cmdline() == command
+            is_fork = os.getsid(process.pid) == keeper and process.cmdline() == command
             if is_marked or is_fork:
                 found.append(process)
     return found

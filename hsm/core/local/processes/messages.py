@@ -63,7 +63,8 @@ class Reaped:
         status: the process's wait status, as returned by `os.wait4`.
         asked: whether an `End` reached the keeper while the process was still running.
         cpu_seconds: user and system time of all reaped processes.
-        max_memory: peak resident size of the largest reaped process, in bytes.
+        max_memory: peak resident size of the largest reaped process, in bytes, without what a
+            forked job began with.
         lost: describes output that is missing from the logs; None if all of it is there.
         report: what a function's job reported through its keeper's `Note`; None for nothing.
     """

@@ -1,7 +1,7 @@
 """The launcher's side of a fork server: starting it, and getting slots to run jobs in.
 
 ForkServer.start_carrying(function)   forked from this process; jobs call the function
-ForkServer.start_clean()              a new interpreter; jobs exec
+ForkServer.start_clean()              a new interpreter, if there is one to start; jobs exec
      |
      `-- slot() --> Slot: one keeper, one job at a time
 """
@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,14 @@ import psutil
 
 from hsm.core.engine.obstacles import may_pass, obstacles
 from hsm.core.errors import HsmError
+from hsm.core.interpreter import interpreter
 from hsm.core.local.processes.fork_isolation import take_for_forks
 from hsm.core.local.processes.messages import SEND_FLAGS, Channel, private_pair
 from hsm.core.local.processes.patience import LOOK_INTERVAL, Patience, kill_tree
 from hsm.core.local.processes.process_tree import is_over
 from hsm.core.local.processes.server_process import serve
 from hsm.core.local.processes.slot import ServerLost, Slot
+from hsm.core.program.isolation import LaunchState
 
 #: Looks at a server that must fork a keeper; it may first have to load hsm from a slow disk.
 _LOOKS_AT_FORK = 120
@@ -51,9 +54,14 @@ class ForkServer:
     """
 
     def __init__(
-        self, pid: int, control: socket.socket, process: subprocess.Popen[bytes] | None
+        self,
+        pid: int,
+        control: socket.socket,
+        process: subprocess.Popen[bytes] | None,
+        *,
+        carries_function: bool,
     ) -> None:
-        self.carries_function = process is None
+        self.carries_function = carries_function
         self._pid = pid
         self._control = control
         self._process = process
@@ -84,8 +92,17 @@ class ForkServer:
         Raises:
             CannotStart: it cannot be forked.
         """
+        return cls._fork(take_for_forks(exit_hooks), function, scratch, soft_limit)
+
+    @classmethod
+    def _fork(
+        cls,
+        state: LaunchState,
+        function: Callable[[Any], Any] | None,
+        scratch: Path | None,
+        soft_limit: int,
+    ) -> ForkServer:
         launcher = os.getpid()
-        state = take_for_forks(exit_hooks)
         # The launcher's handlers must not run in the child before it has dropped them.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
@@ -98,11 +115,21 @@ class ForkServer:
                     serve(theirs, launcher, state, function, folder, soft_limit)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        return cls(pid, ours, None)
+        return cls(pid, ours, None, carries_function=function is not None)
 
     @classmethod
     def start_clean(cls, scratch: Path | None, soft_limit: int) -> ForkServer:
-        """Start a server in a small new interpreter. Its jobs are commands. Raises CannotStart."""
+        """Start a server in a small new interpreter. Its jobs are commands.
+
+        A frozen app has no interpreter to start: the server is then a fork of this process.
+
+        Raises:
+            CannotStart: it cannot be started.
+        """
+        python = interpreter()
+        if python is None:
+            state = replace(LaunchState.take(), is_forked=True)
+            return cls._fork(state, None, scratch, soft_limit)
         # Isolated (-I), so that nothing in the working directory or PYTHONPATH can shadow the
         # standard library. This process's path is appended, so that the server finds the same hsm.
         where = [_HSM_FOUND_IN, *sys.path]
@@ -116,12 +143,12 @@ class ForkServer:
         with _connection("start the fork server") as (ours, theirs):
             arguments = [str(theirs.fileno()), str(os.getpid()), str(soft_limit), *folder]
             process = subprocess.Popen(
-                [sys.executable, *no_byte_code, "-I", "-c", program, *arguments],
+                [python, *no_byte_code, "-I", "-c", program, *arguments],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        return cls(process.pid, ours, process)
+        return cls(process.pid, ours, process, carries_function=False)
 
     def slot(self) -> Slot:
         """Get a free slot: one that was given back, or a new one.
@@ -258,10 +285,10 @@ class ForkServer:
             time.sleep(_EXIT_INTERVAL)
 
     def _continue(self) -> None:
-        """Continue the server and its keepers, in case they were stopped."""
+        """Continue the server, in case it was stopped."""
         with self._mutex, suppress(ProcessLookupError, PermissionError):
             if not self._reaped:
-                os.killpg(self._pid, signal.SIGCONT)
+                os.kill(self._pid, signal.SIGCONT)
 
     def _reap(self) -> bool:
         """Reap the server's process if it has ended; return whether it has."""

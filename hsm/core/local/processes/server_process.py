@@ -210,6 +210,8 @@ class _Server:
 
         Kills keepers and jobs that take too long.
         """
+        for keeper in self._keepers:
+            os.kill(keeper, signal.SIGCONT)  # somebody may have stopped it
         deadline = time.monotonic() + _KEEPERS_GRACE
         while self._reap():
             left = deadline - time.monotonic()

@@ -22,7 +22,7 @@ from hsm.core.engine.backend import Launch, Started
 from hsm.core.errors import HsmError
 from hsm.core.local.processes.messages import Channel, End, NotStarted, Ready, Reaped
 from hsm.core.local.processes.patience import LOOK_INTERVAL, Patience, continue_stopped, kill_tree
-from hsm.core.local.processes.process_tree import is_over, is_zombie, stat_fields
+from hsm.core.local.processes.process_tree import is_over, is_zombie, send_signal, stat_fields
 
 #: Seconds between looks at the keeper of a running job.
 _QUIET_INTERVAL = 2.0
@@ -71,6 +71,11 @@ class Slot:
         self._due = math.inf
         self._patience: Patience | None = None  # set while the keeper must respond
         self._look_at = time.monotonic() + LOOK_INTERVAL
+
+    @property
+    def keeper(self) -> int | None:
+        """The pid of the keeper; None until it has been forked."""
+        return None if self._keeper is None else self._keeper.pid
 
     def wait_for_keeper(self, look: Callable[[], bool]) -> None:
         """Wait until the server has forked the keeper.
@@ -150,10 +155,17 @@ class Slot:
         The thread that waits for that job gets SlotLost.
         """
         self._channel.shut()
+        self._continue_keeper()
 
     def close(self) -> None:
         """Close the connection. Call this in the thread that uses the slot, or when none does."""
         self._channel.close()
+        self._continue_keeper()
+
+    def _continue_keeper(self) -> None:
+        """Let a keeper that was stopped see that it has been dismissed."""
+        if self._keeper is not None:
+            send_signal([self._keeper], signal.SIGCONT)
 
     def _receive(self) -> Any:
         try:
