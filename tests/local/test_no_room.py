@@ -74,11 +74,11 @@ def in_small_quota() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
-@pytest.mark.parametrize("kind", ["function", "command", "spawned"])
+@pytest.mark.parametrize("kind", ["function", "command"])
 def test_a_user_who_may_have_few_processes(tmp_path: Path, kind: str) -> None:
     """Eight slots do not fit into 14 processes and threads: the jobs take turns."""
     write_driver(tmp_path, _DRIVER + "\nrun(12, max_parallel_jobs=8)\n")
-    settings = {"start_method": "spawn" if kind == "spawned" else "fork"}
+    settings = {"start_method": "fork"}
     with start_driver(tmp_path, settings, kind, preexec_fn=in_small_quota) as sweep:
         done = sweep.finish()
     assert (done.code, done.states) == (0, ["COMPLETED"] * 12), done.screen
