@@ -23,6 +23,7 @@ from typing import Any, NoReturn, Protocol
 from hsm.core.own_process import caught_signals, flush_c_buffers, process_name, set_process_name
 from hsm.core.program import telemetry
 from hsm.core.program.rng import RandomStates, capture
+from hsm.core.program.warning_places import pass_over_hsm
 
 _HELPERS = (
     ("multiprocessing.resource_tracker", "_resource_tracker", ("_fd", "_pid")),
@@ -123,6 +124,7 @@ class LaunchState:
 def enter_job(state: LaunchState) -> None:
     """Prepare a job's process, before it calls the job's function."""
     set_process_name(state.name)
+    pass_over_hsm()
     state.random.apply(is_forked=state.is_forked)
     tempfile.tempdir = None
     for file in state.opened:
