@@ -85,8 +85,10 @@ class LocalBackend(Backend):
             return launch, None
         assert work.payload is not None
         assert launch.argument is not None
-        path = self._scratch.path / f"argument-{launch.num}"
+        folder = self._scratch.path
+        path = folder / f"argument-{launch.num}"
         path.write_bytes(launch.argument)
+        work.payload.restore(folder)
         command = work.payload.command(path, Path(launch.result))
         return replace(launch, command=command, argument=None), Payload.facts_beside(path)
 

@@ -90,6 +90,9 @@ class Servers:
             servers, self._running = [*self._running.values(), *self._retired], {}
         for server in servers:
             server.close()
+        for work in self._functions.values():
+            if work.payload is not None:
+                work.payload.close()
 
     def _server(self, work: Work) -> ForkServer:
         with self._mutex:

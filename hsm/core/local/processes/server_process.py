@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import resource
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -43,6 +42,7 @@ from hsm.core.local.processes.process_tree import (
 )
 from hsm.core.own_process import set_process_name
 from hsm.core.program.isolation import LaunchState
+from hsm.core.removal import remove_tree
 
 #: The kernel sends this when the launcher dies, or the thread of it that forked this process. At
 #: other times it is harmless, and it wakes a server that was stopped.
@@ -225,7 +225,7 @@ class _Server:
             if select.select([self._wake], [], [], max(0.02, left))[0]:
                 os.read(self._wake, 512)
         if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            remove_tree(self._scratch)
 
 
 def _tell_why_not(connection: int, error: OSError) -> None:
