@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from hsm.core.engine.interrupts import (
     Interrupts,
     deliver,
     keyboard_interruption,
-    wait_for_program,
 )
 from hsm.core.engine.observers import Observers
 from hsm.core.engine.own_threads import OWN_THREADS
@@ -372,8 +370,8 @@ class SweepSource(ComputeSource):
     def _run_end_hook(self, command: Sequence[str]) -> None:
         for sweep in self._sweeps.values():
             with Interrupts().caught() as interrupts:
-                wait = partial(wait_for_program, interrupts=interrupts, grace=self.conf.kill_grace)
-                outcome = run_hook(command, sweep.journal.paths, wait, stdout=self.hook_stdout)
+                paths, grace = sweep.journal.paths, self.conf.kill_grace
+                outcome = run_hook(command, paths, interrupts, grace, stdout=self.hook_stdout)
             if outcome.problem is not None:
                 self._observers.warn(outcome.problem)
             if outcome.signum is not None:
