@@ -137,6 +137,8 @@ class SweepSource(ComputeSource):
     ) -> list[str]:
         """Submit the first jobs of a new or resumed sweep."""
         lock, resumption = claim(paths, program, self.conf, resumes=resumes)
+        if program.note:
+            self._observers.message(program.note)
         try:
             return self.submit(
                 make_specs(combinations, program, paths, resumption=resumption),
@@ -266,7 +268,7 @@ class SweepSource(ComputeSource):
         handle = self._ledger[job_id]
         if handle.work.function is None:
             return None
-        return kept_reports.read(handle.journal.paths, handle.job)
+        return handle.unsaved or kept_reports.read(handle.journal.paths, handle.job)
 
     def result(self, job_id: str) -> Any:
         """Wait for a job and return what its function returned (None for a command).
@@ -281,15 +283,9 @@ class SweepSource(ComputeSource):
         if not handle.job.state.has_succeeded:
             report = self.report(job_id)
             raise JobFailed(handle.job) from (report.load_error() if report else None)
-        if handle.work.function is None:
-            return None
-        try:
-            return kept_reports.read_value(handle.journal.paths, handle.job)
-        except Exception:
-            value = handle.job.value
-            if value is None:
-                raise
-            return value  # The file is missing or damaged, but the journal has the value, too.
+        if handle.work.function is None or handle.unsaved is not None:
+            return handle.job.value
+        return kept_reports.read_value(handle.journal.paths, handle.job)
 
     def running(self) -> list[RunningJob]:
         return self._scheduler.running()

@@ -29,6 +29,7 @@ from hsm.core.own_process import (
 )
 from hsm.core.program import telemetry
 from hsm.core.program.rng import RandomStates, capture
+from hsm.core.program.warning_places import pass_over_hsm
 
 _HELPERS = (
     ("multiprocessing.resource_tracker", "_resource_tracker", ("_fd", "_pid")),
@@ -129,6 +130,7 @@ class LaunchState:
 def enter_job(state: LaunchState) -> None:
     """Prepare a job's process, before it calls the job's function."""
     set_process_name(state.name)
+    pass_over_hsm()
     state.random.apply(is_forked=state.is_forked)
     tempfile.tempdir = None
     for file in state.opened:

@@ -25,6 +25,7 @@ from typing import Any
 from hsm.core.command_line import command_words
 from hsm.core.errors import SettingsError, did_you_mean, shown
 from hsm.core.interpreter import NO_INTERPRETER, interpreter
+from hsm.core.program.first_line import first_line
 from hsm.core.program.hydra_script import config_texts, uses_hydra_main
 from hsm.core.program.kept_script import KeptScript
 from hsm.core.record.provenance import recorded_words
@@ -52,7 +53,8 @@ class Program:
         command: words with placeholders, see `hsm.core.space.command.expand_command`.
         script: the words that run a script, to which a job's parameters are appended.
         uses_hydra: whether the script is a Hydra app.
-        kept_script: the script as it was when this was made, if it is a Python script.
+        kept_script: the script as it was when this was made, if hsm's own Python runs it.
+        note: what people should know about which Python runs it; "" if there is nothing to say.
     """
 
     function: Callable[[Any], Any] | None = None
@@ -60,6 +62,7 @@ class Program:
     script: tuple[str, ...] | None = None
     uses_hydra: bool = False
     kept_script: KeptScript | None = field(default=None, repr=False, compare=False)
+    note: str = field(default="", compare=False)
 
     def command_for(
         self, params: Mapping[str, Any], job_dir: str | os.PathLike[str]
@@ -246,9 +249,11 @@ def _script(script: object, origin: str) -> Program:
         path = os.path.join(os.curdir, path)
     is_python, python = path.endswith(".py"), interpreter()
     if is_python and python is not None:
-        # -u: otherwise people would see the script's output only when it ends.
-        words = (python, "-u", path)
-        return Program(None, None, words, uses_hydra_main(path), _kept(path))
+        own_line, note = first_line(path, python)
+        if not own_line:
+            # -u: otherwise people would see the script's output only when it ends.
+            words = (python, "-u", path)
+            return Program(None, None, words, uses_hydra_main(path), _kept(path), note)
     if os.access(path, os.X_OK):
         return Program(script=(path,), uses_hydra=is_python and uses_hydra_main(path))
     chmod = f"chmod +x {shlex.quote(path)}"
