@@ -294,6 +294,18 @@ class Interrupts:
             waker.wait()
 
 
+@contextmanager
+def deferred() -> Iterator[Interrupts]:
+    """Let signals that come in this block have their effect after it, once. Also a decorator.
+
+    Raises SystemExit, or what the signal's handler raises, such as KeyboardInterrupt.
+    """
+    with Interrupts().caught() as interrupts:
+        yield interrupts
+    if interrupts.first is not None:
+        deliver(interrupts.first)
+
+
 def keyboard_interruption() -> Interruption:
     """The interruption that Python has raised here as KeyboardInterrupt, with no handler of hsm's.
 

@@ -21,6 +21,7 @@ from hsm.core.engine.end_hook import run_hook
 from hsm.core.engine.interrupts import (
     Interruption,
     Interrupts,
+    deferred,
     deliver,
     keyboard_interruption,
 )
@@ -154,6 +155,7 @@ class SweepSource(ComputeSource):
             if not self.has(paths):
                 give_back(lock, resumption)
 
+    @deferred()  # A job that is on record but in no queue would never end.
     def submit(
         self,
         specs: Sequence[JobSpec],
@@ -331,7 +333,7 @@ class SweepSource(ComputeSource):
             if self._closed:
                 return
             self._closed = True
-        with Interrupts().caught() as interrupts:
+        with deferred() as interrupts:
             try:
                 if cancel:
                     self.stop("cancelled")
@@ -343,8 +345,6 @@ class SweepSource(ComputeSource):
                 raise
             finally:
                 self._free()
-        if interrupts.first is not None:
-            deliver(interrupts.first)
 
     def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
         if exc_type is KeyboardInterrupt and self.interruption is None:
