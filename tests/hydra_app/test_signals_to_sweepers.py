@@ -55,7 +55,7 @@ def test_a_signal_in_a_sweepers_own_loop_ends_jobs_and_sweep(
 
 
 def test_ctrl_c_at_the_moment_when_the_sweep_closes_ends_jobs_and_sweep(tmp_path: Path) -> None:
-    with Sweep(tmp_path, STAYING).start("leaving") as running:
+    with Sweep(tmp_path, STAYING).start("interrupted") as running:
         running.assert_all_gone()
         done = running.finish()
     assert_was_interrupted(done, "SIGINT", 0, 1)
