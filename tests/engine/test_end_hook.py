@@ -317,6 +317,7 @@ def test_it_dies_with_a_launcher_whose_own_children_stay(tmp_path: Path) -> None
         wait_for(lambda: not is_running(running.pid("child")), "its child's end")
 
 
+@pytest.mark.slow
 def test_what_it_starts_as_a_daemon_stays(tmp_path: Path) -> None:
     """The next sweep, say, which `hsm sweep --detach` starts."""
     start = "import os; os.setsid(); open('daemon', 'w').write(str(os.getpid())); "

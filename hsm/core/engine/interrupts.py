@@ -121,12 +121,12 @@ class _Handler:
     """Passes signals on, a burst as one. `replaced` is the previous handler: jobs get it back."""
 
     def __init__(self, hear: Callable[[int], None], replaced: Any) -> None:
-        self._hear = hear
+        self.hear = hear
         self.replaced = replaced
 
     def __call__(self, number: int, frame: object) -> None:
         if not burst.has():
-            self._hear(number)
+            self.hear(number)
 
 
 class _Waker:
@@ -321,7 +321,10 @@ def deliver(signum: int) -> None:
     Raises:
         SystemExit: the signal has no Python handler.
     """
-    if callable(signal.getsignal(signum)):
+    handler = signal.getsignal(signum)
+    if isinstance(handler, _Handler):
+        handler.hear(signum)  # Not as a signal, which would begin another burst.
+    elif callable(handler):
         signal.raise_signal(signum)
     else:
         raise SystemExit(128 + signum)
