@@ -20,6 +20,7 @@ import psutil
 from hsm.core.engine.backend import Usage
 from hsm.core.local.job_memory import PROCESS_ERRORS, own_memory, resident_memory
 from hsm.core.local.processes.process_tree import KEEPER_NAME, stat_fields
+from hsm.core.own_process import sees_processes
 
 #: Seconds for which a sample is reused, since looking at every process of the machine is not cheap.
 SAMPLE_AGE = 1.0
@@ -116,6 +117,8 @@ def _trees(pids: Collection[int]) -> dict[int, _Tree]:
     children: dict[int, list[psutil.Process]] = defaultdict(list)
     processes: dict[int, psutil.Process] = {}
     parents: dict[int, int] = {}
+    if not pids or not sees_processes():
+        return {}
     for process in psutil.process_iter():
         with suppress(*PROCESS_ERRORS):
             parents[process.pid] = process.ppid()
