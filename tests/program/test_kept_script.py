@@ -80,6 +80,7 @@ def test_it_sees_what_it_would_see_under_python(path: str) -> None:
     expected = _run(_words(path))
     words = _kept(KeptScript(path))
     assert words != _words(path)
+    assert Path(path).name in words[2]  # so says ps, and pkill -f finds it
     assert _run(words) == expected
     assert expected[0] == (path != "empty.py")
 

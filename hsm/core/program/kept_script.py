@@ -1,7 +1,7 @@
 """A Python script as it was when its sweep started, which jobs run whatever becomes of the file.
 
-    train.py --read once, compiled--> <scratch>/train.<digest>.pyc
-    each job: python -u <scratch>/train.<digest>.pyc lr=0.1
+    train.py --read once, compiled--> <scratch>/<digest>-train.pyc
+    each job: python -u <scratch>/<digest>-train.pyc lr=0.1
 
 The interpreter runs a .pyc like a script. The code in this one says that it comes from train.py,
 and first of all makes ``__file__``, ``sys.argv``, ``sys.path`` and the like what they are under
@@ -89,7 +89,7 @@ class KeptScript:
         directory = os.path.dirname(os.path.realpath(path))
         self._pyc = _pyc(self.source, file_name, (path, file_name, directory, stamp, self.source))
         digest = hashlib.sha256(self._pyc or b"").hexdigest()[:8]
-        self._name = f"{Path(path).stem}.{digest}.pyc"  # for people who look at processes
+        self._name = f"{digest}-{Path(path).stem}.pyc"  # so that pkill -f train.py finds it
 
     def command(self, words: Sequence[str], directory: Path) -> tuple[str, ...]:
         """The command line `words`, which runs the file, with the script as it was read instead.
