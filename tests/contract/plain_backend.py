@@ -46,6 +46,8 @@ class PlainBackend(Backend):
     def close(self) -> None:
         for attempt in self._attempts:
             attempt.close()
+        for payload in filter(None, self._payloads.values()):
+            payload.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -8,6 +8,10 @@ The engine decides which job runs, when it has run too long, what its end means 
 it writes the journal and notifies observers. A backend starts processes somewhere, ends them, and
 reports how they ended. The two share a file system: logs and reports are files of the sweep.
 
+A job has not failed as long as it has no process. A backend that lacks something which others may
+give back (processes, descriptors, threads, memory, disk space) raises NoRoom, and the engine asks
+again later: see `hsm.core.engine.room`, and `obstacle`, which reads an error of the system so.
+
 Any thread may call any method, and several attempts may be in use at once. Only two waits are
 unbounded: for a job's own end, and for room. Whatever happens to the place (it hangs, is stopped,
 is killed), every other method returns in bounded time or raises one of the errors below.
@@ -34,7 +38,15 @@ Usage = tuple[float | None, int | None]
 
 
 class CannotStart(HsmError):
-    """The place could not start a process for the job, so this attempt failed; says why."""
+    """No process can be started for this job; says why. Other jobs may be more lucky."""
+
+
+class NoRoom(CannotStart):
+    """No process can be started now. Nothing was: ask again later."""
+
+
+class NothingStarts(CannotStart):
+    """No process can be started for any job, and waiting would not help."""
 
 
 class PlaceGone(HsmError):
@@ -180,7 +192,8 @@ class Attempt(Protocol):
         """Wait until the job has a process.
 
         Raises:
-            CannotStart, JobLost.
+            CannotStart: it gets none; see there.
+            JobLost.
         """
 
     def ended(self, deadline: float | None) -> Ended | None:
@@ -217,6 +230,8 @@ class Backend(Protocol):
 
         The thread that submits the jobs calls this before any of them starts.
 
+        A lack that may pass is no reason to raise: the jobs wait for it.
+
         Raises:
             HsmError: the place cannot run it.
         """
@@ -237,7 +252,7 @@ class Backend(Protocol):
                 what counts.
 
         Raises:
-            CannotStart: there is no place for it.
+            CannotStart: there is no place for it; see there.
         """
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from hsm.core.engine.own_threads import OWN_THREADS
+from hsm.core.engine.obstacles import start_thread
 from hsm.core.files import file_key, open_log, read_end
 from hsm.core.logger import get_logger
 from hsm.core.record.cut_logs import continue_in
@@ -247,6 +247,13 @@ class OutputFollower:
         self._thread: threading.Thread | None = None
         self._is_stopped = False
 
+    def get_ready(self) -> None:
+        """Start the thread, if lines need one: better before a job runs. Raises NoRoom."""
+        with self._changed:
+            needs_thread = self._sink is not None and not self._is_stopped
+            if needs_thread and self._thread is None:
+                self._thread = start_thread(self._follow, "output")
+
     def add(
         self, job: Job, paths: SweepPaths, *, stdout_start: int = 0, stderr_start: int = 0
     ) -> None:
@@ -257,6 +264,7 @@ class OutputFollower:
             paths: its sweep's.
             stdout_start, stderr_start: bytes to skip, written by earlier attempts.
         """
+        self.get_ready()
         streams = (
             _Stream("stdout", paths.stdout(job.num), stdout_start),
             _Stream("stderr", paths.stderr(job.num), stderr_start),
@@ -266,11 +274,6 @@ class OutputFollower:
                 return
             if job.job_id in self._followed:
                 raise ValueError(f"job {job.job_id} is followed already")
-            if self._sink is not None and self._thread is None:
-                name = f"{OWN_THREADS}output"
-                thread = threading.Thread(target=self._follow, name=name, daemon=True)
-                thread.start()
-                self._thread = thread  # Only once it has started, as `stop` joins it.
             self._followed[job.job_id] = _Followed(job, streams)
             self._changed.notify()
 

@@ -38,6 +38,7 @@ from hsm.core.engine.submission import (
     record,
 )
 from hsm.core.errors import HsmError, SettingsError
+from hsm.core.own_process import open_closed_streams
 from hsm.core.program.params import plain_points
 from hsm.core.program.program import Program, find_program
 from hsm.core.program.reports import Report
@@ -71,6 +72,7 @@ class SweepSource(ComputeSource):
         command: str | Sequence[str] | None = None,
         script: str | os.PathLike[str] | None = None,
     ) -> None:
+        open_closed_streams()  # before there is a journal
         self.conf = conf
         self._backend = backend
         self._observers = Observers(observers, self.running, shows_output=conf.show_output)
@@ -268,7 +270,7 @@ class SweepSource(ComputeSource):
         handle = self._ledger[job_id]
         if handle.work.function is None:
             return None
-        return kept_reports.read(handle.journal.paths, handle.job)
+        return handle.unsaved or kept_reports.read(handle.journal.paths, handle.job)
 
     def result(self, job_id: str) -> Any:
         """Wait for a job and return what its function returned (None for a command).
@@ -283,15 +285,9 @@ class SweepSource(ComputeSource):
         if not handle.job.state.has_succeeded:
             report = self.report(job_id)
             raise JobFailed(handle.job) from (report.load_error() if report else None)
-        if handle.work.function is None:
-            return None
-        try:
-            return kept_reports.read_value(handle.journal.paths, handle.job)
-        except Exception:
-            value = handle.job.value
-            if value is None:
-                raise
-            return value  # The file is missing or damaged, but the journal has the value, too.
+        if handle.work.function is None or handle.unsaved is not None:
+            return handle.job.value
+        return kept_reports.read_value(handle.journal.paths, handle.job)
 
     def running(self) -> list[RunningJob]:
         return self._scheduler.running()

@@ -1,12 +1,27 @@
-"""Temporary directories: one with a short path per source, with one for each job in it."""
+"""Temporary directories: one with a short path per source, with one for each job in it.
+
+They are in /tmp, which is cleaned now and then: of files that nobody has used for days, or by a
+person. So the source's directory has a lock, for which systemd-tmpfiles leaves it alone, and it is
+made again when it is gone. Another user may have taken its name then, so it is used only while its
+name leads to the directory that was made here.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
-import shutil
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+
+from hsm.core.at_fork import in_child
+from hsm.core.files import file_key
+from hsm.core.logger import get_logger
+from hsm.core.removal import remove_tree
+
+log = get_logger(__name__)
 
 #: Characters. A Unix socket's path has at most 107 bytes, and jobs make sockets below TMPDIR.
 _MAX_PARENT = 40
@@ -21,19 +36,54 @@ class Scratch:
 
     def __init__(self, *, keep: bool) -> None:
         self.keep = keep
-        self._mutex = threading.Lock()
+        self._mutex = threading.Lock()  # guards what follows
         self._path: Path | None = None
+        self._fd: int | None = None  # the directory, locked
+        self._nums: set[int] = set()  # jobs that have a directory
+        in_child(self, Scratch._release)
 
     @property
     def path(self) -> Path:
-        """The source's directory; made on first use."""
+        """The source's directory; made on first use, and when it is gone.
+
+        Raises:
+            OSError: it cannot be made.
+        """
         with self._mutex:
-            if self._path is None:
-                parent = tempfile.gettempdir()
-                if len(parent) > _MAX_PARENT and os.access("/tmp", os.W_OK):
-                    parent = "/tmp"
-                self._path = Path(tempfile.mkdtemp(prefix="hsm-", dir=parent))
+            if self._path is None or not self._is_there(self._path):
+                self._path = self._make_again(self._path)
+                for num in self._nums:  # of jobs that are running
+                    (self._path / str(num)).mkdir(mode=0o700)
             return self._path
+
+    def _is_there(self, path: Path) -> bool:
+        if self._fd is None:
+            return False
+        with suppress(OSError):
+            return file_key(os.lstat(path)) == file_key(os.fstat(self._fd))
+        return False
+
+    def _make_again(self, path: Path | None) -> Path:
+        """Make the directory, under the same name if possible: fork servers know that one."""
+        self._release()
+        if path is not None:
+            try:
+                path.mkdir(mode=0o700)
+            except OSError:  # Somebody else has the name, or its parent is gone, too.
+                path = None
+        if path is None:
+            path = _new_directory()
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with suppress(OSError):
+            # Exclusive, or forked jobs would open the directory again, as one of the app's.
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._fd = fd
+        return path
+
+    def _release(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
 
     @property
     def disposable(self) -> Path | None:
@@ -41,33 +91,57 @@ class Scratch:
         return None if self.keep else self.path
 
     def make(self, num: int) -> Path:
-        """Make the directory of job `num`; it is empty unless kept from an earlier attempt."""
+        """Make the directory of job `num`; it is empty unless kept from an earlier attempt.
+
+        Raises:
+            OSError: it cannot be made.
+        """
         path = self.path / str(num)
         path.mkdir(mode=0o700, exist_ok=True)
+        with self._mutex:
+            self._nums.add(num)
         return path
 
     def clean(self, num: int) -> None:
         """Remove the directory of job `num`, unless directories are kept."""
-        if self.keep:
-            return
-        path = self.path / str(num)
-        try:
-            path.rmdir()  # faster, and most jobs leave nothing there
-        except OSError:
-            shutil.rmtree(path, ignore_errors=True)
+        with self._mutex:
+            self._nums.discard(num)
+            path = self._path
+        if path is not None and not self.keep:
+            # What cannot be removed is reported at the end.
+            remove_tree(path / str(num))
 
     def close(self) -> None:
         """Remove everything; with `keep`, only hsm's own files and empty directories."""
-        if self._path is None:
+        with self._mutex:
+            path, is_there = self._path, self._path is not None and self._is_there(self._path)
+            self._release()
+        if path is None or not is_there:
             return
         if not self.keep:
-            shutil.rmtree(self.path, ignore_errors=True)
+            if (left := remove_tree(path)) is not None:
+                log.warning("cannot remove %s: %s; it stays", left.filename, left.strerror)
             return
-        for path in (*self.path.iterdir(), self.path):
+        for below in (*path.iterdir(), path):
             try:
-                if path.is_file():
-                    path.unlink()  # hsm's own: jobs write to their directories
+                if below.is_file():
+                    below.unlink()  # hsm's own: jobs write to their directories
                 else:
-                    path.rmdir()
+                    below.rmdir()
             except OSError:
                 continue  # not empty: kept for the user
+
+
+def _new_directory() -> Path:
+    for parent in _parents():
+        with suppress(OSError):  # e.g. it was removed meanwhile
+            return Path(tempfile.mkdtemp(prefix="hsm-", dir=parent))
+    return Path(tempfile.mkdtemp(prefix="hsm-"))
+
+
+def _parents() -> Iterator[str]:
+    usual = tempfile.gettempdir()
+    if len(usual) <= _MAX_PARENT:
+        yield usual
+    if os.access("/tmp", os.W_OK):
+        yield "/tmp"

@@ -13,13 +13,17 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.machinery import ModuleSpec
+from io import BytesIO
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hsm.core.errors import HsmError
 from hsm.core.interpreter import NO_INTERPRETER, interpreter, interpreter_options
@@ -41,6 +45,8 @@ run(path, argument, result)
 """
 
 
+#: Maximum bytes of a report's facts that a job leaves beside its argument.
+_MAX_FACTS = 1 << 16
 #: Maximum pickled bytes of a definition that the job's function itself does not use.
 _MAX_DEFINITION = 1 << 20
 
@@ -67,7 +73,8 @@ class Payload:
 
     Args:
         function: called with a job's argument.
-        path: where to write the payload; this makes two files.
+        path: where to write the payload; this makes two files. They stay open, to be written again
+            if somebody removes them.
 
     Raises:
         CannotSpawn: the function cannot be sent; names the culprit.
@@ -78,7 +85,7 @@ class Payload:
         if python is None:
             raise CannotSpawn(f"{NO_INTERPRETER} to start", can_help=False)
         # Pass on -O, -W and the like, as multiprocessing does.
-        self._words = (python, *interpreter_options(), "-c", _PROGRAM, str(path))
+        self._words = (python, *interpreter_options(), "-c", _PROGRAM)
         from hsm.core.program import by_value
 
         with by_value.for_fresh_interpreter() as importable:
@@ -86,8 +93,20 @@ class Payload:
                 data = _dump(function, importable)
             except Exception as error:
                 raise CannotSpawn(_culprit(function, error), can_help=True) from error
-        path.write_bytes(data)
-        path.with_name(path.name + ".path").write_bytes(pickle.dumps(sys.path))
+        self._path = path
+        self._mutex = threading.Lock()
+        self._files = {
+            place.name: _new_file(place, BytesIO(content))
+            for place, content in (
+                (path, data),
+                (path.with_name(f"{path.name}.path"), pickle.dumps(sys.path)),
+            )
+        }
+
+    @staticmethod
+    def facts_beside(argument: Path) -> Path:
+        """Where a job leaves the facts of its report, see `reports.Written`."""
+        return argument.with_name(f"{argument.name}.facts")
 
     def command(self, argument: Path, result: Path) -> tuple[str, ...]:
         """The command line for a job.
@@ -96,7 +115,41 @@ class Payload:
             argument: the file with its pickled argument; the job removes it.
             result: where to write its report.
         """
-        return (*self._words, str(argument), str(result))
+        return (*self._words, str(self._path), str(argument), str(result))
+
+    def restore(self, folder: Path) -> None:
+        """Make sure that the files are there, in `folder`, which may be another one than before.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        with self._mutex:
+            self._path = folder / self._path.name
+            for name, fd in self._files.items():
+                if not (folder / name).exists():
+                    with open(fd, "rb", closefd=False) as file:
+                        file.seek(0)
+                        os.close(_new_file(folder / name, file))
+
+    def close(self) -> None:
+        """Free the files. Idempotent."""
+        with self._mutex:
+            files, self._files = self._files, {}
+        for fd in files.values():
+            os.close(fd)
+
+
+def _new_file(path: Path, content: BinaryIO) -> int:
+    """Write a new file; return its descriptor. It is writable, so forked jobs leave it alone."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            shutil.copyfileobj(content, file)
+    except BaseException:
+        os.close(fd)
+        path.unlink(missing_ok=True)
+        raise
+    return fd
 
 
 def _dump(function: Callable[[Any], Any], importable: Importable) -> bytes:
@@ -286,4 +339,17 @@ def run(path: str, argument: str, result: str) -> None:
     for stand_in in stand_ins:
         stand_in.fill(content["modules"].get(stand_in.__name__, {}), script_function)
     state = replace(LaunchState.take(), random=content["random"])
-    call_function(content["function"], pickled_argument, result, state)
+    facts = Payload.facts_beside(Path(argument))
+    call_function(content["function"], pickled_argument, result, state, partial(_leave, facts))
+
+
+def _leave(path: Path, facts: bytes) -> bool:
+    """Leave the facts of the report at `path` for the launcher; False if that cannot be."""
+    if len(facts) > _MAX_FACTS:
+        return False
+    try:
+        path.write_bytes(facts)
+    except OSError:
+        path.unlink(missing_ok=True)
+        return False
+    return True

@@ -19,6 +19,7 @@ import os
 import select
 import time
 from collections.abc import Container
+from contextlib import ExitStack
 from functools import partial
 
 from hsm.core.engine.backend import Launch
@@ -51,13 +52,20 @@ class JobLogs:
     """
 
     def __init__(self) -> None:
-        self._pipes: tuple[LogPipe, LogPipe] = (LogPipe(), LogPipe())
+        """Make the pipes. Raises OSError."""
+        with ExitStack() as undo:
+            out = LogPipe()
+            undo.callback(out.close)
+            err = LogPipe()
+            undo.callback(err.close)
+            self._names = Note(_MAX_NAMES)  # paths of the files that the keeper fills
+            undo.pop_all()
+        self._pipes: tuple[LogPipe, LogPipe] = (out, err)
         self._began = self._looked = 0.0
         self.next_look: float | None = None
         self._poll = select.poll()
         for fd in self.read_ends:
             self._poll.register(fd, select.POLLIN)
-        self._names = Note(_MAX_NAMES)  # paths of the files that the keeper fills
 
     @property
     def read_ends(self) -> tuple[int, int]:
@@ -120,13 +128,17 @@ class JobLogs:
             until = time.monotonic() + (_LAST_TIMEOUT if patiently else 0.0)
             for pipe in self._pipes:
                 pipe.empty(until)
-        out.close_file()
-        err.close_file()
-        self.next_look = None
+        self.close_files()
         if out.lost is None and err.lost is None:
             return None
         lost = [pipe.lost for pipe in self._pipes if pipe.lost is not None]
         return describe_lost(sum(size for size, _ in lost), lost[0][1])
+
+    def close_files(self) -> None:
+        """Close the logs that `begin` has opened; the slot's next job gets others."""
+        for pipe in self._pipes:
+            pipe.close_file()
+        self.next_look = None
 
     def give_to_job(self) -> None:
         """In a job's process: make the pipes its stdout and stderr, and close everything else."""

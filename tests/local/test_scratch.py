@@ -1,0 +1,213 @@
+"""The jobs' temporary directories, in a /tmp that others clean, and with what jobs leave there."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.processes import PATIENCE, both_methods, wait_for
+from helpers.reliability import points, source, start_driver, write_driver
+from hsm.core.local.local_backend import LocalBackend
+from hsm.core.local.scratch import Scratch
+from hsm.core.record.job import JobState
+from hsm.core.removal import remove_tree
+
+MODES = {"nobody may write": 0o555, "nobody may enter": 0o000, "only to enter": 0o111}
+
+
+def clean_tmp(params: Mapping[str, Any]) -> int:
+    """The first job removes all temporary files, as a cleaner does; the others want theirs."""
+    import tempfile
+
+    if params["x"] == 0:
+        shutil.rmtree(Path(os.environ["TMPDIR"]).parent)
+    else:
+        tempfile.NamedTemporaryFile().close()
+    return int(params["x"])
+
+
+@both_methods
+def test_a_tmp_that_is_cleaned_under_a_sweep_costs_no_later_job(
+    tmp_path: Path, start_method: str
+) -> None:
+    with source(start_method=start_method, max_parallel_jobs=1) as made:
+        ids = made.submit_jobs(points(0, 1, 2), "s", tmp_path, function=clean_tmp)
+        assert made.wait(timeout=PATIENCE) == dict.fromkeys(ids, JobState.COMPLETED)
+        assert [made.result(job_id) for job_id in ids] == [0, 1, 2]
+        assert isinstance(made._backend, LocalBackend)
+        path = made._backend._scratch.path
+    assert not path.exists()
+
+
+def test_the_directory_of_a_job_that_runs_is_made_again_too(tmp_path: Path) -> None:
+    waits = "while [ ! -e {root}/go ]; do sleep 0.02; done; touch $TMPDIR/mine"
+    cleans = 'rm -rf "$(dirname "$TMPDIR")"'
+    with source(max_parallel_jobs=2) as made:
+        first = made.submit_jobs(
+            points(0), "s", tmp_path, command=["sh", "-c", waits.replace("{root}", str(tmp_path))]
+        )
+        wait_for(lambda: made.job(first[0]).attempts, "its start")
+        for command in (cleans, "touch $TMPDIR/mine"):
+            ids = made.submit_jobs(points(0), "s", tmp_path, command=["sh", "-c", command])
+            assert made.wait(ids, timeout=PATIENCE) == {ids[0]: JobState.COMPLETED}
+        (tmp_path / "go").touch()
+        assert made.wait(first, timeout=PATIENCE) == {first[0]: JobState.COMPLETED}
+
+
+@pytest.mark.slow
+def test_files_that_a_cleaner_takes_one_by_one_are_written_again(tmp_path: Path) -> None:
+    """Spawned jobs read the function from there."""
+    with source(start_method="spawn", max_parallel_jobs=1) as made:
+        ids = made.submit_jobs(points(1), "s", tmp_path, function=clean_tmp)
+        made.wait(timeout=PATIENCE)
+        assert isinstance(made._backend, LocalBackend)
+        for file in made._backend._scratch.path.iterdir():
+            file.unlink()
+        ids += made.submit_jobs(points(2), "s", tmp_path, function=clean_tmp)
+        assert [made.result(job_id) for job_id in ids] == [1, 2]
+
+
+def test_cleaners_that_respect_locks_leave_it_alone() -> None:
+    """systemd-tmpfiles takes this lock on a directory, or does not touch it."""
+    scratch = Scratch(keep=False)
+    scratch.make(0)
+    fd = os.open(scratch.path, os.O_RDONLY)
+    try:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        status = os.fstat(fd)
+        assert (status.st_mode & 0o777, status.st_uid) == (0o700, os.geteuid())
+    finally:
+        os.close(fd)
+        scratch.close()
+
+
+@pytest.mark.parametrize("taken_by", ["a link", "a folder", "a file"])
+def test_a_name_that_somebody_else_has_taken_is_not_used(tmp_path: Path, taken_by: str) -> None:
+    scratch = Scratch(keep=False)
+    before = scratch.make(0).parent
+    shutil.rmtree(before)
+    trap = tmp_path / "trap"
+    trap.mkdir()
+    try:
+        if taken_by == "a link":
+            before.symlink_to(trap)
+        elif taken_by == "a folder":
+            before.mkdir(0o777)
+        else:
+            before.touch()
+        made = scratch.make(1)
+        assert made.parent != before
+        assert (made.parent / "0").is_dir()
+        assert not list(trap.iterdir())
+        scratch.close()
+        assert not made.parent.exists()
+        assert os.path.lexists(before)
+    finally:
+        if remove_tree(before) is not None:
+            before.unlink()
+
+
+def test_without_locks_there_is_a_directory_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    scratch = Scratch(keep=False)
+    assert scratch.make(0).is_dir()
+    scratch.close()
+    assert not scratch._path or not scratch._path.exists()
+
+
+#: A tree like Go's module cache, with a link that leads out of it. The program runs in a directory
+#: of its own, and without the rights of a superuser, whom no mode stops.
+_REMOVE_PROTECTED = """
+import os, sys
+from pathlib import Path
+from hsm.core.removal import remove_tree
+if os.geteuid() == 0:
+    os.chown(".", 12345, 12345)
+    os.setuid(12345)
+outside, deep = Path("outside"), Path("top/mod/example.com@v1/deep")
+outside.mkdir()
+deep.mkdir(parents=True)
+(outside / "kept").touch()
+(deep / "file").touch()
+(deep / "link").symlink_to(outside.resolve())
+for folder in (outside, deep, *list(deep.parents)[:-2]):
+    folder.chmod(int(sys.argv[1]))
+left = remove_tree("top")
+assert left is None, left
+assert not os.path.lexists("top")
+assert outside.stat().st_mode & 0o777 == int(sys.argv[1])
+outside.chmod(0o755)
+assert (outside / "kept").exists()
+"""
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES.keys())
+def test_read_only_trees_are_removed_and_no_link_is_followed(tmp_path: Path, mode: int) -> None:
+    command = [sys.executable, "-c", _REMOVE_PROTECTED, str(mode)]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_cannot_be_removed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with chattr +i, or what another user has put there: rmtree gets nowhere."""
+    scratch = Scratch(keep=False)
+    stays = scratch.make(0) / "stays"
+    stays.touch()
+    unlink = os.unlink
+
+    def refuse(path: str, **options: Any) -> None:
+        if os.path.basename(path) == "stays":
+            raise PermissionError(errno.EPERM, "Operation not permitted", path)
+        unlink(path, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", refuse)
+        scratch.clean(0)
+        scratch.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"cannot remove {stays}: Operation not permitted; it stays"
+    ]
+    assert remove_tree(scratch.path) is None
+
+
+def test_a_killed_launchers_protected_files_are_removed_by_its_server(tmp_path: Path) -> None:
+    write_driver(
+        tmp_path,
+        """
+        def job(params):
+            deep = Path(os.environ["TMPDIR"], "cache", "deep")
+            deep.mkdir(parents=True)
+            (deep / "file").touch()
+            deep.chmod(0o555)
+            note("where", os.environ["TMPDIR"])
+            wait_for("never")
+
+        with source(start_method="fork") as made:
+            made.submit_jobs([{"x": 0}], "s", "sweep", function=job)
+            made.wait()
+        """,
+    )
+    with start_driver(tmp_path) as sweep:
+        where = tmp_path / "where"
+        wait_for(where.exists, "the job")
+        sweep.process.send_signal(signal.SIGKILL)
+        scratch = Path(where.read_text()).parent
+        wait_for(lambda: not scratch.exists(), "its end")
