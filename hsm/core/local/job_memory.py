@@ -24,7 +24,7 @@ from contextlib import suppress
 
 import psutil
 
-from hsm.core.local.processes.process_tree import stat_fields
+from hsm.core.process_stat import stat_fields
 
 #: What a psutil call raises for a process that vanishes meanwhile, or that is another user's.
 #: psutil turns most of an OSError into its own errors, but not all.
