@@ -47,6 +47,12 @@ def test_the_root_may_be_reached_through_a_link(root: Path) -> None:
     assert read_below(here, here / "sub" / "file") == b"own"
 
 
+def test_the_root_may_be_named_by_way_of_its_parent(root: Path) -> None:
+    (root / "sub" / "file").write_text("own")
+    here = root / "sub" / ".." / ".." / "root"
+    assert read_below(here, here / "sub" / "file") == b"own"
+
+
 def test_what_lies_outside_the_root_is_not_opened(root: Path) -> None:
     with pytest.raises(ValueError, match="outside"):
         open_below(root, root.parent / "outside" / "file")

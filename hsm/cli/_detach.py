@@ -1,8 +1,8 @@
 """`hsm sweep --detach`: a launcher that outlives the terminal and the process that started it.
 
     hsm sweep --fork--> (session leader) --fork--> launcher: stdout, stderr -> launcher.log
-        ^                                               |
-        `---- "started", or why not, through a pipe ----'
+        ^                                                  |
+        `-- its pid; "started", or why not, in a pipe -----'
 
 After the second fork the launcher does not lead its session, so it can never acquire a terminal
 again. Both forks happen before any thread exists.
@@ -10,22 +10,33 @@ again. Both forks happen before any thread exists.
 
 from __future__ import annotations
 
+import io
 import os
+import select
+import signal
 import sys
+import time
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
+
+import psutil
 
 from hsm.cli._plan import Plan
 from hsm.cli._printing import print_json
 from hsm.cli._stdout import best_effort, say
 from hsm.core.errors import HsmError
 from hsm.core.files import open_below
+from hsm.core.local.processes.process_tree import is_stopped, is_zombie, send_signal
 from hsm.core.printable import printable_lines
 from hsm.core.settings.resolve import LocalConf
 from hsm.display.text import from_here
 
+#: What the launcher sends: a line with its pid, then this, or why it could not start.
 _STARTED = b"+"
+#: Seconds between looks at a launcher that says nothing, and after which people hear of it.
+_LOOK, _TELL = 1.0, 10.0
 
 
 class NotStarted(HsmError):
@@ -53,8 +64,8 @@ def run_detached(plan: Plan, conf: LocalConf, as_json: bool) -> None:
         _become_launcher(plan, conf, theirs)
     os.close(theirs)
     os.waitpid(pid, 0)
-    with open(ours, "rb") as pipe:
-        answer = pipe.read()
+    with open(ours, "rb", buffering=0) as pipe:
+        answer = wait_for_answer(pipe, plan.paths.launcher_log)
     if answer != _STARTED:
         raise NotStarted(
             answer.decode()
@@ -62,6 +73,46 @@ def run_detached(plan: Plan, conf: LocalConf, as_json: bool) -> None:
         )
     with best_effort():  # The sweep has started, even if stdout cannot be written.
         _report_started(plan, as_json)
+
+
+def wait_for_answer(pipe: io.FileIO, log: Path) -> bytes:
+    """Wait for a launcher's answer as long as it lives; return what it has said, without its pid.
+
+    The end of the pipe may never come: another process may hold the launcher's end. On Ctrl-C, the
+    launcher gets one, too.
+    """
+    said, launcher = b"", None
+    began, has_told = time.monotonic(), False
+    try:
+        while not said.endswith(b"\n" + _STARTED):
+            is_over = launcher is not None and not _is_alive(launcher)
+            if select.select([pipe], [], [], 0 if is_over else _LOOK)[0]:
+                if not (more := pipe.read(1 << 16)):
+                    break
+                said += more
+            elif is_over:
+                break
+            if launcher is None and b"\n" in said:
+                with suppress(psutil.Error):
+                    launcher = psutil.Process(int(said.partition(b"\n")[0]))
+            if not has_told and time.monotonic() > began + _TELL and launcher is not None:
+                has_told = True
+                _tell(launcher, log)
+    except KeyboardInterrupt:
+        if launcher is not None:
+            send_signal([launcher], signal.SIGINT)
+        raise
+    return said.partition(b"\n")[2]
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and not is_zombie(process)
+
+
+def _tell(launcher: psutil.Process, log: Path) -> None:
+    how = "is stopped" if is_stopped(launcher) else "has not begun the sweep yet"
+    with suppress(OSError):
+        say(f"hsm: the launcher, process {launcher.pid}, {how}; its log is {log}", error=True)
 
 
 def _report_started(plan: Plan, as_json: bool) -> None:
@@ -91,7 +142,10 @@ def _become_launcher(plan: Plan, conf: LocalConf, answer: int) -> NoReturn:
         os.setsid()
         if os.fork() > 0:
             os._exit(0)
+        os.write(answer, b"%d\n" % os.getpid())
         code = _launch(plan, conf, answer)
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
     except BaseException:
         traceback.print_exc()
     finally:
@@ -108,7 +162,8 @@ def _launch(plan: Plan, conf: LocalConf, answer: int) -> int:
     def started() -> None:
         nonlocal has_started
         has_started = True
-        os.write(answer, _STARTED)
+        with suppress(BrokenPipeError):  # Whoever waited for it has gone, with a terminal, say.
+            os.write(answer, _STARTED)
         os.close(answer)
 
     try:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from hsm.core.own_process import open_closed_streams
 from hsm.core.printable import printable
 
 
@@ -40,10 +41,16 @@ class Stdout(io.TextIOWrapper):
 
 
 def install() -> None:
-    """Make `sys.stdout` a `Stdout`, or /dev/null if this process was started without a stdout."""
+    """Make `sys.stdout` a `Stdout`, and a stream that this process was started without /dev/null.
+
+    Without a `sys.stderr`, `print` would print errors on stdout.
+    """
+    open_closed_streams()
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     old = sys.stdout
     if old is None:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     elif isinstance(old, io.TextIOWrapper):
         sys.stdout = sys.__stdout__ = Stdout(  # type: ignore[misc]
             old.detach(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from hsm.cli._printing import end_with_the_reader
 from hsm.cli._stdout import say, write_bytes
 from hsm.core.errors import HsmError
 from hsm.core.files import open_log, seek_last_lines
+from hsm.core.record.cut_logs import continue_in
 from hsm.core.record.replay import Replay
 from hsm.display.text import clean
 
@@ -94,7 +96,21 @@ def _follow(replay: Replay, num: int, path: Path, write: _Write, lines: int | No
                 _copy(file, write, lines)
             if file is not None:
                 _copy(file, write)
+                if os.fstat(file.fileno()).st_nlink == 0 and (new := _open(path)) is not None:
+                    _copy(file, write)  # what came before it was replaced
+                    file = _continue(stack.enter_context(new), file, write)
             time.sleep(0 if is_over else _INTERVAL)
+
+
+def _continue(new: BinaryIO, old: BinaryIO, write: _Write) -> BinaryIO:
+    """Go on in the file that has replaced a log, which was read to its end."""
+    place, missing = continue_in(new.fileno(), old.fileno(), old.tell())
+    if missing:
+        write(missing)
+    new.seek(place)
+    old.close()
+    _copy(new, write)
+    return new
 
 
 class _Plain:

@@ -88,7 +88,14 @@ class UnknownSetting(SettingsError):
 
     @classmethod
     def among(
-        cls, key: object, value: object, origin: str, known: Iterable[str], *, prefix: str = ""
+        cls,
+        key: object,
+        value: object,
+        origin: str,
+        known: Iterable[str],
+        *,
+        prefix: str = "",
+        hint: str = "",
     ) -> UnknownSetting:
         """The error for a `key` that is none of `known`.
 
@@ -97,9 +104,10 @@ class UnknownSetting(SettingsError):
             origin: where it came from.
             known: the names that exist.
             prefix: what every name begins with.
+            hint: a better one than the nearest name.
         """
         names = list(known)
-        hint = did_you_mean(key, names, prefix=prefix)
+        hint = hint or did_you_mean(key, names, prefix=prefix)
         return cls(str(key), value, origin, ", ".join(names), hint)
 
     def _sentence(self) -> str:

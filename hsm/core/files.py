@@ -59,7 +59,7 @@ def open_below(root: Place, path: Place, flags: int = os.O_RDONLY) -> int:
     Raises:
         NotRegular: `path` is not a regular file, or a directory on the way is not one.
         OSError: as `os.open`.
-        ValueError: `path` is not below `root`, or has a ``..`` in it.
+        ValueError: `path` is not below `root`, or has a ``..`` below it.
     """
     folder, name = _open_folder_of(root, path)
     try:
@@ -238,7 +238,7 @@ def _directories_below(root: str, path: str) -> tuple[str, ...]:
     if path == root:
         return ()
     above, names = path[: len(root)], path[len(root) :].split(os.sep)
-    if os.pardir in path.split(os.sep):
+    if os.pardir in names:
         raise ValueError(f"{path} may lead out of {root}")
     if above != root or not (root.endswith(os.sep) or names[0] == ""):
         raise ValueError(f"{path} is not below {root}")

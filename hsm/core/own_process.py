@@ -42,6 +42,20 @@ def above_streams(fd: int) -> int:
     return moved
 
 
+def open_closed_streams() -> None:
+    """Open /dev/null as each standard stream that is closed.
+
+    Otherwise the next file that is opened gets its number, a journal for example, and whatever
+    writes to descriptors 1 and 2, be it C code or a program, would write into that file.
+    """
+    for fd, flags in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, flags)  # It gets the lowest free number, which is this one.
+            os.set_inheritable(fd, True)
+
+
 def caught_signals() -> set[int]:
     """Return the signals that have a handler, be it Python's or C's; empty if not on Linux."""
     with suppress(OSError), open("/proc/self/status", "rb") as file:

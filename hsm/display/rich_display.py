@@ -32,6 +32,7 @@ from hsm.core.record.paths import SweepPaths
 from hsm.display import wording
 from hsm.display.base import Display, shielded
 from hsm.display.counts import FAILURES
+from hsm.display.job_control import JobControl
 from hsm.display.rich_view import BOLD, BOLD_RED, CYAN, DIM, YELLOW, Line, LiveView
 from hsm.display.stream import SafeStream
 
@@ -39,6 +40,8 @@ from hsm.display.stream import SafeStream
 _INTERVAL, _MAX_INTERVAL = 0.25, 2.0
 #: The share of a core that drawing may take. Many rows cost more and are redrawn less often.
 _MAX_CPU_SHARE = 0.05
+#: Seconds by which a redraw is late if the process may have been stopped in the meantime.
+_LATE = 0.1
 #: Characters of output that may be queued; beyond that `job_output` blocks.
 _QUEUE_LIMIT = 4 << 20
 #: Failures shown in full per redraw; if all jobs fail at once, the first few explain why.
@@ -78,6 +81,8 @@ class RichDisplay(Display):
         self._live: Live | None = None
         self._latest = _Latest()
         self._last_running: Sequence[RunningJob] = ()
+        self._is_hidden = False
+        self._job_control = JobControl(self.stream, self._hide)
         self._redirection: _Redirection | None = None
         self._restore = ExitStack()
         # Guards the attributes below and is notified when they change. A Job in the queue stands
@@ -140,6 +145,11 @@ class RichDisplay(Display):
         self._redirection = _Redirection(before)
         self._restore.callback(self._redirection.undo)
         self._live = live
+        self._is_hidden = False
+        if not self._job_control.may_draw():
+            self._hide()
+        self._job_control.start()
+        self._restore.callback(self._job_control.stop)
         in_child(self, RichDisplay._forget)
         self._stopping = False
         self._refresher = threading.Thread(target=self._refresh, name="hsm-display", daemon=True)
@@ -178,8 +188,11 @@ class RichDisplay(Display):
         # If there was a view before (of the last batch), draw at once so that it does not flicker.
         pause = _INTERVAL if self._latest.view is None else 0.0
         while not self._stopping:
+            waits_from = time.monotonic()
             with self._changed:
                 self._changed.wait_for(self._is_urgent, pause)
+            if time.monotonic() > waits_from + pause + _LATE:
+                time.sleep(_LATE)  # If the process was stopped, the main thread must hear of it.
             began = time.thread_time()
             with shielded():
                 self._draw()
@@ -193,6 +206,8 @@ class RichDisplay(Display):
         """Print what is queued and, if live, redraw the view."""
         view = self._view() if self._live is not None else None
         with self._drawing:
+            if not self._takes_terminal():
+                view = None
             with self._changed:
                 items = list(self._queue)
                 self._queue.clear()
@@ -204,8 +219,34 @@ class RichDisplay(Display):
                 # One print, after which rich redraws the view. Lines are not cut: the terminal
                 # wraps them, and a long line copied from it is still one line.
                 self._console.print(_Lines(list(self._lines(items))), crop=False, end="")
-            elif self._live is not None:
+            elif self._live is not None and not self._is_hidden:
                 self._live.refresh()
+
+    def _takes_terminal(self) -> bool:
+        """Follow the shell's job control; return whether the view is to be drawn."""
+        if self._live is None:
+            return False
+        if self._job_control.was_moved:
+            # Whatever is above the cursor now is not the view, so it must not be erased.
+            self._job_control.was_moved = False
+            with self._console.capture():
+                self._hide()
+        if not self._job_control.may_draw():
+            self._hide()
+            return False
+        if self._is_hidden:
+            self._is_hidden = False
+            self._console.show_cursor(False)
+        return True
+
+    def _hide(self) -> None:
+        """Erase the view and show the cursor, until `_draw` may take the terminal again."""
+        with shielded(), self._drawing:
+            if self._live is not None and not self._is_hidden:
+                self._is_hidden = True
+                self._latest.view = None
+                self._live.refresh()
+                self._console.show_cursor(True)
 
     def _view(self) -> LiveView:
         try:

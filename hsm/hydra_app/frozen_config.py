@@ -130,8 +130,10 @@ class _FromSnapshot(_LoadedOnce):
                 raise ConfigLoadError(f"Config not found : {os.path.join(self.path, name)}")
             return super().load_config(config_path)
         if config_path not in self._loaded:
+            file = io.StringIO(text)
+            file.name = os.path.join(self._snapshot.root, name)  # for the parser's errors
             result = ConfigResult(
-                config=OmegaConf.load(io.StringIO(text)),
+                config=OmegaConf.load(file),
                 path=f"{self.scheme()}://{self.path}",
                 provider=self.provider,
                 header=ConfigSource._get_header_dict(text[:512]),

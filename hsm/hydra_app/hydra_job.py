@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import pickle
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -15,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -100,6 +103,8 @@ class HydraJob:
         config = compose(self.hydra_context.config_loader, self.config, overrides, num, job_id)
         HydraConfig.instance().set_config(config)
         job_dir = _enter_job_dir(config)
+        # Hydra tells the last one first of the job's end.
+        self.hydra_context.callbacks.callbacks.append(_HidesOwnFrames())
         try:
             result = run_job(
                 hydra_context=self.hydra_context,
@@ -170,27 +175,55 @@ def _without_exit(task_function: TaskFunction) -> Callable[[Any], Any]:
         try:
             return task_function(config)
         except SystemExit as exit_request:
-            code = system_exit_code(exit_request)
+            code, place = system_exit_code(exit_request), exit_request.__traceback__
         if code:
-            raise JobExit(code)
+            raise JobExit(code).with_traceback(place)
         return None
 
     return guarded
 
 
-def _hide_own_frames(result: Any, returned: object) -> None:
-    """Remove this module's frames from the traceback; drop the traceback of an exit altogether."""
-    frames = result._remote_traceback
-    if frames is None or isinstance(returned, JobExit):
-        result._remote_traceback = None
-    else:
-        result._remote_traceback = [frame for frame in frames if frame[0] != __file__]
+class _HidesOwnFrames(Callback, logging.Filter):
+    """Removes this module's frames from the app's traceback before the app's callbacks see it.
+
+    Hydra 1.4 logs the traceback even before, so this is also a filter of the log's handlers.
+    """
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(self)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[1] is not None:
+            _hide_own_frames(record.exc_info[1])
+        return True
+
+    def on_job_end(self, config: DictConfig, job_return: Any, **kwargs: Any) -> None:
+        error = job_return._return_value
+        if job_return.status is not JobStatus.FAILED:
+            return
+        _hide_own_frames(error)
+        frames = getattr(job_return, "_remote_traceback", None)  # Hydra 1.4
+        if frames is not None:  # An exit is shown in one line, without a traceback.
+            kept = [frame for frame in frames if frame[0] != __file__]
+            job_return._remote_traceback = None if isinstance(error, JobExit) else kept
+
+
+def _hide_own_frames(error: BaseException) -> None:
+    place = error.__traceback__ = _next_not_own(error.__traceback__)
+    while place is not None:
+        place.tb_next = _next_not_own(place.tb_next)
+        place = place.tb_next
+
+
+def _next_not_own(place: TracebackType | None) -> TracebackType | None:
+    while place is not None and place.tb_frame.f_code.co_filename == __file__:
+        place = place.tb_next
+    return place
 
 
 def _outcome(result: JobReturn, job_dir: str) -> Outcome:
     returned, result.return_value = result._return_value, None
-    if hasattr(result, "_remote_traceback"):  # Hydra 1.4
-        _hide_own_frames(result, returned)
     result = LightJobReturn.of(result)
     if result.status is JobStatus.COMPLETED:
         return Outcome(value=returned, extra=result, job_dir=job_dir)

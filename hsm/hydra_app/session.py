@@ -382,7 +382,7 @@ class Session:
                 self.source.close()
         finally:
             self._resolver.shutdown(wait=False)
-            self._sweep_dir.give_back()
+            self._sweep_dir.give_back() if self.sweep_id else self._sweep_dir.give_up()
             self._handlers.restore()
         if self.sweep_id:
             self._report_end()

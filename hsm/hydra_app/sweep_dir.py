@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from omegaconf import DictConfig, read_write
 
 from hsm.core.logger import get_logger
-from hsm.core.record.claim import claim_beside, is_there_to_resume, lock_directory
-from hsm.core.record.lock import LockFile
+from hsm.core.record.claim import (
+    claim_beside,
+    claimable,
+    is_there_to_resume,
+    lock_directory,
+    unclaim,
+)
+from hsm.core.record.lock import Locked, LockFile
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.resume import Resumption, open_sweep
 from hsm.core.record.setting_aside import set_aside
@@ -37,12 +45,14 @@ class SweepDir:
         self._conf = conf
         self._asked = self._given = str(config.hydra.sweep.dir)
         self._lock: LockFile | None = None
+        before = [*filter(os.path.lexists, claimable(SweepPaths(self._asked)))]
         self._resumes = conf.resume and is_there_to_resume(SweepPaths(self._asked))
         if not conf.resume:
             self._given, self._lock = claim_beside(self._asked, shared=conf.share_with_group)
         self.paths = SweepPaths(self._given)
         if conf.resume and not self._resumes:
             self._lock = lock_directory(self.paths, shared=conf.share_with_group)
+        self._made = [place for place in claimable(self.paths) if place not in before]
         self._update(config)
 
     def is_meant_by(self, config: DictConfig) -> bool:
@@ -95,3 +105,11 @@ class SweepDir:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    def give_up(self) -> None:
+        """Release the directory, in which no sweep has begun, and remove what was made for one."""
+        with suppress(Locked, OSError):
+            if self._lock is None and self._made:  # a job could not be started
+                self._lock = LockFile(self.paths.lock)
+            unclaim(self.paths, self._made)
+        self.give_back()

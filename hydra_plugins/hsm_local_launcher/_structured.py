@@ -25,4 +25,5 @@ def make_config(resolver: str) -> DictConfig:
     """The config, in which each setting is an interpolation ``${RESOLVER:NAME}``."""
     interpolations = {name: f"${{{resolver}:{name}}}" for name in SETTINGS}
     config: DictConfig = OmegaConf.structured(HsmLocalLauncherConf(**interpolations))
+    OmegaConf.set_struct(config, False)
     return config

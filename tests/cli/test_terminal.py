@@ -2,97 +2,25 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import os
-import pty
-import select
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 
 import pytest
 
 from helpers.cli import STAY, Project
-from helpers.processes import SOURCE, wait_for
-from helpers.terminal import Screen
+from helpers.terminal import Terminal, on_terminal
 
 pytestmark = pytest.mark.thorough
 
 
-class Terminal:
-    """A process that leads a session on a terminal of its own.
-
-    Attributes:
-        pid: the process's.
-    """
-
-    def __init__(self, pid: int, fd: int) -> None:
-        self.pid = pid
-        self._fd = fd
-        self._screen = Screen(lines=30)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    @property
-    def shown(self) -> str:
-        """What is to be seen, and what has scrolled off."""
-        return self._screen.text
-
-    def type(self, text: str) -> None:
-        os.write(self._fd, text.encode())
-
-    def wait_for(self, text: str) -> None:
-        """Read on until `text` is shown."""
-
-        def look() -> bool:
-            is_open = self._read()
-            assert is_open or text in self.shown, f"it ended without {text!r}:\n{self.shown}"
-            return text in self.shown
-
-        wait_for(look, f"{text!r} on the terminal")
-
-    def wait(self) -> int:
-        """Read to its end; returns its exit code."""
-        wait_for(lambda: not self._read(), "the end of the process on the terminal")
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-    def _read(self) -> bool:
-        """Show what is there; False once the process has closed its terminal."""
-        while select.select([self._fd], [], [], 0)[0]:
-            try:
-                data = os.read(self._fd, 65536)
-            except OSError:  # EIO: nobody has it open any more
-                return False
-            if not data:
-                return False
-            self._screen.write(self._decoder.decode(data))
-        return True
-
-
-@contextmanager
-def _terminal(project: Project, *arguments: str, columns: int = 100) -> Iterator[Terminal]:
-    env = {
-        **os.environ,
-        "PYTHONPATH": str(SOURCE),
-        "TERM": "xterm",
-        "COLUMNS": str(columns),
-        "LINES": "30",
-    }
+def _terminal(
+    project: Project, *arguments: str, columns: int = 100
+) -> AbstractContextManager[Terminal]:
     command = [sys.executable, "-m", "hsm.cli.main", *arguments]
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.chdir(project.folder)
-        os.execve(command[0], command, env)
-    terminal = Terminal(pid, fd)
-    try:
-        yield terminal
-    finally:
-        with suppress(ProcessLookupError, ChildProcessError):
-            if os.waitpid(pid, os.WNOHANG)[0] == 0:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-        os.close(fd)
+    return on_terminal(command, project.folder, columns)
 
 
 def test_the_live_view_of_a_sweep_and_of_its_monitor_are_one(project: Project) -> None:

@@ -55,6 +55,7 @@ class Recorder(SweepObserver):
     def __init__(self, **reactions: Callable[[Job], None]) -> None:
         self.events: list[tuple[str, int]] = []
         self.delays: list[float] = []
+        self.messages: list[str] = []
         self.lines: list[tuple[int, str, str]] = []
         self._reactions = reactions
         self._mutex = threading.Lock()
@@ -75,6 +76,9 @@ class Recorder(SweepObserver):
 
     def job_ended(self, job: Job) -> None:
         self._note("ended", job)
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
 
     def of(self, num: int) -> list[str]:
         """The events of one job, in order."""

@@ -79,6 +79,8 @@ class PlainAttempt(Attempt):
         self._folder.mkdir()
         argument.write_bytes(launch.argument or b"")
         command = launch.command or self._payload.command(argument, Path(launch.result))
+        if launch.script is not None:
+            command = launch.script.command(command, self._folder)
         env = {**os.environ, **launch.env, "TMPDIR": str(self._folder)}
         options.update(env=env, cwd=launch.cwd, start_new_session=True)
         try:

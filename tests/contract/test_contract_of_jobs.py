@@ -27,6 +27,15 @@ def only_job(place: Place, command: Sequence[str], **settings: object) -> Job:
         return source.job(job_id)
 
 
+_WAITS = """\
+import sys, time
+from pathlib import Path
+Path("runs").touch()
+while not Path("go").exists(): time.sleep(0.01)
+print(__file__, sys.argv[1])
+"""
+
+
 def log(num: int = 0, stream: str = "stdout") -> str:
     paths = SweepPaths("s")
     return (paths.stdout(num) if stream == "stdout" else paths.stderr(num)).read_text()
@@ -43,6 +52,20 @@ def test_commands_complete(place: Place) -> None:
         assert [source.result(job_id) for job_id in ids] == [None] * 3
         assert [job.attempts[0].exit_code for job in source.jobs()] == [0] * 3
     assert [log(num) for num in range(3)] == ["is a\n", "is b\n", "is c\n"]
+
+
+def test_a_script_is_read_once_and_edits_change_no_job_that_waits(place: Place) -> None:
+    script = Path("fit.py")
+    script.write_text(_WAITS)
+    with place.source(max_parallel_jobs=1) as source:
+        source.submit_jobs(points(0, 1), "s", "s", script=script)
+        wait_for(Path("runs").exists, "job 0")
+        script.write_text("print('the edited script')")
+        source.submit_jobs(points(2), "s", "s", script=script)  # the same sweep still
+        script.unlink()
+        Path("go").touch()
+        assert states(source) == ["COMPLETED"] * 3
+    assert [log(num) for num in range(3)] == [f"{Path.cwd()}/./fit.py x={n}\n" for n in "012"]
 
 
 def test_functions_return_their_values(place: Place) -> None:

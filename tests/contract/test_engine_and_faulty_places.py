@@ -10,10 +10,20 @@ from pathlib import Path
 import pytest
 
 from contract_jobs import STAY
-from contract_support import Place, noted_pid, points, start_python, states
+from contract_support import Place, Recorder, noted_pid, points, start_python, states
 from helpers.processes import PATIENCE, is_running, wait_for
 from hsm import read_sweep
-from hsm.core.engine.backend import CannotStart, Ended, JobLost, Launch, PlaceGone, Started, Work
+from hsm.core.engine.backend import (
+    CannotStart,
+    Ended,
+    JobLost,
+    Launch,
+    NoRoom,
+    NothingStarts,
+    PlaceGone,
+    Started,
+    Work,
+)
 from hsm.core.engine.sweep_source import SweepSource
 from hsm.core.settings.resolve import resolve_local
 from plain_backend import PlainAttempt, PlainBackend
@@ -78,16 +88,73 @@ def test_a_place_that_is_gone_is_replaced_and_the_job_knows_nothing_of_it() -> N
 
 
 @pytest.mark.parametrize("method", ["attempt", "started"])
-def test_a_job_that_gets_no_process_has_failed_and_may_be_retried(method: str) -> None:
-    errors = [CannotStart("no room at all"), CannotStart("still none")]
-    with faulty(method, *errors, max_retries=1) as source:
-        source.submit_jobs(points(0), "s", "s", command="true")
-        assert states(source) == ["FAILED"]
-        source.submit_jobs(points(1), "s", "s", command="true")
-        assert states(source) == ["FAILED", "COMPLETED"]
+def test_a_job_for_which_there_is_no_room_waits_and_has_not_failed(method: str) -> None:
+    errors = [NoRoom("no room at all"), NoRoom("still none")]
+    recorder = Recorder()
+    with faulty(method, *errors, fail_fast=True) as source:
+        source.observers.append(recorder)
+        source.submit_jobs(points(0, 1), "s", "s", command="true")
+        assert states(source) == ["COMPLETED"] * 2
+        assert [len(job.attempts) for job in source.jobs()] == [1, 1]
+    assert recorder.messages == ["jobs wait: no room at all"]
+
+
+@pytest.mark.parametrize("method", ["attempt", "started"])
+def test_a_job_that_can_get_no_process_was_never_started(method: str) -> None:
+    """It is neither a failure, nor is it tried again before a resume."""
+    settings = {"fail_fast": True, "max_retries": 1}
+    recorder = Recorder()
+    with faulty(method, CannotStart("a file has its name"), **settings) as source:
+        source.observers.append(recorder)
+        source.submit_jobs(points(0, 1), "s", "s", command="true")
+        assert states(source) == ["CANCELLED", "COMPLETED"]
+    assert recorder.messages == ["job 0 never started: a file has its name"]
     job = read_sweep("s").jobs[0]
-    assert [attempt.reason for attempt in job.attempts] == ["no room at all", "still none"]
-    assert [attempt.pid for attempt in job.attempts] == [None, None]
+    assert (job.attempts, job.ending()) == ([], "never started: a file has its name")
+    with faulty("none") as source:
+        source.submit_jobs(points(0, 1), "s", "s", command="true", resume=True)
+        assert states(source) == ["COMPLETED"] * 2
+
+
+@pytest.mark.parametrize("method", ["attempt", "started"])
+def test_if_nothing_starts_any_more_what_runs_ends_and_the_rest_is_for_a_resume(
+    method: str,
+) -> None:
+    is_read_only = threading.Event()
+
+    def fault(name: str) -> None:
+        if name == method and is_read_only.is_set():
+            raise NothingStarts("the disk is read-only")
+
+    recorder = Recorder()
+    conf = resolve_local({"max_parallel_jobs": 2, "max_retries": 1}).conf
+    with SweepSource(Faulty(fault), conf, observers=[recorder]) as source:
+        command = ["sh", "-c", "until [ -e go ]; do sleep 0.05; done"]
+        ids = source.submit_jobs(points(0), "s", "s", command=command)
+        wait_for(lambda: source.job(ids[0]).attempts, "its start")
+        is_read_only.set()
+        ids += source.submit_jobs(points(1, 2, 3), "s", "s", command=command)
+        assert states(source, ids[1:]) == ["CANCELLED"] * 3
+        assert str(source.get_job_status(ids[0])) == "RUNNING"
+        Path("go").touch()
+        assert states(source, ids[:1]) == ["COMPLETED"]
+    assert recorder.messages == [
+        "no more jobs start: the disk is read-only; a resume runs the others"
+    ]
+    sweep = read_sweep("s")
+    assert sweep.closed == "jobs cannot be started: the disk is read-only"
+    assert [len(job.attempts) for job in sweep.jobs.values()] == [1, 0, 0, 0]
+
+
+def test_a_running_job_can_be_ended_although_nothing_starts_any_more() -> None:
+    """The reason is the later one."""
+    with faulty("none", max_parallel_jobs=2) as source:
+        ids = source.submit_jobs(points(0), "s", "s", command=STAY)
+        noted_pid(0)
+        source._scheduler.start_no_more("the disk is read-only")
+        source.stop("cancelled by a person")
+        assert states(source) == ["CANCELLED"]
+        assert source.job(ids[0]).ending() == "cancelled by a person"
 
 
 @pytest.mark.parametrize("method", ["started", "ended"])
@@ -125,10 +192,11 @@ def test_a_job_that_is_lost_as_it_is_cancelled_is_cancelled() -> None:
 
 
 @pytest.mark.parametrize("method", ["attempt", "start", "started", "ended"])
-def test_a_fault_of_the_place_itself_fails_one_job_and_leaves_nothing(method: str) -> None:
+def test_a_fault_of_the_place_itself_ends_one_job_and_leaves_nothing(method: str) -> None:
+    """Only a job that had a process has failed."""
     with faulty(method, RuntimeError("a bug")) as source:
         source.submit_jobs(points(0, 1), "s", "s", command="sleep 0.1")
-        assert states(source) == ["FAILED", "COMPLETED"]
+        assert states(source) == ["FAILED" if method == "ended" else "CANCELLED", "COMPLETED"]
         assert "a bug" in source.jobs()[0].ending()
 
 

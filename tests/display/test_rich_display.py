@@ -39,6 +39,37 @@ def test_the_live_view_comes_and_goes(paths: SweepPaths) -> None:
     assert rich.screen.has_cursor
 
 
+def test_what_a_shell_has_printed_before_the_process_goes_on_stays(paths: SweepPaths) -> None:
+    """After `kill -STOP`, which nobody can prepare for, and fg."""
+    rows = [RunningJob(0, "lr=0.1", 4.0, 99.0, 1 << 20, "epoch 1")]
+    may_draw, drawn = threading.Event(), threading.Semaphore(0)
+    may_draw.set()
+
+    def running_jobs() -> list[RunningJob]:
+        drawn.release()
+        may_draw.wait()
+        return rows
+
+    rich = Rich(paths, running_jobs)
+    with rich.display:
+        rich.display.jobs_submitted([running(0), pending(1)])
+        rich.wait_for("epoch 1")
+        may_draw.clear()
+        while drawn.acquire(blocking=False):
+            pass
+        drawn.acquire()  # The view is about to be drawn again.
+        rich.file.write("\nit is stopped\n$ fg\n")
+        signal.raise_signal(signal.SIGCONT)
+        rows[0] = RunningJob(0, "lr=0.1", 5.0, 99.0, 1 << 20, "epoch 2")
+        may_draw.set()
+        shown = rich.wait_for("epoch 2")
+        assert not rich.screen.has_cursor
+    view, _, rest = shown.partition("\nit is stopped\n$ fg\n")
+    assert "epoch 1" in view
+    assert "epoch 2" in rest
+    assert rich.screen.has_cursor
+
+
 def test_a_failure_is_printed_above_the_view_at_once(
     paths: SweepPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:

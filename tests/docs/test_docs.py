@@ -31,6 +31,7 @@ from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
 from hsm.core.record.large import Large
 from hsm.core.record.paths import SweepPaths
+from hsm.core.settings.counterparts import COUNTERPARTS
 from hsm.core.settings.resolve import SETTINGS, resolve_local
 from hsm.core.space.definition import parse_overrides, read_sweep_file
 
@@ -244,6 +245,22 @@ def _shown(value: Any) -> str:
     return json.dumps(value)
 
 
+_NONE = "\N{EN DASH}"
+
+
+def counterparts_table(launcher: str) -> list[str]:
+    """What hsm has in place of another launcher's settings."""
+    rows = []
+    for counterpart in COUNTERPARTS[launcher]:
+        theirs, ours = (
+            ", ".join(f"`{name}`" for name in names)
+            for names in (counterpart.theirs, counterpart.ours)
+        )
+        remark = f"; {counterpart.remark}" if counterpart.remark else ""
+        rows.append([theirs, f"{ours or _NONE}{remark}"])
+    return table([f"{launcher}'s launcher", "`hydra/launcher=hsm_local`"], rows)
+
+
 def faults_table() -> list[str]:
     """What a job can do wrong, and how that is told; straight from the tests of it."""
     sys.path.append(str(REPOSITORY / "tests" / "hydra_app"))
@@ -290,6 +307,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "settings-short": short_settings_table,
     "settings": settings_table,
     "setting-names": names_table,
+    **{f"moving-{name}": partial(counterparts_table, name) for name in COUNTERPARTS},
     "faults": faults_table,
     "commands": commands_table,
     **{f"options-{name}": partial(options_table, name) for name in COMMANDS},

@@ -24,6 +24,7 @@ from helpers.reliability import (
     start_driver,
     write_driver,
 )
+from hsm.core.engine import room
 from hsm.core.engine.output import OutputFollower
 from hsm.core.engine.timer import Timer
 from hsm.core.local import LocalComputeSource
@@ -442,6 +443,28 @@ def test_without_a_single_thread_no_job_starts_and_nobody_waits(
 
 
 @pytest.mark.parametrize("settings", [{"show_output": True}, {"memory_limit": "1GB"}])
+def test_jobs_wait_for_a_thread_that_hsm_needs_and_have_not_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    start = threading.Thread.start
+    refused: list[str] = []
+
+    def late(self: threading.Thread) -> None:
+        if self.name in ("hsm-output", "hsm-memory") and len(refused) < 3:
+            refused.append(self.name)
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", late)
+    recorder = Recorder()
+    with source(recorder, **settings) as made:
+        ids = made.submit_jobs(points(0, 1), "s", tmp_path, command=["true"])
+        assert made.wait(timeout=PATIENCE) == dict.fromkeys(ids, JobState.COMPLETED)
+    assert len(refused) == 3
+    assert recorder.messages == ["jobs wait: cannot start a thread: can't start new thread"]
+
+
+@pytest.mark.parametrize("settings", [{"show_output": True}, {"memory_limit": "1GB"}])
 def test_a_thread_that_cannot_start_leaves_a_record_that_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
@@ -453,9 +476,12 @@ def test_a_thread_that_cannot_start_leaves_a_record_that_is_complete(
         start(self)
 
     monkeypatch.setattr(threading.Thread, "start", no_more)
+    monkeypatch.setattr(room, "PATIENCE", 0.1)
     with source(**settings) as made:
         (job_id,) = made.submit_jobs(points(0), "s", tmp_path, command=["sleep", "60"])
-        assert made.wait(timeout=PATIENCE) == {job_id: JobState.FAILED}
+        assert made.wait(timeout=PATIENCE) == {job_id: JobState.CANCELLED}
     sweep = read_sweep(tmp_path)
-    assert (sweep.closed, sweep.alive) == ("finished", False)
+    assert sweep.closed is not None
+    assert sweep.closed.startswith("jobs cannot be started: cannot start a thread")
+    assert sweep.jobs[0].attempts == []
     assert "can't start new thread" in sweep.jobs[0].ending()

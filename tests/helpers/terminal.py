@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import codecs
+import os
+import pty
+import select
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pyte
+
+from helpers.processes import child_environment, wait_for
 
 
 class Screen:
@@ -39,6 +48,80 @@ class Screen:
         """All lines, less the blanks at their ends."""
         lines = [*map(_text_of, self._screen.history.top), *self._screen.display]
         return "\n".join(line.rstrip() for line in lines).rstrip()
+
+
+class Terminal:
+    """A process that leads a session on a terminal of its own.
+
+    Attributes:
+        pid: the process's.
+    """
+
+    def __init__(self, pid: int, fd: int) -> None:
+        self.pid = pid
+        self._fd = fd
+        self._screen = Screen(lines=30)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    @property
+    def shown(self) -> str:
+        """What is to be seen, and what has scrolled off."""
+        return self._screen.text
+
+    @property
+    def has_cursor(self) -> bool:
+        self._read()
+        return self._screen.has_cursor
+
+    def type(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    def wait_for(self, text: str) -> None:
+        """Read on until `text` is shown."""
+
+        def look() -> bool:
+            is_open = self._read()
+            assert is_open or text in self.shown, f"it ended without {text!r}:\n{self.shown}"
+            return text in self.shown
+
+        wait_for(look, f"{text!r} on the terminal")
+
+    def wait(self) -> int:
+        """Read to its end; returns its exit code."""
+        wait_for(lambda: not self._read(), "the end of the process on the terminal")
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def _read(self) -> bool:
+        """Show what is there; False once the process has closed its terminal."""
+        while select.select([self._fd], [], [], 0)[0]:
+            try:
+                data = os.read(self._fd, 65536)
+            except OSError:  # EIO: nobody has it open any more
+                return False
+            if not data:
+                return False
+            self._screen.write(self._decoder.decode(data))
+        return True
+
+
+@contextmanager
+def on_terminal(command: Sequence[str], folder: Path, columns: int = 100) -> Iterator[Terminal]:
+    """Run a command in `folder` on a terminal of its own; it is killed after the `with`."""
+    size = {"TERM": "xterm", "COLUMNS": str(columns), "LINES": "30"}
+    env = child_environment(**size)
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.chdir(folder)
+        os.execve(command[0], list(command), env)
+    terminal = Terminal(pid, fd)
+    try:
+        yield terminal
+    finally:
+        with suppress(ProcessLookupError, ChildProcessError):
+            if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        os.close(fd)
 
 
 def _text_of(line: Mapping[int, pyte.screens.Char]) -> str:

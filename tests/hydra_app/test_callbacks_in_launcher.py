@@ -26,7 +26,8 @@ _BODY = """
 
 
     def exit_code(returned):
-        return returned.job.attempts[-1].exit_code if hasattr(returned, "job") else None
+        attempts = getattr(returned, "job", None) and returned.job.attempts
+        return attempts[-1].exit_code if attempts else None
 
 
     class Gather(Callback):

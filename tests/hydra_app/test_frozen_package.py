@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from yaml import YAMLError
 
 from helpers.hydra import launcher_args, read_journal, run_python, write_files
+from hsm.hydra_app.frozen_config import FrozenFileSource
 
 _FILES = {
     "myapp": """
@@ -58,3 +60,10 @@ def test_a_group_that_looks_like_the_output_of_a_run_is_one_all_the_same(tmp_pat
     arguments = ["-m", *launcher_args(), "hydra.sweep.dir=sweep", "model=a,b"]
     done = run_python(tmp_path, "myapp", *arguments, env={"PYTHONPATH": str(tmp_path)})
     assert done.code == 0, done.text
+
+
+def test_an_error_in_a_config_file_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("a: [1\nb: 2\n")
+    source = FrozenFileSource("main", f"file://{tmp_path}")
+    with pytest.raises(YAMLError, match=f'in "{tmp_path}/broken.yaml", line 2'):
+        source.load_config("broken")

@@ -79,7 +79,7 @@ def test_a_job_that_replaces_its_log_hangs_nobody(tmp_path: Path, kind: str) -> 
         assert (paths.logs / "0.out.1" / "kept").read_text() == "kept"
 
 
-def test_logs_that_cannot_be_opened_fail_their_job_alone_and_say_why(tmp_path: Path) -> None:
+def test_a_job_whose_logs_cannot_be_opened_does_not_start_and_says_why(tmp_path: Path) -> None:
     """The folder of all logs leads elsewhere: nothing is written there."""
     paths = SweepPaths(tmp_path / "sweep")
     (tmp_path / "elsewhere").mkdir()
@@ -89,10 +89,10 @@ def test_logs_that_cannot_be_opened_fail_their_job_alone_and_say_why(tmp_path: P
         made.submit_jobs(points(1), "s", paths.sweep_dir, command=["true"])
         assert [str(state) for state in made.wait(timeout=PATIENCE).values()] == [
             "COMPLETED",
-            "FAILED",
+            "CANCELLED",
         ]
         reason = made.jobs()[1].ending()
-    assert reason == f"cannot write its logs in {paths.logs}: it is a link, not a folder"
+    assert reason == f"never started: cannot write logs in {paths.logs}: it is a link, not a folder"
     assert os.listdir(tmp_path / "elsewhere") == []
 
 

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from helpers.cli import Project
-from helpers.processes import PATIENCE, App, is_running, wait_for
+from helpers.processes import PATIENCE, App, is_running, let_burst_pass, wait_for
 from hsm import LocalComputeSource
 from hsm.core.engine.backend import Launch, Started
 from hsm.core.local.processes import server_client as forkserver
@@ -161,6 +161,7 @@ def test_a_signal_to_the_launcher_ends_all(project: Project, signals: str, who: 
         launcher.send_signal(getattr(signal, f"SIG{first}"))
         for name in second:
             project.wait_for("told")
+            let_burst_pass()
             launcher.send_signal(getattr(signal, f"SIG{name}"))
         launcher.wait(PATIENCE)
         wait_until_gone(*all_three)

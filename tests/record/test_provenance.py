@@ -16,7 +16,7 @@ import pytest
 import hsm
 from helpers.processes import App
 from helpers.reliability import journal_events, points, source
-from hsm.core.record import provenance
+from hsm.core.record import repository as repository_module
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import read_sweep
 
@@ -106,9 +106,10 @@ def test_a_subdirectory_of_a_repository_will_do(
 
 def test_a_large_difference_is_cut(repository: Path) -> None:
     (repository / "train.py").write_text("x = 1  # a line\n" * 300_000)
-    header(repository / "sweep")
+    first = header(repository / "sweep")
     diff = SweepPaths(repository / "sweep").git_diff.read_bytes()
-    assert diff[provenance.MAX_DIFF :] == b"\n(cut here: the difference is longer)\n"
+    assert diff[repository_module.MAX_DIFF :] == b"\n(cut here: the difference is longer)\n"
+    assert first["git"]["incomplete"] == "the difference exceeds 1.0 MiB"
 
 
 def test_a_repository_without_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,8 +143,9 @@ def test_a_git_that_hangs_holds_a_sweep_up_for_a_while_only(
     (slow / "git").write_text("#!/bin/sh\nexec sleep 60\n")
     (slow / "git").chmod(0o755)
     monkeypatch.setenv("PATH", f"{slow}:{os.environ['PATH']}")
-    monkeypatch.setattr(provenance, "_GIT_TIMEOUT", 0.3)
-    assert "git" not in header(repository / "sweep")
+    monkeypatch.setattr(repository_module, "_GIT_TIMEOUT", 0.3)
+    first = header(repository / "sweep")
+    assert first["git"] == {"incomplete": "git config did not end within 0.3 s"}
 
 
 def test_the_environment_is_not_recorded(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

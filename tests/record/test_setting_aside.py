@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.processes import first_fast
 from helpers.reliability import conf
 from hsm.core.engine.submission import claim
 from hsm.core.errors import HsmError
@@ -259,3 +260,104 @@ def test_real_mounts(paths: SweepPaths) -> None:
         *(f"{paths.hsm_dir}/metrics:", "0.jsonl"),
     ]
     assert _record(paths.sweep_dir / ".hsm.1").keys() == before.keys()
+
+
+_SET_ASIDE = """
+import sys
+from hsm.core.errors import HsmError
+from hsm.core.record.lock import LockFile
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.setting_aside import set_aside
+paths = SweepPaths(sys.argv[1])
+try:
+    print(set_aside(paths, LockFile(paths.lock)).name)
+except HsmError as error:
+    print(error)
+"""
+_RESULTS = 'cp -a "$1"/.hsm/results "$1"/copy; mount {} "$1"/.hsm/results; cp -a "$1"/copy/. $_'
+
+
+def _in_a_namespace(paths: SweepPaths, *steps: str) -> list[str]:
+    """What setting aside says after these mounts, and what the last step prints."""
+    program = '"$2" -c "$3" "$1"'
+    script = "; ".join(("set -e", *steps[:-1], program, *steps[-1:]))
+    words = ["unshare", "-m", "bash", "-c", script, "-", str(paths.sweep_dir), sys.executable]
+    return subprocess.check_output([*words, _SET_ASIDE], text=True).splitlines()
+
+
+@pytest.mark.skipif(not _has_namespaces(), reason="no mount namespaces")
+@pytest.mark.parametrize(
+    "mount", first_fast("-t tmpfs tmpfs", '--bind "$(mktemp -d -p "$1")"', "-t ramfs ramfs")
+)
+def test_a_mount_below_the_record_stays_and_what_it_holds_is_set_aside(
+    paths: SweepPaths, mount: str
+) -> None:
+    """Else it would be mounted there again, over the results of the new sweep."""
+    before = _record(paths.hsm_dir)
+    name, *left = _in_a_namespace(
+        paths,
+        _RESULTS.format(mount),
+        'mkdir "$1"/.hsm/results/lost+found',
+        'ls -A "$1"/.hsm "$1"/.hsm/results',
+    )
+    assert name == ".hsm.1"
+    assert left == [f"{paths.hsm_dir}:", "lock", "results", "", f"{paths.results}:", "lost+found"]
+    assert _record(paths.sweep_dir / ".hsm.1") == before
+
+
+@pytest.mark.skipif(not _has_namespaces(), reason="no mount namespaces")
+@pytest.mark.parametrize(
+    ("name", "mounts", "why"),
+    [
+        ("journal.jsonl", ('mount --bind "$1"/.hsm/journal.jsonl{,}',), "is a mount"),
+        pytest.param(
+            "results",
+            (_RESULTS.format("-t tmpfs tmpfs"), 'mount -o remount,ro "$1"/.hsm/results'),
+            "is a mount that cannot be written",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "results",
+            (
+                'mv "$1" "$1".all; mkdir "$1"; mount -t tmpfs -o size=1m tmpfs "$1"',
+                'cp -a "$1".all/. "$1"; mount -t tmpfs tmpfs "$1"/.hsm/results',
+                'head -c 5000000 /dev/zero > "$1"/.hsm/results/0.pkl',
+            ),
+            "is a mount, and the sweep's own disk has no room for its 4.8 MiB",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_mount_that_is_in_the_way_is_named_before_anything_is_moved(
+    paths: SweepPaths, name: str, mounts: tuple[str, ...], why: str
+) -> None:
+    message, *left = _in_a_namespace(paths, *mounts, 'ls -A "$1"')
+    assert message == (
+        f"cannot set aside the earlier sweep in {paths.sweep_dir}: {paths.hsm_dir / name} {why}; "
+        "unmount it, or use another directory"
+    )
+    assert ".hsm.1" not in left
+
+
+def test_a_move_that_fails_at_a_mount_is_undone(
+    paths: SweepPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other file system becomes read-only in the middle of it."""
+    before = _record(paths.hsm_dir)
+    lock = LockFile(paths.lock)
+    with monkeypatch.context() as patched:
+        _cannot_rename(patched, paths.hsm_dir, paths.results, paths.results / "0.pkl")
+        unlink = Path.unlink
+
+        def refuse(path: Path, missing_ok: bool = False) -> None:
+            if path == paths.results / "0.pkl":
+                raise OSError(errno.EROFS, "Read-only file system", str(path))
+            unlink(path, missing_ok=missing_ok)
+
+        patched.setattr(Path, "unlink", refuse)
+        with pytest.raises(HsmError, match=r"0\.pkl: Read-only file system"):
+            set_aside(paths, lock)
+        assert _record(paths.hsm_dir) == before
+        assert not (paths.sweep_dir / ".hsm.1").exists()
+    _check_set_aside(paths, before, set_aside(paths, lock))
+    lock.release()

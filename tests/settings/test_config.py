@@ -123,6 +123,7 @@ _VALUES: dict[str, tuple[Any, Any, str]] = {
     "accept_changes": (True, True, "1"),
     "progress": ("rich", "plain", "none"),
     "show_output": (True, True, "true"),
+    "log_limit": (10**6, 2 * 10**6, "3MiB"),
     "share_with_group": (True, True, "1"),
     "on_sweep_end": (("a", "b c"), ("d",), "e 'f g'"),
     "start_method": ("fork", "spawn", "fork"),

@@ -8,6 +8,10 @@ The engine decides which job runs, when it has run too long, what its end means 
 it writes the journal and notifies observers. A backend starts processes somewhere, ends them, and
 reports how they ended. The two share a file system: logs and reports are files of the sweep.
 
+A job has not failed as long as it has no process. A backend that lacks something which others may
+give back (processes, descriptors, threads, memory, disk space) raises NoRoom, and the engine asks
+again later: see `hsm.core.engine.room`, and `obstacle`, which reads an error of the system so.
+
 Any thread may call any method, and several attempts may be in use at once. Only two waits are
 unbounded: for a job's own end, and for room. Whatever happens to the place (it hangs, is stopped,
 is killed), every other method returns in bounded time or raises one of the errors below.
@@ -26,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hsm.core.errors import HsmError
 
 if TYPE_CHECKING:
+    from hsm.core.program.kept_script import KeptScript
     from hsm.core.record.journal import Journal
 
 #: CPU (percent of one core) and memory (bytes) of all processes of a job; None: unknown.
@@ -33,7 +38,15 @@ Usage = tuple[float | None, int | None]
 
 
 class CannotStart(HsmError):
-    """The place could not start a process for the job, so this attempt failed; says why."""
+    """No process can be started for this job; says why. Other jobs may be more lucky."""
+
+
+class NoRoom(CannotStart):
+    """No process can be started now. Nothing was: ask again later."""
+
+
+class NothingStarts(CannotStart):
+    """No process can be started for any job, and waiting would not help."""
 
 
 class PlaceGone(HsmError):
@@ -51,12 +64,14 @@ class Work:
     Attributes:
         function: the function, for Python jobs.
         command: the command's words, for other jobs.
+        script: the Python script that the command runs, if it runs one.
         how: how the place runs the function, for the journal; a new mapping whenever that changes.
             None if there is nothing to record.
     """
 
     function: Callable[[Any], Any] | None = None
     command: tuple[str, ...] | None = None
+    script: KeptScript | None = None
     how: Mapping[str, Any] | None = field(default=None, repr=False)
     _recorded: dict[Journal, Mapping[str, Any]] = field(
         default_factory=dict, init=False, repr=False
@@ -91,6 +106,10 @@ class Launch:
         command: what to exec; None to call the work's function. A program that is missing (not
             executable) counts as ended with exit code 127 (126), and stderr gets a line
             ``hsm: <program>: <reason>``.
+        log_limit: how many bytes of what the attempt prints to each log to keep, see
+            `hsm.core.record.cut_logs`; None for all.
+        script: the Python script that `command` runs, if it runs one, as the sweep has read it; the
+            backend executes `script.command(command, <a directory of its own>)` instead.
         argument: the function's argument, pickled.
         result: where the process writes its report, see `hsm.core.program.reports`.
         grace: seconds between SIGTERM and SIGKILL for processes that the job leaves behind.
@@ -107,6 +126,8 @@ class Launch:
     result: str
     grace: float
     header: str | None = None
+    log_limit: int | None = None
+    script: KeptScript | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +192,8 @@ class Attempt(Protocol):
         """Wait until the job has a process.
 
         Raises:
-            CannotStart, JobLost.
+            CannotStart: it gets none; see there.
+            JobLost.
         """
 
     def ended(self, deadline: float | None) -> Ended | None:
@@ -208,6 +230,8 @@ class Backend(Protocol):
 
         The thread that submits the jobs calls this before any of them starts.
 
+        A lack that may pass is no reason to raise: the jobs wait for it.
+
         Raises:
             HsmError: the place cannot run it.
         """
@@ -228,7 +252,7 @@ class Backend(Protocol):
                 what counts.
 
         Raises:
-            CannotStart: there is no place for it.
+            CannotStart: there is no place for it; see there.
         """
 
     def close(self) -> None:

@@ -225,7 +225,7 @@ class Interrupts:
 
     @contextmanager
     def raised(self) -> Iterator[None]:
-        """Have a signal end the block, which runs other people's code, by a KeyboardInterrupt."""
+        """Have a signal end the block, which is not hsm's own code, by a KeyboardInterrupt."""
         before = self._count
         try:
             self._are_raised = True

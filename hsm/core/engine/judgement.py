@@ -49,6 +49,9 @@ def judge(
         state = JobState.FAILED
     elif is_function and report is None:
         state, reason = JobState.FAILED, "exit code 0, but the function did not return (os._exit?)"
+    elif report is not None and report.is_value_lost:
+        # A failure, although it returned: a resume, or a retry, can have the value.
+        state, reason = JobState.FAILED, f"the return value is lost: {report.unsaved}"
     elif report is not None and report.unpicklable:
         reason = f"the return value is lost: type {report.unpicklable} cannot be pickled"
     report = report or Report()

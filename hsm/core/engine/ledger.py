@@ -15,6 +15,7 @@ from typing import Any
 
 from hsm.core.engine.backend import Attempt, Work
 from hsm.core.engine.judgement import Stop
+from hsm.core.program.reports import Report
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
 
@@ -62,6 +63,7 @@ class JobHandle:
         is_over: whether the job has ended and the journal and all observers know.
         directory: what is known about the job's directory before it runs.
         watches: callbacks waiting for the job to be over.
+        unsaved: the latest attempt's report, if it could not be written to its file.
         attempts_before: the number of attempts before the sweep was resumed.
     """
 
@@ -78,6 +80,7 @@ class JobHandle:
     is_over: bool = False
     directory: JobDir = JobDir.USUAL
     watches: list[_Watch] = field(default_factory=list)
+    unsaved: Report | None = None
     attempts_before: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,7 +97,8 @@ class Ledger:
         self._lock = threading.Lock()
         self._handles: dict[str, JobHandle] = {}
         self._running: dict[str, JobHandle] = {}
-        self._stop: Stop | None = None
+        self._stop: Stop | None = None  # why no more jobs are started
+        self._end: Stop | None = None  # why those that are running are ended
 
     @property
     def stopped(self) -> Stop | None:
@@ -118,6 +122,11 @@ class Ledger:
         """The jobs that have a process."""
         with self._lock:
             return [handle for handle in self._running.values() if not handle.job.state.is_final]
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any job has a process."""
+        return bool(self._running)
 
     def is_wanted(self, handle: JobHandle) -> bool:
         """Whether neither the job was cancelled nor the source stopped."""
@@ -150,7 +159,7 @@ class Ledger:
             handle.attempt = attempt
 
     def started(self, handle: JobHandle, pid: int | None) -> None:
-        """The job has a process (with `pid`, if on this machine), or hsm failed to start one."""
+        """The job has a process (with `pid`, if on this machine), or was lost before it had one."""
         with self._lock:
             handle.job.start(time.time(), pid)
             handle.began = time.monotonic()
@@ -203,10 +212,16 @@ class Ledger:
                 handle.attempt.end(grace)
         return True
 
-    def stop(self, stop: Stop, grace: float) -> None:
-        """Start no more jobs and end the running ones. If called again, the first reason stays."""
+    def stop(self, stop: Stop, grace: float | None) -> None:
+        """Start no more jobs and end the running ones, or let them end if there is no `grace`.
+
+        If called again, the first reason stays.
+        """
         with self._lock:
-            self._stop = stop = self._stop or stop
+            self._stop = self._stop or stop
+            if grace is None:
+                return
+            self._end = stop = self._end or stop
             handles = [handle for handle in self._handles.values() if handle.attempt is not None]
         for handle in handles:
             self.end(handle, stop, grace)

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from hsm.core.engine.own_threads import OWN_THREADS
-from hsm.core.files import open_log, read_end
+from hsm.core.engine.obstacles import start_thread
+from hsm.core.files import file_key, open_log, read_end
 from hsm.core.logger import get_logger
+from hsm.core.record.cut_logs import continue_in
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
 
@@ -114,7 +115,7 @@ class _Stream:
         self.path = path
         self.start = start
         self._offset = start
-        self._target: int | None = None
+        self._target: os.stat_result | None = None
         self._fd: int | None = None
         self._splitter = LineSplitter()
         self._shown = ""  # the state of the current line that was last returned as a line
@@ -140,15 +141,29 @@ class _Stream:
     def _read(self) -> tuple[bytes, bool]:
         if self._fd is None:
             self._fd = open_log(self.path)
-        size = os.fstat(self._fd).st_size
-        was_truncated = size < self._offset
+        notice = b""
+        status = os.fstat(self._fd)
+        if status.st_nlink == 0 and status.st_size == self._offset:
+            notice = self._continue(self._fd)
+            status = os.fstat(self._fd)
+        was_truncated = status.st_size < self._offset
         if was_truncated:
             self._offset = 0
-        if size == self._offset:
-            return b"", was_truncated
+        if status.st_size == self._offset:
+            return notice, was_truncated
         data = os.pread(self._fd, _CHUNK, self._offset)
         self._offset += len(data)
-        return data, was_truncated
+        return notice + data, was_truncated
+
+    def _continue(self, old: int) -> bytes:
+        """Go on in the file that has replaced the log; returns a line about what is missing."""
+        try:
+            self._fd = open_log(self.path)
+        except FileNotFoundError:
+            return b""  # The job has removed it; its keeper makes another one if it prints again.
+        self._offset, missing = continue_in(self._fd, old, self._offset)
+        os.close(old)
+        return missing
 
     def _without_shown(self, lines: list[str]) -> list[str]:
         if lines and self._shown:
@@ -175,10 +190,13 @@ class _Stream:
         """Stop reading at the file's current end."""
         if self._target is None:
             with suppress(OSError):
-                self._target = self.path.lstat().st_size
+                self._target = self.path.lstat()
 
     def is_at_target(self) -> bool:
-        return self._target is not None and self._offset >= self._target
+        if self._target is None or self._fd is None:
+            return False
+        is_same = file_key(os.fstat(self._fd)) == file_key(self._target)
+        return is_same and self._offset >= self._target.st_size
 
     def finish(self) -> list[str]:
         """Close the file; returns the last line if it had no newline."""
@@ -229,6 +247,13 @@ class OutputFollower:
         self._thread: threading.Thread | None = None
         self._is_stopped = False
 
+    def get_ready(self) -> None:
+        """Start the thread, if lines need one: better before a job runs. Raises NoRoom."""
+        with self._changed:
+            needs_thread = self._sink is not None and not self._is_stopped
+            if needs_thread and self._thread is None:
+                self._thread = start_thread(self._follow, "output")
+
     def add(
         self, job: Job, paths: SweepPaths, *, stdout_start: int = 0, stderr_start: int = 0
     ) -> None:
@@ -239,6 +264,7 @@ class OutputFollower:
             paths: its sweep's.
             stdout_start, stderr_start: bytes to skip, written by earlier attempts.
         """
+        self.get_ready()
         streams = (
             _Stream("stdout", paths.stdout(job.num), stdout_start),
             _Stream("stderr", paths.stderr(job.num), stderr_start),
@@ -248,11 +274,6 @@ class OutputFollower:
                 return
             if job.job_id in self._followed:
                 raise ValueError(f"job {job.job_id} is followed already")
-            if self._sink is not None and self._thread is None:
-                name = f"{OWN_THREADS}output"
-                thread = threading.Thread(target=self._follow, name=name, daemon=True)
-                thread.start()
-                self._thread = thread  # Only once it has started, as `stop` joins it.
             self._followed[job.job_id] = _Followed(job, streams)
             self._changed.notify()
 

@@ -22,6 +22,7 @@ from hsm.core.engine.output import OutputFollower
 from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.policy import RetryPolicy, StopPolicy
 from hsm.core.engine.queue import JobQueue
+from hsm.core.engine.room import Room
 from hsm.core.engine.supervisor import Supervisor
 from hsm.core.engine.time_limits import TimeLimits
 from hsm.core.engine.timer import Timer
@@ -51,11 +52,13 @@ class Scheduler:
             ledger=self.ledger,
             observers=observers,
             output=self._output,
+            room=Room(lambda: self.ledger.is_busy, observers.message),
             time_limits=self._time_limits,
             retries=RetryPolicy(conf),
             stops=StopPolicy(conf),
             retry_later=self._retry_later,
             stop=self.stop,
+            start_no_more=self.start_no_more,
         )
         self._pool = ThreadPoolExecutor(
             conf.max_parallel_jobs, thread_name_prefix=f"{OWN_THREADS}slot"
@@ -97,6 +100,11 @@ class Scheduler:
         """Start no more jobs and end the running ones; returns at once."""
         stop = Stop(JobState.CANCELLED, reason)
         self.ledger.stop(stop, self._conf.kill_grace if grace is None else grace)
+        self._timer.hurry()
+
+    def start_no_more(self, reason: str) -> None:
+        """Start no more jobs, and let the running ones end; returns at once."""
+        self.ledger.stop(Stop(JobState.CANCELLED, reason), None)
         self._timer.hurry()
 
     def wait(self) -> None:

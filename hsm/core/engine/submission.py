@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
 from hsm.core.engine.backend import Work
 from hsm.core.engine.ledger import JobDir, JobHandle
+from hsm.core.program.kept_script import KeptScript
 from hsm.core.program.program import Program
 from hsm.core.record.claim import claim_new, is_there_to_resume
 from hsm.core.record.job import Job
@@ -39,6 +40,7 @@ class JobSpec:
         makes_own_dir: whether the job's process makes its directory and reports the path.
         directory: which directory that is.
         command: the words to exec; None if the job calls a function.
+        script: the Python script that the command runs, if it runs one.
         earlier: the matching job in the sweep being resumed, if there is one.
     """
 
@@ -49,6 +51,7 @@ class JobSpec:
     makes_own_dir: bool = False
     directory: JobDir = JobDir.USUAL
     command: tuple[str, ...] | None = None
+    script: KeptScript | None = None
     earlier: Match | None = None
 
 
@@ -60,11 +63,13 @@ class OpenSweep:
         journal: the sweep's journal.
         next_num: the number for its next job.
         resumption: knows the earlier jobs, if the sweep was resumed.
+        scripts: the Python scripts that its jobs run, by path.
     """
 
     journal: Journal
     next_num: int = 0
     resumption: Resumption | None = None
+    scripts: dict[str, KeptScript] = field(default_factory=dict)
 
     @classmethod
     def at(
@@ -104,7 +109,10 @@ class OpenSweep:
         """
         self.next_num = max(self.next_num, spec.num + 1)
         if spec.command is not None:
-            work = Work(command=spec.command)
+            script = spec.script
+            if script is not None:  # A later batch of jobs runs what the first one ran.
+                script = self.scripts.setdefault(script.path, script)
+            work = Work(command=spec.command, script=script)
         job = spec.earlier.job if spec.earlier else None
         runs = spec.earlier is None or spec.earlier.runs
         if job is None:
@@ -167,12 +175,19 @@ def make_specs(
     resumption: Resumption | None = None,
 ) -> list[JobSpec]:
     """One spec per parameter combination, numbered from `first` or by the resumption."""
-    specs = []
     numbers = number(combinations, first, resumption)
-    for params, (num, earlier) in zip(combinations, numbers, strict=True):
-        words = program.command_for(params, paths.job_dir(num))
-        specs.append(JobSpec(num, params, label_of(params), params, command=words, earlier=earlier))
-    return specs
+    return [
+        JobSpec(
+            num,
+            params,
+            label_of(params),
+            params,
+            command=program.command_for(params, paths.job_dir(num)),
+            script=program.kept_script,
+            earlier=earlier,
+        )
+        for params, (num, earlier) in zip(combinations, numbers, strict=True)
+    ]
 
 
 def number(

@@ -17,14 +17,17 @@ from hsm.core.engine.backend import (
     Ended,
     JobLost,
     Launch,
+    NothingStarts,
     PlaceGone,
     Started,
 )
 from hsm.core.engine.judgement import Stop, judge
 from hsm.core.engine.ledger import JobDir, JobHandle, Ledger, NotWanted
 from hsm.core.engine.observers import Observers
+from hsm.core.engine.obstacles import obstacles
 from hsm.core.engine.output import OutputFollower
 from hsm.core.engine.policy import RetryPolicy, StopPolicy
+from hsm.core.engine.room import Room
 from hsm.core.engine.time_limits import TimeLimits
 from hsm.core.logger import get_logger
 from hsm.core.program import reports
@@ -46,6 +49,7 @@ class Supervisor:
 
     Attributes:
         stop: ends the running jobs and starts no more; takes the reason.
+        start_no_more: lets the running jobs end, and starts no more; takes the reason.
         retry_later: has `run` called again for a job after a delay in seconds.
     """
 
@@ -54,11 +58,13 @@ class Supervisor:
     ledger: Ledger
     observers: Observers
     output: OutputFollower
+    room: Room
     time_limits: TimeLimits
     retries: RetryPolicy
     stops: StopPolicy
     retry_later: Callable[[JobHandle, float], None]
     stop: Callable[[str], None]
+    start_no_more: Callable[[str], None]
 
     def run(self, handle: JobHandle) -> None:
         """Run one attempt of a job; never raises.
@@ -66,58 +72,86 @@ class Supervisor:
         When this returns, observers and the journal know the job's ending, or that it is retried.
         """
         handle.seconds = None
-        recorded = False  # whether the journal needs no line of its own for this ending
-        try:
-            ending = self._run(handle)
-        except NotWanted as refusal:
-            stop = refusal.stop
-            ending = Ending(stop.state, reason=f"{handle.job.missed_attempt}: {stop.reason}")
-            # One line at the end of the journal says it for all jobs that never started.
-            recorded = stop is self.ledger.stopped
-        except JobLost as error:
-            ending = Ending(JobState.FAILED, signal="SIGKILL", reason=str(error))
-        except CannotStart as error:
-            ending = Ending(JobState.FAILED, reason=str(error))
-        except BaseException as error:
-            _log.debug("job %d", handle.job.num, exc_info=True)
-            ending = Ending(JobState.FAILED, reason=f"hsm could not run it: {error!r}")
+        ending, recorded = self._attempt(handle)
         ending = replace(ending, seconds=handle.seconds)
         runs_again = False
         try:
-            self._count_failed_start(handle, ending)
+            self._count_lost_start(handle, ending)
             runs_again = self._retry(handle, ending)
             if not runs_again:
                 self._end(handle, ending, recorded)
         except BaseException as error:
             _log.exception("job %d has ended, but hsm failed to handle that", handle.job.num)
             if handle.job.state is JobState.PENDING:  # The retry could not be scheduled.
-                reason = f"{handle.job.missed_attempt}: {error!r}"
-                self._end(handle, Ending(JobState.CANCELLED, reason=reason), recorded=False)
+                self._end(handle, _never_ran(handle, repr(error)), recorded=False)
         finally:
             if not runs_again:  # Even after an error, or its waiters would wait forever.
                 self.ledger.finish(handle)
 
-    def _run(self, handle: JobHandle) -> Ending:
-        self.backend.wait_for_room(lambda: self.ledger.is_wanted(handle), self.observers.message)
-        self.ledger.check_wanted(handle)
-        self._check_record(handle)
-        launch = self._prepare(handle)
-        attempt = self._launch(handle, launch)
+    def _attempt(self, handle: JobHandle) -> tuple[Ending, bool]:
+        """Run one attempt; returns its ending, and whether the journal needs no line for that."""
         try:
-            self._started(handle, attempt.started())
-            ended = self._watch(handle, attempt)
+            return self._run(handle), False
+        except NotWanted as refusal:
+            stop = refusal.stop
+            # One line at the end of the journal says it for all jobs that never started.
+            return _never_ran(handle, stop.reason, stop.state), stop is self.ledger.stopped
+        except NothingStarts as error:
+            if self.ledger.stopped is None:
+                self.observers.warn(f"no more jobs start: {error}; a resume runs the others")
+            self.start_no_more(f"jobs cannot be started: {error}")
+            return _never_ran(handle, str(error)), False
+        except CannotStart as error:
+            ending = _never_ran(handle, str(error))
+            self.observers.warn(f"job {handle.job.num} {ending.reason}")
+            return ending, False
+        except JobLost as error:
+            return Ending(JobState.FAILED, signal="SIGKILL", reason=str(error)), False
+        except BaseException as error:
+            _log.debug("job %d", handle.job.num, exc_info=True)
+            reason = f"hsm could not run it: {error!r}"
+            if handle.job.state is JobState.PENDING:  # It has no process, so it has not failed.
+                return _never_ran(handle, reason), False
+            return Ending(JobState.FAILED, reason=reason), False
+
+    def _run(self, handle: JobHandle) -> Ending:
+        try:
+            attempt, started = self.room.get(
+                lambda: self._start(handle), lambda: self.ledger.is_wanted(handle)
+            )
+            try:
+                self._started(handle, started)
+                ended = self._watch(handle, attempt)
+            finally:
+                self._leave(handle, attempt)
+                self.room.freed()
         except JobLost:
             if handle.stop is None:
                 raise
             ended = Ended(None, "SIGKILL", asked=True)
-        finally:
-            self.ledger.left(handle)
-            attempt.close()
         if ended.lost is not None:
             self.observers.warn(f"job {handle.job.num}: {ended.lost}")
         is_function = handle.work.function is not None
-        report = _report(ended, Path(launch.result)) if is_function else None
+        report = _report(ended, handle) if is_function else None
+        handle.unsaved = report if report is not None and report.unsaved else None
         return judge(ended, report, handle.stop, is_function=is_function)
+
+    def _start(self, handle: JobHandle) -> tuple[Attempt, Started]:
+        """Start a process for the job.
+
+        Raises:
+            NotWanted, CannotStart, JobLost: it has none.
+        """
+        self.backend.wait_for_room(lambda: self.ledger.is_wanted(handle), self.observers.message)
+        self.ledger.check_wanted(handle)
+        self._check_record(handle)
+        self.output.get_ready()
+        attempt = self._launch(handle, self._prepare(handle))
+        try:
+            return attempt, attempt.started()
+        except BaseException:
+            self._leave(handle, attempt)
+            raise
 
     def _check_record(self, handle: JobHandle) -> None:
         """Raise NotWanted if another launcher has taken over the sweep."""
@@ -134,15 +168,14 @@ class Supervisor:
             "HSM_JOB_ID": job.job_id,
             "HSM_JOB_NUM": str(job.num),
             "HSM_ATTEMPT": str(number),
-            **variables(job.params, handle.journal.shelf),
         }
+        with obstacles("write its parameters", paths.hsm_dir):
+            env.update(variables(job.params, handle.journal.shelf))
         if job.job_dir is not None:
             env["HSM_JOB_DIR"] = str(job.job_dir)
-            try:
-                os.mkdir(job.job_dir)
-            except OSError:  # It exists already, or its parent does not.
-                job.job_dir.mkdir(parents=True, exist_ok=True)
-                unlink_logs(paths, job.job_dir)
+        self._make_dir(handle)
+        with obstacles("remove an earlier report", paths.results):
+            result = kept_reports.make_room(paths, job.num, number)
         return Launch(
             num=job.num,
             env=env,
@@ -151,11 +184,31 @@ class Supervisor:
             stderr=str(paths.stderr(job.num)),
             cwd=handle.cwd,
             command=handle.work.command,
+            script=handle.work.script,
             argument=_pickled_argument(handle),
-            result=str(kept_reports.make_room(paths, job.num, number)),
+            result=str(result),
             grace=self.conf.kill_grace,
             header=_header(number) if job.attempts else None,
+            log_limit=self.conf.log_limit,
         )
+
+    def _make_dir(self, handle: JobHandle) -> None:
+        """Make the job's directory, if its path is known; else the job's process will.
+
+        Raises:
+            CannotStart: it cannot be made.
+        """
+        paths = handle.journal.paths
+        job_dir = _job_dir(handle)
+        if job_dir is None:
+            return
+        try:
+            os.mkdir(job_dir)
+        except OSError:  # It exists already, or its parent does not.
+            with obstacles(f"make {job_dir}", paths.sweep_dir):
+                job_dir.mkdir(parents=True, exist_ok=True)
+            if handle.job.job_dir is not None:
+                unlink_logs(paths, job_dir)
 
     def _launch(self, handle: JobHandle, launch: Launch) -> Attempt:
         """Find a place for the job and start it there."""
@@ -170,6 +223,10 @@ class Supervisor:
                 raise
             else:
                 return attempt
+
+    def _leave(self, handle: JobHandle, attempt: Attempt) -> None:
+        self.ledger.left(handle)
+        attempt.close()
 
     def _started(self, handle: JobHandle, started: Started) -> None:
         self.ledger.started(handle, started.pid)
@@ -218,8 +275,8 @@ class Supervisor:
         self.retry_later(handle, delay)
         return True
 
-    def _count_failed_start(self, handle: JobHandle, ending: Ending) -> None:
-        """Record an attempt for a job that hsm failed to start, because failing counts as one."""
+    def _count_lost_start(self, handle: JobHandle, ending: Ending) -> None:
+        """Record an attempt for a job that was lost while it was being started."""
         if handle.job.state is JobState.PENDING and ending.state is not JobState.CANCELLED:
             self.ledger.started(handle, None)
             self._record(handle, Journal.start)
@@ -264,15 +321,27 @@ class Supervisor:
         return False
 
 
+def _never_ran(handle: JobHandle, reason: str, state: JobState = JobState.CANCELLED) -> Ending:
+    """The ending of a job that has had no process, in this attempt at least."""
+    return Ending(state, reason=f"{handle.job.missed_attempt}: {reason}")
+
+
+def _job_dir(handle: JobHandle) -> Path | None:
+    """The job's directory, if it is known before the job says so."""
+    job, paths = handle.job, handle.journal.paths
+    return paths.job_dir(job.num) if handle.directory is JobDir.USUAL else job.job_dir
+
+
 def _link_logs(handle: JobHandle) -> None:
     job, paths = handle.job, handle.journal.paths
-    job_dir = paths.job_dir(job.num) if handle.directory is JobDir.USUAL else job.job_dir
+    job_dir = _job_dir(handle)
     if job.attempts and job_dir is not None and handle.directory is not JobDir.SHARED:
         link_logs(paths, job.num, job_dir)
 
 
-def _report(ended: Ended, path: Path) -> reports.Report | None:
+def _report(ended: Ended, handle: JobHandle) -> reports.Report | None:
     """The report of a function's job; None if the job did not get that far."""
+    path = handle.journal.paths.attempt_result(handle.job.num, len(handle.job.attempts))
     if ended.report is not None:
         with suppress(Exception):  # The job's own code may have written to that channel, too.
             return reports.loads(ended.report, path)
@@ -280,12 +349,12 @@ def _report(ended: Ended, path: Path) -> reports.Report | None:
 
 
 def _pickled_argument(handle: JobHandle) -> bytes | None:
-    """The argument for the job's function, pickled; None for a command. Raises TypeError."""
+    """The argument for the job's function, pickled; None for a command. Raises CannotStart."""
     if handle.work.function is None:
         return None
     argument = reports.dumps(handle.argument)
     if argument is None:
-        raise TypeError("the argument cannot be pickled")
+        raise CannotStart("its argument cannot be pickled")
     return argument
 
 

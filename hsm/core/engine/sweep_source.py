@@ -38,6 +38,7 @@ from hsm.core.engine.submission import (
     record,
 )
 from hsm.core.errors import HsmError, SettingsError
+from hsm.core.own_process import open_closed_streams
 from hsm.core.program.params import plain_points
 from hsm.core.program.program import Program, find_program
 from hsm.core.program.reports import Report
@@ -71,6 +72,7 @@ class SweepSource(ComputeSource):
         command: str | Sequence[str] | None = None,
         script: str | os.PathLike[str] | None = None,
     ) -> None:
+        open_closed_streams()  # before there is a journal
         self.conf = conf
         self._backend = backend
         self._observers = Observers(observers, self.running, shows_output=conf.show_output)
@@ -137,6 +139,8 @@ class SweepSource(ComputeSource):
     ) -> list[str]:
         """Submit the first jobs of a new or resumed sweep."""
         lock, resumption = claim(paths, program, self.conf, resumes=resumes)
+        if program.note:
+            self._observers.message(program.note)
         try:
             return self.submit(
                 make_specs(combinations, program, paths, resumption=resumption),
@@ -192,6 +196,7 @@ class SweepSource(ComputeSource):
             # First, while there are no threads: this may fork a fork server from this process.
             work = self._backend.prepare(function)
             paths = SweepPaths(sweep_dir)
+            begins = not self.has(paths)
             sweep = self._sweep(sweep_id, paths, lock, program, resumption)
             if files:
                 save_files(sweep.journal.paths, files)
@@ -207,6 +212,8 @@ class SweepSource(ComputeSource):
         if over:
             text = f"{over} of {len(handles)} jobs are already done and will not run again"
             self._observers.message(text)
+        if begins and (why := sweep.journal.unknown_source):
+            self._observers.message(f"the state of the repository is not fully on record: {why}")
         self._scheduler.run(handles)
         return [handle.job.job_id for handle in handles]
 
@@ -263,7 +270,7 @@ class SweepSource(ComputeSource):
         handle = self._ledger[job_id]
         if handle.work.function is None:
             return None
-        return kept_reports.read(handle.journal.paths, handle.job)
+        return handle.unsaved or kept_reports.read(handle.journal.paths, handle.job)
 
     def result(self, job_id: str) -> Any:
         """Wait for a job and return what its function returned (None for a command).
@@ -278,8 +285,8 @@ class SweepSource(ComputeSource):
         if not handle.job.state.has_succeeded:
             report = self.report(job_id)
             raise JobFailed(handle.job) from (report.load_error() if report else None)
-        if handle.work.function is None:
-            return None
+        if handle.work.function is None or handle.unsaved is not None:
+            return handle.job.value
         try:
             return kept_reports.read_value(handle.journal.paths, handle.job)
         except Exception:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from hsm.core.engine.backend import (
     Attempt,
@@ -12,6 +14,7 @@ from hsm.core.engine.backend import (
     Ended,
     JobLost,
     Launch,
+    NoRoom,
     PlaceGone,
     Started,
     Usage,
@@ -34,6 +37,7 @@ class LocalAttempt(Attempt):
         slot: a free slot to run it in.
         memory: watches the job's memory.
         clean: called at the end to remove the job's temporary files.
+        facts: where a job that cannot send the facts of its report leaves them.
     """
 
     def __init__(
@@ -43,12 +47,14 @@ class LocalAttempt(Attempt):
         slot: Slot,
         memory: Memory,
         clean: Callable[[], None],
+        facts: Path | None = None,
     ) -> None:
         self._launch = launch
         self._server = server
         self._slot = slot
         self._memory = memory
         self._clean = clean
+        self._facts = facts
         self._pid: int | None = None
         self._mutex = threading.Lock()  # guards the next three
         self._has_job = False  # whether the slot has the job
@@ -68,6 +74,9 @@ class LocalAttempt(Attempt):
     def started(self) -> Started:
         try:
             started = self._slot.started()
+        except NoRoom:
+            self._drop_slot()  # its keeper takes up room as well
+            raise
         except CannotStart:
             self._job_has_left()
             raise
@@ -108,6 +117,7 @@ class LocalAttempt(Attempt):
                 self._server.give_back(self._slot)
         finally:
             self._peak_memory()
+            self._take_facts()
             self._clean()
 
     def _end_for_memory(self, reason: str) -> None:
@@ -141,6 +151,15 @@ class LocalAttempt(Attempt):
         pid, self._pid = self._pid, None
         return 0 if pid is None else self._memory.forget(pid)
 
+    def _take_facts(self) -> bytes | None:
+        path, self._facts = self._facts, None
+        if path is not None:
+            with suppress(OSError):  # there are none, or somebody cleans up temporary files
+                facts = path.read_bytes()
+                path.unlink()
+                return facts
+        return None
+
     def _describe(self, reaped: Reaped) -> Ended:
         code = os.waitstatus_to_exitcode(reaped.status)
         exit_code, signal = (code, None) if code >= 0 else (None, signal_name(-code))
@@ -154,6 +173,6 @@ class LocalAttempt(Attempt):
             cpu_seconds=reaped.cpu_seconds,
             max_memory=max(reaped.max_memory, self._peak_memory()),
             out_of_memory=out_of_memory,
-            report=reaped.report,
+            report=reaped.report or self._take_facts(),
             lost=reaped.lost,
         )

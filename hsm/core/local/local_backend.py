@@ -9,13 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hsm.core.engine.backend import Backend, CannotStart, Launch, Work
+from hsm.core.engine.backend import Backend, Launch, Work
+from hsm.core.engine.obstacles import obstacles
+from hsm.core.local.descriptor_limit import DescriptorLimit
 from hsm.core.local.local_attempt import LocalAttempt
 from hsm.core.local.memory import Memory, check_machine
+from hsm.core.local.processes.process_tree import check_proc
 from hsm.core.local.processes.server_client import ForkServer
-from hsm.core.local.processes.slot import SlotLost
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.servers import FunctionWork, Servers
+from hsm.core.program.payload import Payload
 from hsm.core.settings.resolve import LocalConf
 
 
@@ -27,10 +30,13 @@ class LocalBackend(Backend):
 
     Raises:
         SettingsError: this machine can never meet one of them.
+        HsmError: this machine shows no processes.
     """
 
     def __init__(self, conf: LocalConf) -> None:
+        check_proc()
         check_machine(conf)
+        self._descriptors = DescriptorLimit(conf)
         self._memory = Memory(conf)
         self._scratch = Scratch(keep=not conf.cleanup_on_exit)
         self._servers = Servers(self._scratch, conf.start_method.value, conf.exit_hooks)
@@ -50,29 +56,33 @@ class LocalBackend(Backend):
         self._memory.wait_for_room(is_wanted, notice)
 
     def attempt(self, work: Work, launch: Launch) -> LocalAttempt:
-        temporary = self._scratch.make(launch.num)
+        self._memory.get_ready()
+        server, slot = self._servers.slot(work)
         clean = partial(self._scratch.clean, launch.num)
         try:
-            server, slot = self._servers.slot(work)
-        except SlotLost as error:
-            clean()
-            raise CannotStart(str(error)) from error
-        try:
-            launch = replace(launch, env={**launch.env, "TMPDIR": str(temporary)})
-            launch = self._with_payload(work, launch, server)
+            with obstacles("write its temporary files"):
+                temporary = self._scratch.make(launch.num)
+                launch = replace(launch, env={**launch.env, "TMPDIR": str(temporary)})
+                launch, facts = self._with_payload(work, launch, server)
+                launch = self._with_script(launch)
         except BaseException:
             server.give_back(slot)
             clean()
             raise
-        return LocalAttempt(launch, server, slot, self._memory, clean)
+        return LocalAttempt(launch, server, slot, self._memory, clean, facts)
 
-    def _with_payload(self, work: Work, launch: Launch, server: ForkServer) -> Launch:
+    def _with_payload(
+        self, work: Work, launch: Launch, server: ForkServer
+    ) -> tuple[Launch, Path | None]:
         """Give a function's job a command to exec, if the server does not carry the function.
 
         Ask the server, since the replacement of a lost one may be of the other kind.
+
+        Returns:
+            What to start, and where such a job leaves the facts of its report.
         """
         if not isinstance(work, FunctionWork) or server.carries_function:
-            return launch
+            return launch, None
         assert work.payload is not None
         assert launch.argument is not None
         folder = self._scratch.path
@@ -80,10 +90,19 @@ class LocalBackend(Backend):
         path.write_bytes(launch.argument)
         work.payload.restore(folder)
         command = work.payload.command(path, Path(launch.result))
-        return replace(launch, command=command, argument=None)
+        return replace(launch, command=command, argument=None), Payload.facts_beside(path)
+
+    def _with_script(self, launch: Launch) -> Launch:
+        """Make a job run its Python script as the sweep has read it, not the file."""
+        if launch.script is None:
+            return launch
+        assert launch.command is not None
+        command = launch.script.command(launch.command, self._scratch.path)
+        return replace(launch, command=command, script=None)
 
     def close(self) -> None:
-        with ExitStack() as stack:  # closes all three, last one first, even if one raises
+        with ExitStack() as stack:  # closes all of them, last one first, even if one raises
+            stack.callback(self._descriptors.close)
             stack.callback(self._scratch.close)
             stack.callback(self._servers.close)
             stack.callback(self._memory.close)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
 
-from hsm.core.engine.backend import Usage
-from hsm.core.engine.own_threads import OWN_THREADS
+from hsm.core.engine.backend import NoRoom, Usage
+from hsm.core.engine.obstacles import start_thread
 from hsm.core.errors import SettingsError
 from hsm.core.local.usage import SAMPLE_AGE, UsageSampler
 from hsm.core.logger import get_logger
@@ -76,30 +77,30 @@ class Memory:
         with self._changed:
             self._is_short = False
 
+    def get_ready(self) -> None:
+        """Start the thread that enforces the limit, if there is one. Raises NoRoom."""
+        if self._limit is not None and self._watcher is None:
+            with self._changed:
+                self._start_watcher()
+
     def watch(self, pid: int, end: Callable[[str], None]) -> None:
         """Watch the memory of the job whose process `pid` has just started.
 
         Args:
             pid: the job's process.
             end: called with the reason, in one line, if the job exceeds the limit.
-
-        Raises:
-            RuntimeError: there is a limit, and the thread that enforces it cannot be started.
         """
         self._sampler.watch(pid)
         with self._changed:
             self._watched[pid] = _Watched(time.monotonic(), end)
-            if self._watcher is not None:
-                return
-            name = f"{OWN_THREADS}memory"
-            watcher = threading.Thread(target=self._watch_all, name=name, daemon=True)
-            try:
-                watcher.start()
-            except RuntimeError:
-                if self._limit is not None:
-                    raise  # without the thread there would be no limit
-            else:
-                self._watcher = watcher
+            if self._limit is None:
+                with suppress(NoRoom):  # the peaks are not noted then
+                    self._start_watcher()
+
+    def _start_watcher(self) -> None:
+        """Start the thread, once. Call this with the mutex held. Raises NoRoom."""
+        if self._watcher is None:
+            self._watcher = start_thread(self._watch_all, "memory")
 
     def forget(self, pid: int) -> int:
         """Stop watching the job of `pid`; return its highest sample in bytes, 0 if none."""

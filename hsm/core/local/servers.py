@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from hsm.core.engine.backend import CannotStart, Work
+from hsm.core.engine.backend import NoRoom, NothingStarts, Work
+from hsm.core.engine.obstacles import obstacles
+from hsm.core.local.descriptor_limit import soft_limit_of_jobs
 from hsm.core.local.fork_safety.start_method import ServerStart, choose
 from hsm.core.local.processes.server_client import ForkServer
 from hsm.core.local.processes.slot import ServerLost, Slot, SlotLost
@@ -18,7 +21,6 @@ from hsm.core.program.payload import CannotSpawn, Payload
 log = get_logger(__name__)
 
 #: How many killed or stuck servers a source replaces; if more are lost, the machine is at fault.
-#: The same holds for the keepers of one job.
 _MAX_RESTARTS = 3
 
 
@@ -58,34 +60,28 @@ class Servers:
 
     def prepare(self, function: Callable[[Any], Any] | None) -> Work:
         """See `LocalBackend.prepare`."""
-        if function is None:
-            work = Work()
+        if id(function) in self._functions:
+            return self._functions[id(function)]
+        work = Work() if function is None else FunctionWork(function)
+        with suppress(NoRoom):  # The jobs wait for it, in their threads.
             self._server(work)
-            return work
-        known = self._functions.get(id(function))
-        if known is None:
-            known = FunctionWork(function)
-            self._server(known)
-            self._functions[id(function)] = known
-        return known
+        if isinstance(work, FunctionWork):
+            self._functions[id(function)] = work
+        return work
 
     def slot(self, work: Work) -> tuple[ForkServer, Slot]:
-        """Get a free slot for a job of `work`. Raises SlotLost if its server was lost too often."""
-        lost_keepers = 0
+        """Get a free slot for a job of `work`. Raises CannotStart."""
         while True:
             try:
                 server = self._server(work)
-            except (CannotSpawn, CannotStart) as error:
-                reason = f"the fork server is gone and cannot be replaced: {error}"
-                raise SlotLost(reason) from None
+            except CannotSpawn as error:
+                raise NothingStarts(f"the fork server cannot be replaced: {error}") from None
             try:
                 return server, server.slot()
             except ServerLost:
                 self._retire(server)
-            except SlotLost:
-                lost_keepers += 1
-                if lost_keepers > _MAX_RESTARTS:
-                    raise
+            except SlotLost as error:  # as it was being started: it has had no job
+                raise NoRoom("cannot start a keeper: it ended at once") from error
 
     def close(self) -> None:
         """End all servers and everything that they run."""
@@ -101,7 +97,7 @@ class Servers:
     def _server(self, work: Work) -> ForkServer:
         with self._mutex:
             if self._closed:
-                raise SlotLost("the source is closed")
+                raise NothingStarts("the source is closed")
             carrying: FunctionWork | None = None
             if isinstance(work, FunctionWork) and work.payload is None:
                 carrying = work
@@ -109,28 +105,31 @@ class Servers:
             if server is not None:
                 return server
             if self._restarts > _MAX_RESTARTS:
-                raise SlotLost(f"the fork server was lost {self._restarts} times")
-            if carrying is not None:
-                carrying.how = asdict(self._choose(carrying))
-                if carrying.payload is not None:
-                    carrying = None
-            if carrying not in self._running:
-                self._running[carrying] = self._start(carrying)
+                raise NothingStarts(f"the fork server was lost {self._restarts} times")
+            with obstacles("start the fork server"):
+                if carrying is not None:
+                    carrying.how = asdict(self._choose(carrying))
+                    if carrying.payload is not None:
+                        carrying = None
+                if carrying not in self._running:
+                    self._running[carrying] = self._start(carrying)
             return self._running[carrying]
 
     def _start(self, carrying: FunctionWork | None) -> ForkServer:
-        disposable = self._scratch.disposable
+        disposable, soft_limit = self._scratch.disposable, soft_limit_of_jobs()
         if carrying is None:
-            return ForkServer.start_clean(disposable)
+            return ForkServer.start_clean(disposable, soft_limit)
         assert carrying.function is not None
-        return ForkServer.start_carrying(carrying.function, disposable, exit_hooks=self._exit_hooks)
+        return ForkServer.start_carrying(
+            carrying.function, disposable, soft_limit, exit_hooks=self._exit_hooks
+        )
 
     def _choose(self, work: FunctionWork) -> ServerStart:
         """Choose the start method for a function; for spawn, pickle it.
 
         Raises:
             CannotSpawn: start_method is spawn, which is impossible.
-            CannotStart: a fork is known to be harmful, and spawn is impossible.
+            NothingStarts: a fork is known to be harmful, and spawn is impossible.
         """
         assert work.function is not None
         start, findings = choose(self._start_method)
@@ -145,7 +144,7 @@ class Servers:
             harm = next((finding.text for finding in findings if finding.is_harmful), None)
             if harm is not None:
                 which = "one of the two" if error.can_help else "the former"
-                raise CannotStart(
+                raise NothingStarts(
                     f"neither start method can run these jobs: fork is not safe, as {harm}; "
                     f"spawn cannot send the function, as {error.why}. Create {which} inside "
                     "the function, or use start_method=fork if no job uses the former."

@@ -18,7 +18,7 @@ def call_function(
     argument: bytes | None,
     result: str,
     state: LaunchState,
-    tell: Callable[[bytes], object] | None = None,
+    tell: Callable[[bytes], bool],
 ) -> NoReturn:
     """Call `function`, write its report and exit with the matching code.
 
@@ -27,7 +27,8 @@ def call_function(
         argument: its argument, pickled; None to call it with None.
         result: where to write the report.
         state: the state of the launcher's process.
-        tell: called with what `reports.write` returns.
+        tell: called with the facts of the report, see `reports.Written`; returns False if they are
+            too long for it.
     """
     exit_code = 1
     attempt = int(os.environ["HSM_ATTEMPT"])  # Read it before the job can change it.
@@ -35,9 +36,10 @@ def call_function(
         enter_job(state)
         outcome = _outcome(function, argument)
         exit_code = _exit_code(outcome)
-        facts = reports.write(result, outcome, attempt)
-        if tell is not None:
-            tell(facts)
+        written = reports.write(result, outcome, attempt)
+        if not tell(written.facts) and written.unsaved and not tell(written.short):
+            print(f"hsm: its report is lost: {written.unsaved}", file=sys.stderr)
+            exit_code = exit_code or 1
     except BaseException:
         traceback.print_exc()
         exit_code = exit_code or 1

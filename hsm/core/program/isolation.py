@@ -20,9 +20,16 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
-from hsm.core.own_process import caught_signals, flush_c_buffers, process_name, set_process_name
+from hsm.core.own_process import (
+    caught_signals,
+    flush_c_buffers,
+    open_closed_streams,
+    process_name,
+    set_process_name,
+)
 from hsm.core.program import telemetry
 from hsm.core.program.rng import RandomStates, capture
+from hsm.core.program.warning_places import pass_over_hsm
 
 _HELPERS = (
     ("multiprocessing.resource_tracker", "_resource_tracker", ("_fd", "_pid")),
@@ -123,6 +130,7 @@ class LaunchState:
 def enter_job(state: LaunchState) -> None:
     """Prepare a job's process, before it calls the job's function."""
     set_process_name(state.name)
+    pass_over_hsm()
     state.random.apply(is_forked=state.is_forked)
     tempfile.tempdir = None
     for file in state.opened:
@@ -175,14 +183,10 @@ def own_streams() -> None:
 
     In the launcher they may have been anything, such as a notebook's or pytest's. Stdin is empty.
     """
-    for fd, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
-        if fd == 0 or not _is_open(fd):
-            nothing = os.open(os.devnull, flags)
-            if nothing == fd:
-                os.set_inheritable(fd, True)
-            else:
-                os.dup2(nothing, fd)
-                os.close(nothing)
+    open_closed_streams()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     for name, fd in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
@@ -196,14 +200,6 @@ def own_streams() -> None:
         setattr(sys, name, own)
     for name in ("stdin", "stdout", "stderr"):
         setattr(sys, f"__{name}__", getattr(sys, name))
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
 
 
 def _fileno(stream: Any) -> int:

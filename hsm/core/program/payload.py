@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.machinery import ModuleSpec
 from io import BytesIO
 from pathlib import Path
@@ -44,6 +45,8 @@ run(path, argument, result)
 """
 
 
+#: Maximum bytes of a report's facts that a job leaves beside its argument.
+_MAX_FACTS = 1 << 16
 #: Maximum pickled bytes of a definition that the job's function itself does not use.
 _MAX_DEFINITION = 1 << 20
 
@@ -99,6 +102,11 @@ class Payload:
                 (path.with_name(f"{path.name}.path"), pickle.dumps(sys.path)),
             )
         }
+
+    @staticmethod
+    def facts_beside(argument: Path) -> Path:
+        """Where a job leaves the facts of its report, see `reports.Written`."""
+        return argument.with_name(f"{argument.name}.facts")
 
     def command(self, argument: Path, result: Path) -> tuple[str, ...]:
         """The command line for a job.
@@ -331,4 +339,17 @@ def run(path: str, argument: str, result: str) -> None:
     for stand_in in stand_ins:
         stand_in.fill(content["modules"].get(stand_in.__name__, {}), script_function)
     state = replace(LaunchState.take(), random=content["random"])
-    call_function(content["function"], pickled_argument, result, state)
+    facts = Payload.facts_beside(Path(argument))
+    call_function(content["function"], pickled_argument, result, state, partial(_leave, facts))
+
+
+def _leave(path: Path, facts: bytes) -> bool:
+    """Leave the facts of the report at `path` for the launcher; False if that cannot be."""
+    if len(facts) > _MAX_FACTS:
+        return False
+    try:
+        path.write_bytes(facts)
+    except OSError:
+        path.unlink(missing_ok=True)
+        return False
+    return True

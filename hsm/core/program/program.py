@@ -13,18 +13,21 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
 import os
 import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hsm.core.command_line import command_words
 from hsm.core.errors import SettingsError, did_you_mean, shown
 from hsm.core.interpreter import NO_INTERPRETER, interpreter
+from hsm.core.program.first_line import first_line
 from hsm.core.program.hydra_script import config_texts, uses_hydra_main
+from hsm.core.program.kept_script import KeptScript
 from hsm.core.record.provenance import recorded_words
 from hsm.core.settings.resolve import HsmConfig, load_hsm_config
 from hsm.core.space.arguments import to_argv, to_override
@@ -50,12 +53,16 @@ class Program:
         command: words with placeholders, see `hsm.core.space.command.expand_command`.
         script: the words that run a script, to which a job's parameters are appended.
         uses_hydra: whether the script is a Hydra app.
+        kept_script: the script as it was when this was made, if hsm's own Python runs it.
+        note: what people should know about which Python runs it; "" if there is nothing to say.
     """
 
     function: Callable[[Any], Any] | None = None
     command: tuple[str, ...] | None = None
     script: tuple[str, ...] | None = None
     uses_hydra: bool = False
+    kept_script: KeptScript | None = field(default=None, repr=False, compare=False)
+    note: str = field(default="", compare=False)
 
     def command_for(
         self, params: Mapping[str, Any], job_dir: str | os.PathLike[str]
@@ -109,7 +116,8 @@ class Program:
             return {}
         configs = config_texts(path) if self.uses_hydra else {}
         try:
-            return {**configs, Path(path).name: Path(path).read_text(encoding="utf-8")}
+            source = self.kept_script.source if self.kept_script else Path(path).read_bytes()
+            return {**configs, Path(path).name: io.StringIO(source.decode(), None).read()}
         except (OSError, UnicodeDecodeError):
             return configs  # E.g. a function typed into an interpreter or a notebook.
 
@@ -241,8 +249,11 @@ def _script(script: object, origin: str) -> Program:
         path = os.path.join(os.curdir, path)
     is_python, python = path.endswith(".py"), interpreter()
     if is_python and python is not None:
-        # -u: otherwise people would see the script's output only when it ends.
-        return Program(script=(python, "-u", path), uses_hydra=uses_hydra_main(path))
+        own_line, note = first_line(path, python)
+        if not own_line:
+            # -u: otherwise people would see the script's output only when it ends.
+            words = (python, "-u", path)
+            return Program(None, None, words, uses_hydra_main(path), _kept(path), note)
     if os.access(path, os.X_OK):
         return Program(script=(path,), uses_hydra=is_python and uses_hydra_main(path))
     chmod = f"chmod +x {shlex.quote(path)}"
@@ -254,6 +265,13 @@ def _script(script: object, origin: str) -> Program:
         message = f"{origin}: {shown(path)} is neither a .py file nor executable; {hint}"
     allowed = "a .py file, or a file that can be executed"
     raise SettingsError("script", path, origin, allowed, hint, message=message)
+
+
+def _kept(path: str) -> KeptScript | None:
+    try:
+        return KeptScript(path)
+    except OSError:
+        return None  # The jobs show why.
 
 
 def _near_file(path: str) -> str:

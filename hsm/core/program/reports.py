@@ -93,6 +93,8 @@ class Report:
         extra: the pickled `Outcome.extra`.
         job_dir: as in `Outcome`.
         attempt: the number of the attempt that wrote it; None from an older hsm.
+        unsaved: why there is no such file; None if there is one.
+        is_value_lost: whether the return value was only to be there.
     """
 
     error_type: str | None = None
@@ -105,6 +107,8 @@ class Report:
     extra: bytes | None = None
     job_dir: str | None = None
     attempt: int | None = None
+    unsaved: str | None = None
+    is_value_lost: bool = False
 
     def load_error(self) -> BaseException | None:
         """The job's exception, with its traceback as the cause; None if the job raised none.
@@ -139,14 +143,23 @@ def dumps(value: Any) -> bytes | None:
             return None
 
 
-def write(path: str, outcome: Outcome, attempt: int | None = None) -> bytes:
-    """Write the report of an attempt that ended with `outcome` to `path`.
+@dataclass(frozen=True)
+class Written:
+    """What `write` has done.
 
-    Returns the second pickle, for `loads`.
-
-    Raises:
-        OSError: the report could not be written.
+    Attributes:
+        facts: the second pickle, for `loads`.
+        short: the same with what fits anywhere, in case the file could not be written.
+        unsaved: why the file could not be written; None if it was.
     """
+
+    facts: bytes
+    short: bytes = b""
+    unsaved: str | None = None
+
+
+def write(path: str, outcome: Outcome, attempt: int | None = None) -> Written:
+    """Write the report of an attempt that ended with `outcome` to `path`, if possible."""
     value = dumps(outcome.value)
     facts: dict[str, Any] = {"job_dir": outcome.job_dir, "attempt": attempt}
     if value is None:
@@ -157,19 +170,38 @@ def write(path: str, outcome: Outcome, attempt: int | None = None) -> bytes:
         facts["extra"] = dumps(outcome.extra)
     if outcome.error is not None:
         facts.update(_describe(outcome.error))
+    try:
+        return Written(_save(path, outcome.value, value, facts))
+    except OSError as error:
+        return _unsaved(path, outcome.value, facts, error)
+
+
+def _save(path: str, value: Any, pickled: bytes, facts: dict[str, Any]) -> bytes:
+    """Write the file; return the pickled facts, to which what the journal holds is added."""
     directory, _, name = path.rpartition(os.sep)
     temporary = f"{directory}{os.sep}.{name}.{os.getpid()}"
     with renamed(temporary, path), open(_create(temporary), "wb") as file:
-        file.write(value)
+        file.write(pickled)
         file.flush()  # The value first: there may not be enough disk space for all of this.
-        facts.update(_for_journal(path, outcome.value, facts))
+        facts.update(_for_journal(path, value, facts))
         pickled_facts = pickle.dumps(facts, pickle.HIGHEST_PROTOCOL)
-        file.write(pickled_facts + _OFFSET.pack(len(value)))
-        if facts["json"] is None and outcome.value is not None and not _is_stored(facts):
-            # The journal does not have this value, so a power cut must not lose it here.
+        file.write(pickled_facts + _OFFSET.pack(len(pickled)))
+        if not _is_in_journal(value, facts):
+            # A power cut must not lose it here.
             file.flush()
             os.fsync(file.fileno())
     return pickled_facts
+
+
+def _unsaved(path: str, value: Any, facts: dict[str, Any], error: OSError) -> Written:
+    if "json" not in facts:
+        facts.update(_for_journal(path, value, facts))
+    why = f"cannot write {path}: {reason_of(error)}"
+    is_lost = not _is_in_journal(value, facts) and "unpicklable" not in facts
+    facts.update(unsaved=why, is_value_lost=is_lost)
+    long = ("extra", "traceback", "exception")
+    short = {name: fact for name, fact in facts.items() if name not in long}
+    return Written(pickle.dumps(facts), pickle.dumps(short), why)
 
 
 def _for_journal(path: str, value: Any, facts: dict[str, Any]) -> dict[str, Any]:
@@ -190,9 +222,10 @@ def _for_journal(path: str, value: Any, facts: dict[str, Any]) -> dict[str, Any]
     return {**fields, "large": large} if large else fields
 
 
-def _is_stored(facts: dict[str, Any]) -> bool:
-    """Whether the return value is in a file beside the journal, synced to disk."""
-    return "sha256" in facts.get("large", {}).get("value", {})
+def _is_in_journal(value: Any, facts: dict[str, Any]) -> bool:
+    """Whether the facts hold the return value, or name a file beside the journal that does."""
+    is_stored = "sha256" in facts.get("large", {}).get("value", {})
+    return value is None or facts["json"] is not None or is_stored
 
 
 def _store(path: str, text: str) -> dict[str, Any]:

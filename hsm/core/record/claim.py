@@ -3,11 +3,17 @@
 lock_directory   locks it, whatever is in it (`resume.open_sweep` resumes an earlier sweep)
 claim_new        for a new sweep; refuses a directory with an earlier one
 claim_beside     for a new sweep; uses another directory if a launcher is using this one
+unclaim          removes what was made for a sweep that has not begun
 """
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
 from hsm.core.errors import SettingsError
 from hsm.core.logger import get_logger
@@ -32,13 +38,20 @@ def lock_directory(paths: SweepPaths, *, shared: bool = False) -> LockFile:
         JournalError: the directory cannot be written.
     """
     try:
-        paths.create(shared=shared)
-        paths.check_job_dirs()
-        return LockFile(paths.lock)
+        try:
+            return _create_and_lock(paths, shared=shared)
+        except FileNotFoundError:  # another launcher has just unclaimed it
+            return _create_and_lock(paths, shared=shared)
     except Locked as error:
         raise SweepInUse(f"{paths.sweep_dir} is in use by {error.owner}") from error
     except OSError as error:
         raise cannot_write(error) from error
+
+
+def _create_and_lock(paths: SweepPaths, *, shared: bool) -> LockFile:
+    paths.create(shared=shared)
+    paths.check_job_dirs()
+    return LockFile(paths.lock)
 
 
 def claim_new(paths: SweepPaths, *, shared: bool = False) -> LockFile:
@@ -97,6 +110,40 @@ def claim_beside(directory: str, *, shared: bool = False) -> tuple[str, LockFile
         except OSError as error:
             raise cannot_write(error) from error
     raise AssertionError("unreachable")
+
+
+def claimable(paths: SweepPaths) -> tuple[Path, ...]:
+    """The directories that claiming a sweep's directory makes where they are missing."""
+    return (paths.hsm_dir, paths.sweep_dir, *paths.sweep_dir.parents)
+
+
+def unclaim(paths: SweepPaths, made: Iterable[Path]) -> None:
+    """Remove the directories that a claim has made, if no sweep began and they hold nothing else.
+
+    Args:
+        paths: the sweep's; its lock is held.
+        made: those of `claimable` that were missing before.
+    """
+    with suppress(OSError):  # something is in one of them
+        for place in made:
+            if place == paths.hsm_dir:
+                _remove_record(paths)
+            else:
+                place.rmdir()
+
+
+def _remove_record(paths: SweepPaths) -> None:
+    """Remove the record of a sweep that has not begun. Raises OSError if anything is in it."""
+    folders = (paths.logs, paths.results)
+    found = {*paths.hsm_dir.iterdir(), *(path for folder in folders for path in folder.iterdir())}
+    if found != {paths.lock, *folders}:
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(paths.hsm_dir))
+    # At once: whoever claims the directory meanwhile finds all of a record, or makes a new one.
+    gone = paths.hsm_dir.rename(f"{paths.hsm_dir}.{os.getpid()}")
+    (gone / paths.lock.name).unlink()
+    for folder in folders:
+        (gone / folder.name).rmdir()
+    gone.rmdir()
 
 
 def is_there_to_resume(paths: SweepPaths) -> bool:

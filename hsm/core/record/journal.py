@@ -134,6 +134,8 @@ class Journal:
         #: Why the journal can no longer be written; "" while it can.
         self.lost = ""
         self._reported_lost = False
+        #: What of the source code that runs is not on record, and why; "" if all of it is.
+        self.unknown_source = ""
         self._closed = False
         self._has_resumed = False
         self._waiting: list[_Waiting] = []  # records waiting for disk space
@@ -151,13 +153,18 @@ class Journal:
 
     def _append_launch(self, event: str, **details: Any) -> None:
         """Record this launcher and its program; save uncommitted changes beside the journal."""
-        if self._launch.get("git", {}).get("dirty"):
-            diff = provenance.uncommitted_changes(self._program)
-            if diff is not None:
+        git = self._launch.get("git", {})
+        if git.get("dirty"):
+            changes = provenance.uncommitted_changes(git["commit"], self._program)
+            if changes is not None and changes.diff:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
                 path = self.paths.new_git_diff()
                 with open(open_below(self.paths.sweep_dir, path, flags), "wb") as file:
-                    file.write(diff)
+                    file.write(changes.diff)
+            if changes is not None and changes.missing:
+                known = git.get("incomplete")
+                git["incomplete"] = f"{known}; {changes.missing}" if known else changes.missing
+        self.unknown_source = git.get("incomplete", "")
         facts = {**self._launch, "settings": self._settings, "program": self._program}
         self.append(event, **details, **facts)
 

@@ -11,18 +11,13 @@ import os
 import platform
 import shlex
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-#: Seconds before a git command is given up; there are at most three of them.
-_GIT_TIMEOUT = 5.0
-#: How many bytes of a diff are kept.
-MAX_DIFF = 1 << 20
-_CUT = b"\n(cut here: the difference is longer)\n"
+from hsm.core.record.repository import Changes, Repository
 
 
 def describe(program: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -43,21 +38,24 @@ def describe(program: Mapping[str, Any] | None = None) -> dict[str, Any]:
     }
     with suppress(importlib.metadata.PackageNotFoundError):
         facts["hydra"] = importlib.metadata.version("hydra-core")
-    git = _git_state(program)
+    repository, script = _repository(program)
+    git = repository.state(script) if repository is not None else None
     if git is not None:
         facts["git"] = git
     return facts
 
 
-def uncommitted_changes(program: Mapping[str, Any] | None = None) -> bytes | None:
-    """The diff of the working tree against HEAD; None if there is none.
+def uncommitted_changes(
+    commit: str | None, program: Mapping[str, Any] | None = None
+) -> Changes | None:
+    """What differs from a commit of the program's repository; None if it has none any more.
 
-    A diff of more than `MAX_DIFF` bytes is cut there, with a note at its end.
+    Args:
+        commit: as `describe` found it.
+        program: as for `describe`.
     """
-    diff = _git(_repository(program), "diff", "HEAD", "--no-color", "--no-ext-diff")
-    if not diff:
-        return None
-    return diff if len(diff) <= MAX_DIFF else diff[:MAX_DIFF] + _CUT
+    repository, _ = _repository(program)
+    return None if repository is None else repository.changes(commit)
 
 
 def recorded_words(record: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
@@ -89,37 +87,11 @@ def describe_program(record: Mapping[str, Any]) -> str:
     return f"{text} with {record['config']}" if record.get("config") else text
 
 
-def _git_state(program: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The commit (None before the first), and whether tracked files differ from it.
-
-    Also whether git tracks the script, if that lies in the repository. None without git, or outside
-    a repository.
-    """
-    directory = _repository(program)
-    status = _git(directory, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
-    if status is None:
-        return None
-    lines = status.decode(errors="replace").splitlines()
-    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid")), None)
-    state: dict[str, Any] = {
-        "commit": None if commit == "(initial)" else commit,
-        "dirty": any(not line.startswith("#") for line in lines),
-    }
+def _repository(program: Mapping[str, Any] | None) -> tuple[Repository | None, Path | None]:
+    """The repository of the script, else of the current directory; and the script, if any."""
     script = _script(program)
-    if script is not None and directory is not None and directory in script.parents:
-        found = _git(directory, "ls-files", "--error-unmatch", "--", str(script))
-        state["script_is_tracked"] = found is not None
-    return state
-
-
-def _repository(program: Mapping[str, Any] | None) -> Path | None:
-    """The root of the script's repository, else of the current directory's; None if neither."""
-    script = _script(program)
-    for place in ([script.parent] if script is not None else []) + [Path.cwd()]:
-        for directory in (place, *place.parents):
-            if os.path.exists(directory / ".git"):  # Also False without permission to look.
-                return directory
-    return None
+    places = [Path.cwd()] if script is None else [script.parent, Path.cwd()]
+    return Repository.holding(*places), script
 
 
 def _script(program: Mapping[str, Any] | None) -> Path | None:
@@ -134,21 +106,3 @@ def _script(program: Mapping[str, Any] | None) -> Path | None:
     path = Path(file).resolve()
     # An installed program (pytest, a notebook's kernel) runs the user's code but is not part of it.
     return None if Path(sys.prefix).resolve() in path.parents else path
-
-
-def _git(directory: Path | None, *arguments: str) -> bytes | None:
-    """The output of a git command; None if it fails, or if there is no repository."""
-    if directory is None:
-        return None
-    try:
-        answer = subprocess.run(
-            ["git", "--no-optional-locks", *arguments],
-            cwd=directory,
-            capture_output=True,
-            check=True,
-            stdin=subprocess.DEVNULL,
-            timeout=_GIT_TIMEOUT,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None  # No git, no commit yet, or a repository owned by another user.
-    return answer.stdout

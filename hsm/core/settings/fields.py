@@ -236,6 +236,13 @@ class SweepConf:
     show_output: bool = setting(
         False, Switch(), "Show what jobs print, line by line.", group=Group.output
     )
+    log_limit: int | None = setting(
+        None,
+        Size(at_least=64 << 10),
+        "Limit on each log of an attempt, such as 10MB; beyond it the middle of the output is left "
+        "out.",
+        group=Group.output,
+    )
     share_with_group: bool = setting(
         False,
         Switch(),

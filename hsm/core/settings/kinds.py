@@ -173,10 +173,18 @@ class Factor(Kind):
 
 
 class Size(Kind):
-    """An amount of memory: bytes, or text such as 512MB, 4GB, 1.5GiB; or none. Held as bytes."""
+    """A size: bytes, or text such as 512MB, 4GB, 1.5GiB; or none. Held as bytes.
 
-    allowed = "a number of bytes above 0, or text such as 512MB, 4GB, 1.5GiB, or none"
+    Args:
+        at_least: it must be this large.
+    """
+
     metavar = "SIZE"
+
+    def __init__(self, *, at_least: int = 1) -> None:
+        self.at_least = at_least
+        bound = "above 0" if at_least == 1 else f"of at least {at_least}"
+        self.allowed = f"a number of bytes {bound}, or text such as 512MB, 4GB, 1.5GiB, or none"
 
     def check(self, value: Any) -> int | None:
         if value is None:
@@ -185,7 +193,7 @@ class Size(Kind):
             return self.parse(value)
         if isinstance(value, bool) or not _is_real(value):
             raise TypeError
-        if not 1 <= value < float("inf"):
+        if not self.at_least <= value < float("inf"):
             raise ValueError
         return int(value)
 

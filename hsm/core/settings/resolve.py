@@ -174,7 +174,10 @@ def _checked(values: Mapping[Any, Any], origin_of: Callable[[str], str]) -> _Fou
     for name, value in values.items():
         origin = origin_of(name)
         if name not in SETTINGS:
-            raise UnknownSetting.among(name, value, origin, SETTINGS)
+            from hsm.core.settings.counterparts import counterpart  # for a rare error
+
+            hint = counterpart(name, value)
+            raise UnknownSetting.among(name, value, origin, SETTINGS, hint=hint)
         found[name] = (SETTINGS[name].check(value, origin), origin)
     return found
 

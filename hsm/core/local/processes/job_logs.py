@@ -19,10 +19,12 @@ import os
 import select
 import time
 from collections.abc import Container
+from contextlib import ExitStack
 from functools import partial
 
 from hsm.core.engine.backend import Launch
 from hsm.core.files import NotRegular, make_folder_below, open_folder_below, open_in
+from hsm.core.local.processes.log_bound import LogBound
 from hsm.core.local.processes.log_pipe import ROOM_INTERVAL, LogPipe, describe_lost
 from hsm.core.local.processes.note import Note
 
@@ -50,13 +52,20 @@ class JobLogs:
     """
 
     def __init__(self) -> None:
-        self._pipes: tuple[LogPipe, LogPipe] = (LogPipe(), LogPipe())
+        """Make the pipes. Raises OSError."""
+        with ExitStack() as undo:
+            out = LogPipe()
+            undo.callback(out.close)
+            err = LogPipe()
+            undo.callback(err.close)
+            self._names = Note(_MAX_NAMES)  # paths of the files that the keeper fills
+            undo.pop_all()
+        self._pipes: tuple[LogPipe, LogPipe] = (out, err)
         self._began = self._looked = 0.0
         self.next_look: float | None = None
         self._poll = select.poll()
         for fd in self.read_ends:
             self._poll.register(fd, select.POLLIN)
-        self._names = Note(_MAX_NAMES)  # paths of the files that the keeper fills
 
     @property
     def read_ends(self) -> tuple[int, int]:
@@ -76,7 +85,7 @@ class JobLogs:
         """
         names = launch.root, launch.stdout, launch.stderr
         self._names.write("\0".join(names).encode("utf-8", "surrogateescape"))
-        sizes = self._open(*names, header=launch.header)
+        sizes = self._open(*names, launch.header, launch.log_limit)
         self._began = self._looked = self.next_look = time.monotonic()
         return sizes
 
@@ -119,13 +128,17 @@ class JobLogs:
             until = time.monotonic() + (_LAST_TIMEOUT if patiently else 0.0)
             for pipe in self._pipes:
                 pipe.empty(until)
-        out.close_file()
-        err.close_file()
-        self.next_look = None
+        self.close_files()
         if out.lost is None and err.lost is None:
             return None
         lost = [pipe.lost for pipe in self._pipes if pipe.lost is not None]
         return describe_lost(sum(size for size, _ in lost), lost[0][1])
+
+    def close_files(self) -> None:
+        """Close the logs that `begin` has opened; the slot's next job gets others."""
+        for pipe in self._pipes:
+            pipe.close_file()
+        self.next_look = None
 
     def give_to_job(self) -> None:
         """In a job's process: make the pipes its stdout and stderr, and close everything else."""
@@ -157,7 +170,7 @@ class JobLogs:
                     del pipes[fd]
                     continue
                 if names is not None:
-                    self._open(*names, header=None)
+                    self._open(*names)
                     names = None
                 pipes[fd].move(until=0.0)
 
@@ -167,12 +180,21 @@ class JobLogs:
             pipe.close()
         self._names.close()
 
-    def _open(self, root: str, stdout: str, stderr: str, header: str | None) -> tuple[int, int]:
+    def _open(
+        self,
+        root: str,
+        stdout: str,
+        stderr: str,
+        header: str | None = None,
+        limit: int | None = None,
+    ) -> tuple[int, int]:
         out, err = open_logs(root, stdout, stderr)
-        return (
-            self._pipes[0].open(out, header, partial(_open_again, root, stdout)),
-            self._pipes[1].open(err, header, partial(_open_again, root, stderr)),
-        )
+        sizes = []
+        for pipe, file, path in zip(self._pipes, (out, err), (stdout, stderr), strict=True):
+            again = partial(_open_again, root, path)
+            bound_from = None if limit is None else partial(_bound, root, path, limit)
+            sizes.append(pipe.open(file, header, again, bound_from))
+        return sizes[0], sizes[1]
 
     def _read_names(self) -> tuple[str, str, str] | None:
         noted = self._names.read()
@@ -213,6 +235,11 @@ def _open_again(root: str, path: str) -> int:
         return _open_log(folder, name)
     finally:
         os.close(folder)
+
+
+def _bound(root: str, path: str, limit: int, start: int) -> LogBound:
+    directory, name = os.path.split(path)
+    return LogBound(limit, start, partial(_open_folder, root, directory), name)
 
 
 def _open_folder(root: str, path: str) -> int:

@@ -25,10 +25,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import NoReturn
 
-from hsm.core.engine.backend import Launch, Started
+from hsm.core.engine.backend import CannotStart, Launch, Started
+from hsm.core.engine.obstacles import may_pass, obstacles
 from hsm.core.local.processes.job_logs import JobLogs
 from hsm.core.local.processes.messages import Channel, End, NotStarted, Ready, Reaped
 from hsm.core.local.processes.note import Note
@@ -83,14 +83,17 @@ class Keeper:
         self._report = Note(_MAX_REPORT)
         self._doomed = False
 
-    def run(self) -> None:
-        """Serve until the launcher closes the channel or the fork server dies."""
+    def get_ready(self) -> None:
+        """Prepare this process, and tell the launcher. Raises OSError."""
         os.setsid()
         set_process_name(KEEPER_NAME.encode())
         become_subreaper()
         self._listen_for_signals()
         die_with_parent(_SERVER_DIED, self._server)
         self._send(Ready(os.getpid()))
+
+    def run(self) -> None:
+        """Serve until the launcher closes the channel or the fork server dies."""
         while not self._doomed:
             message = self._next_message(None)
             if isinstance(message, Launch):
@@ -153,20 +156,15 @@ class Keeper:
         return None
 
     def _run_job(self, launch: Launch) -> None:
+        folder = os.path.dirname(launch.stdout)
         try:
-            log_sizes = self._logs.begin(launch)
-        except OSError as error:
-            where = os.path.dirname(launch.stdout)
-            self._send(NotStarted(f"cannot write its logs in {where}: {error.strerror}"))
+            with obstacles(f"write logs in {folder}", folder):
+                log_sizes = self._logs.begin(launch)
+            pid, inherited = self._start_job(launch)
+        except CannotStart as error:
+            self._logs.close_files()
+            self._send(NotStarted(error))
             return
-        self._report.clear()
-        pid = None if launch.command is None else self._exec(launch)
-        inherited = 0
-        if pid is None:
-            inherited = _peak_memory(resource.getrusage(resource.RUSAGE_SELF))
-            pid = os.fork()
-            if pid == 0:
-                self._in_child(launch)
         self._send(Started(pid, log_sizes))
         tree = _JobTree(pid, launch.grace, inherited)
         tree.watch(self)
@@ -174,18 +172,37 @@ class Keeper:
         if not self._doomed:  # a doomed keeper killed the job, and its launcher is gone
             self._send(tree.ended(lost, self._report.read()))
 
+    def _start_job(self, launch: Launch) -> tuple[int, int]:
+        """Start the job's process; return its pid, and the peak of memory that it begins with.
+
+        Raises:
+            CannotStart: it cannot be started.
+        """
+        self._report.clear()
+        with obstacles(f"enter {launch.cwd}"):
+            os.stat(launch.cwd)
+        with obstacles("start a process"):
+            pid = None if launch.command is None else self._exec(launch)
+            if pid is not None:
+                return pid, 0
+            inherited = _peak_memory(resource.getrusage(resource.RUSAGE_SELF))
+            pid = os.fork()
+            if pid == 0:
+                self._in_child(launch)
+            return pid, inherited
+
     def _exec(self, launch: Launch) -> int | None:
         """Start a command with vfork, which does not copy this process and costs a third of a fork.
 
         Such a job has no parent-death signal; if the keeper is killed, the fork server kills it.
         Returns None if the command cannot be executed. The caller then forks a child, which reports
         the error in the job's log. Before Python 3.11, Popen makes no process group, so the caller
-        forks there, too.
+        forks there, too. Raises OSError if there can be no other process now.
         """
         assert launch.command is not None
         stdout, stderr = self._logs.write_ends
         if sys.version_info >= (3, 11):
-            with suppress(OSError):
+            try:
                 process = subprocess.Popen(
                     launch.command,
                     stdin=subprocess.DEVNULL,
@@ -195,8 +212,12 @@ class Keeper:
                     env={**os.environ, **launch.env},
                     process_group=0,
                 )
-                process.returncode = 0  # `_JobTree` reaps it, with all others; Popen must not
-                return process.pid
+            except OSError as error:
+                if may_pass(error):
+                    raise
+                return None
+            process.returncode = 0  # `_JobTree` reaps it, with all others; Popen must not
+            return process.pid
         return None
 
     def _in_child(self, launch: Launch) -> NoReturn:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from hsm.core.local.processes.log_bound import LogBound
 from hsm.core.own_process import above_streams
 
 #: Bytes that a pipe holds by default, and for a job that prints a lot. More would use up too much
@@ -44,10 +45,15 @@ class LogPipe:
         self._splices = hasattr(os, "splice")
         self._held = b""  # read but not written yet; always empty with splice
         self._refused_at: float | None = None  # monotonic; since when writes have failed
+        self._bound: LogBound | None = None
         self._missing = 0  # bytes that were dropped, and not yet mentioned in the log
 
     def open(
-        self, file: int, header: str | None, open_again: Callable[[], int] | None = None
+        self,
+        file: int,
+        header: str | None,
+        open_again: Callable[[], int] | None = None,
+        bound_from: Callable[[int], LogBound] | None = None,
     ) -> int:
         """Start a new log after what `file` holds; return the size of the file before new output.
 
@@ -55,6 +61,7 @@ class LogPipe:
             file: the log's descriptor.
             header: a line to write first, if any.
             open_again: opens a new file in case this one is removed.
+            bound_from: makes the bound of the new output, given where that begins, if it has one.
         """
         self._file, self.lost, self._open_again = file, None, open_again
         self._held, self._refused_at, self._missing = b"", None, 0
@@ -65,6 +72,7 @@ class LogPipe:
             with suppress(OSError):  # the disk is full; the job can run without a header
                 size += _end_line(file, size)
                 os.write(file, f"{header}\n".encode())
+        self._bound = None if bound_from is None else bound_from(size)
         return size
 
     def leave(self) -> None:
@@ -119,6 +127,9 @@ class LogPipe:
             if self._missing:
                 with suppress(OSError):  # still no room; the launcher reports the loss
                     self._write_missing()
+            if self._bound is not None:
+                with suppress(OSError):  # no room: the log stays a little longer
+                    self._bound.cut(self._file)
             os.close(self._file)
             self._file = None
 
@@ -142,7 +153,10 @@ class LogPipe:
         if self._open_again is not None and not os.fstat(self._file).st_nlink:
             self._replace_removed(self._file, self._open_again)
         # Seek to the end every time, since the file may have been truncated by somebody.
-        os.lseek(self._file, 0, os.SEEK_END)
+        size = os.lseek(self._file, 0, os.SEEK_END)
+        if self._bound is not None and size >= self._bound.size:
+            self._bound.cut(self._file)
+            os.lseek(self._file, 0, os.SEEK_END)
         if self._missing and self._has_output():
             self._write_missing()
         if self._splices:

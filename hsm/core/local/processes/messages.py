@@ -6,6 +6,8 @@ They are length-prefixed pickles over a socketpair:
     launcher: Launch ---> keeper          keeper: Started, then Reaped ---> launcher
               End    --->                         or NotStarted        --->
 
+If there can be no keeper, NotStarted comes instead of Ready, from the fork server or the keeper.
+
 Pickle is safe here: both ends are processes of the same program and user, and no other process can
 reach the socketpair.
 """
@@ -23,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hsm.core.at_fork import in_child
+from hsm.core.engine.backend import CannotStart
 from hsm.core.engine.own_sockets import own_pair
 
 _LENGTH = struct.Struct("!Q")
@@ -40,9 +43,9 @@ class Ready:
 
 @dataclass(frozen=True)
 class NotStarted:
-    """The job could not be started, for `reason`. No `Reaped` follows."""
+    """The job, or the keeper, could not be started, for the reason in `error`; nothing follows."""
 
-    reason: str
+    error: CannotStart
 
 
 @dataclass(frozen=True)

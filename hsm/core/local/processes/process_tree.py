@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from hsm.core.own_process import above_streams, prctl
+from hsm.core.errors import HsmError
+from hsm.core.own_process import LINUX, above_streams, prctl
 
 if TYPE_CHECKING:
     import psutil
@@ -27,6 +28,18 @@ KEEPER_NAME = "hsm-keeper"
 
 #: Seconds between looks for survivors of SIGKILL: orphans appear one generation at a time.
 KILL_INTERVAL = 0.02
+
+
+def check_proc() -> None:
+    """Raise HsmError if /proc, where processes are found, is not that of this process."""
+    if not LINUX:
+        return
+    try:
+        found = os.readlink("/proc/self")
+    except OSError:
+        found = ""
+    if found != str(os.getpid()):
+        raise HsmError("hsm needs /proc to look after jobs: mount it (mount -t proc proc /proc)")
 
 
 def become_subreaper() -> None:

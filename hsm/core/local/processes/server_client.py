@@ -16,21 +16,23 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from hsm.core.engine.obstacles import may_pass, obstacles
+from hsm.core.errors import HsmError
 from hsm.core.interpreter import interpreter
 from hsm.core.local.processes.fork_isolation import take_for_forks
 from hsm.core.local.processes.messages import SEND_FLAGS, Channel, private_pair
 from hsm.core.local.processes.patience import LOOK_INTERVAL, Patience, kill_tree
 from hsm.core.local.processes.process_tree import is_over
 from hsm.core.local.processes.server_process import serve
-from hsm.core.local.processes.slot import ServerLost, Slot, SlotLost
+from hsm.core.local.processes.slot import ServerLost, Slot
 from hsm.core.program.isolation import LaunchState
 
 #: Looks at a server that must fork a keeper; it may first have to load hsm from a slow disk.
@@ -72,47 +74,62 @@ class ForkServer:
 
     @classmethod
     def start_carrying(
-        cls, function: Callable[[Any], Any], scratch: Path | None, *, exit_hooks: bool = False
+        cls,
+        function: Callable[[Any], Any],
+        scratch: Path | None,
+        soft_limit: int,
+        *,
+        exit_hooks: bool = False,
     ) -> ForkServer:
         """Fork a server from this process. Its jobs call `function`, with everything loaded so far.
 
         Args:
             function: what jobs call with their argument.
             scratch: a directory that the server removes when it ends.
+            soft_limit: how many files jobs may open.
             exit_hooks: whether jobs run the exit hooks that this process has registered.
+
+        Raises:
+            CannotStart: it cannot be forked.
         """
-        return cls._fork(take_for_forks(exit_hooks), function, scratch)
+        return cls._fork(take_for_forks(exit_hooks), function, scratch, soft_limit)
 
     @classmethod
     def _fork(
-        cls, state: LaunchState, function: Callable[[Any], Any] | None, scratch: Path | None
+        cls,
+        state: LaunchState,
+        function: Callable[[Any], Any] | None,
+        scratch: Path | None,
+        soft_limit: int,
     ) -> ForkServer:
-        ours, theirs = private_pair()
         launcher = os.getpid()
         # The launcher's handlers must not run in the child before it has dropped them.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            with warnings.catch_warnings():
+            with _connection("start the fork server") as (ours, theirs), warnings.catch_warnings():
                 # Python 3.12 warns about forking with threads; the caller has decided to fork.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 pid = os.fork()
-            if pid == 0:
-                serve(theirs, launcher, state, function, str(scratch) if scratch else None)
+                if pid == 0:
+                    folder = str(scratch) if scratch else None
+                    serve(theirs, launcher, state, function, folder, soft_limit)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        theirs.close()
         return cls(pid, ours, None, carries_function=function is not None)
 
     @classmethod
-    def start_clean(cls, scratch: Path | None) -> ForkServer:
+    def start_clean(cls, scratch: Path | None, soft_limit: int) -> ForkServer:
         """Start a server in a small new interpreter. Its jobs are commands.
 
         A frozen app has no interpreter to start: the server is then a fork of this process.
+
+        Raises:
+            CannotStart: it cannot be started.
         """
         python = interpreter()
         if python is None:
-            return cls._fork(replace(LaunchState.take(), is_forked=True), None, scratch)
-        ours, theirs = private_pair()
+            state = replace(LaunchState.take(), is_forked=True)
+            return cls._fork(state, None, scratch, soft_limit)
         # Isolated (-I), so that nothing in the working directory or PYTHONPATH can shadow the
         # standard library. This process's path is appended, so that the server finds the same hsm.
         where = [_HSM_FOUND_IN, *sys.path]
@@ -120,16 +137,17 @@ class ForkServer:
             f"import sys; sys.path += {where!r}; "
             "from hsm.core.local.processes.server_process import main; main()"
         )
-        arguments = [str(theirs.fileno()), str(os.getpid()), *([str(scratch)] if scratch else [])]
+        folder = [] if scratch is None else [str(scratch)]
         # With -I, Python ignores PYTHONDONTWRITEBYTECODE.
         no_byte_code = ["-B"] if sys.dont_write_bytecode else []
-        process = subprocess.Popen(
-            [python, *no_byte_code, "-I", "-c", program, *arguments],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
-        theirs.close()
+        with _connection("start the fork server") as (ours, theirs):
+            arguments = [str(theirs.fileno()), str(os.getpid()), str(soft_limit), *folder]
+            process = subprocess.Popen(
+                [python, *no_byte_code, "-I", "-c", program, *arguments],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
         return cls(process.pid, ours, process, carries_function=False)
 
     def slot(self) -> Slot:
@@ -137,6 +155,7 @@ class ForkServer:
 
         Raises:
             ServerLost: the server is gone or does not respond.
+            CannotStart: there can be no other keeper.
             SlotLost: the new slot's keeper is gone.
         """
         if not self.is_alive():
@@ -151,40 +170,40 @@ class ForkServer:
         slot = self._new_slot(patience)
         try:
             slot.wait_for_keeper(patience.look)
-        except SlotLost:
+        except HsmError:
             self.drop(slot)
             raise
         return slot
 
     def _new_slot(self, patience: Patience) -> Slot:
         """Make a slot by asking the server for a keeper."""
-        ours, theirs = private_pair()
-        slot = Slot(Channel(ours), self._continue)
-        try:
+        with _connection("start a keeper") as (ours, theirs):
             while not self._ask_for_keeper(theirs):
                 time.sleep(LOOK_INTERVAL)
                 if patience.look():
                     raise ServerLost("the fork server does not respond")
-        except OSError as error:
-            slot.close()
-            raise ServerLost("the fork server is gone") from error
-        except SlotLost:
-            slot.close()
-            raise
-        finally:
-            theirs.close()
+        slot = Slot(Channel(ours), self._continue)
         with self._mutex:
             self._slots.add(slot)
         return slot
 
     def _ask_for_keeper(self, connection: socket.socket) -> bool:
-        """Send the server the keeper's end of a connection; False if its queue is full."""
+        """Send the server the keeper's end of a connection; False if its queue is full.
+
+        Raises:
+            ServerLost: the server is gone.
+            OSError: too many descriptors are on their way already.
+        """
         fds = [connection.fileno()]
         try:
             with self._mutex:
                 socket.send_fds(self._control, [b"k"], fds, SEND_FLAGS)
         except BlockingIOError:
             return False
+        except OSError as error:
+            if may_pass(error):
+                raise
+            raise ServerLost("the fork server is gone") from error
         return True
 
     def give_back(self, slot: Slot) -> None:
@@ -283,3 +302,21 @@ class ForkServer:
                     except ChildProcessError:
                         self._reaped = True  # reaped by an os.wait() of the app
             return self._reaped
+
+
+@contextmanager
+def _connection(doing: str) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A socketpair for a process that the block starts: our end, which stays open, and its end.
+
+    Args:
+        doing: what fails if the block raises an error of the system, see `obstacle`.
+    """
+    with obstacles(doing):
+        ours, theirs = private_pair()
+        try:
+            yield ours, theirs
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()

@@ -26,11 +26,12 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from hsm.core.engine.backend import Launch
+from hsm.core.engine.obstacles import obstacle
 from hsm.core.local.processes.fork_isolation import become_server
 from hsm.core.local.processes.job_logs import JobLogs
 from hsm.core.local.processes.job_process import become_job
 from hsm.core.local.processes.keeper_process import Keeper
-from hsm.core.local.processes.messages import Channel
+from hsm.core.local.processes.messages import Channel, NotStarted
 from hsm.core.local.processes.note import Note
 from hsm.core.local.processes.process_tree import (
     become_subreaper,
@@ -80,6 +81,7 @@ class _Server:
         state: LaunchState,
         function: Callable[[Any], Any] | None,
         scratch: str | None,
+        soft_limit: int,
     ) -> None:
         self._control = control
         self._launcher = launcher
@@ -89,16 +91,17 @@ class _Server:
         self._keepers: dict[int, _Kept] = {}
         # The server needs a few descriptors per keeper, so it raises its limit; keepers and jobs
         # get the original limit back.
-        self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
+        hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        self._descriptors = (soft_limit, hard_limit)
 
     def run(self) -> None:
+        with suppress(OSError, ValueError):  # macOS says "unlimited", but refuses it
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self._descriptors[1],) * 2)
         self._wake, self._write_end = wake_pipe()
         signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         for signum in (signal.SIGCHLD, _LAUNCHER_DIED):
             signal.signal(signum, lambda *_: None)
         die_with_parent(_LAUNCHER_DIED, self._launcher)
-        with suppress(OSError, ValueError):  # macOS says "unlimited", but refuses it
-            resource.setrlimit(resource.RLIMIT_NOFILE, (self._descriptors[1],) * 2)
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
@@ -119,9 +122,20 @@ class _Server:
             return False
         if not message:
             return False
+        if not fds:  # This process may have no more descriptors: the launcher's end will tell.
+            return True
+        connection = fds[0]
         server = os.getpid()
-        kept = _Kept(fds[0], JobLogs())
-        pid = os.fork()
+        try:
+            kept = _Kept(connection, JobLogs())
+            try:
+                pid = os.fork()
+            except OSError:
+                kept.logs.close()
+                raise
+        except OSError as error:
+            _tell_why_not(connection, error)
+            return True
         if pid == 0:
             self._in_keeper(server, kept)
         kept.logs.leave_to_keeper()
@@ -138,13 +152,20 @@ class _Server:
             for other in self._keepers.values():
                 other.close()
             resource.setrlimit(resource.RLIMIT_NOFILE, self._descriptors)
-            keeper = os.getpid()
+            pid = os.getpid()
 
             def start_job(launch: Launch, note: Note) -> NoReturn:
-                become_job(launch, keeper, self._state, self._function, note)
+                become_job(launch, pid, self._state, self._function, note)
 
             with socket.socket(fileno=own.connection) as connection:
-                Keeper(Channel(connection), server, self._launcher, own.logs, start_job).run()
+                channel = Channel(connection)
+                try:
+                    keeper = Keeper(channel, server, self._launcher, own.logs, start_job)
+                    keeper.get_ready()
+                except OSError as error:
+                    channel.send(NotStarted(obstacle(error, "start a keeper")))
+                else:
+                    keeper.run()
             status = 0
         except BaseException:
             traceback.print_exc()
@@ -207,12 +228,19 @@ class _Server:
             remove_tree(self._scratch)
 
 
+def _tell_why_not(connection: int, error: OSError) -> None:
+    """Tell the launcher that there is no keeper at the other end of `connection`."""
+    with socket.socket(fileno=connection) as end, suppress(OSError):
+        Channel(end).send(NotStarted(obstacle(error, "start a keeper")))
+
+
 def serve(
     control: socket.socket,
     launcher: int,
     state: LaunchState,
     function: Callable[[Any], Any] | None,
     scratch: str | None,
+    soft_limit: int,
 ) -> NoReturn:
     """Be the fork server until `launcher` (a pid) dies or closes its end of `control`.
 
@@ -222,6 +250,7 @@ def serve(
         state: the state of the launching process, whose signal handlers and seeds jobs get back.
         function: what jobs without a command call with their argument.
         scratch: a directory to remove at the end.
+        soft_limit: how many files jobs may open, see `DescriptorLimit`.
     """
     status = 1
     try:
@@ -231,8 +260,10 @@ def serve(
         become_subreaper()
         set_process_name(b"hsm-server")
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        _Server(control, launcher, state, function, scratch).run()
+        _Server(control, launcher, state, function, scratch, soft_limit).run()
         status = 0
+    except OSError as error:  # the machine lacks something: no fault of this code
+        print(f"hsm: the fork server ended: {error}", file=sys.stderr, flush=True)
     except BaseException:
         traceback.print_exc()  # to the launcher's stderr, the only place there is
     finally:
@@ -242,11 +273,10 @@ def serve(
 def main() -> NoReturn:
     """Be the fork server in a clean interpreter.
 
-    Arguments in `sys.argv`: the control socket's descriptor, the launcher's pid, and optionally a
-    directory to remove at the end.
+    Arguments in `sys.argv`: the control socket's descriptor, the launcher's pid, how many files
+    jobs may open, and optionally a directory to remove at the end.
     """
-    fd, launcher, *scratch = sys.argv[1:]
-    state = LaunchState.take()
-    serve(
-        socket.socket(fileno=int(fd)), int(launcher), state, None, scratch[0] if scratch else None
-    )
+    fd, launcher, soft_limit, *scratch = sys.argv[1:]
+    control = socket.socket(fileno=int(fd))
+    folder = scratch[0] if scratch else None
+    serve(control, int(launcher), LaunchState.take(), None, folder, int(soft_limit))

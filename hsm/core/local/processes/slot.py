@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from hsm.core.engine.backend import CannotStart, Launch, Started
+from hsm.core.engine.backend import Launch, Started
 from hsm.core.errors import HsmError
 from hsm.core.local.processes.messages import Channel, End, NotStarted, Ready, Reaped
 from hsm.core.local.processes.patience import LOOK_INTERVAL, Patience, continue_stopped, kill_tree
@@ -86,12 +86,15 @@ class Slot:
 
         Raises:
             ServerLost: the server has not forked it.
+            CannotStart: the server could not fork it.
             SlotLost: the keeper is gone.
         """
         while not self._channel.wait(time.monotonic() + LOOK_INTERVAL):
             if look():
                 raise ServerLost("the fork server does not respond")
         ready = self._receive()
+        if isinstance(ready, NotStarted):
+            raise ready.error
         assert isinstance(ready, Ready)
         try:
             self._keeper = psutil.Process(ready.pid)
@@ -115,7 +118,7 @@ class Slot:
         """
         message = self._next(math.inf)
         if isinstance(message, NotStarted):
-            raise CannotStart(message.reason)
+            raise message.error
         assert isinstance(message, Started)
         self._job, self._patience = message.pid, None
         self._look_at = time.monotonic() + _QUIET_INTERVAL
