@@ -58,10 +58,21 @@ def read(paths: SweepPaths, job: Job) -> Report | None:
 def read_value(paths: SweepPaths, job: Job) -> Any:
     """What the latest attempt of a job returned.
 
+    If its file is missing or damaged, the value comes from the journal, if that has it.
+
     Raises:
         ResultLost: only an earlier attempt's value is left.
         Exception: as `reports.read_value` does.
     """
+    try:
+        return _read_value(paths, job)
+    except Exception:
+        if job.value is None:
+            raise
+        return job.value
+
+
+def _read_value(paths: SweepPaths, job: Job) -> Any:
     path = _file(paths, job)
     report = reports.read(path)
     if report is not None and not _is_of(report, job):

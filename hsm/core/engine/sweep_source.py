@@ -287,13 +287,7 @@ class SweepSource(ComputeSource):
             raise JobFailed(handle.job) from (report.load_error() if report else None)
         if handle.work.function is None or handle.unsaved is not None:
             return handle.job.value
-        try:
-            return kept_reports.read_value(handle.journal.paths, handle.job)
-        except Exception:
-            value = handle.job.value
-            if value is None:
-                raise
-            return value  # The file is missing or damaged, but the journal has the value, too.
+        return kept_reports.read_value(handle.journal.paths, handle.job)
 
     def running(self) -> list[RunningJob]:
         return self._scheduler.running()
