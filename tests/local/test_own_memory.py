@@ -137,6 +137,7 @@ def test_the_limit_holds_though_a_process_vanishes_while_it_is_listed(
     assert str(read_sweep(tmp_path).jobs[0].state) == "OUT_OF_MEMORY"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["memory_info", "cpu_times", "name"])
 def test_the_limit_holds_though_a_jobs_own_processes_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -156,6 +157,7 @@ def test_the_limit_holds_though_a_jobs_own_processes_cannot_be_read(
     assert str(read_sweep(tmp_path).jobs[0].state) == "OUT_OF_MEMORY"
 
 
+@pytest.mark.slow
 def test_a_bug_in_a_look_at_memory_is_logged_once_and_the_limit_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

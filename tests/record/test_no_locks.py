@@ -60,7 +60,11 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
-@pytest.mark.parametrize("no_locks", ["ENOLCK", "EOPNOTSUPP", "ENOSYS"], indirect=True)
+@pytest.mark.parametrize(
+    "no_locks",
+    ["ENOLCK", *(pytest.param(name, marks=pytest.mark.slow) for name in ("EOPNOTSUPP", "ENOSYS"))],
+    indirect=True,
+)
 def test_a_sweep_runs_without_locks_and_says_so_once(project: Project) -> None:
     ran = project.hsm("sweep", "x=1,2", "--sweep-dir", "s", "--", "true")
     assert ran.err.count(WARNING) + ran.out.count(WARNING) == 1, ran
@@ -151,12 +155,23 @@ OVER = {
 
 
 @pytest.mark.parametrize("facts", ELSEWHERE.values(), ids=ELSEWHERE.keys())
+def test_the_file_of_a_process_that_cannot_be_seen_stays(
+    tmp_path: Path, facts: dict[str, str]
+) -> None:
+    path = _left_by(tmp_path, maker := replace(_ended(), **facts))  # type: ignore[arg-type]
+    before = path.read_text()
+    with pytest.raises(Taken, match=f"process {maker.pid} on {maker.host}; if that has ended"):
+        ExclusiveFile(tmp_path)
+    assert maker_of(tmp_path) == maker
+    assert path.read_text() == before
+
+
 def test_a_launcher_that_this_machine_cannot_see_is_not_overtaken(
-    project: Project, facts: dict[str, str]
+    project: Project,
 ) -> None:
     folder = project.folder / "s"
     folder.mkdir()
-    path = _left_by(folder, maker := replace(_ended(), **facts))  # type: ignore[arg-type]
+    path = _left_by(folder, maker := replace(_ended(), host="elsewhere"))
     words = ("sweep", "x=1", "--sweep-dir", "s", "--", "true")
     refused = project.hsm(*words, code=None)
     text = f"is in use by process {maker.pid} on {maker.host}; if that has ended, remove {path}"
@@ -226,7 +241,10 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.parametrize("left", [False, True], ids=["free", "left by a dead launcher"])
+@pytest.mark.parametrize(
+    "left",
+    [pytest.param(False, id="free", marks=pytest.mark.slow), pytest.param(True, id="stale")],
+)
 def test_of_launchers_that_race_for_a_directory_one_gets_it(tmp_path: Path, left: bool) -> None:
     for number in range(10):
         (tmp_path / str(number) / ".hsm").mkdir(parents=True)
