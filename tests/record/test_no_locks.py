@@ -166,6 +166,7 @@ def test_the_file_of_a_process_that_cannot_be_seen_stays(
     assert path.read_text() == before
 
 
+@pytest.mark.slow
 def test_a_launcher_that_this_machine_cannot_see_is_not_overtaken(
     project: Project,
 ) -> None:
