@@ -36,6 +36,7 @@ def test_a_signal_ends_the_sweep_and_is_its_exit_code(
     assert project.sweep("s").closed == f"interrupted by {signum.name}"
 
 
+@pytest.mark.slow
 def test_the_command_to_resume_runs_without_a_path_and_from_any_directory(
     project: Project,
 ) -> None:
