@@ -28,6 +28,7 @@ from hsm.cli._printing import print_json
 from hsm.cli._stdout import best_effort, say
 from hsm.core.errors import HsmError
 from hsm.core.files import open_below
+from hsm.core.local.machine import check_machine
 from hsm.core.local.processes.process_tree import is_stopped, is_zombie, send_signal
 from hsm.core.printable import printable_lines
 from hsm.core.settings.resolve import LocalConf
@@ -52,7 +53,9 @@ def run_detached(plan: Plan, conf: LocalConf, as_json: bool) -> None:
     Raises:
         HsmError: the sweep could not be started.
     """
-    for _ in plan.jobs():  # Report a bad job here, on the terminal, rather than in launcher.log.
+    # Report what is wrong here, on the terminal, rather than in launcher.log.
+    check_machine(conf)
+    for _ in plan.jobs():
         pass
     sys.stdout.flush()
     sys.stderr.flush()

@@ -66,6 +66,16 @@ def caught_signals() -> set[int]:
     return set()
 
 
+def sees_processes() -> bool:
+    """Whether /proc, where processes are found, is there and that of this process."""
+    if not LINUX:
+        return True
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
 def process_name() -> bytes:
     """Return the name that `ps` and `top` show for this process; empty if not on Linux."""
     try:

@@ -241,6 +241,7 @@ def control() -> Iterator[JobControl]:
     assert signal.getsignal(signal.SIGCONT) is signal.SIG_DFL
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_jobs_and_other_children_do_not_get_the_handlers(control: JobControl) -> None:
     assert signal.getsignal(signal.SIGTSTP) is not signal.SIG_DFL
     pid = os.fork()

@@ -16,7 +16,8 @@ from typing import Any
 
 import psutil
 
-from hsm.core.engine.backend import Attempt, Backend, CannotStart, Ended, Launch, Started, Work
+from hsm.core.engine.backend import Attempt, Backend, Ended, Launch, Started, Work
+from hsm.core.engine.obstacles import obstacle
 from hsm.core.program.payload import Payload
 from hsm.core.record.job import signal_name
 
@@ -72,7 +73,7 @@ class PlainAttempt(Attempt):
                 with self._mutex:
                     return Started(self._spawn(stdout=out, stderr=err), sizes)
         except OSError as error:
-            raise CannotStart(str(error)) from error
+            raise obstacle(error, f"start job {launch.num}", launch.root) from error
 
     def _spawn(self, **options: Any) -> int | None:
         launch, argument = self._launch, self._folder / "argument"

@@ -424,22 +424,26 @@ def test_a_retry_that_nobody_can_wait_for_ends_its_job(
     assert job.attempts[0].exit_code == 1
 
 
+@pytest.mark.parametrize("names", [("hsm-slot",), ("hsm-",)])
 def test_without_a_single_thread_no_job_starts_and_nobody_waits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
 ) -> None:
     start = threading.Thread.start
 
     def no_slots(self: threading.Thread) -> None:
-        if self.name.startswith("hsm-slot"):
+        if self.name.startswith(names):
             raise RuntimeError("can't start new thread")
         start(self)
 
     monkeypatch.setattr(threading.Thread, "start", no_slots)
-    with source() as made:
+    recorder = Recorder()
+    with source(recorder) as made:
         ids = made.submit_jobs(points(0, 1), "s", tmp_path, command=["true"])
         assert made.wait(timeout=PATIENCE) == dict.fromkeys(ids, JobState.CANCELLED)
     ending = read_sweep(tmp_path).jobs[0].ending()
-    assert ending == "never started: no thread could be started for it (can't start new thread)"
+    reason = "cannot start a thread: can't start new thread"
+    assert ending == f"never started: jobs cannot be started: {reason}"
+    assert recorder.messages == [f"no more jobs start: {reason}; a resume runs the others"]
 
 
 @pytest.mark.parametrize("settings", [{"show_output": True}, {"memory_limit": "1GB"}])

@@ -74,11 +74,11 @@ def in_small_quota() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
-@pytest.mark.parametrize("kind", ["function", "command", "spawned"])
+@pytest.mark.parametrize("kind", ["function", "command"])
 def test_a_user_who_may_have_few_processes(tmp_path: Path, kind: str) -> None:
     """Eight slots do not fit into 14 processes and threads: the jobs take turns."""
     write_driver(tmp_path, _DRIVER + "\nrun(12, max_parallel_jobs=8)\n")
-    settings = {"start_method": "spawn" if kind == "spawned" else "fork"}
+    settings = {"start_method": "fork"}
     with start_driver(tmp_path, settings, kind, preexec_fn=in_small_quota) as sweep:
         done = sweep.finish()
     assert (done.code, done.states) == (0, ["COMPLETED"] * 12), done.screen
@@ -185,6 +185,10 @@ def few_inodes(tmp_path: Path) -> Iterator[Path]:
 
 def square(params: dict[str, Any]) -> int:
     return int(params["x"]) ** 2
+
+
+def fail(params: dict[str, Any]) -> None:
+    raise ValueError(params["x"])
 
 
 class Freeing(Recorder):
@@ -327,3 +331,54 @@ def test_no_process_is_left_of_jobs_that_could_not_be_started(tmp_path: Path) ->
         sweep.assert_all_gone(PATIENCE)
     assert not psutil.pid_exists(pid)
     assert done.states == ["COMPLETED"] * 9
+
+
+# --- descriptors of the launcher ----------------------------------------------------------------
+
+
+def count_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("submits", [30, pytest.param(1000, marks=pytest.mark.slow)])
+def test_descriptors_of_a_long_lived_source_stay_flat_over_many_submits(
+    tmp_path: Path, submits: int
+) -> None:
+    """Functions and commands, some of which fail, in three sweeps, with and without output."""
+    counts: list[int] = []
+    kinds: list[dict[str, Any]] = [
+        {"function": square},
+        {"command": ["sh", "-c", "echo {x}; exit {x}"]},
+        {"function": fail},
+    ]
+    with source(start_method="fork", show_output=True) as made:
+        for number in range(submits):
+            sweep = f"s{number % 3}"
+            x = points(number % 5)
+            ids = made.submit_jobs(x, sweep, tmp_path / sweep, **kinds[number // 3 % 3])
+            made.wait(ids)
+            if number % (submits // 3) == submits // 3 - 1:
+                counts.append(count_descriptors())
+    assert counts[1:] == counts[:1] * 2, counts
+    assert count_descriptors() < counts[0]
+
+
+def test_the_limit_on_open_files_follows_the_sweeps_of_a_source(tmp_path: Path) -> None:
+    """Each has a lock, a journal and a copy of that until the source closes."""
+    write_driver(
+        tmp_path,
+        """
+        import resource
+
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, before[1]))
+        with source() as made:
+            for num in range(60):
+                made.submit_jobs([{"x": 0}], f"s{num}", f"sweep{num}", command=["true"])
+            states = {str(state) for state in made.wait().values()}
+        print(states, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        """,
+    )
+    with start_driver(tmp_path) as sweep:
+        sweep.process.wait(PATIENCE)
+    assert (tmp_path / "screen.out").read_text() == "{'COMPLETED'} 40\n"

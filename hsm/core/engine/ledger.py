@@ -212,19 +212,21 @@ class Ledger:
                 handle.attempt.end(grace)
         return True
 
-    def stop(self, stop: Stop, grace: float | None) -> None:
+    def stop(self, stop: Stop, grace: float | None) -> bool:
         """Start no more jobs and end the running ones, or let them end if there is no `grace`.
 
-        If called again, the first reason stays.
+        If called again, the first reason stays. Returns whether this was the first call.
         """
         with self._lock:
+            is_first = self._stop is None
             self._stop = self._stop or stop
             if grace is None:
-                return
+                return is_first
             self._end = stop = self._end or stop
             handles = [handle for handle in self._handles.values() if handle.attempt is not None]
         for handle in handles:
             self.end(handle, stop, grace)
+        return is_first
 
     def when_ended(self, job_ids: Sequence[str] | None, callback: Callable[[], None]) -> list[str]:
         """Call `callback` once these jobs (None: all) are over, which may be now.

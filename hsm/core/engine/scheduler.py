@@ -43,6 +43,7 @@ class Scheduler:
         self._conf = conf
         self.ledger = Ledger()
         self._backend = backend
+        self._observers = observers
         self._output = OutputFollower(observers.job_output, every_line=conf.show_output)
         self._timer = Timer()
         self._time_limits = TimeLimits(conf)
@@ -102,9 +103,11 @@ class Scheduler:
         self.ledger.stop(stop, self._conf.kill_grace if grace is None else grace)
         self._timer.hurry()
 
-    def start_no_more(self, reason: str) -> None:
-        """Start no more jobs, and let the running ones end; returns at once."""
-        self.ledger.stop(Stop(JobState.CANCELLED, reason), None)
+    def start_no_more(self, why: str) -> None:
+        """Start no more jobs, since none can be, and let the running ones end; returns at once."""
+        stop = Stop(JobState.CANCELLED, f"jobs cannot be started: {why}")
+        if self.ledger.stop(stop, None):
+            self._observers.warn(f"no more jobs start: {why}; a resume runs the others")
         self._timer.hurry()
 
     def wait(self) -> None:
@@ -134,7 +137,7 @@ class Scheduler:
         except RuntimeError as error:
             # No new thread could be started. If the pool has one already, that one takes the job.
             if not self._has_thread and self._queue.remove(handle):
-                self.stop(f"no thread could be started for it ({error})")
+                self.start_no_more(f"cannot start a thread: {error}")
                 self._supervisor.run(handle)
 
     def _run_next(self) -> None:

@@ -49,7 +49,7 @@ class Supervisor:
 
     Attributes:
         stop: ends the running jobs and starts no more; takes the reason.
-        start_no_more: lets the running jobs end, and starts no more; takes the reason.
+        start_no_more: lets the running jobs end, and starts no more; takes what is in the way.
         retry_later: has `run` called again for a job after a delay in seconds.
     """
 
@@ -97,9 +97,7 @@ class Supervisor:
             # One line at the end of the journal says it for all jobs that never started.
             return _never_ran(handle, stop.reason, stop.state), stop is self.ledger.stopped
         except NothingStarts as error:
-            if self.ledger.stopped is None:
-                self.observers.warn(f"no more jobs start: {error}; a resume runs the others")
-            self.start_no_more(f"jobs cannot be started: {error}")
+            self.start_no_more(str(error))
             return _never_ran(handle, str(error)), False
         except CannotStart as error:
             ending = _never_ran(handle, str(error))

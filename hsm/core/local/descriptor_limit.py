@@ -12,7 +12,6 @@ import threading
 from contextlib import suppress
 
 from hsm.core.at_fork import in_child
-from hsm.core.errors import SettingsError
 from hsm.core.settings.resolve import LocalConf
 
 #: Descriptors of a source, and of each of its slots: a socket and a file that is being read or
@@ -22,27 +21,24 @@ _UNLIMITED = resource.RLIM_INFINITY
 
 
 class DescriptorLimit:
-    """Raises the soft limit as far as a source needs it, until `close`.
-
-    Raises:
-        SettingsError: the source needs more than the hard limit allows.
-    """
+    """Raises the soft limit as far as a source needs it, until `close`."""
 
     def __init__(self, conf: LocalConf) -> None:
-        slots = conf.max_parallel_jobs
-        need = _OF_SOURCE + slots * (_OF_SLOT + (_OF_OUTPUT if conf.show_output else 0))
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        if hard != _UNLIMITED and need > hard:
-            message = (
-                f"max_parallel_jobs={slots} needs about {need} open files; "
-                f"the limit is {hard} (ulimit -Hn)"
-            )
-            raise SettingsError("max_parallel_jobs", slots, "settings", "less", message=message)
-        _limit.raise_for(self, need)
+        _limit.raise_for(self, needed_descriptors(conf))
+
+    def keep_up(self) -> None:
+        """Raise the limit again if many files were opened since: each open sweep has three."""
+        _limit.keep_up()
 
     def close(self) -> None:
         """Restore the limit, if no other source needs it. Idempotent."""
         _limit.give_back(self)
+
+
+def needed_descriptors(conf: LocalConf) -> int:
+    """About how many files a source opens."""
+    of_slot = _OF_SLOT + (_OF_OUTPUT if conf.show_output else 0)
+    return _OF_SOURCE + conf.max_parallel_jobs * of_slot
 
 
 def soft_limit_of_jobs() -> int:
@@ -60,17 +56,26 @@ class _SoftLimit:
 
     def raise_for(self, user: object, need: int) -> None:
         with self._mutex:
-            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
             if not self._needs or soft != self._raised:  # the app has changed it in between
                 self._before = soft
             self._needs[user] = need
-            total = _count_open() + sum(self._needs.values())
-            if hard != _UNLIMITED:
-                total = min(total, hard)
-            if soft != _UNLIMITED and soft < total:
-                with suppress(OSError, ValueError):  # macOS says "unlimited", but refuses it
-                    resource.setrlimit(resource.RLIMIT_NOFILE, (total, hard))
-            self._raised = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            self._raise(_count_open())
+
+    def keep_up(self) -> None:
+        with self._mutex:
+            if self._raised != _UNLIMITED and _next() + sum(self._needs.values()) > self._raised:
+                self._raise(2 * _count_open())
+
+    def _raise(self, opened: int) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        total = opened + sum(self._needs.values())
+        if hard != _UNLIMITED:
+            total = min(total, hard)
+        if soft != _UNLIMITED and soft < total:
+            with suppress(OSError, ValueError):  # macOS says "unlimited", but refuses it
+                resource.setrlimit(resource.RLIMIT_NOFILE, (total, hard))
+        self._raised = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
     def give_back(self, user: object) -> None:
         with self._mutex:
@@ -94,6 +99,13 @@ class _SoftLimit:
 
 _limit = _SoftLimit()
 in_child(_limit, _SoftLimit.forget)
+
+
+def _next() -> int:
+    """The lowest free descriptor, which is about the number of open files."""
+    fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.close(fd)
+    return fd
 
 
 def _count_open() -> int:

@@ -13,8 +13,8 @@ from hsm.core.engine.backend import Backend, Launch, Work
 from hsm.core.engine.obstacles import obstacles
 from hsm.core.local.descriptor_limit import DescriptorLimit
 from hsm.core.local.local_attempt import LocalAttempt
-from hsm.core.local.memory import Memory, check_machine
-from hsm.core.local.processes.process_tree import check_proc
+from hsm.core.local.machine import check_machine
+from hsm.core.local.memory import Memory
 from hsm.core.local.processes.server_client import ForkServer
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.servers import FunctionWork, Servers
@@ -30,11 +30,10 @@ class LocalBackend(Backend):
 
     Raises:
         SettingsError: this machine can never meet one of them.
-        HsmError: this machine shows no processes.
+        HsmError: this machine can run no jobs.
     """
 
     def __init__(self, conf: LocalConf) -> None:
-        check_proc()
         check_machine(conf)
         self._descriptors = DescriptorLimit(conf)
         self._memory = Memory(conf)
@@ -50,6 +49,7 @@ class LocalBackend(Backend):
             CannotSpawn: start_method is spawn, and the function cannot be spawned.
             CannotStart: neither fork nor spawn would work.
         """
+        self._descriptors.keep_up()
         return self._servers.prepare(function)
 
     def wait_for_room(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:

@@ -16,7 +16,6 @@ import psutil
 
 from hsm.core.engine.backend import NoRoom, Usage
 from hsm.core.engine.obstacles import start_thread
-from hsm.core.errors import SettingsError
 from hsm.core.local.usage import SAMPLE_AGE, UsageSampler
 from hsm.core.logger import get_logger
 from hsm.core.settings.resolve import LocalConf
@@ -29,20 +28,6 @@ _INTERVAL = 0.25
 #: The thread pauses this many times as long as its last look took: it uses a fifth of a core at
 #: most, however large the processes are. Without a limit, the sampler takes much less.
 _PAUSE_FACTOR = 4
-
-
-def check_machine(conf: LocalConf) -> None:
-    """Raise SettingsError for a limit that this machine can never meet."""
-    total = psutil.virtual_memory().total
-    if conf.min_free_memory is not None and conf.min_free_memory > total:
-        has = f"this machine's {format_size(total)}"
-        message = (
-            f"min_free_memory={format_size(conf.min_free_memory)} exceeds {has}: "
-            "no job could ever start"
-        )
-        raise SettingsError(
-            "min_free_memory", conf.min_free_memory, "settings", f"at most {has}", message=message
-        )
 
 
 @dataclass(frozen=True)

@@ -61,14 +61,17 @@ class Listener:
         self._stopped = threading.Event()
 
     def add(self, paths: SweepPaths) -> None:
-        """Check for requests to the sweep at `paths`, which this process is launching."""
+        """Check for requests to the sweep at `paths`, which this process is launching.
+
+        If no thread can be started, `hsm cancel` sends a signal instead, until a later call can.
+        """
         with self._mutex:
             self._sweeps.append(paths)
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._listen, name=self._thread_name, daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._listen, name=self._thread_name, daemon=True)
+                with suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
 
     def stop(self) -> None:
         """Stop checking. Idempotent; may be called from `take`."""

@@ -39,10 +39,10 @@ from hsm.core.local.processes.process_tree import (
     descendants,
     die_with_parent,
     send_signal,
-    stat_fields,
     wake_pipe,
 )
 from hsm.core.own_process import LINUX, set_process_name
+from hsm.core.process_stat import stat_fields
 
 #: The kernel sends this to a keeper when the fork server dies. At other times it is harmless, and
 #: it wakes a keeper that was stopped.

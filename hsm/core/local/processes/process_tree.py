@@ -13,8 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from hsm.core.errors import HsmError
-from hsm.core.own_process import LINUX, above_streams, prctl
+from hsm.core.own_process import above_streams, prctl
 
 if TYPE_CHECKING:
     import psutil
@@ -28,18 +27,6 @@ KEEPER_NAME = "hsm-keeper"
 
 #: Seconds between looks for survivors of SIGKILL: orphans appear one generation at a time.
 KILL_INTERVAL = 0.02
-
-
-def check_proc() -> None:
-    """Raise HsmError if /proc, where processes are found, is not that of this process."""
-    if not LINUX:
-        return
-    try:
-        found = os.readlink("/proc/self")
-    except OSError:
-        found = ""
-    if found != str(os.getpid()):
-        raise HsmError("hsm needs /proc to look after jobs: mount it (mount -t proc proc /proc)")
 
 
 def become_subreaper() -> None:
@@ -64,18 +51,6 @@ def wake_pipe() -> tuple[int, int]:
     os.set_blocking(read_end, False)
     os.set_blocking(write_end, False)
     return read_end, write_end
-
-
-def stat_fields(pid: int) -> list[str]:
-    """Return the fields of /proc/<pid>/stat from the state on; empty if the process is gone.
-
-    The first one is field (3) in proc(5).
-    """
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()
-    except OSError:
-        return []
 
 
 def descendants(root: psutil.Process | None = None) -> list[psutil.Process]:
