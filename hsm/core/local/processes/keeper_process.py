@@ -189,7 +189,8 @@ class Keeper:
             pid = os.fork()
             if pid == 0:
                 self._in_child(launch)
-            return pid, inherited
+            # A program has memory of its own, however little of it.
+            return pid, inherited if launch.command is None else 0
 
     def _exec(self, launch: Launch) -> int | None:
         """Start a command with vfork, which does not copy this process and costs a third of a fork.
