@@ -17,7 +17,7 @@ from typing import Any
 
 from hsm.core.engine.compute_source import ComputeSource, RunningJob, SweepDisplay, SweepObserver
 from hsm.core.engine.display_hook import DisplayFactory, display_of
-from hsm.core.engine.interrupts import Interruption, Interrupts, deliver
+from hsm.core.engine.interrupts import Interruption, Interrupts, deferred
 from hsm.core.errors import SettingsError, shown
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
@@ -89,7 +89,7 @@ class JobManager:
             SystemExit: on SIGTERM or SIGHUP, unless the program handles them.
         """
         # First of all, so that from here on no signal leaves the jobs running.
-        with Interrupts().caught() as interrupts:
+        with deferred() as interrupts:
             ids = list(dict.fromkeys(job_ids))
             for job_id in ids:
                 _check(job_id, compute_source)
@@ -103,8 +103,6 @@ class JobManager:
                     paths = SweepPaths(sweep_dir)
                     with _shown(group, compute_source, paths, self._display, guard):
                         interrupts.wait(monitored, group)
-        if interrupts.first is not None:
-            deliver(interrupts.first)
         return {job_id: compute_source.get_job_status(job_id) for job_id in ids}
 
     def collect_results(self, sweep_dir: str | Path) -> Results:

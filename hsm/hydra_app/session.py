@@ -364,30 +364,31 @@ class Session:
         with self._closing:
             if self._closed:
                 return None
-            with self._mutex:
-                self._closed = True
             try:
-                return self._finish()
+                # First: once it is closed, the handlers for between two batches end nothing.
+                with Interrupts().caught() as interrupts:
+                    with self._mutex:
+                        self._closed = True
+                    self._finish(interrupts)
             finally:
+                self._handlers.restore()
                 # Last, so that the interpreter's exit, which waits for the session, waits for all
                 # of this.
                 at_exit.discard(self)
                 with suppress(ValueError):
                     self._context.callbacks.callbacks.remove(self._callback)
+            # Late: the signal may have interrupted on_sweep_end, when all jobs had already ended.
+            return self.source.interruption or interrupts.late()
 
-    def _finish(self) -> Interruption | None:
+    def _finish(self, interrupts: Interrupts) -> None:
         try:
-            with Interrupts().caught() as interrupts:
-                interrupts.wait(self.source, None)
-                self.source.close()
+            interrupts.wait(self.source, None)
+            self.source.close()
         finally:
             self._resolver.shutdown(wait=False)
             self._sweep_dir.give_back() if self.sweep_id else self._sweep_dir.give_up()
-            self._handlers.restore()
         if self.sweep_id:
             self._report_end()
-        # Late: the signal may have interrupted on_sweep_end, when all jobs had already ended.
-        return self.source.interruption or interrupts.late()
 
     def _report_end(self) -> None:
         self._display.summary()

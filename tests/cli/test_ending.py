@@ -36,6 +36,7 @@ def test_a_signal_ends_the_sweep_and_is_its_exit_code(
     assert project.sweep("s").closed == f"interrupted by {signum.name}"
 
 
+@pytest.mark.slow
 def test_the_command_to_resume_runs_without_a_path_and_from_any_directory(
     project: Project,
 ) -> None:
@@ -91,7 +92,8 @@ def test_cancel_ends_single_jobs(project: Project) -> None:
         out = project.here("cancel", "bg", "1", "3").out
         assert out == "job 1: CANCELLED\njob 3: CANCELLED\n"
         project.wait_for("outputs/bg/2/runs")
-        assert project.states("bg") == ["RUNNING", "CANCELLED", "RUNNING", "CANCELLED"]
+        states = ["RUNNING", "CANCELLED", "RUNNING", "CANCELLED"]
+        wait_for(lambda: project.states("bg") == states, "the record of job 2")
         assert "job 1: had already ended: CANCELLED" in project.here("cancel", "bg", "1").out
 
 

@@ -17,6 +17,7 @@ import pytest
 from helpers.processes import (
     App,
     RunningSweep,
+    first_fast,
     is_running,
     let_burst_pass,
     start_program,
@@ -32,6 +33,7 @@ from helpers.reliability import (
 from helpers.sweeps import HYDRA_14
 from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.engine.end_hook import environment, run_hook
+from hsm.core.engine.interrupts import Interrupts
 from hsm.core.local import LocalManager
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
@@ -149,7 +151,7 @@ def test_what_goes_wrong_with_it_is_told_and_changes_nothing(
 
 
 def test_a_sweep_that_is_not_there_is_told(tmp_path: Path) -> None:
-    went = run_hook(["true"], SweepPaths(tmp_path), lambda process: None)
+    went = run_hook(["true"], SweepPaths(tmp_path), Interrupts(), grace=1)
     assert str(went.problem).startswith("on_sweep_end: no sweep in")
 
 
@@ -273,6 +275,58 @@ def test_under_hydra_a_signal_ends_it_too(tmp_path: Path, job: int, states: list
     assert "Interrupted" not in done.screen
     assert f"1 job: 1 {states[0].lower()}" in done.out
     assert done.states == states
+
+
+@pytest.mark.parametrize("hook", first_fast(HEARING, DEAF))
+def test_it_dies_with_a_killed_launcher(tmp_path: Path, hook: str) -> None:
+    with hook_running(tmp_path, hook, kill_grace=600) as (running, pids):
+        if hook is DEAF:  # A service manager sends SIGTERM first.
+            running.process.send_signal(signal.SIGTERM)
+            running.wait_for_files("heard")
+        running.process.kill()
+        running.assert_all_gone()
+    assert not any(map(is_running, pids))
+
+
+@pytest.mark.slow
+def test_it_dies_with_a_launcher_whose_own_children_stay(tmp_path: Path) -> None:
+    """They are forks, and have copies of everything that the launcher had open."""
+    write_driver(
+        tmp_path,
+        """
+        import os, threading, time
+        from hsm.core.local import LocalManager
+
+        def fork():
+            while not os.path.exists("hook"):
+                time.sleep(0.01)
+            if os.fork() == 0:
+                time.sleep(600)
+                os._exit(0)
+            open("forked", "w").close()
+
+        threading.Thread(target=fork, daemon=True).start()
+        LocalManager(**json.loads(sys.argv[1])).run([{"x": 1}], command=["true"], sweep_dir="s")
+        """,
+    )
+    command = ["sh", "-c", "sleep 600 & echo $! > child; echo $$ > hook; wait"]
+    with start_driver(tmp_path, {"on_sweep_end": command}) as running:
+        running.wait_for_files("forked")
+        running.process.kill()
+        wait_for(lambda: not is_running(running.pid("hook")), "the command's end")
+        wait_for(lambda: not is_running(running.pid("child")), "its child's end")
+
+
+@pytest.mark.slow
+def test_what_it_starts_as_a_daemon_stays(tmp_path: Path) -> None:
+    """The next sweep, say, which `hsm sweep --detach` starts."""
+    start = "import os; os.setsid(); open('daemon', 'w').write(str(os.getpid())); "
+    daemon = [sys.executable, "-c", start + "os.execlp('sleep', 'sleep', '600')"]
+    hook = f"{shlex.join(daemon)} & while ! test -s daemon; do sleep 0.02; done; {HEARING}"
+    with hook_running(tmp_path, hook) as (running, pids):
+        running.process.kill()
+        wait_for(lambda: not any(map(is_running, pids)), "the end of the command")
+        assert is_running(running.pid("daemon"))
 
 
 def test_json_is_all_that_is_on_stdout(tmp_path: Path) -> None:

@@ -129,6 +129,36 @@ def test_ctrl_c_in_the_first_moments_of_monitoring_ends_the_jobs(
     assert read_sweep("out").closed == "interrupted by SIGINT"
 
 
+SUBMITTED = """
+import signal
+from hsm import JobManager, LocalComputeSource, SweepObserver
+
+class Interrupting(SweepObserver):
+    def jobs_submitted(self, jobs):
+        signal.raise_signal(signal.SIGINT)
+
+source = LocalComputeSource(max_parallel_jobs=2, observers=[Interrupting()])
+points = [{"x": x} for x in range(50)]
+JobManager().submit_sweep(points, source, "s", "out", command=["sleep", "600"])
+"""
+
+
+def test_ctrl_c_while_jobs_are_submitted_ends_them_all(project_dir: Path) -> None:
+    """At its exit the interpreter would wait for ever for one that is on record and in no queue."""
+    (project_dir / "run.py").write_text(SUBMITTED)
+    done = subprocess.run(
+        [sys.executable, "run.py"],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        stderr=subprocess.DEVNULL,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGINT
+    sweep = read_sweep("out")
+    assert sweep.closed == "interrupted by SIGINT"
+    assert {job.state for job in sweep.jobs.values()} == {JobState.CANCELLED}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
 def test_other_signals_while_monitoring_end_the_jobs_too(

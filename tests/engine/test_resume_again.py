@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import shutil
 import subprocess
@@ -15,7 +13,6 @@ import pytest
 
 from helpers.processes import App, wait_for
 from helpers.reliability import Recorder, journal_events, points, source
-from hsm.core.errors import SettingsError
 from hsm.core.record.job import JobState
 from hsm.core.record.journal import SweepInUse
 from hsm.core.record.lock import LockFile, is_locked
@@ -53,20 +50,6 @@ def test_a_backup_made_by_the_launching_process_does_not_open_the_lock(tmp_path:
             other.submit_jobs(points(0), "s", paths.sweep_dir, command=wait)
         (tmp_path / "go").touch()
     assert not is_locked(paths.lock)
-
-
-def test_a_file_system_without_locks_is_told_and_is_no_other_launcher(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_locks(*_: Any) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    for name in ("fcntl", "flock", "lockf"):
-        monkeypatch.setattr(fcntl, name, no_locks)
-    with pytest.raises(OSError, match="No locks available"):
-        LockFile(tmp_path / "lock")
-    with source() as made, pytest.raises(SettingsError, match="No locks available"):
-        made.submit_jobs(points(0), "s", tmp_path / "sweep", command=["true"])
 
 
 # --- no sweep yet -----------------------------------------------------------------------------

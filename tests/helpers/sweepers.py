@@ -17,6 +17,7 @@ SWEEPERS = """
     import asyncio
     import gc
     import json
+    import signal
     import threading
     import time
     import weakref
@@ -190,6 +191,19 @@ SWEEPERS = """
             self.returned = [future.result()]
             # The slot's thread cannot close the sweep itself.
             think("closed")
+
+        def interrupted(self):
+            "Ends while a job runs; Ctrl-C comes at the moment when the session begins to close."
+            session = self.launcher.session
+            session.submit(["job=0"])
+            think("started-0")
+            finish = session._finish
+
+            def interrupted_first(*given):
+                signal.raise_signal(signal.SIGINT)
+                finish(*given)
+
+            session._finish = interrupted_first
 
         def make_garbage(self):
             gc.disable()

@@ -114,6 +114,7 @@ def test_hydras_own_warnings_name_no_line_of_hsm(tmp_path: Path, start_method: s
     assert _OWN not in shown + done.text
 
 
+@pytest.mark.slow
 def test_a_warning_names_the_place_that_it_would_name_without_hsm(tmp_path: Path) -> None:
     _shown(tmp_path, "+kind=value", start_method="fork")
     shown = (tmp_path / "sweep" / "0" / "stderr.log").read_text().splitlines()

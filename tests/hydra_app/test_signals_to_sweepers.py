@@ -54,6 +54,13 @@ def test_a_signal_in_a_sweepers_own_loop_ends_jobs_and_sweep(
     assert done.states == ["COMPLETED", "CANCELLED", "CANCELLED"]
 
 
+def test_ctrl_c_at_the_moment_when_the_sweep_closes_ends_jobs_and_sweep(tmp_path: Path) -> None:
+    with Sweep(tmp_path, STAYING).start("interrupted") as running:
+        running.assert_all_gone()
+        done = running.finish()
+    assert_was_interrupted(done, "SIGINT", 0, 1)
+
+
 @pytest.mark.slow
 def test_a_second_signal_there_kills_at_once(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, DEAF)

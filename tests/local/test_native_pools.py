@@ -186,6 +186,24 @@ def test_an_idle_and_a_busy_pool_are_told_apart_from_unknown_ones(tmp_path: Path
     assert not is_harmful
 
 
+@pytest.mark.slow
+def test_a_running_thread_whose_stack_is_not_found(tmp_path: Path) -> None:
+    """As with glibc 2.42 or newer, whose stacks follow each other without a guard page."""
+    pytest.importorskip("numpy")
+    seen = look_in(
+        """
+        import numpy
+        from hsm.core.local.fork_safety.native_threads import _Maps
+        _Maps.ends_of_stacks = lambda self: []
+        a = numpy.ones((700, 700))
+        a @ a
+        see("at once")
+        """,
+        tmp_path,
+    )
+    assert seen["at once"] == []
+
+
 def test_pythons_own_watchdog_and_threads_without_a_name(tmp_path: Path) -> None:
     seen = look_in(
         """

@@ -77,25 +77,35 @@ def own_megabytes(body: str) -> float:
     return int(done.stdout) / MB
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ("ballast[:].count(b'1')", 0),
-        ("pages(40)", 40),
-        ("ballast[:] and ballast.seek(0) or ballast.write(b'2' * 40 * MB)", 40),
-        ("(pages(40), children(lambda: None))", 40),
-        ("(pages(40, shared=True), children(lambda: None))", 40),
-        ("(ballast.close(), pages(40, shared=True), children(lambda: None))", 40),
-        ("children(lambda: pages(20))", 60),
-    ],
-    ids=[
-        "it reads the launcher's memory",
-        "it allocates",
-        "it writes to the launcher's memory",
-        "it forks after it has allocated",
-        "it shares memory with its children",
-        "it gives up the launcher's memory, and shares some with its children",
-        "its children allocate",
+        pytest.param("ballast[:].count(b'1')", 0, id="it reads the launcher's memory"),
+        pytest.param("pages(40)", 40, id="it allocates", marks=SLOW),
+        pytest.param(
+            "ballast[:] and ballast.seek(0) or ballast.write(b'2' * 40 * MB)",
+            40,
+            id="it writes to the launcher's memory",
+        ),
+        pytest.param(
+            "(pages(40), children(lambda: None))", 40, id="it forks after it has allocated"
+        ),
+        pytest.param(
+            "(pages(40, shared=True), children(lambda: None))",
+            40,
+            id="it shares memory with its children",
+            marks=SLOW,
+        ),
+        pytest.param(
+            "(ballast.close(), pages(40, shared=True), children(lambda: None))",
+            40,
+            id="it gives up the launcher's memory, and shares some with its children",
+            marks=SLOW,
+        ),
+        pytest.param("children(lambda: pages(20))", 60, id="its children allocate", marks=SLOW),
     ],
 )
 def test_pages_shared_with_the_launcher_count_for_nothing_and_a_jobs_own_count_once(
@@ -137,6 +147,7 @@ def test_the_limit_holds_though_a_process_vanishes_while_it_is_listed(
     assert str(read_sweep(tmp_path).jobs[0].state) == "OUT_OF_MEMORY"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["memory_info", "cpu_times", "name"])
 def test_the_limit_holds_though_a_jobs_own_processes_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -156,6 +167,7 @@ def test_the_limit_holds_though_a_jobs_own_processes_cannot_be_read(
     assert str(read_sweep(tmp_path).jobs[0].state) == "OUT_OF_MEMORY"
 
 
+@pytest.mark.slow
 def test_a_bug_in_a_look_at_memory_is_logged_once_and_the_limit_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

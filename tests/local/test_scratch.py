@@ -49,6 +49,7 @@ def test_a_tmp_that_is_cleaned_under_a_sweep_costs_no_later_job(
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_the_directory_of_a_job_that_runs_is_made_again_too(tmp_path: Path) -> None:
     waits = "while [ ! -e {root}/go ]; do sleep 0.02; done; touch $TMPDIR/mine"
     cleans = 'rm -rf "$(dirname "$TMPDIR")"'
@@ -188,6 +189,7 @@ def test_what_cannot_be_removed_is_named(
     assert remove_tree(scratch.path) is None
 
 
+@pytest.mark.slow
 def test_a_killed_launchers_protected_files_are_removed_by_its_server(tmp_path: Path) -> None:
     write_driver(
         tmp_path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json.decoder
+import multiprocessing
 import subprocess
 import sys
 import zipfile
@@ -32,7 +33,7 @@ def write(folder: Path, **modules: str) -> None:
 
 # Each is imported by the app. The launching process has settled on the method in brackets.
 _MODULES = {
-    "makes_a_lock (fork)": "import multiprocessing; lock = multiprocessing.Lock()",
+    "makes_a_lock (default)": "import multiprocessing; lock = multiprocessing.Lock()",
     "has_a_method (spawn)": "import multiprocessing; multiprocessing.set_start_method('spawn')",
     "imports_the_function (forkserver)": """
         from multiprocessing import Lock, set_start_method
@@ -44,7 +45,7 @@ _MODULES = {
         lock = multiprocessing.Lock()
         multiprocessing.set_start_method("spawn", force=True)
     """,
-    "has_a_progress_bar (fork)": "import tqdm; list(tqdm.tqdm([1], disable=None))",
+    "has_a_progress_bar (default)": "import tqdm; list(tqdm.tqdm([1], disable=None))",
 }
 
 
@@ -53,6 +54,7 @@ def test_a_module_may_make_locks_and_choose_a_start_method(tmp_path: Path, kind:
     if "bar" in kind and find_spec("tqdm") is None:
         pytest.skip("no tqdm")
     name, method = kind.rstrip(")").split(" (")
+    method = multiprocessing.get_all_start_methods()[0] if method == "default" else method
     write(tmp_path, **{name: _MODULES[kind]})
     app = App(
         tmp_path,

@@ -101,7 +101,7 @@ def test_a_script_whose_first_line_names_another_program_is_run_by_it(
     project: Project, mode: int
 ) -> None:
     script = _script("#!/usr/bin/env -S uv run --script", _PEP_723, mode)
-    ran = project.hsm("sweep", "--script", script, "x=1", "--sweep-id", "s")
+    ran = project.here("sweep", "--script", script, "x=1", "--sweep-id", "s")
     own_line = mode == 0o755
     printed = project.sweep("s").paths.stdout(0).read_text()
     assert printed == ("own line: ./tool.py x=1\n" if own_line else "hsm\n")

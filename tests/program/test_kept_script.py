@@ -32,12 +32,14 @@ traceback.print_stack()
 fit()
 '''
 _STARTS_A_CHILD = """\
-import multiprocessing
-def square(x):
-    return x * x
+import multiprocessing, sys
+import neighbour
+def look(path):
+    return __file__, sys.argv[0], __name__, sys.path == path
 if __name__ == "__main__":
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        print(pool.map(square, [3]))
+    sys.path.insert(0, "first")
+    with multiprocessing.get_context("{method}").Pool(1) as pool:
+        print(pool.map(look, [sys.path]))
 """
 
 
@@ -78,6 +80,7 @@ def test_it_sees_what_it_would_see_under_python(path: str) -> None:
     expected = _run(_words(path))
     words = _kept(KeptScript(path))
     assert words != _words(path)
+    assert Path(path).name in words[2]  # so says ps, and pkill -f finds it
     assert _run(words) == expected
     assert expected[0] == (path != "empty.py")
 
@@ -117,9 +120,17 @@ def test_after_an_edit_tracebacks_show_the_lines_that_ran(becomes: str) -> None:
     assert (code, err) == (expected[0], expected[2])
 
 
-def test_multiprocessing_finds_it_as_main() -> None:
-    path = _write(_STARTS_A_CHILD)
-    assert _run(_kept(KeptScript(path))) == (0, "[9]\n", "")
+@pytest.mark.parametrize("becomes", first_fast("edited", "gone", "the same"))
+@pytest.mark.parametrize("method", ["spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
+def test_multiprocessing_finds_it_as_main(method: str, becomes: str) -> None:
+    path = _write(_STARTS_A_CHILD.format(method=method))
+    script = KeptScript(path)
+    if becomes == "edited":
+        _write("raise ValueError('edited')")
+    elif becomes == "gone":
+        Path(path).unlink()
+    out = f"[('{Path(path).absolute()}', '{path}', '__mp_main__', True)]\n"
+    assert _run(_kept(script)) == (0, out, "")
 
 
 @pytest.mark.parametrize("text", ["x = (", "\0", "\xe9 = 1"])

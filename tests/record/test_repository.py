@@ -123,6 +123,7 @@ def test_no_helper_of_git_is_run_and_what_is_not_committed_is_kept(root: Path, k
     assert (index.stat().st_ino, index.stat().st_mtime_ns) == before
 
 
+@pytest.mark.slow
 def test_a_helper_that_hangs_is_ended_with_what_it_has_started(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

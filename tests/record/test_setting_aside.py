@@ -309,7 +309,12 @@ def test_a_mount_below_the_record_stays_and_what_it_holds_is_set_aside(
 @pytest.mark.parametrize(
     ("name", "mounts", "why"),
     [
-        ("journal.jsonl", ('mount --bind "$1"/.hsm/journal.jsonl{,}',), "is a mount"),
+        pytest.param(
+            "journal.jsonl",
+            ('mount --bind "$1"/.hsm/journal.jsonl{,}',),
+            "is a mount",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "results",
             (_RESULTS.format("-t tmpfs tmpfs"), 'mount -o remount,ro "$1"/.hsm/results'),

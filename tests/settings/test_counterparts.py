@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers.hydra import launcher_args, run_python, write_files
+from helpers.processes import first_fast
 from hsm.core.errors import UnknownSetting
 from hsm.core.settings.counterparts import COUNTERPARTS
 from hsm.core.settings.resolve import SETTINGS, resolve_local
@@ -46,7 +47,7 @@ def test_no_name_is_in_two_tables() -> None:
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("where", ["override", "config", "hsm.yaml"])
+@pytest.mark.parametrize("where", first_fast("override", "config", "hsm.yaml"))
 def test_a_sweep_with_such_a_name_is_refused_before_anything_is_written(
     tmp_path: Path, where: str
 ) -> None:

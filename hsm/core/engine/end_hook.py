@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hsm.core.engine.guarded_program import GuardedProgram
+from hsm.core.engine.interrupts import Interrupts
 from hsm.core.record.job import JobState, signal_name
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import JournalError, Sweep, read_sweep
@@ -29,11 +30,12 @@ class HookOutcome:
 def run_hook(
     command: Sequence[str],
     paths: SweepPaths,
-    wait: Callable[[subprocess.Popen[bytes]], int | None],
+    interrupts: Interrupts,
+    grace: float,
     *,
     stdout: int | None = None,
 ) -> HookOutcome:
-    """Run `command` in its own session and wait for it.
+    """Run `command` in its own session and wait for it; it ends with this process at the latest.
 
     Its environment has HSM_SWEEP_ID, HSM_SWEEP_DIR, HSM_SWEEP_END (why the sweep ended), HSM_JOBS
     (the number of jobs) and, per final state, how many ended in it: HSM_COMPLETED, HSM_FAILED…
@@ -41,22 +43,17 @@ def run_hook(
     Args:
         command: program and arguments.
         paths: the sweep's.
-        wait: waits for the process to end; if a signal comes, ends it and returns the signal.
+        interrupts: signals to this process, which end the command.
+        grace: seconds between SIGTERM and SIGKILL then.
         stdout: a descriptor; default: this process's stdout.
     """
     try:
         sweep = read_sweep(paths.sweep_dir, alive=False)
-        process = subprocess.Popen(
-            list(command),
-            env={**os.environ, **environment(sweep)},
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            start_new_session=True,
-        )
+        program = GuardedProgram(command, {**os.environ, **environment(sweep)}, stdout)
     except (OSError, JournalError) as error:
         return HookOutcome(f"on_sweep_end: {error}")
-    signum = wait(process)
-    status = process.returncode
+    signum = program.wait(interrupts, grace)
+    status = program.returncode
     if status == 0:
         return HookOutcome(None, signum)
     if signum is not None:

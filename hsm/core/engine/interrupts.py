@@ -13,10 +13,8 @@ main thread waits for a descriptor that the interpreter writes to whichever thre
 from __future__ import annotations
 
 import math
-import os
 import select
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,8 +28,6 @@ from hsm.core.at_fork import in_child
 from hsm.core.engine.own_sockets import own_pair
 from hsm.core.record.job import signal_name
 
-#: Seconds between two checks whether a program has ended.
-_INTERVAL = 0.05
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Seconds after a signal in which `uv run`, `srun` or make may pass on the same one, or SIGTERM.
 _BURST = 0.5
@@ -125,12 +121,12 @@ class _Handler:
     """Passes signals on, a burst as one. `replaced` is the previous handler: jobs get it back."""
 
     def __init__(self, hear: Callable[[int], None], replaced: Any) -> None:
-        self._hear = hear
+        self.hear = hear
         self.replaced = replaced
 
     def __call__(self, number: int, frame: object) -> None:
         if not burst.has():
-            self._hear(number)
+            self.hear(number)
 
 
 class _Waker:
@@ -205,7 +201,8 @@ class Interrupts:
     def caught(self) -> Iterator[Interrupts]:
         """Install the handlers. Ignored signals (nohup, a background job) stay ignored.
 
-        After a signal, the end of the block waits until the same one is no longer expected again.
+        After a signal, the end of the block waits until the same one is no longer expected again,
+        unless it gives signals back to handlers of hsm's own.
         """
         before: dict[int, Any] = {}
         is_main = threading.current_thread() is threading.main_thread()
@@ -217,7 +214,7 @@ class Interrupts:
                     signal.signal(number, _Handler(self._hear, handler))
             yield self
         finally:
-            if before:
+            if not all(hasattr(handler, "replaced") for handler in before.values()):
                 burst.wait()
             # SIGINT, the first, comes last: its usual handler raises.
             for number, handler in reversed(before.items()):
@@ -298,6 +295,18 @@ class Interrupts:
             waker.wait()
 
 
+@contextmanager
+def deferred() -> Iterator[Interrupts]:
+    """Let signals that come in this block have their effect after it, once. Also a decorator.
+
+    Raises SystemExit, or what the signal's handler raises, such as KeyboardInterrupt.
+    """
+    with Interrupts().caught() as interrupts:
+        yield interrupts
+    if interrupts.first is not None:
+        deliver(interrupts.first)
+
+
 def keyboard_interruption() -> Interruption:
     """The interruption that Python has raised here as KeyboardInterrupt, with no handler of hsm's.
 
@@ -307,61 +316,16 @@ def keyboard_interruption() -> Interruption:
     return Interruption(signal.SIGINT)
 
 
-def wait_for_program(
-    process: subprocess.Popen[bytes], interrupts: Interrupts, grace: float
-) -> int | None:
-    """Wait for a program that runs in its own session; a signal to this process ends the program.
-
-    The first signal sends SIGTERM to all of the program's processes; a second signal, or the end of
-    `grace` (seconds), sends SIGKILL. Returns the first signal.
-
-    Args:
-        process: the program, the leader of its session.
-        interrupts: has caught signals since before the program started, so that none is missed.
-        grace: seconds between SIGTERM and SIGKILL.
-    """
-    first: int | None = None
-    kill_at = math.inf
-    try:
-        while process.poll() is None or (first is not None and _is_group_alive(process.pid)):
-            event = interrupts.within(_INTERVAL)
-            if event is not None and first is None:
-                first, kill_at = event.signum, time.monotonic() + grace
-                _signal(process, signal.SIGTERM)
-                _signal(process, signal.SIGCONT)  # A stopped process could not act on SIGTERM.
-            elif event is not None or time.monotonic() >= kill_at:
-                _signal(process, signal.SIGKILL)
-    except BaseException:
-        _signal(process, signal.SIGKILL)
-        process.wait()
-        raise
-    return first
-
-
-def _signal(process: subprocess.Popen[bytes], signum: signal.Signals) -> None:
-    """Signal whatever is left of a program's process group."""
-    with suppress(ProcessLookupError, PermissionError):  # macOS refuses where all are zombies
-        os.killpg(process.pid, signum)
-
-
-def _is_group_alive(number: int) -> bool:
-    """Whether a process of this group is alive; zombies, which only await their parent, are not."""
-    import psutil
-
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if os.getpgid(process.pid) == number and process.status() != psutil.STATUS_ZOMBIE:
-                return True
-    return False
-
-
 def deliver(signum: int) -> None:
     """Raise a signal again, now that its original handler is back in place.
 
     Raises:
         SystemExit: the signal has no Python handler.
     """
-    if callable(signal.getsignal(signum)):
+    handler = signal.getsignal(signum)
+    if isinstance(handler, _Handler):
+        handler.hear(signum)  # Not as a signal, which would begin another burst.
+    elif callable(handler):
         signal.raise_signal(signum)
     else:
         raise SystemExit(128 + signum)

@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ from hsm.core.engine.end_hook import run_hook
 from hsm.core.engine.interrupts import (
     Interruption,
     Interrupts,
+    deferred,
     deliver,
     keyboard_interruption,
-    wait_for_program,
 )
 from hsm.core.engine.observers import Observers
 from hsm.core.engine.own_threads import OWN_THREADS
@@ -156,6 +155,7 @@ class SweepSource(ComputeSource):
             if not self.has(paths):
                 give_back(lock, resumption)
 
+    @deferred()  # A job that is on record but in no queue would never end.
     def submit(
         self,
         specs: Sequence[JobSpec],
@@ -333,7 +333,7 @@ class SweepSource(ComputeSource):
             if self._closed:
                 return
             self._closed = True
-        with Interrupts().caught() as interrupts:
+        with deferred() as interrupts:
             try:
                 if cancel:
                     self.stop("cancelled")
@@ -345,8 +345,6 @@ class SweepSource(ComputeSource):
                 raise
             finally:
                 self._free()
-        if interrupts.first is not None:
-            deliver(interrupts.first)
 
     def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
         if exc_type is KeyboardInterrupt and self.interruption is None:
@@ -368,8 +366,8 @@ class SweepSource(ComputeSource):
     def _run_end_hook(self, command: Sequence[str]) -> None:
         for sweep in self._sweeps.values():
             with Interrupts().caught() as interrupts:
-                wait = partial(wait_for_program, interrupts=interrupts, grace=self.conf.kill_grace)
-                outcome = run_hook(command, sweep.journal.paths, wait, stdout=self.hook_stdout)
+                paths, grace = sweep.journal.paths, self.conf.kill_grace
+                outcome = run_hook(command, paths, interrupts, grace, stdout=self.hook_stdout)
             if outcome.problem is not None:
                 self._observers.warn(outcome.problem)
             if outcome.signum is not None:

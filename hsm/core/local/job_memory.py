@@ -24,7 +24,7 @@ from contextlib import suppress
 
 import psutil
 
-from hsm.core.local.processes.process_tree import stat_fields
+from hsm.core.process_stat import stat_fields
 
 #: What a psutil call raises for a process that vanishes meanwhile, or that is another user's.
 #: psutil turns most of an OSError into its own errors, but not all.
@@ -56,7 +56,7 @@ def own_memory(tree: Sequence[psutil.Process], keeper: psutil.Process | None) ->
         elif image and stat_fields(process.pid)[_IMAGE] == image:
             total += _less(sizes, shared)
         else:
-            total += sizes["Pss:"]
+            total += sizes.get("Pss:", 0)
     return total
 
 
@@ -68,17 +68,17 @@ def resident_memory(process: psutil.Process) -> int:
 
 
 def _less(sizes: dict[str, int], shared: dict[str, int]) -> int:
-    kinds = [kind for kind in _KINDS if kind in sizes] or ["Pss:"]
-    own = sum(max(0, sizes[kind] - shared.get(kind, 0)) for kind in kinds)
-    return max(own, sum(sizes[name] for name in _PRIVATE))
+    kinds = [kind for kind in _KINDS if kind in sizes] or ("Pss:",)
+    own = sum(max(0, sizes.get(kind, 0) - shared.get(kind, 0)) for kind in kinds)
+    return max(own, sum(sizes.get(name, 0) for name in _PRIVATE))
 
 
 def _sizes(pid: int) -> dict[str, int]:
     """Return the figures of /proc/<pid>/smaps_rollup in bytes; empty if they cannot be read."""
     sizes: dict[str, int] = {}
     with suppress(OSError), open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as file:
-        next(file, None)  # the range of addresses
         for line in file:
-            name, size, _ = line.split()
-            sizes[name] = int(size) * 1024
+            words = line.split()
+            if words[-1] == "kB":  # not the range of addresses
+                sizes[words[0]] = int(words[1]) * 1024
     return sizes

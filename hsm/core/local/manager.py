@@ -19,7 +19,7 @@ from typing import Any
 from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.engine.display_hook import DisplayFactory, display_of
 from hsm.core.engine.foreground import run_to_end
-from hsm.core.engine.interrupts import Interruption, Interrupts, burst, deliver
+from hsm.core.engine.interrupts import Interruption, burst, deferred, deliver
 from hsm.core.errors import HsmError
 from hsm.core.local.local_source import LocalComputeSource
 from hsm.core.program.program import find_program
@@ -145,11 +145,9 @@ class LocalManager:
 
         On Ctrl-C, their jobs are killed at once.
         """
-        with Interrupts().caught() as interrupts:
+        with deferred() as interrupts:
             self._runs.close()
             interrupts.wait(self._runs, None)
-        if interrupts.first is not None:
-            deliver(interrupts.first)
 
     def __enter__(self) -> LocalManager:
         return self

@@ -19,16 +19,15 @@ import psutil
 
 from hsm.core.engine.backend import Usage
 from hsm.core.local.job_memory import PROCESS_ERRORS, own_memory, resident_memory
-from hsm.core.local.processes.process_tree import KEEPER_NAME, stat_fields
+from hsm.core.local.processes.process_tree import KEEPER_NAME
 from hsm.core.own_process import sees_processes
+from hsm.core.process_stat import START_TIME, stat_fields
 
 #: Seconds for which a sample is reused, since looking at every process of the machine is not cheap.
 SAMPLE_AGE = 1.0
 #: A sample is also reused for this many times as long as it took: reading a job's own memory takes
 #: the kernel a while for large processes.
 _AGE_FACTOR = 50
-#: In `stat_fields`: when a process started, in ticks since the machine did.
-_START_TIME = 19
 
 
 @dataclass(frozen=True)
@@ -165,9 +164,9 @@ def _below(
 def running_seconds(pid: int) -> float | None:
     """Return for how long a process has run, whatever became of the clock; None if unknown."""
     fields = stat_fields(pid)
-    if len(fields) <= _START_TIME:
+    if not fields:
         return None
-    started = int(fields[_START_TIME]) / os.sysconf("SC_CLK_TCK")
+    started = int(fields[START_TIME]) / os.sysconf("SC_CLK_TCK")
     return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
 
 

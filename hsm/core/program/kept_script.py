@@ -1,7 +1,7 @@
 """A Python script as it was when its sweep started, which jobs run whatever becomes of the file.
 
-    train.py --read once, compiled--> <scratch>/train.<digest>.pyc
-    each job: python -u <scratch>/train.<digest>.pyc lr=0.1
+    train.py --read once, compiled--> <scratch>/<digest>-train.pyc
+    each job: python -u <scratch>/<digest>-train.pyc lr=0.1
 
 The interpreter runs a .pyc like a script. The code in this one says that it comes from train.py,
 and first of all makes ``__file__``, ``sys.argv``, ``sys.path`` and the like what they are under
@@ -30,11 +30,14 @@ _PLACE = "hsm: this is replaced"
 #: What the job runs before the script's own first statement. It has `main`, the globals of
 #: `__main__`, and `facts`. If the file has changed, what shows lines of it (tracebacks, `inspect`)
 #: gets those of the script that runs: before Python 3.13 the interpreter's own tracebacks read the
-#: file itself. Imports come before the script's directory, in which anything may be named so.
+#: file itself. Then what `multiprocessing` spawns loads this script, too, as `__mp_main__`. Imports
+#: come before the script's directory, in which anything may be named so.
 _BEGIN = """\
 import os, sys
 import _frozen_importlib_external as importer
 words, file, directory, stamp, source = facts
+kept = main["__file__"]
+main["__file__"] = file
 try:
     status = os.stat(file)
     has_changed = stamp != (status.st_mtime_ns, status.st_size, status.st_ino)
@@ -42,19 +45,26 @@ except OSError:
     has_changed = True
 if has_changed:
     import io, linecache, traceback
+    from multiprocessing import spawn
     lines = io.StringIO(importer.decode_source(source)).readlines()
     linecache.cache[file] = len(source), None, lines, file
     if sys.version_info < (3, 13):
         def show(kind, error, trace, show=traceback.print_exception):
             show(kind, error, trace)
         sys.excepthook = show
-kept = main["__file__"]
-sys.orig_argv[:] = [words if word == kept else word for word in sys.orig_argv]
-sys.argv[0] = words
-if not getattr(sys.flags, "safe_path", sys.flags.isolated):
-    sys.path[0] = directory
-main["__file__"] = file
-main["__loader__"] = importer.SourceFileLoader("__main__", file)
+    def prepare(name, prepare=spawn.get_preparation_data):
+        data = prepare(name)
+        if data.get("init_main_from_path") == path:
+            data["init_main_from_path"] = kept
+        return data
+    path = os.path.normpath(file)
+    spawn.get_preparation_data = prepare
+if main["__name__"] == "__main__":
+    main["__loader__"] = importer.SourceFileLoader("__main__", file)
+    sys.orig_argv[:] = [words if word == kept else word for word in sys.orig_argv]
+    sys.argv[0] = words
+    if not getattr(sys.flags, "safe_path", sys.flags.isolated):
+        sys.path[0] = directory
 """
 _BEGIN_CODE = compile(_BEGIN, "<hsm>", "exec")
 
@@ -79,7 +89,7 @@ class KeptScript:
         directory = os.path.dirname(os.path.realpath(path))
         self._pyc = _pyc(self.source, file_name, (path, file_name, directory, stamp, self.source))
         digest = hashlib.sha256(self._pyc or b"").hexdigest()[:8]
-        self._name = f"{Path(path).stem}.{digest}.pyc"  # for people who look at processes
+        self._name = f"{digest}-{Path(path).stem}.pyc"  # so that pkill -f train.py finds it
 
     def command(self, words: Sequence[str], directory: Path) -> tuple[str, ...]:
         """The command line `words`, which runs the file, with the script as it was read instead.

@@ -6,6 +6,9 @@ another reason, such as a backup of the sweep's directory. Children forked from 
 their copy at once. Such a lock does not show who holds it, so the holder also takes a POSIX lock on
 the next byte, which does, as long as it lasts. Other systems use `flock`, which shows no holder.
 
+Where the file system has no locks, a file that only one process can make stands for the lock, see
+`hsm.core.record.exclusive_file`.
+
 A lock file lies in its sweep's ``.hsm`` folder. hsm follows no links when it opens one.
 """
 
@@ -23,6 +26,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from hsm.core.files import file_key, open_below, open_folder_below, read_below, replace_below
+from hsm.core.logger import get_logger
+from hsm.core.record.exclusive_file import NO_LOCKS, ExclusiveFile, Taken, check_free, maker_of
+
+log = get_logger(__name__)
 
 LINUX = sys.platform.startswith("linux")
 #: Seconds to wait for a reader's lock to go away.
@@ -77,18 +84,24 @@ class LockFile:
 
     Raises:
         Locked: the lock is taken.
-        OSError: the file cannot be written, or its file system has no locks.
+        OSError: the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._file: ExclusiveFile | None = None  # where there are no locks
         with _held.mutex:
-            self._fd, self._key = self._take()
+            try:
+                self._fd, self._key = self._take()
+            except BaseException:
+                self._release_file()
+                raise
             _held.fds[self._key] = self._fd
 
     def is_current(self) -> bool:
         """Whether the locked file is still the one at the path, where others look."""
-        return self._leads_to(self._key)
+        is_made = self._file is None or self._file.is_current()
+        return is_made and self._leads_to(self._key)
 
     def retake(self) -> None:
         """Lock the file that is at `path` now. Raises as the constructor does."""
@@ -107,7 +120,7 @@ class LockFile:
                     raise Locked("this process")
             fd = open_below(self._path.parent.parent, self._path, os.O_RDWR | os.O_CREAT)
             try:
-                if not _lock_patiently(fd):
+                if not self._lock(fd):
                     if _is_locked(fd):
                         owner = os.pread(fd, _MAX_NOTE, 0).decode(errors="replace")
                         raise Locked(owner or "another process")
@@ -120,6 +133,28 @@ class LockFile:
                 os.close(fd)
                 raise
             os.close(fd)
+
+    def _lock(self, fd: int) -> bool:
+        """Lock the file; False if somebody else has it. Raises Locked, OSError."""
+        folder = self._path.parent.parent
+        try:
+            try:
+                is_locked = _lock_patiently(fd)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+            else:
+                if is_locked:
+                    check_free(folder)  # It may be another machine's mount that has no locks.
+                return is_locked
+            if self._file is None or not self._file.is_current():
+                is_first, self._file = self._file is None, ExclusiveFile(folder)
+                if is_first:
+                    text = "%s is on a file system without locks: %s stands for the lock"
+                    log.warning(text, folder, self._file.path.name)
+        except Taken as error:
+            raise Locked(str(error)) from error
+        return True
 
     def _leads_to(self, key: tuple[int, int]) -> bool:
         try:
@@ -146,6 +181,11 @@ class LockFile:
                 _held.fds.pop(self._key, None)
                 os.close(self._fd)
                 self._fd = -1
+                self._release_file()
+
+    def _release_file(self) -> None:
+        if self._file is not None:
+            self._file.release()
 
 
 def _note_holder(fd: int) -> None:
@@ -200,9 +240,9 @@ def is_locked(path: Path) -> bool:
         except OSError:
             return False
         try:
-            return _is_locked(fd)
-        except OSError:
-            return False  # This file system has no locks.
+            return _is_locked(fd) or maker_of(path.parent.parent) is not None
+        except OSError:  # This file system has no locks.
+            return maker_of(path.parent.parent) is not None
         finally:
             os.close(fd)
 
@@ -236,7 +276,10 @@ def holder(path: Path) -> int | None:
             asked = _flock(fcntl.F_RDLCK, _HOLDERS_BYTE)
             kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
         except (OSError, struct.error):
-            return None
+            kind, pid = fcntl.F_UNLCK, 0
         finally:
             os.close(fd)
-    return pid if kind != fcntl.F_UNLCK and pid > 0 else None
+    if kind != fcntl.F_UNLCK and pid > 0:
+        return int(pid)
+    maker = maker_of(path.parent.parent)
+    return maker.pid if maker is not None and maker.is_here() else None

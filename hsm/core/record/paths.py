@@ -11,6 +11,8 @@
     <sweep_dir>/.hsm/results/<n>.pkl     the report of job n; while its attempt's end is not yet in
                                          the journal: <n>.<attempt>.pkl
     <sweep_dir>/.hsm/large/<hash>.json   a value that is too large for the journal
+    <sweep_dir>/.hsm.lock                stands for the lock on a file system without locks, see
+                                         `hsm.core.record.exclusive_file`
     <sweep_dir>/<n>/                     job n's own directory (Hydra: hydra.sweep.subdir)
 
 ``.hsm.1`` and so on are the records of earlier sweeps, see `hsm.core.record.setting_aside`.

@@ -52,7 +52,7 @@ _HELPERS = (
     ("joblib.externals.loky.backend.resource_tracker", "_resource_tracker", "_fd"),
 )
 #: Sockets of multiprocessing's managers, to which each process makes its own connection.
-_MANAGER = re.compile(r".*/pymp-[^/]*/listener-[^/]*$")
+_MANAGER = re.compile(r".*/pymp-[^/]*/(listener|sock)-[^/]*$")  # sock: from Python 3.14
 #: The number of the system call `read`.
 _READ = {"x86_64": "0", "aarch64": "63", "riscv64": "63", "ppc64le": "3", "s390x": "3"}
 

@@ -5,7 +5,8 @@
 For a blocked thread, /proc/self/task/<tid>/syscall has the stack pointer, and the innermost frame
 outside of libc is in the library that owns the thread. For a running thread, such as OpenBLAS's for
 a moment after their work, the outermost frames are read from the top of its stack, which is
-recognized by the thread id that libc keeps there.
+recognized by the thread id that libc keeps there. If that is not found, as with the stacks of newer
+glibcs, which no guard page separates, hsm waits a little for the thread to block.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+import time
 from bisect import bisect
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -22,6 +24,8 @@ from pathlib import Path
 _WORD = struct.calcsize("P")
 #: Bytes of a stack to read; the frames of a blocking call are small.
 _SPAN = 8192
+#: Seconds to wait for running threads to block: OpenBLAS's do so after a tenth of a second.
+_PATIENCE = 0.3
 #: Nothing is mapped below this address.
 _MIN_ADDRESS = 0x10000
 #: Libraries with frames in every thread, which therefore say nothing about its owner.
@@ -113,6 +117,7 @@ class _Stacks:
     _memory: int = field(default_factory=lambda: os.open("/proc/self/mem", os.O_RDONLY))
     _maps: _Maps = field(default_factory=_Maps)
     _tops: list[bytes] | None = None
+    _deadline: float = field(default_factory=lambda: time.monotonic() + _PATIENCE)
 
     def __enter__(self) -> _Stacks:
         return self
@@ -122,16 +127,24 @@ class _Stacks:
 
     def library(self, tid: int) -> str | None:
         """The library that owns the thread `tid`; None if unknown."""
+        path = Path(f"/proc/self/task/{tid}/syscall")
         try:
-            state = Path(f"/proc/self/task/{tid}/syscall").read_bytes().split()
+            # Of a blocked thread: number, arguments, stack pointer, program counter.
+            while len(state := path.read_bytes().split()) <= 2:
+                found = self._running(tid)
+                if found is not None or time.monotonic() > self._deadline:
+                    return found
+                time.sleep(0.001)
         except OSError:
             return None
-        if len(state) > 2:  # number, arguments, stack pointer, program counter
-            pointer = int(state[-2], 16)
-            stack = self._read(pointer)
-            words = struct.unpack(f"{len(stack) // _WORD}P", stack)
-            # Skip the words that point into the stack itself, which are most.
-            return self._first(word for word in words if not pointer <= word < pointer + len(stack))
+        pointer = int(state[-2], 16)
+        stack = self._read(pointer)
+        words = struct.unpack(f"{len(stack) // _WORD}P", stack)
+        # Skip the words that point into the stack itself, which are most.
+        return self._first(word for word in words if not pointer <= word < pointer + len(stack))
+
+    def _running(self, tid: int) -> str | None:
+        """The library of the running thread `tid`, from the top of its stack; None if unknown."""
         for top in self._all_tops():
             if tid in memoryview(top).cast("i"):
                 words = struct.unpack(f"{len(top) // _WORD}P", top)

@@ -39,10 +39,10 @@ from hsm.core.local.processes.process_tree import (
     descendants,
     die_with_parent,
     send_signal,
-    stat_fields,
     wake_pipe,
 )
 from hsm.core.own_process import LINUX, set_process_name
+from hsm.core.process_stat import stat_fields
 
 #: The kernel sends this to a keeper when the fork server dies. At other times it is harmless, and
 #: it wakes a keeper that was stopped.
@@ -189,7 +189,8 @@ class Keeper:
             pid = os.fork()
             if pid == 0:
                 self._in_child(launch)
-            return pid, inherited
+            # A program has memory of its own, however little of it.
+            return pid, inherited if launch.command is None else 0
 
     def _exec(self, launch: Launch) -> int | None:
         """Start a command with vfork, which does not copy this process and costs a third of a fork.

@@ -53,18 +53,6 @@ def wake_pipe() -> tuple[int, int]:
     return read_end, write_end
 
 
-def stat_fields(pid: int) -> list[str]:
-    """Return the fields of /proc/<pid>/stat from the state on; empty if the process is gone.
-
-    The first one is field (3) in proc(5).
-    """
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
 def descendants(root: psutil.Process | None = None) -> list[psutil.Process]:
     """List all processes below `root` (None: this process), except zombies."""
     import psutil

@@ -22,7 +22,8 @@ from hsm.core.engine.backend import Launch, Started
 from hsm.core.errors import HsmError
 from hsm.core.local.processes.messages import Channel, End, NotStarted, Ready, Reaped
 from hsm.core.local.processes.patience import LOOK_INTERVAL, Patience, continue_stopped, kill_tree
-from hsm.core.local.processes.process_tree import is_over, is_zombie, send_signal, stat_fields
+from hsm.core.local.processes.process_tree import is_over, is_zombie, send_signal
+from hsm.core.process_stat import stat_fields
 
 #: Seconds between looks at the keeper of a running job.
 _QUIET_INTERVAL = 2.0
