@@ -69,9 +69,13 @@ class IdleHandlers:
                     signal.signal(number, handler)
 
     def restore(self) -> None:
-        """Restore the previous handlers. Does nothing outside the main thread."""
+        """Restore the previous handlers, after a signal once its like are no longer expected.
+
+        Does nothing outside the main thread.
+        """
         if threading.current_thread() is not threading.main_thread():
             return
+        burst.wait()
         for number, own in self._handlers.items():
             before = own.replaced
             if signal.getsignal(number) is own:

@@ -382,3 +382,24 @@ def test_the_limit_on_open_files_follows_the_sweeps_of_a_source(tmp_path: Path) 
     with start_driver(tmp_path) as sweep:
         sweep.process.wait(PATIENCE)
     assert (tmp_path / "screen.out").read_text() == "{'COMPLETED'} 40\n"
+
+
+def test_two_sources_raise_the_limit_together_and_the_last_one_gives_it_back() -> None:
+    def soft() -> int:
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    low = 200
+    resource.setrlimit(resource.RLIMIT_NOFILE, (low, hard))
+    try:
+        with source(max_parallel_jobs=100):
+            for_one = soft()
+            with source(max_parallel_jobs=100):
+                assert soft() >= for_one + 300
+            assert soft() > low
+        assert soft() == low
+        with source(max_parallel_jobs=100):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (low + 1, hard))  # The app's own is kept.
+        assert soft() == low + 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))

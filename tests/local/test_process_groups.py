@@ -111,6 +111,8 @@ def test_a_signal_to_a_jobs_session_leaves_its_keeper(tmp_path: Path, start_meth
 
 def test_a_handler_in_c_stays_in_place(tmp_path: Path) -> None:
     def job(params: dict[str, Any]) -> None:
+        # Alone at first: its keeper, which gets the other one too, writes into the same file.
+        signal.raise_signal(signal.SIGUSR1)
         subprocess.run(["pkill", "-USR1", "-s", "0"], check=True)
 
     with (tmp_path / "stacks").open("w") as stacks, source(start_method="fork") as made:

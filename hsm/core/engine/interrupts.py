@@ -201,7 +201,8 @@ class Interrupts:
     def caught(self) -> Iterator[Interrupts]:
         """Install the handlers. Ignored signals (nohup, a background job) stay ignored.
 
-        After a signal, the end of the block waits until the same one is no longer expected again.
+        After a signal, the end of the block waits until the same one is no longer expected again,
+        unless it gives signals back to handlers of hsm's own.
         """
         before: dict[int, Any] = {}
         is_main = threading.current_thread() is threading.main_thread()
@@ -213,7 +214,7 @@ class Interrupts:
                     signal.signal(number, _Handler(self._hear, handler))
             yield self
         finally:
-            if before:
+            if not all(hasattr(handler, "replaced") for handler in before.values()):
                 burst.wait()
             # SIGINT, the first, comes last: its usual handler raises.
             for number, handler in reversed(before.items()):

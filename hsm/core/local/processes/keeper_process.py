@@ -180,7 +180,7 @@ class Keeper:
         """
         self._report.clear()
         with obstacles(f"enter {launch.cwd}"):
-            os.stat(launch.cwd)
+            os.stat(os.path.join(launch.cwd, os.curdir))
         with obstacles("start a process"):
             pid = None if launch.command is None else self._exec(launch)
             if pid is not None:
