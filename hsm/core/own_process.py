@@ -5,32 +5,45 @@ On systems other than Linux, the Linux-only calls do nothing.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import sys
 from contextlib import suppress
+from functools import cache
+from typing import Any
 
 _PR_SET_NAME = 15  # linux/prctl.h
 
 LINUX = sys.platform.startswith("linux")
-_libc = ctypes.CDLL(None, use_errno=True) if LINUX else None
+
+
+@cache
+def _ctypes() -> tuple[Any, Any]:
+    """Return ctypes and libc.
+
+    Not earlier than needed: libffi, below ctypes, may open a file and keep it open, which would get
+    the number of a closed standard stream.
+    """
+    import ctypes
+
+    return ctypes, ctypes.CDLL(None, use_errno=True)
 
 
 def prctl(option: int, argument: int | bytes) -> None:
     """Set an option of this process in the kernel. Raises OSError."""
-    if _libc is None:
+    if not LINUX:
         return
+    ctypes, libc = _ctypes()
     value = ctypes.c_char_p(argument) if isinstance(argument, bytes) else ctypes.c_ulong(argument)
-    if _libc.prctl(option, value, 0, 0, 0) != 0:
+    if libc.prctl(option, value, 0, 0, 0) != 0:
         error = ctypes.get_errno()
         raise OSError(error, f"prctl({option}): {os.strerror(error)}")
 
 
 def flush_c_buffers() -> None:
     """Flush what C code has printed; libc has buffers of its own."""
-    if _libc is not None:
-        _libc.fflush(None)
+    if LINUX:
+        _ctypes()[1].fflush(None)
 
 
 def above_streams(fd: int) -> int:

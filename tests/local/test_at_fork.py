@@ -14,9 +14,6 @@ from helpers.processes import both_methods
 from hsm.core.at_fork import in_child
 from hsm.core.local.processes.note import Note
 
-# pytest's watchdog is a thread.
-pytestmark = pytest.mark.filterwarnings("ignore:.* is multi-threaded, use of fork")
-
 
 class Thing:
     """Can be told to forget."""

@@ -23,7 +23,8 @@ import neighbour
 rate: int = 1
 print({name: value for name, value in globals().items() if name != "neighbour"}, __doc__)
 print(sys.argv, sys.orig_argv, sys.path, sys.flags, sys.excepthook, sys.modules["__main__"])
-print(sorted(name for name in sys.modules if "encodings" not in name))
+read_with = "io", "encodings"  # Python 3.15 imports io for a .py
+print(sorted(name for name in sys.modules if not name.startswith(read_with)))
 def fit():
     assert rate == 2, "no hsm"
 import inspect, traceback
