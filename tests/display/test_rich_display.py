@@ -123,6 +123,7 @@ def test_the_view_stays_below_while_lines_stream_by(paths: SweepPaths) -> None:
     assert shown[-1].startswith("   0 lr=1 ")
 
 
+@pytest.mark.slow
 def test_five_thousand_lines_a_second(paths: SweepPaths) -> None:
     rich = Rich(paths, show_output=True)
     job = pending(3)

@@ -15,6 +15,7 @@ from helpers.hydra import (
     succeed,
 )
 from helpers.noting_app import environment
+from helpers.processes import first_fast
 
 
 def _show(app: Path, *args: str, **env: str) -> Any:
@@ -71,12 +72,12 @@ def test_tab_completion(app: Path, line: str, expected: set[str]) -> None:
 
 
 #: Each is refused for another reason. What values are refused is tested in tests/settings.
-BAD_SETTINGS = [
-    ("max_parallel_job", "2"),
+BAD_SETTINGS = first_fast(
     ("max_parallel_jobs", "0"),
+    ("max_parallel_job", "2"),
     ("max_parallel_jobs", "many"),
     ("+unheard_of", "1"),
-]
+)
 
 
 @pytest.mark.parametrize(("setting", "value"), BAD_SETTINGS)

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from helpers.cli import Project
-from helpers.processes import PATIENCE, App, is_running, let_burst_pass, wait_for
+from helpers.processes import PATIENCE, App, first_fast, is_running, let_burst_pass, wait_for
 from hsm import LocalComputeSource
 from hsm.core.engine.backend import Launch, Started
 from hsm.core.local.processes import server_client as forkserver
@@ -149,7 +149,7 @@ def test_closing_the_source_leaves_nobody(tmp_path: Path, who: str) -> None:
 
 @pytest.mark.parametrize(
     ("signals", "who"),
-    [("INT", "keeper"), ("INT INT", "both"), ("TERM", "server"), ("KILL", "both")],
+    first_fast(("INT INT", "both"), ("INT", "keeper"), ("TERM", "server"), ("KILL", "both")),
 )
 def test_a_signal_to_the_launcher_ends_all(project: Project, signals: str, who: str) -> None:
     first, *second = signals.split()
@@ -294,7 +294,7 @@ def test_a_traced_keeper_is_killed_and_the_others_go_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("code", [0, 3])
+@pytest.mark.parametrize("code", first_fast(3, 0))
 def test_the_end_of_a_job_is_known_though_its_keeper_is_traced(tmp_path: Path, code: int) -> None:
     with jobs_of(tmp_path) as jobs:
         (job_id,) = jobs.submit(f"touch runs.0; until test -e go; do sleep 0.02; done; exit {code}")

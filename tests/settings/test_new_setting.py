@@ -111,6 +111,7 @@ def test_it_is_checked_in_every_source() -> None:
     assert in_file == f"hsm: local.patience in {path}, line 2 {must}, not -1\n"
 
 
+@pytest.mark.slow
 def test_hydras_config_has_it_with_its_kind() -> None:
     show = ("--cfg", "hydra", "-p", "hydra.launcher", "--resolve", "hydra/launcher=hsm_local")
     assert "patience: 30.0\n" in _python(_APP, *show)
