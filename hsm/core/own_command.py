@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from hsm.core.command_line import join_command
+from hsm.core.interpreter import interpreter
 
 #: Options of the interpreter, whose value is the rest of the word or the next one.
 _LETTERS_WITH_VALUE = "cmWX"
@@ -24,10 +25,11 @@ def own_words() -> tuple[list[str], list[str]]:
 
     A program that was started without arguments may have given some to itself: then those.
     """
-    if getattr(sys, "frozen", False):  # the program is its own interpreter
+    python = interpreter()
+    if python is None:  # the program is its own
         return [sys.executable], sys.argv[1:]
     end = _end_of_program(sys.orig_argv)
-    program, arguments = [sys.executable, *sys.orig_argv[1:end]], sys.orig_argv[end:]
+    program, arguments = [python, *sys.orig_argv[1:end]], sys.orig_argv[end:]
     if len(program) == 2 and os.sep in program[1] and _starts_itself(_main_file()):
         program = program[1:]
     return program, arguments or sys.argv[1:]
