@@ -135,6 +135,7 @@ class _Stacks:
                 if found is not None or time.monotonic() > self._deadline:
                     return found
                 time.sleep(0.001)
+                self._tops = None  # a thread that has just been started has no frame of its own yet
         except OSError:
             return None
         pointer = int(state[-2], 16)
