@@ -37,12 +37,13 @@ both_methods = pytest.mark.parametrize("start_method", FORK_OR_SLOW_SPAWN)
 
 
 def first_fast(first: object, *others: object) -> list[Any]:
-    """Values for `parametrize`, or tuples of several: the first stands for all in the default run.
+    """Values for `parametrize`: the first stands for all in the default run, the rest is slow."""
+    return [first, *(pytest.param(value, marks=pytest.mark.slow) for value in others)]
 
-    The rest is slow.
-    """
-    rows = [value if isinstance(value, tuple) else (value,) for value in others]
-    return [first, *(pytest.param(*row, marks=pytest.mark.slow) for row in rows)]
+
+def first_row_fast(first: tuple[Any, ...], *others: tuple[Any, ...]) -> list[Any]:
+    """The same for a test with several arguments."""
+    return [first, *(pytest.param(*row, marks=pytest.mark.slow) for row in others)]
 
 
 def under_both_methods(names: Iterable[str], fast: Collection[tuple[str, str]]) -> list[Any]:

@@ -15,7 +15,7 @@ from helpers.hydra import (
     succeed,
 )
 from helpers.noting_app import environment
-from helpers.processes import first_fast
+from helpers.processes import first_row_fast
 
 
 def _show(app: Path, *args: str, **env: str) -> Any:
@@ -72,7 +72,7 @@ def test_tab_completion(app: Path, line: str, expected: set[str]) -> None:
 
 
 #: Each is refused for another reason. What values are refused is tested in tests/settings.
-BAD_SETTINGS = first_fast(
+BAD_SETTINGS = first_row_fast(
     ("max_parallel_jobs", "0"),
     ("max_parallel_job", "2"),
     ("max_parallel_jobs", "many"),

@@ -18,6 +18,7 @@ from helpers.processes import FORK_OR_SLOW_SPAWN, PATIENCE, both_methods, first_
 from helpers.reliability import Recorder, points, source, start_driver, write_driver
 from hsm.core.engine import room
 from hsm.core.errors import SettingsError
+from hsm.core.local import descriptor_limit
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import read_sweep
 
@@ -384,7 +385,12 @@ def test_the_limit_on_open_files_follows_the_sweeps_of_a_source(tmp_path: Path) 
     assert (tmp_path / "screen.out").read_text() == "{'COMPLETED'} 40\n"
 
 
-def test_two_sources_raise_the_limit_together_and_the_last_one_gives_it_back() -> None:
+def test_two_sources_raise_the_limit_together_and_the_last_one_gives_it_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Without the needs of sources that other tests have left open.
+    monkeypatch.setattr(descriptor_limit, "_limit", descriptor_limit._SoftLimit())
+
     def soft() -> int:
         return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 

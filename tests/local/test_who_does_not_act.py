@@ -20,7 +20,15 @@ import psutil
 import pytest
 
 from helpers.cli import Project
-from helpers.processes import PATIENCE, App, first_fast, is_running, let_burst_pass, wait_for
+from helpers.processes import (
+    PATIENCE,
+    App,
+    first_fast,
+    first_row_fast,
+    is_running,
+    let_burst_pass,
+    wait_for,
+)
 from hsm import LocalComputeSource
 from hsm.core.engine.backend import Launch, Started
 from hsm.core.local.processes import server_client as forkserver
@@ -149,7 +157,7 @@ def test_closing_the_source_leaves_nobody(tmp_path: Path, who: str) -> None:
 
 @pytest.mark.parametrize(
     ("signals", "who"),
-    first_fast(("INT INT", "both"), ("INT", "keeper"), ("TERM", "server"), ("KILL", "both")),
+    first_row_fast(("INT INT", "both"), ("INT", "keeper"), ("TERM", "server"), ("KILL", "both")),
 )
 def test_a_signal_to_the_launcher_ends_all(project: Project, signals: str, who: str) -> None:
     first, *second = signals.split()
