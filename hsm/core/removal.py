@@ -22,13 +22,13 @@ def remove_tree(path: str | Path) -> OSError | None:
     Returns:
         None if it is gone; else why something in it stays, with that as `filename`.
     """
+    with suppress(OSError):
+        os.rmdir(path)  # faster, and most are empty
+        return None
     try:
         if os.lstat(path).st_uid != os.geteuid():
             return PermissionError(errno.EPERM, "it is another user's", os.fspath(path))
     except FileNotFoundError:
-        return None
-    with suppress(OSError):
-        os.rmdir(path)  # faster, and most are empty
         return None
     shutil.rmtree(path, ignore_errors=True)
     if not os.path.lexists(path):

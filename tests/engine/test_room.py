@@ -14,7 +14,7 @@ import pytest
 from helpers.processes import PATIENCE, first_fast, wait_for
 from hsm.core.engine import room
 from hsm.core.engine.backend import CannotStart, NoRoom, NothingStarts
-from hsm.core.engine.obstacles import obstacle, obstacles
+from hsm.core.engine.obstacles import Obstacles, obstacle
 from hsm.core.engine.room import Room
 
 
@@ -132,7 +132,7 @@ def test_what_is_no_jobs_own_strikes_all(number: int, tmp_path: Path) -> None:
 
 
 def test_other_errors_are_left_alone() -> None:
-    with pytest.raises(ValueError, match="a bug"), obstacles("fork"):
+    with pytest.raises(ValueError, match="a bug"), Obstacles("fork"):
         raise ValueError("a bug")
-    with pytest.raises(NoRoom, match="cannot fork: Cannot allocate memory"), obstacles("fork"):
+    with pytest.raises(NoRoom, match="cannot fork: Cannot allocate memory"), Obstacles("fork"):
         raise MemoryError

@@ -26,6 +26,7 @@ def judge(
     stop: Stop | None,
     *,
     is_function: bool,
+    seconds: float | None = None,
 ) -> Ending:
     """The ending of an attempt.
 
@@ -39,6 +40,7 @@ def judge(
         report: the process's report, if it wrote one.
         stop: why hsm wanted the job to end, if it did.
         is_function: whether the job is a Python function, which must report.
+        seconds: how long the attempt took.
     """
     state, reason = JobState.COMPLETED, None
     if stop is not None and ended.asked:
@@ -63,6 +65,7 @@ def judge(
         reason=reason,
         error_type=report.error_type,
         error_message=report.error_message,
+        seconds=seconds,
         cpu_seconds=None if ended.cpu_seconds is None else round(ended.cpu_seconds, 3),
         max_memory=ended.max_memory,
         value=report.json if has_value else None,

@@ -10,8 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from hsm.core.engine.backend import CannotStart, NoRoom, NothingStarts
 from hsm.core.engine.own_threads import OWN_THREADS
@@ -59,13 +58,26 @@ def obstacle(
     return NothingStarts(text)
 
 
-@contextmanager
-def obstacles(doing: str, common: str | os.PathLike[str] | None = None) -> Iterator[None]:
-    """Raise `obstacle` for an error of the system in the block."""
-    try:
-        yield
-    except (OSError, MemoryError) as error:
-        raise obstacle(error, doing, common) from error
+class Obstacles:
+    """Raises `obstacle` for an error of the system in a `with` block.
+
+    Not a generator: this runs for each job in its keeper, where all that runs costs page faults.
+    """
+
+    __slots__ = ("_common", "_doing")
+
+    def __init__(self, doing: str, common: str | os.PathLike[str] | None = None) -> None:
+        self._doing = doing
+        self._common = common
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        if isinstance(error, (OSError, MemoryError)):
+            raise obstacle(error, self._doing, self._common) from error
 
 
 def start_thread(target: Callable[[], None], name: str) -> threading.Thread:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from hsm.core.engine import kept_reports
@@ -24,7 +24,7 @@ from hsm.core.engine.backend import (
 from hsm.core.engine.judgement import Stop, judge
 from hsm.core.engine.ledger import JobDir, JobHandle, Ledger, NotWanted
 from hsm.core.engine.observers import Observers
-from hsm.core.engine.obstacles import obstacles
+from hsm.core.engine.obstacles import Obstacles
 from hsm.core.engine.output import OutputFollower
 from hsm.core.engine.policy import RetryPolicy, StopPolicy
 from hsm.core.engine.room import Room
@@ -73,7 +73,6 @@ class Supervisor:
         """
         handle.seconds = None
         ending, recorded = self._attempt(handle)
-        ending = replace(ending, seconds=handle.seconds)
         runs_again = False
         try:
             self._count_lost_start(handle, ending)
@@ -104,13 +103,16 @@ class Supervisor:
             self.observers.warn(f"job {handle.job.num} {ending.reason}")
             return ending, False
         except JobLost as error:
-            return Ending(JobState.FAILED, signal="SIGKILL", reason=str(error)), False
+            lost = Ending(
+                JobState.FAILED, signal="SIGKILL", reason=str(error), seconds=handle.seconds
+            )
+            return lost, False
         except BaseException as error:
             _log.debug("job %d", handle.job.num, exc_info=True)
             reason = f"hsm could not run it: {error!r}"
             if handle.job.state is JobState.PENDING:  # It has no process, so it has not failed.
                 return _never_ran(handle, reason), False
-            return Ending(JobState.FAILED, reason=reason), False
+            return Ending(JobState.FAILED, reason=reason, seconds=handle.seconds), False
 
     def _run(self, handle: JobHandle) -> Ending:
         try:
@@ -132,7 +134,7 @@ class Supervisor:
         is_function = handle.work.function is not None
         report = _report(ended, handle) if is_function else None
         handle.unsaved = report if report is not None and report.unsaved else None
-        return judge(ended, report, handle.stop, is_function=is_function)
+        return judge(ended, report, handle.stop, is_function=is_function, seconds=handle.seconds)
 
     def _start(self, handle: JobHandle) -> tuple[Attempt, Started]:
         """Start a process for the job.
@@ -167,12 +169,12 @@ class Supervisor:
             "HSM_JOB_NUM": str(job.num),
             "HSM_ATTEMPT": str(number),
         }
-        with obstacles("write its parameters", paths.hsm_dir):
+        with Obstacles("write its parameters", paths.hsm_dir):
             env.update(variables(job.params, handle.journal.shelf))
         if job.job_dir is not None:
             env["HSM_JOB_DIR"] = str(job.job_dir)
         self._make_dir(handle)
-        with obstacles("remove an earlier report", paths.results):
+        with Obstacles("remove an earlier report", paths.results):
             result = kept_reports.make_room(paths, job.num, number)
         return Launch(
             num=job.num,
@@ -203,7 +205,7 @@ class Supervisor:
         try:
             os.mkdir(job_dir)
         except OSError:  # It exists already, or its parent does not.
-            with obstacles(f"make {job_dir}", paths.sweep_dir):
+            with Obstacles(f"make {job_dir}", paths.sweep_dir):
                 job_dir.mkdir(parents=True, exist_ok=True)
             if handle.job.job_dir is not None:
                 unlink_logs(paths, job_dir)

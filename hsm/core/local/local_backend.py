@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.engine.backend import Backend, Launch, Work
-from hsm.core.engine.obstacles import obstacles
+from hsm.core.engine.obstacles import Obstacles
 from hsm.core.local.descriptor_limit import DescriptorLimit
 from hsm.core.local.local_attempt import LocalAttempt
 from hsm.core.local.machine import check_machine
@@ -60,7 +60,7 @@ class LocalBackend(Backend):
         server, slot = self._servers.slot(work)
         clean = partial(self._scratch.clean, launch.num)
         try:
-            with obstacles("write its temporary files"):
+            with Obstacles("write its temporary files"):
                 temporary = self._scratch.make(launch.num)
                 launch = replace(launch, env={**launch.env, "TMPDIR": str(temporary)})
                 launch, facts = self._with_payload(work, launch, server)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hsm.core.engine.backend import NoRoom, NothingStarts, Work
-from hsm.core.engine.obstacles import obstacles
+from hsm.core.engine.obstacles import Obstacles
 from hsm.core.local.descriptor_limit import soft_limit_of_jobs
 from hsm.core.local.fork_safety.start_method import ServerStart, choose
 from hsm.core.local.processes.server_client import ForkServer
@@ -106,7 +106,7 @@ class Servers:
                 return server
             if self._restarts > _MAX_RESTARTS:
                 raise NothingStarts(f"the fork server was lost {self._restarts} times")
-            with obstacles("start the fork server"):
+            with Obstacles("start the fork server"):
                 if carrying is not None:
                     carrying.how = asdict(self._choose(carrying))
                     if carrying.payload is not None:

@@ -130,7 +130,6 @@ class LaunchState:
 def enter_job(state: LaunchState) -> None:
     """Prepare a job's process, before it calls the job's function."""
     set_process_name(state.name)
-    pass_over_hsm()
     state.random.apply(is_forked=state.is_forked)
     tempfile.tempdir = None
     for file in state.opened:
@@ -143,8 +142,9 @@ def enter_job(state: LaunchState) -> None:
     if state.memory is not None:
         state.memory.hold()
     atexit.register(logging.shutdown)
-    if not state.is_forked:
+    if not state.is_forked:  # else the fork server has done this for all
         own_streams()
+        pass_over_hsm()
 
 
 def leave_job(state: LaunchState, exit_code: int) -> NoReturn:

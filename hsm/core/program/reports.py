@@ -22,7 +22,7 @@ import struct
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hsm.core.errors import HsmError
 from hsm.core.files import PRIVATE, open_below, open_own_below, renamed
@@ -143,8 +143,7 @@ def dumps(value: Any) -> bytes | None:
             return None
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """What `write` has done.
 
     Attributes:

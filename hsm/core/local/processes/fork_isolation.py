@@ -16,6 +16,7 @@ from dataclasses import replace
 from types import FrameType
 
 from hsm.core.program.isolation import MEANT_FOR_THE_LAUNCHER, NO_ENDS, LaunchState, own_streams
+from hsm.core.program.warning_places import pass_over_hsm
 
 
 def take_for_forks(exit_hooks: bool) -> LaunchState:
@@ -59,6 +60,7 @@ def become_server(state: LaunchState) -> None:
     gc.freeze()
     if state.is_forked:
         own_streams()
+        pass_over_hsm()
     state.opened[:] = [file for file in state.opened if file.is_open()]
     _forget_exit_hooks(keep_apps=state.exit_hooks)
     _forget_finalizers()

@@ -35,7 +35,7 @@ def become_job(
     Its stdout and stderr are already the job's logs, and its stdin is /dev/null, like the server's.
     """
     try:
-        os.setpgid(0, 0)
+        os.setpgrp()
         die_with_parent(signal.SIGKILL, keeper)
         state.restore_signals()
         os.environ.update(launch.env)

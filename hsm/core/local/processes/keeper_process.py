@@ -28,7 +28,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from hsm.core.engine.backend import CannotStart, Launch, Started
-from hsm.core.engine.obstacles import may_pass, obstacles
+from hsm.core.engine.obstacles import Obstacles, may_pass
 from hsm.core.local.processes.job_logs import JobLogs
 from hsm.core.local.processes.messages import Channel, End, NotStarted, Ready, Reaped
 from hsm.core.local.processes.note import Note
@@ -158,7 +158,7 @@ class Keeper:
     def _run_job(self, launch: Launch) -> None:
         folder = os.path.dirname(launch.stdout)
         try:
-            with obstacles(f"write logs in {folder}", folder):
+            with Obstacles(f"write logs in {folder}", folder):
                 log_sizes = self._logs.begin(launch)
             pid, inherited = self._start_job(launch)
         except CannotStart as error:
@@ -179,9 +179,9 @@ class Keeper:
             CannotStart: it cannot be started.
         """
         self._report.clear()
-        with obstacles(f"enter {launch.cwd}"):
+        with Obstacles(f"enter {launch.cwd}"):
             os.stat(os.path.join(launch.cwd, os.curdir))
-        with obstacles("start a process"):
+        with Obstacles("start a process"):
             pid = None if launch.command is None else self._exec(launch)
             if pid is not None:
                 return pid, 0

@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from hsm.core.engine.obstacles import may_pass, obstacles
+from hsm.core.engine.obstacles import Obstacles, may_pass
 from hsm.core.errors import HsmError
 from hsm.core.interpreter import interpreter
 from hsm.core.local.processes.fork_isolation import take_for_forks
@@ -311,7 +311,7 @@ def _connection(doing: str) -> Iterator[tuple[socket.socket, socket.socket]]:
     Args:
         doing: what fails if the block raises an error of the system, see `obstacle`.
     """
-    with obstacles(doing):
+    with Obstacles(doing):
         ours, theirs = private_pair()
         try:
             yield ours, theirs
