@@ -151,7 +151,8 @@ def test_a_report_of_an_older_hsm_is_read(paths: SweepPaths) -> None:
 def test_a_number_that_comes_again_finds_nothing_in_its_place(paths: SweepPaths) -> None:
     """A backup of the journal was restored: attempt 1 is not on record, its report is there."""
     _report(paths, 1, {1})
-    assert not kept_reports.make_room(paths, 0, 1).exists()
+    kept_reports.make_room(paths.attempt_result(0, 1))
+    assert not paths.attempt_result(0, 1).exists()
 
 
 def _dies_the_second_time(params: dict[str, Any]) -> Any:

@@ -301,9 +301,9 @@ def kernel_tells(
     """What the kernel tells of its kills: in the group, on the machine; empty: nothing."""
     own, group, machine = folder / "own", folder / counts, folder / "vmstat"
     group.parent.mkdir(parents=True)
-    monkeypatch.setattr(oom, "_GROUPS", folder)
-    monkeypatch.setattr(oom, "_OWN_GROUP", own)
-    monkeypatch.setattr(oom, "_MACHINE", machine)
+    monkeypatch.setattr(oom, "_GROUPS", str(folder))
+    monkeypatch.setattr(oom, "_OWN_GROUP", str(own))
+    monkeypatch.setattr(oom, "_MACHINE", str(machine))
 
     def tell(in_group: str, on_machine: str) -> None:
         own.write_text("9:name=systemd:/\n4:cpu,memory:/x:y/z\n0::/a/b\n")

@@ -25,14 +25,12 @@ class ResultLost(HsmError):
     """The value that a job returned no longer exists."""
 
 
-def make_room(paths: SweepPaths, num: int, attempt: int) -> Path:
-    """Where attempt `attempt` of job `num` is to report; removes an old file. Raises OSError.
+def make_room(path: Path) -> None:
+    """Remove an old file from where an attempt is to report. Raises OSError.
 
-    There is an old file only if the journal lost an attempt with this number.
+    There is one only if the journal lost an attempt with this number.
     """
-    path = paths.attempt_result(num, attempt)
     path.unlink(missing_ok=True)
-    return path
 
 
 def keep(paths: SweepPaths, job: Job) -> None:

@@ -174,8 +174,10 @@ class Supervisor:
         if job.job_dir is not None:
             env["HSM_JOB_DIR"] = str(job.job_dir)
         self._make_dir(handle)
-        with Obstacles("remove an earlier report", paths.results):
-            result = kept_reports.make_room(paths, job.num, number)
+        result = paths.attempt_result(job.num, number)
+        if handle.work.function is not None:
+            with Obstacles("remove an earlier report", paths.results):
+                kept_reports.make_room(result)
         return Launch(
             num=job.num,
             env=env,

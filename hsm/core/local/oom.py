@@ -10,17 +10,16 @@ else.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
+from functools import lru_cache
 from signal import SIGKILL
 
 #: Where cgroups v2 is mounted, and below it, or instead of it, v1.
-_GROUPS = Path("/sys/fs/cgroup")
-_OWN_GROUP = Path("/proc/self/cgroup")
-_MACHINE = Path("/proc/vmstat")
+_GROUPS = "/sys/fs/cgroup"
+_OWN_GROUP = "/proc/self/cgroup"
+_MACHINE = "/proc/vmstat"
 
 #: Exit codes, as of `os.waitstatus_to_exitcode`, of a job that was killed itself, or that exited
 #: like a shell because the command that it ran was killed.
@@ -81,28 +80,39 @@ class OomKills:
         return OomKill.HERE if self.are_own else OomKill.SOMEWHERE
 
 
-def _counts_of_own_group() -> Iterator[Path]:
-    """Yield files that may hold the count, most exact first (cgroups(7), /proc/[pid]/cgroup)."""
-    with suppress(OSError):
-        for line in os.fsdecode(_read(_OWN_GROUP)).splitlines():
-            number, _, rest = line.partition(":")
-            controllers, _, path = rest.partition(":")
-            if number == "0" and not controllers:
-                group = f"{_GROUPS}{path}"
-                yield Path(group, "memory.events.local")  # since Linux 5.2
-                yield Path(group, "memory.events")
-            elif "memory" in controllers.split(","):
-                yield Path(f"{_GROUPS}/memory{path}", "memory.oom_control")
+def _counts_of_own_group() -> tuple[str, ...]:
+    """Files that may hold the count, most exact first."""
+    try:
+        groups = _read(_OWN_GROUP)
+    except OSError:
+        return ()
+    return _counts_of(groups, _GROUPS)
 
 
-def _count(path: Path) -> int:
+@lru_cache(maxsize=1)  # this runs for every job, and hardly anyone moves a process elsewhere
+def _counts_of(groups: bytes, mounted: str) -> tuple[str, ...]:
+    """The same for the content of /proc/[pid]/cgroup (cgroups(7)), and where these are mounted."""
+    found = []
+    for line in os.fsdecode(groups).splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            group = f"{mounted}{path}"
+            found.append(f"{group}/memory.events.local")  # since Linux 5.2
+            found.append(f"{group}/memory.events")
+        elif "memory" in controllers.split(","):
+            found.append(f"{mounted}/memory{path}/memory.oom_control")
+    return tuple(found)
+
+
+def _count(path: str) -> int:
     """Read the count from `path`. Raises ValueError if it is not there."""
     text = b"\n" + _read(path)
     start = text.index(b"\noom_kill ")
     return int(text[start:].split(maxsplit=2)[1])
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str) -> bytes:
     # Runs for every job, and `Path.read_text` takes three times as long.
     with open(path, "rb", buffering=0) as file:
         return file.read()

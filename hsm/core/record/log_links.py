@@ -28,9 +28,9 @@ def link_logs(paths: SweepPaths, num: int, job_dir: Path) -> None:
     with suppress(OSError, ValueError):  # It is missing, a link, or outside the sweep's directory.
         folder = open_folder_below(paths.sweep_dir, job_dir)
         try:
-            for name, log in zip(_NAMES, (paths.stdout(num), paths.stderr(num)), strict=True):
+            for name, log in zip(_NAMES, paths.log_names(num), strict=True):
                 with suppress(FileExistsError):  # The app has such a file itself.
-                    os.symlink(f"{logs}/{log.name}", name, dir_fd=folder)
+                    os.symlink(f"{logs}/{log}", name, dir_fd=folder)
         finally:
             os.close(folder)
 

@@ -100,11 +100,16 @@ class SweepPaths:
                 if entry.name.isdigit() and entry.is_symlink():
                     check_place(Path(entry.path), is_folder=True)
 
+    @staticmethod
+    def log_names(num: int) -> tuple[str, str]:
+        """The names of a job's logs in `logs`: stdout's and stderr's."""
+        return f"{num}.out", f"{num}.err"
+
     def stdout(self, num: int) -> Path:
-        return self.logs / f"{num}.out"
+        return self.logs / self.log_names(num)[0]
 
     def stderr(self, num: int) -> Path:
-        return self.logs / f"{num}.err"
+        return self.logs / self.log_names(num)[1]
 
     def result(self, num: int) -> Path:
         return self.results / f"{num}.pkl"
