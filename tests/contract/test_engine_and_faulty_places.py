@@ -254,11 +254,16 @@ def test_if_the_launcher_is_killed_its_jobs_go(place: Place, project_dir: Path) 
     (project_dir / "launcher.py").write_text(LAUNCHER)
     with start_python(project_dir, ["launcher.py", place.name], FOLDERS) as launcher:
         pids = [noted_pid(0), noted_pid(1)]
+        # On record, a job is in the place's care; the plain one looks after it only from then on.
+        wait_for(lambda: _states("sweep") == ["RUNNING"] * 2, "the record of their starts")
         launcher.process.send_signal(signal.SIGKILL)
         wait_for(lambda: not any(map(is_running, pids)), "the jobs' ends")
         launcher.assert_all_gone(PATIENCE)
-    sweep = read_sweep("sweep")
-    assert [str(job.state) for job in sweep.jobs.values()] == ["CANCELLED"] * 2
+    assert _states("sweep") == ["CANCELLED"] * 2
+
+
+def _states(sweep_dir: str) -> list[str]:
+    return [str(job.state) for job in read_sweep(sweep_dir).jobs.values()]
 
 
 def test_a_program_that_just_ends_waits_for_its_jobs(place: Place, project_dir: Path) -> None:
