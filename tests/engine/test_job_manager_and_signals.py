@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers.processes import PATIENCE, SOURCE, first_fast, wait_for
+from helpers.processes import PATIENCE, child_environment, first_fast, wait_for
 from hsm import JobManager, JobState, LocalComputeSource, read_sweep
 from hsm.core.record.paths import SweepPaths
 
@@ -34,24 +34,31 @@ if __name__ == "__main__":
 """
 
 
-def test_ctrl_c_when_nobody_waits_yet_ends_the_jobs_too(project_dir: Path) -> None:
-    """Between `submit_sweep` and whatever waits: the interpreter's exit does not wait instead."""
-    waits = "manager.monitor_jobs(job_ids, source)"
-    assert waits in INTERRUPTED
-    (project_dir / "run.py").write_text(INTERRUPTED.replace(waits, "time.sleep(600)"))
-    process = subprocess.Popen(
-        [sys.executable, "run.py"],
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def signalled(program: str, signum: signal.Signals, runs: Callable[[], bool]) -> int:
+    """Run a program in a file and send it a signal once its jobs run; return its exit code."""
+    Path("run.py").write_text(program)
+    with open("screen", "wb") as screen:
+        process = subprocess.Popen(
+            [sys.executable, "run.py"],
+            env=child_environment(),
+            stdout=screen,
+            stderr=subprocess.STDOUT,
+        )
     try:
-        wait_for(lambda: Path("started-1").exists(), "two jobs")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == -signal.SIGINT
+        wait_for(runs, "two jobs")
+        process.send_signal(signum)
+        return process.wait(PATIENCE)
     finally:
         process.kill()
         process.wait()
+
+
+def test_ctrl_c_when_nobody_waits_yet_ends_the_jobs_too() -> None:
+    """Between `submit_sweep` and whatever waits: the interpreter's exit does not wait instead."""
+    waits = "manager.monitor_jobs(job_ids, source)"
+    assert waits in INTERRUPTED
+    program = INTERRUPTED.replace(waits, "time.sleep(600)")
+    assert signalled(program, signal.SIGINT, Path("started-1").exists) == -signal.SIGINT
     sweep = read_sweep("out")
     assert sweep.closed == "interrupted by SIGINT"
     assert {job.state for job in sweep.jobs.values()} == {JobState.CANCELLED}
@@ -119,7 +126,7 @@ def test_ctrl_c_in_the_first_moments_of_monitoring_ends_the_jobs(
     (project_dir / "run.py").write_text(program)
     done = subprocess.run(
         [sys.executable, "run.py", step],
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        env=child_environment(),
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -148,7 +155,7 @@ def test_ctrl_c_while_jobs_are_submitted_ends_them_all(project_dir: Path) -> Non
     (project_dir / "run.py").write_text(SUBMITTED)
     done = subprocess.run(
         [sys.executable, "run.py"],
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        env=child_environment(),
         stderr=subprocess.DEVNULL,
         timeout=PATIENCE,
         check=False,
@@ -161,43 +168,18 @@ def test_ctrl_c_while_jobs_are_submitted_ends_them_all(project_dir: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
-def test_other_signals_while_monitoring_end_the_jobs_too(
-    project_dir: Path, signum: signal.Signals
-) -> None:
-    (project_dir / "run.py").write_text(INTERRUPTED)
-    process = subprocess.Popen(
-        [sys.executable, "run.py"],
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(lambda: Path("started-1").exists(), "two jobs")
-        process.send_signal(signum)
-        assert process.wait(PATIENCE) == 128 + signum
-    finally:
-        process.kill()
-        process.wait()
+def test_other_signals_while_monitoring_end_the_jobs_too(signum: signal.Signals) -> None:
+    assert signalled(INTERRUPTED, signum, Path("started-1").exists) == 128 + signum
     assert read_sweep("out").closed == f"interrupted by {signum.name}"
 
 
 def test_ctrl_c_while_monitoring_ends_the_jobs(project_dir: Path) -> None:
-    (project_dir / "run.py").write_text(INTERRUPTED)
-    with (project_dir / "screen").open("wb") as screen:
-        process = subprocess.Popen(
-            [sys.executable, "run.py"],
-            env={**os.environ, "PYTHONPATH": str(SOURCE)},
-            stdout=screen,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        shown = project_dir / "screen"
-        wait_for(lambda: "job 1 started" in shown.read_text(), "two jobs")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == -signal.SIGINT
-    finally:
-        process.kill()
-        process.wait()
+    shown = project_dir / "screen"
+
+    def runs() -> bool:
+        return "job 1 started" in shown.read_text()
+
+    assert signalled(INTERRUPTED, signal.SIGINT, runs) == -signal.SIGINT
     text = (project_dir / "screen").read_text()
     assert "leaving {'CANCELLED'}" in text
     assert "s: 50 jobs: 50 cancelled" in text
