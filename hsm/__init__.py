@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from hsm.core.local import LocalComputeSource, LocalManager
     from hsm.core.record.job import Attempt, Job, JobFailed, JobState
     from hsm.core.record.sweep import Sweep, read_sweep
-    from hsm.core.results.collect import Results, collect_results
+    from hsm.core.results.collect import collect_results
+    from hsm.core.results.results_table import Results
 
 #: Public name -> the module that defines it.
 _MODULES = {
@@ -35,7 +36,7 @@ _MODULES = {
     "JobState": "hsm.core.record.job",
     "LocalComputeSource": "hsm.core.local",
     "LocalManager": "hsm.core.local",
-    "Results": "hsm.core.results.collect",
+    "Results": "hsm.core.results.results_table",
     "SettingsError": "hsm.core.errors",
     "Sweep": "hsm.core.record.sweep",
     "SweepObserver": "hsm.core.engine.compute_source",

@@ -16,7 +16,8 @@ from hsm.cli._options import HsmConfigFile, OptionalSweep, SweepId, new_app
 from hsm.cli._printing import end_with_the_reader, print_table
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError, SettingsError, did_you_mean, shown
-from hsm.core.results.collect import Results, collect_results
+from hsm.core.results.collect import collect_results
+from hsm.core.results.results_table import Results
 from hsm.core.units import format_size
 
 app = new_app()

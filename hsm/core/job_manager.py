@@ -22,7 +22,8 @@ from hsm.core.errors import SettingsError, shown
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep_id import check_sweep_id
-from hsm.core.results.collect import Results, collect_results
+from hsm.core.results.collect import collect_results
+from hsm.core.results.results_table import Results
 
 
 class JobManager:

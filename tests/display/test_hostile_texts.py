@@ -36,7 +36,7 @@ from hsm.core.logger import get_logger
 from hsm.core.printable import printable, printable_json, printable_lines
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import register
-from hsm.core.results.collect import Results
+from hsm.core.results.results_table import Results
 
 pytestmark = pytest.mark.thorough
 

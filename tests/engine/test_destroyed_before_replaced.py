@@ -31,7 +31,7 @@ from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.resume import SweepChanged, open_sweep, save_files
 from hsm.core.record.sweep import JournalError, read_sweep
-from hsm.core.results.collect import Results
+from hsm.core.results.results_table import Results
 from hsm.core.user_files import replacing
 
 pytestmark = pytest.mark.thorough
@@ -252,7 +252,7 @@ def test_a_resume_that_cannot_write_the_new_texts_leaves_the_old_ones(
 
 _WRITE_TABLE = """
 import sys
-from hsm.core.results.collect import Results
+from hsm.core.results.results_table import Results
 Results([{{"x": "y" * {size}}}], ["x"], sweep_id="s", paths=None).to_csv(sys.argv[1])
 """
 

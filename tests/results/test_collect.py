@@ -20,7 +20,8 @@ from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import JournalError
-from hsm.core.results.collect import Results, collect_results
+from hsm.core.results.collect import collect_results
+from hsm.core.results.results_table import Results
 
 
 class Sweeps:
@@ -66,6 +67,20 @@ def sweep(tmp_path: Path) -> Iterator[Sweeps]:
 
 # --- rows and columns
 # -------------------------------------------------------------------------------------------------
+
+
+def test_columns_are_parameters_metrics_or_facts(sweep: Sweeps) -> None:
+    sweep.submit({"lr": 1, "seed": 0, "model": "svm"}, {"lr": 1.0, "seed": 0, "depth": 3})
+    sweep.end(0, exit_code=0, value={"loss": 0.75})
+    sweep.end(1, exit_code=0, value=0.5)
+    sweep.write(0, "metrics.json", {"f1": 0.9})
+    results = sweep.results()
+    assert results.parameters == ["lr", "seed", "model", "depth"]
+    assert results.metrics == ["value.loss", "value", "f1"]
+    assert results.varying == ["lr", "model", "depth"]
+    chosen = results.select(["f1", "lr", "state"])
+    assert (chosen.parameters, chosen.metrics) == (["lr"], ["f1"])
+    assert results.only("failed").varying == []
 
 
 def test_a_row_tells_all_that_is_known_of_a_job(sweep: Sweeps) -> None:

@@ -26,7 +26,8 @@ from hsm.core.program.program import find_program
 from hsm.core.record.journal import JournalLost
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep_id import OUTPUT_DIR, check_sweep_id, new_sweep_id
-from hsm.core.results.collect import Results, collect_results
+from hsm.core.results.collect import collect_results
+from hsm.core.results.results_table import Results
 from hsm.core.settings.resolve import UNSET, HsmConfig, resolve_local
 
 

@@ -25,19 +25,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
-from hsm.core.errors import SettingsError, did_you_mean
 from hsm.core.files import open_below, open_linked
 from hsm.core.plain_json import is_flat
-from hsm.core.record.job import Job, JobState
+from hsm.core.record.job import Job
 from hsm.core.record.large import Large, LargeLost
-from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import Sweep, read_sweep
-from hsm.core.results import tables
-from hsm.core.user_files import replacing
+from hsm.core.results.results_table import Results
 
 _FIRST = ("job", "state")
 _LAST = ("attempts", "duration", "cpu_seconds", "max_memory", "exit_code", "signal", "reason")
@@ -47,150 +44,6 @@ _GROUPS = ("params", "returned", "results", "metrics")
 _FILES = {"results": "results.json", "metrics": "metrics.json"}
 #: Bytes; a larger file is skipped, as it hardly belongs into a row of a table.
 _MAX_FILE = 16 << 20
-
-Target = str | os.PathLike[str]
-
-
-class Results:
-    """A table; iterate over it for rows. Each is a dict with all columns, None where empty.
-
-    Attributes:
-        columns: the columns' names, in order.
-        sweep_id: the sweep's id.
-        paths: the sweep's paths.
-        problems: what could not be read, one line each.
-    """
-
-    def __init__(
-        self,
-        rows: Iterable[dict[str, Any]],
-        columns: Iterable[str],
-        *,
-        sweep_id: str,
-        paths: SweepPaths,
-        problems: Iterable[str] = (),
-    ) -> None:
-        self._rows = list(rows)
-        self.columns = list(columns)
-        self.sweep_id = sweep_id
-        self.paths = paths
-        self.problems = list(problems)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
-
-    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
-        return self._rows[index]
-
-    def __repr__(self) -> str:
-        return f"<Results of sweep {self.sweep_id}: {len(self)} jobs, {len(self.columns)} columns>"
-
-    # --- choosing rows and columns ---
-
-    def sorted_by(self, column: str, descending: bool = False) -> Results:
-        """The rows sorted by a column; rows with None or NaN there come last.
-
-        Raises:
-            SettingsError: there is no such column.
-        """
-        self._check([column], "sorted_by")
-        missing = [row for row in self if tables.is_missing(row[column])]
-        present = [row for row in self if not tables.is_missing(row[column])]
-        present.sort(key=lambda row: tables.sort_key(row[column]), reverse=descending)
-        return self._with([*present, *missing], self.columns)
-
-    def only(self, *states: str | Iterable[str]) -> Results:
-        """The jobs in one of these states, such as ``only("failed", "timeout")``.
-
-        Raises:
-            SettingsError: there is no such state, or `select` has dropped the column state.
-        """
-        wanted: set[str] = set()
-        for group in states:
-            wanted.update(map(_state, [group] if isinstance(group, str) else group))
-        self._check(["state"], "only")
-        return self._with([row for row in self if row["state"] in wanted], self.columns)
-
-    def select(self, columns: Sequence[str]) -> Results:
-        """Only these columns, in this order.
-
-        Raises:
-            SettingsError: there is no such column.
-        """
-        self._check(columns, "select")
-        return self._with([{name: row[name] for name in columns} for row in self], columns)
-
-    def _with(self, rows: Iterable[dict[str, Any]], columns: Iterable[str]) -> Results:
-        return Results(
-            rows, columns, sweep_id=self.sweep_id, paths=self.paths, problems=self.problems
-        )
-
-    def _check(self, columns: Iterable[str], origin: str) -> None:
-        for name in columns:
-            if name not in self.columns:
-                allowed = f"one of {', '.join(self.columns)}"
-                hint = did_you_mean(str(name), self.columns)
-                raise SettingsError("column", name, origin, allowed, hint)
-
-    # --- writing ---
-
-    def to_csv(self, target: Target | Any = None) -> str:
-        """The table as CSV; also written to `target` (a path or a text file), if given.
-
-        None becomes an empty cell, lists and dicts become JSON. A text or name that a spreadsheet
-        would run as a formula gets an apostrophe in front; JSON and Parquet keep every text as it
-        is. For a terminal, control characters are escaped as well.
-        """
-        writer = tables.to_csv_on_terminal if _is_terminal(target) else tables.to_csv
-        return self._write(writer, target)
-
-    def to_json(self, target: Target | Any = None) -> str:
-        """The table as a JSON list of objects; NaN and infinities, which JSON lacks, become null.
-
-        Also written to `target`, as by `to_csv`.
-        """
-        return self._write(tables.to_json, target)
-
-    def to_markdown(self, target: Target | Any = None) -> str:
-        """The table in Markdown, for people: floats are rounded to six significant digits.
-
-        Texts are escaped, so that none becomes a link, an image or HTML. Also written to `target`,
-        as by `to_csv`.
-        """
-        return self._write(tables.to_markdown, target)
-
-    def to_parquet(self, target: Target | Any) -> None:
-        """Write a Parquet file. Raises HsmError if pyarrow is not installed."""
-        if hasattr(target, "write"):
-            tables.to_parquet(self._rows, self.columns, target)
-            return
-        with replacing(target) as file:
-            tables.to_parquet(self._rows, self.columns, file)
-
-    def to_pandas(self) -> Any:
-        """The table as a pandas DataFrame. Raises HsmError if pandas is not installed."""
-        pandas = tables.import_extra("pandas", "pandas")
-        return pandas.DataFrame(self._rows, columns=self.columns)
-
-    def _write(self, writer: tables.Writer, target: Target | Any) -> str:
-        text = tables.encodable(writer(self._rows, self.columns))
-        if target is None:
-            return text
-        if hasattr(target, "write"):
-            target.write(text)
-        else:
-            with replacing(target) as file:
-                file.write(text.encode())
-        return text
 
 
 def collect_results(sweep_dir: str | os.PathLike[str]) -> Results:
@@ -238,6 +91,8 @@ class _Collector:
             columns,
             sweep_id=self._sweep.sweep_id,
             paths=self._sweep.paths,
+            parameters=names["params"].values(),
+            metrics=[name for group in _GROUPS[1:] for name in names[group].values()],
             problems=self._problems,
         )
 
@@ -369,19 +224,3 @@ def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _state(name: str) -> str:
-    known = [str(state) for state in JobState]
-    plain = str(name).strip().upper().replace("-", "_").replace(" ", "_")
-    if plain not in known:
-        allowed = f"one of {', '.join(known)}"
-        raise SettingsError("state", name, "only", allowed, did_you_mean(plain, known))
-    return plain
-
-
-def _is_terminal(target: Any) -> bool:
-    try:
-        return bool(target.isatty())
-    except (AttributeError, ValueError):  # A path or None; a closed file.
-        return False
