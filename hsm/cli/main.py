@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "logs": ("logs", "Print the output of a job, or follow it."),
     "rerun": ("rerun", "Run some jobs of a sweep again, and none else."),
     "cancel": ("cancel", "Cancel a running sweep, or some of its jobs."),
+    "rm": ("rm", "Remove sweeps, with all that they have made."),
     "init": ("init", "Write hsm.yaml and a sweep file for this project."),
     "config": ("config", "Print every setting, its value and where it came from."),
 }

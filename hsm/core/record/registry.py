@@ -290,6 +290,23 @@ def _lock(fd: int) -> bool:
             return True
 
 
+def forget(sweep_dir: Path) -> None:
+    """Remove a sweep, which is gone, from the list. Never fails: nobody is shown it anyway."""
+    with suppress(OSError, RuntimeError, ValueError):
+        path = registry_file()
+        with _writers_lock(path) as locked, open(open_linked(path), "rb") as file:
+            lines = file.read(_MAX_READ).splitlines(keepends=True)
+            kept = [line for line in lines if not _is_of(sweep_dir, line)]
+            if locked and len(kept) < len(lines):
+                with replacing(path) as new:
+                    new.writelines(kept)
+
+
+def _is_of(sweep_dir: Path, line: bytes) -> bool:
+    entry = _read(line.rstrip(b"\n"))
+    return entry is not None and entry.paths.sweep_dir == sweep_dir
+
+
 def _compact(path: Path) -> None:
     """Atomically replace the list by a shorter one. The caller holds the writers' lock."""
     kept: list[bytes] = []
