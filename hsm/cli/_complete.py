@@ -41,11 +41,15 @@ def one_of(*values: str) -> Callable[[str], list[str]]:
 def job_numbers(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Numbers of the sweep's jobs that start with `incomplete`, with their labels."""
     from hsm.core.errors import HsmError
-    from hsm.core.record.registry import find_sweep
+    from hsm.core.job_numbers import are_numbers
+    from hsm.core.record.registry import find_sweep, has_sweep
     from hsm.core.record.sweep import read_sweep
+    from hsm.core.record.sweep_id import LAST
 
+    name = ctx.params.get("sweep") or LAST
     try:
-        sweep = read_sweep(find_sweep(ctx.params.get("sweep") or "").sweep_dir)
+        is_job = are_numbers(name) and not has_sweep(name)
+        sweep = read_sweep(find_sweep(LAST if is_job else name).sweep_dir)
     except HsmError:
         return []
     nums = [str(num) for num in sorted(sweep.jobs) if str(num).startswith(incomplete)]

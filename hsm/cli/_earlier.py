@@ -30,15 +30,20 @@ def find_earlier(name: str, hsm_config: str) -> Sweep:
         HsmError: it is still running, or its directory cannot be entered.
     """
     sweep = read_sweep(named_sweep(name, hsm_config=hsm_config, origin=_RESUME).sweep_dir)
+    check_ended(sweep)
+    where = sweep.latest.get("cwd")
+    if where and os.path.realpath(where) != os.path.realpath(os.curdir):
+        _enter(where, sweep.sweep_id)
+    return sweep
+
+
+def check_ended(sweep: Sweep) -> None:
+    """Raises HsmError if the sweep is still running."""
     if sweep.alive and sweep.closed is None:
         raise HsmError(
             f"{sweep.sweep_id} is still running ({_launcher(sweep)}): "
             f"hsm monitor {sweep.sweep_id} shows it, hsm cancel {sweep.sweep_id} ends it"
         )
-    where = sweep.latest.get("cwd")
-    if where and os.path.realpath(where) != os.path.realpath(os.curdir):
-        _enter(where, sweep.sweep_id)
-    return sweep
 
 
 def _launcher(sweep: Sweep) -> str:

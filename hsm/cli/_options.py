@@ -23,28 +23,22 @@ WHAT_RUNS, OTHER = "What runs", "Other"
 #: All of them, in their order.
 SECTIONS = (WHAT_RUNS, *Group, OTHER)
 
-Sweep = Annotated[
-    str,
-    typer.Argument(
-        metavar="SWEEP",
-        help="Sweep: its id, the start of one, its directory, or last.",
-        autocompletion=sweep_ids,
-    ),
-]
 JobNumber = Annotated[
-    int,
+    int | None,
     typer.Argument(
         metavar="JOB",
-        help="Number of a job, counted from 0.",
+        help="Number of a job, counted from 0; alone, it means that job of the newest sweep.",
         min=0,
         autocompletion=job_numbers,
+        show_default=False,
     ),
 ]
 OptionalJob = Annotated[
     int | None,
     typer.Argument(
         metavar="JOB",
-        help="Number of a job, counted from 0; without it, the sweep itself.",
+        help="Number of a job, counted from 0; without it, the sweep itself. Alone, it means that "
+        "job of the newest sweep.",
         min=0,
         autocompletion=job_numbers,
         show_default=False,

@@ -20,8 +20,8 @@ from hsm.cli._earlier import recorded_points, recorded_program
 from hsm.core.errors import HsmError, SettingsError, shown
 from hsm.core.program.program import Program, find_program
 from hsm.core.record.paths import SweepPaths
-from hsm.core.record.registry import known_sweeps
-from hsm.core.record.resume import Resumption
+from hsm.core.record.registry import taken_by
+from hsm.core.record.resume import Rerun, Resumption
 from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.record.sweep_id import OUTPUT_DIR, check_sweep_id, new_sweep_id
 from hsm.core.settings.resolve import HsmConfig, Resolved
@@ -57,7 +57,7 @@ class Plan:
         sweep_id: its id.
         paths: its directory.
         previous: the sweep so far, if it is resumed.
-        rerun: which finished jobs run again when it is resumed.
+        rerun: which jobs run again when it is resumed.
     """
 
     program: Program
@@ -66,7 +66,7 @@ class Plan:
     sweep_id: str
     paths: SweepPaths
     previous: Sweep | None = None
-    rerun: str = "unfinished"
+    rerun: Rerun = "unfinished"
 
     def points(self) -> Iterator[dict[str, Any]]:
         """Each job's parameters, including jobs that do not run again."""
@@ -128,7 +128,7 @@ class Asked:
         Raises:
             HsmError: the command line asks for something impossible.
         """
-        rerun = resolved.conf.rerun.value
+        rerun = resolved.conf.rerun
         if earlier is not None:
             return self._resumed(resolved.hsm_config, earlier, rerun)
         program = self._program(resolved.hsm_config)
@@ -143,7 +143,7 @@ class Asked:
         previous = read_sweep(paths.sweep_dir) if os.path.exists(paths.journal) else None
         return Plan(program, definition, self.max_runs, sweep_id, paths, previous, rerun)
 
-    def _resumed(self, hsm_config: HsmConfig, earlier: Sweep, rerun: str) -> Plan:
+    def _resumed(self, hsm_config: HsmConfig, earlier: Sweep, rerun: Rerun) -> Plan:
         if self.sweep_id or self.sweep_dir:
             option, value = "--sweep-id", self.sweep_id
             if not value:
@@ -275,14 +275,8 @@ def find_place(
 
 
 def _check_new(sweep_id: str, name: str, origin: str, paths: SweepPaths) -> None:
-    here = Path(os.getcwd())  # the registry of sweeps records it like this
-    places = [paths.sweep_dir] if os.path.exists(paths.journal) else []
-    places += [
-        known.paths.sweep_dir
-        for known in known_sweeps()
-        if known.sweep_id == sweep_id and known.belongs_to(here)
-    ]
-    if places:
+    place = paths.sweep_dir if os.path.exists(paths.journal) else taken_by(sweep_id)
+    if place is not None:
         hint = f"hsm sweep --resume {name} resumes it"
-        message = f"{origin} {shown(name)} is taken by the sweep in {places[0]}; {hint}"
+        message = f"{origin} {shown(name)} is taken by the sweep in {place}; {hint}"
         raise SettingsError("sweep", name, origin, "a new one", hint, message=message)

@@ -10,13 +10,16 @@ from typing import Annotated
 import typer
 
 from hsm.cli._complete import job_numbers
-from hsm.cli._find import named_job, named_sweep
-from hsm.cli._options import HsmConfigFile, Sweep, new_app
+from hsm.cli._find import sweep_and_jobs
+from hsm.cli._options import HsmConfigFile, OptionalSweep, new_app
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError
+from hsm.core.job_numbers import show_numbers
 from hsm.core.record import requests
 from hsm.core.record.job import Job, count_states
+from hsm.core.record.named_job import named_job
 from hsm.core.record.replay import Replay
+from hsm.display.text import from_here
 
 app = new_app()
 
@@ -29,10 +32,10 @@ _END_TIMEOUT = 30.0
 _MAX_GRACE = 7 * 86400.0
 
 Jobs = Annotated[
-    list[int] | None,
+    list[str] | None,
     typer.Argument(
         metavar="JOB",
-        help="Numbers of the jobs to cancel; without any, the whole sweep.",
+        help="Numbers of the jobs to cancel, such as 3 or 5-8; without any, the whole sweep.",
         autocompletion=job_numbers,
         show_default=False,
     ),
@@ -40,20 +43,24 @@ Jobs = Annotated[
 
 
 @app.command("cancel")
-def cancel(sweep: Sweep, jobs: Jobs = None, hsm_config: HsmConfigFile = "") -> None:
+def cancel(sweep: OptionalSweep = "", jobs: Jobs = None, hsm_config: HsmConfigFile = "") -> None:
     """Cancel a running sweep, or some of its jobs.
 
     Jobs get SIGTERM, then SIGKILL after kill_grace. Returns when they have ended. Jobs that ended
     before are not affected.
     """
-    paths = named_sweep(sweep, hsm_config=hsm_config)
+    paths, numbers = sweep_and_jobs(sweep, jobs or (), hsm_config)
     with Replay(paths) as replay:
         replay.catch_up()
-        chosen = [named_job(replay.sweep, num) for num in dict.fromkeys(jobs or ())]
+        chosen = [named_job(replay.sweep, num) for num in numbers]
         if replay.is_over:
             reason = replay.sweep.closed or "launcher died"
             say(f"{replay.sweep.sweep_id} is not running: {reason}")
-        elif chosen:
+            return
+        if sweep != replay.sweep.sweep_id:  # It may be another one than was meant.
+            which = f"job {show_numbers(numbers)} of " if numbers else ""
+            say(f"cancelling {which}{replay.sweep.sweep_id}, in {from_here(paths.sweep_dir)}")
+        if chosen:
             _cancel_jobs(replay, chosen)
         else:
             _cancel_sweep(replay)

@@ -12,13 +12,14 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from hsm.cli._find import named_job, named_sweep, warn_of_problems
-from hsm.cli._options import HsmConfigFile, JobNumber, Sweep, new_app
+from hsm.cli._find import sweep_and_job, warn_of_problems, which_job
+from hsm.cli._options import HsmConfigFile, JobNumber, OptionalSweep, new_app
 from hsm.cli._printing import end_with_the_reader
 from hsm.cli._stdout import say, write_bytes
 from hsm.core.errors import HsmError
 from hsm.core.files import open_log, seek_last_lines
 from hsm.core.record.cut_logs import continue_in
+from hsm.core.record.named_job import named_job
 from hsm.core.record.replay import Replay
 from hsm.display.text import clean
 
@@ -45,8 +46,8 @@ Lines = Annotated[
 
 @app.command("logs")
 def logs(
-    sweep: Sweep,
-    job: JobNumber,
+    sweep: OptionalSweep = "",
+    job: JobNumber = None,
     stderr: Stderr = False,
     follow: Follow = False,
     lines: Lines = None,
@@ -59,21 +60,23 @@ def logs(
     sequences in it. --plain prints the text that a terminal would have ended up with.
     """
     end_with_the_reader()
-    paths = named_sweep(sweep, hsm_config=hsm_config)
-    path = paths.stderr(job) if stderr else paths.stdout(job)
+    paths, num = sweep_and_job(sweep, job, hsm_config)
+    if num is None:
+        raise which_job("hsm logs", sweep)
+    path = paths.stderr(num) if stderr else paths.stdout(num)
     with Replay(paths) as replay:
         replay.catch_up()
         warn_of_problems(replay.sweep)
-        state = named_job(replay.sweep, job).state
+        state = named_job(replay.sweep, num).state
         write = _Plain() if plain else write_bytes
         if follow:
-            _follow(replay, job, path, write, lines)
+            _follow(replay, num, path, write, lines)
         elif (file := _open(path)) is not None:
             with file:
                 _copy(file, write, lines)
         else:
             raise HsmError(
-                f"job {job} of {replay.sweep.sweep_id} is {state}: it has written nothing"
+                f"job {num} of {replay.sweep.sweep_id} is {state}: it has written nothing"
             )
         if isinstance(write, _Plain):
             write.end()

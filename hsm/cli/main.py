@@ -36,7 +36,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "list": ("list_sweeps", "List your sweeps, newest first."),
     "show": ("show", "Show everything known about a job or a sweep."),
     "logs": ("logs", "Print the output of a job, or follow it."),
+    "rerun": ("rerun", "Run some jobs of a sweep again, and none else."),
     "cancel": ("cancel", "Cancel a running sweep, or some of its jobs."),
+    "rm": ("rm", "Remove sweeps, with all that they have made."),
     "init": ("init", "Write hsm.yaml and a sweep file for this project."),
     "config": ("config", "Print every setting, its value and where it came from."),
 }
@@ -92,8 +94,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Run parameter sweeps on this machine: each job in its own process, none ever lost.",
     epilog="`hsm COMMAND --help` explains each command. Name a sweep by its id, an unambiguous "
-    "start of it, its directory, or `last`. Exit codes: 0 all jobs completed, 1 some did not, 2 "
-    "refused before anything was started, 130, 143 and 129 ended by Ctrl-C, SIGTERM and SIGHUP.",
+    "start of it, its directory, or `last`; most commands take the last one if none is named. Exit "
+    "codes: 0 all jobs completed, 1 some did not, 2 refused before anything was started, 130, 143 "
+    "and 129 ended by Ctrl-C, SIGTERM and SIGHUP.",
 )
 
 

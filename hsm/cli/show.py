@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from hsm.cli._find import named_job, named_sweep, warn_of_problems
-from hsm.cli._options import HsmConfigFile, Json, OptionalJob, Sweep, new_app
+from hsm.cli._find import sweep_and_job, warn_of_problems
+from hsm.cli._options import HsmConfigFile, Json, OptionalJob, OptionalSweep, new_app
 from hsm.cli._printing import end_with_the_reader, print_json
 from hsm.cli._show_sweep import sweep_facts, sweep_lines
 from hsm.cli._stdout import say
@@ -17,6 +17,7 @@ from hsm.core.errors import HsmError
 from hsm.core.printable import shorten
 from hsm.core.program.program import Program
 from hsm.core.record.job import Attempt, Job
+from hsm.core.record.named_job import named_job
 from hsm.core.record.sweep import Sweep as SweepRecord
 from hsm.core.record.sweep import read_sweep
 from hsm.core.units import format_duration, format_size
@@ -30,16 +31,20 @@ _MAX_LENGTH = 10_000
 
 @app.command("show")
 def show(
-    sweep: Sweep, job: OptionalJob = None, as_json: Json = False, hsm_config: HsmConfigFile = ""
+    sweep: OptionalSweep = "",
+    job: OptionalJob = None,
+    as_json: Json = False,
+    hsm_config: HsmConfigFile = "",
 ) -> None:
     """Show everything known about a job or a sweep: what it runs, where, and how."""
     end_with_the_reader()
-    record = read_sweep(named_sweep(sweep, hsm_config=hsm_config).sweep_dir)
-    if job is None:
+    paths, num = sweep_and_job(sweep, job, hsm_config)
+    record = read_sweep(paths.sweep_dir)
+    if num is None:
         facts = sweep_facts(record)
         lines = sweep_lines(facts)
     else:
-        facts = _facts(record, named_job(record, job))
+        facts = _facts(record, named_job(record, num))
         lines = _lines(facts)
     warn_of_problems(record)  # After the facts: reading them may turn up more problems.
     if as_json:

@@ -31,7 +31,6 @@ from hsm.core.engine.sweep_source import SweepSource
 from hsm.core.errors import HsmError
 from hsm.core.printable import printable
 from hsm.core.record.resume import Resumption
-from hsm.core.record.sweep_id import new_sweep_id
 from hsm.core.settings.resolve import SweepConf
 from hsm.display import Display, wording
 from hsm.hydra_app.frozen_config import freeze, loaded_files
@@ -229,11 +228,8 @@ class Session:
             function = self._job.task_function
             files = {**code_files(function), **self._new_files()}
             program = program_record(function, self._config)
-            lock, self._resumption = self._sweep_dir.open(files, program)
-            if self._resumption is None:
-                self.sweep_id = new_sweep_id(str(self._config.hydra.job.name))
-            else:
-                self.sweep_id = self._resumption.sweep_id
+            name = str(self._config.hydra.job.name)
+            lock, self._resumption, self.sweep_id = self._sweep_dir.open(files, program, name)
             self._display.title = printable(self.sweep_id)
             try:
                 more = {"lock": lock, "program": program, "resumption": self._resumption}

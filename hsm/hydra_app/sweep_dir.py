@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 
+from hsm.core.errors import SettingsError, shown
 from hsm.core.logger import get_logger
 from hsm.core.record.claim import (
     claim_beside,
@@ -19,12 +20,18 @@ from hsm.core.record.claim import (
 )
 from hsm.core.record.lock import Locked, LockFile
 from hsm.core.record.paths import SweepPaths
+from hsm.core.record.registry import taken_by
 from hsm.core.record.resume import Resumption, open_sweep
 from hsm.core.record.setting_aside import set_aside
+from hsm.core.record.sweep import begin, open_journal
+from hsm.core.record.sweep_id import check_sweep_id, new_sweep_id
 from hsm.core.settings.resolve import SweepConf
 from hsm.core.space.arguments import to_override
 
 log = get_logger(__name__)
+
+#: The key that names a sweep.
+_SWEEP_ID = "hydra.launcher.sweep_id"
 
 
 class SweepDir:
@@ -37,6 +44,7 @@ class SweepDir:
         paths: the record's paths, even if a sweeper changes hydra.sweep.dir later.
 
     Raises:
+        SettingsError: hydra.launcher.sweep_id is no id, taken, or not that of the resumed sweep.
         SweepInUse: the sweep should resume there, but another launcher is running there.
         JournalError: the directory cannot be written.
     """
@@ -45,8 +53,11 @@ class SweepDir:
         self._conf = conf
         self._asked = self._given = str(config.hydra.sweep.dir)
         self._lock: LockFile | None = None
+        self._asked_id = OmegaConf.select(config, _SWEEP_ID)
         before = [*filter(os.path.lexists, claimable(SweepPaths(self._asked)))]
         self._resumes = conf.resume and is_there_to_resume(SweepPaths(self._asked))
+        if self._asked_id is not None:
+            _check_id(self._asked_id, SweepPaths(self._asked), resumes=self._resumes)
         if not conf.resume:
             self._given, self._lock = claim_beside(self._asked, shared=conf.share_with_group)
         self.paths = SweepPaths(self._given)
@@ -72,16 +83,17 @@ class SweepDir:
                 config.hydra.overrides.hydra.append(to_override("hydra.sweep.dir", self._given))
 
     def open(
-        self, files: Mapping[str, str], program: Mapping[str, Any]
-    ) -> tuple[LockFile, Resumption | None]:
+        self, files: Mapping[str, str], program: Mapping[str, Any], name: str
+    ) -> tuple[LockFile, Resumption | None, str]:
         """Prepare the directory for the first job of a new or resumed sweep.
 
         Args:
             files: the files that the jobs run; see `hsm.core.record.resume.open_sweep`.
             program: what the jobs run; see there, too.
+            name: what a new sweep is named after, unless hydra.launcher.sweep_id gives it an id.
 
         Returns:
-            The lock, and the earlier jobs of a resumed sweep; None for a new one.
+            The lock, the earlier jobs of a resumed sweep (None for a new one), and the sweep's id.
 
         Raises:
             SweepChanged: what the jobs run has changed since the sweep began.
@@ -89,16 +101,17 @@ class SweepDir:
         """
         conf = self._conf
         if self._resumes:
-            return open_sweep(
-                self.paths, conf.rerun.value, files, program, accept_changes=conf.accept_changes
+            lock, resumption = open_sweep(
+                self.paths, conf.rerun, files, program, accept_changes=conf.accept_changes
             )
+            return lock, resumption, resumption.sweep_id
         if self._lock is None:  # released by `give_back`, because no job could be started
             self._lock = lock_directory(self.paths, shared=conf.share_with_group)
         aside = set_aside(self.paths, self._lock, shared=conf.share_with_group)
         if aside is not None:
             where = self.paths.sweep_dir
             log.info("The record of an earlier sweep in %s is now %s", where, aside.name)
-        return self._lock, None
+        return self._lock, None, self._asked_id or new_sweep_id(name)
 
     def give_back(self) -> None:
         """Release the directory's lock."""
@@ -113,3 +126,26 @@ class SweepDir:
                 self._lock = LockFile(self.paths.lock)
             unclaim(self.paths, self._made)
         self.give_back()
+
+
+def _check_id(sweep_id: str, paths: SweepPaths, *, resumes: bool) -> None:
+    """Check the id that a sweep is given; one that is resumed has an id already.
+
+    Raises:
+        SettingsError: the id is not valid, not the one that the sweep has, or taken.
+        JournalError: the journal of the sweep that is resumed cannot be read.
+    """
+    check_sweep_id(sweep_id, _SWEEP_ID)
+    if resumes:
+        with open_journal(paths) as lines:
+            recorded = begin(paths, lines).sweep_id
+        if recorded != sweep_id:
+            allowed = f"{recorded}, or left out"
+            where = f"the sweep in {paths.sweep_dir} has the id {shown(recorded)}"
+            message = f"{_SWEEP_ID} {shown(sweep_id)}: {where} and keeps it; leave {_SWEEP_ID} out"
+            raise SettingsError("sweep id", sweep_id, _SWEEP_ID, allowed, message=message)
+    elif (place := taken_by(sweep_id)) is not None:
+        resuming = to_override("hydra.sweep.dir", str(place))
+        hint = f"{resuming} hydra.launcher.resume=true resumes it"
+        message = f"{_SWEEP_ID} {shown(sweep_id)} is taken by the sweep in {place}; {hint}"
+        raise SettingsError("sweep id", sweep_id, _SWEEP_ID, "a new one", hint, message=message)

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 #: How overrides begin that a command to resume has anew.
-_REPLACED = ("hydra.sweep.dir=", "hydra.launcher.resume=")
+_REPLACED = ("hydra.sweep.dir=", "hydra.launcher.resume=", "hydra.launcher.rerun=")
 
 
 class Endable(Protocol):
@@ -125,12 +125,17 @@ def resume_command(paths: SweepPaths, directory: str) -> str:
         directory: where the app was started.
     """
     program, arguments = own_words()
+    return command_to_paste([*program, *resuming(arguments, paths)], directory)
+
+
+def resuming(arguments: Sequence[str], paths: SweepPaths, *more: str) -> list[str]:
+    """Return an app's arguments, changed so that they resume the sweep, with `more` overrides."""
     words = [word for word in arguments if not word.lstrip("+").startswith(_REPLACED)]
     # Hydra accepts overrides only in one piece, not some before and some after an option.
     overrides = [at for at, word in enumerate(words, 1) if _is_override(word)]
     end = max(overrides, default=len(words))
-    resuming = [to_override("hydra.sweep.dir", str(paths.sweep_dir)), "hydra.launcher.resume=true"]
-    return command_to_paste([*program, *words[:end], *resuming, *words[end:]], directory)
+    there = to_override("hydra.sweep.dir", str(paths.sweep_dir))
+    return [*words[:end], there, "hydra.launcher.resume=true", *more, *words[end:]]
 
 
 def _is_override(word: str) -> bool:

@@ -10,11 +10,13 @@ from hsm.core.settings.resolve import SETTINGS
 
 _TARGET = "hydra_plugins.hsm_local_launcher.launcher.HsmLocalLauncher"
 
-#: The config of a Hydra plugin, each setting with its type and its built-in value.
+#: The config of a Hydra plugin: each setting with its type and its built-in value, and the id of
+#: the one sweep, which is no setting, as no other source of settings could name it.
 HsmLocalLauncherConf = make_dataclass(
     "HsmLocalLauncherConf",
     [
         *((name, setting.kind.annotation, setting.default) for name, setting in SETTINGS.items()),
+        ("sweep_id", str | None, None),
         ("_target_", str, _TARGET),
     ],
 )

@@ -40,7 +40,8 @@ def validated(launcher_settings: Mapping[str, Any]) -> LocalConf:
     """
     from hsm.core.settings.resolve import resolve_local
 
-    return resolve_local(launcher_settings, argument_origin=_origin).conf
+    settings = {name: value for name, value in launcher_settings.items() if name != "sweep_id"}
+    return resolve_local(settings, argument_origin=_origin).conf
 
 
 def _origin(name: str) -> str:

@@ -110,7 +110,7 @@ def _app(project: Project) -> None:
         (["collect-results", "nothing"], "no sweep 'nothing'"),
         (["collect-results", "--format", "xls"], "one of table, csv, json, md, parquet"),
         (["logs", "nothing", "0"], "no sweep 'nothing'"),
-        (["logs", "nothing"], "Missing argument"),
+        (["logs", "nothing"], "no sweep 'nothing'"),
         (["logs", "nothing", "one"], "'JOB'"),
         (["show", "nothing", "0"], "no sweep 'nothing'"),
         (["cancel", "nothing"], "no sweep 'nothing'"),

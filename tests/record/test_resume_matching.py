@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from helpers.reliability import points
 from helpers.sweeps import PROFILE
+from hsm.core.errors import SettingsError
 from hsm.core.plain_json import identity
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.paths import SweepPaths
@@ -190,3 +191,24 @@ def test_files_that_are_known_later_are_added_and_the_first_texts_stay(tmp_path:
     kept = json.loads(paths.launched.read_text())["files"]
     assert kept == {"config.yaml": "a: 1", "model.yaml": "b: 1"}
     assert list(paths.hsm_dir.glob("*.tmp")) == []
+
+
+# --- numbers of jobs ----------------------------------------------------------------------------
+
+
+def test_with_numbers_these_jobs_alone_run() -> None:
+    before = [{"x": x} for x in range(4)]
+    states = [JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.COMPLETED]
+    matches = Resumption(earlier_sweep(before, states), (0, 2)).match(before)
+    assert [match.runs for match in matches] == [True, False, True, False]
+
+
+def test_with_numbers_no_new_point_runs() -> None:
+    resumption = Resumption(earlier_sweep([{"x": 0}], [JobState.FAILED]), (0,))
+    with pytest.raises(SettingsError, match=r"points that no job of s has had, such as \{'x': 9\}"):
+        resumption.match([{"x": 0}, {"x": 9}])
+
+
+def test_numbers_of_jobs_that_are_not_there() -> None:
+    with pytest.raises(SettingsError, match="sweep s has no job 5: give a number from 0 to 1"):
+        Resumption(earlier_sweep([{"x": 0}, {"x": 1}], [JobState.FAILED]), (1, 5))

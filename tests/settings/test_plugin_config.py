@@ -75,6 +75,7 @@ def values(config: DictConfig) -> dict[str, Any]:
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
     assert resolved.pop("_target_") == TARGET
+    assert resolved.pop("sweep_id") is None
     return {str(key): value for key, value in resolved.items()}
 
 
@@ -339,7 +340,7 @@ def test_cfg_shows_what_holds() -> None:
         "_target_": TARGET,
     }
     found = read_shown(shown)
-    assert set(found) == {*SETTINGS, "_target_"}
+    assert set(found) == {*SETTINGS, "sweep_id", "_target_"}
     assert {name: found[name] for name in expected} == expected
 
 

@@ -151,7 +151,7 @@ def claim(
     if resumes and is_there_to_resume(paths):
         return open_sweep(
             paths,
-            conf.rerun.value,
+            conf.rerun,
             program.files(),
             program.record(),
             accept_changes=conf.accept_changes,

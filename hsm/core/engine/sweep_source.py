@@ -48,7 +48,7 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.record.requests import Listener, drop_requests
 from hsm.core.record.resume import Resumption, save_files
 from hsm.core.record.sweep_id import check_sweep_id
-from hsm.core.settings.resolve import SweepConf
+from hsm.core.settings.resolve import Rerun, SweepConf
 
 
 class SweepSource(ComputeSource):
@@ -210,8 +210,8 @@ class SweepSource(ComputeSource):
         self._observers.jobs_submitted([handle.job for handle in waiting])
         over = len(handles) - len(waiting)
         if over:
-            text = f"{over} of {len(handles)} jobs are already done and will not run again"
-            self._observers.message(text)
+            done = "are already done and " if isinstance(self.conf.rerun, Rerun) else ""
+            self._observers.message(f"{over} of {len(handles)} jobs {done}will not run again")
         if begins and (why := sweep.journal.unknown_source):
             self._observers.message(f"the state of the repository is not fully on record: {why}")
         self._scheduler.run(handles)

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hsm.core.own_command import own_words
 from hsm.core.record.repository import Changes, Repository
 
 
@@ -34,6 +35,7 @@ def describe(program: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "hsm": __version__,
         "python": platform.python_version(),
         "argv": list(sys.argv),
+        "command": dict(zip(("program", "arguments"), own_words(), strict=True)),
         "cwd": os.getcwd(),
     }
     with suppress(importlib.metadata.PackageNotFoundError):

@@ -107,6 +107,16 @@ def known_sweeps() -> Iterator[KnownSweep]:
     return (sweep for sweep in _entries() if sweep.exists)
 
 
+def taken_by(sweep_id: str) -> Path | None:
+    """The directory of a sweep of this project that has this id; None if the id is free here.
+
+    The project is the current directory, see `KnownSweep.belongs_to`.
+    """
+    here = Path(os.getcwd())  # the list records it like this
+    found = (sweep for sweep in known_sweeps() if sweep.sweep_id == sweep_id)
+    return next((sweep.paths.sweep_dir for sweep in found if sweep.belongs_to(here)), None)
+
+
 def find_sweep(
     name: str, *, origin: str = "sweep", roots: Sequence[str | os.PathLike[str]] = ()
 ) -> SweepPaths:
@@ -147,6 +157,19 @@ def find_sweep(
     if name and beginnings:
         return _only(name, beginnings, origin)
     raise _refused(name, origin, _nearest(name, entries))
+
+
+def has_sweep(sweep_id: str, roots: Sequence[str | os.PathLike[str]] = ()) -> bool:
+    """Whether there is a sweep with exactly this id, or a directory of that name with one.
+
+    Args:
+        sweep_id: the id.
+        roots: directories that contain sweeps, besides the current one.
+    """
+    if any(sweep.sweep_id == sweep_id for sweep in known_sweeps()):
+        return True
+    places = (SweepPaths(Path(root, sweep_id)) for root in (*roots, os.curdir))
+    return any(os.path.exists(paths.journal) for paths in places)
 
 
 def _only(name: str, found: Sequence[KnownSweep], origin: str) -> SweepPaths:
@@ -265,6 +288,23 @@ def _lock(fd: int) -> bool:
             return False
         else:
             return True
+
+
+def forget(sweep_dir: Path) -> None:
+    """Remove a sweep, which is gone, from the list. Never fails: nobody is shown it anyway."""
+    with suppress(OSError, RuntimeError, ValueError):
+        path = registry_file()
+        with _writers_lock(path) as locked, open(open_linked(path), "rb") as file:
+            lines = file.read(_MAX_READ).splitlines(keepends=True)
+            kept = [line for line in lines if not _is_of(sweep_dir, line)]
+            if locked and len(kept) < len(lines):
+                with replacing(path) as new:
+                    new.writelines(kept)
+
+
+def _is_of(sweep_dir: Path, line: bytes) -> bool:
+    entry = _read(line.rstrip(b"\n"))
+    return entry is not None and entry.paths.sweep_dir == sweep_dir
 
 
 def _compact(path: Path) -> None:

@@ -14,12 +14,13 @@ import itertools
 import json
 import os
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from hsm.core.errors import HsmError
+from hsm.core.errors import HsmError, SettingsError, shown
 from hsm.core.files import open_linked, read_below, replace_below
+from hsm.core.job_numbers import show_numbers
 from hsm.core.logger import get_logger
 from hsm.core.plain_json import identity
 from hsm.core.printable import printable
@@ -28,13 +29,16 @@ from hsm.core.record.journal import SweepInUse, cannot_write
 from hsm.core.record.journal_file import JournalFile
 from hsm.core.record.large import Large
 from hsm.core.record.lock import Locked, LockFile
+from hsm.core.record.named_job import named_job
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.provenance import describe_program
 from hsm.core.record.sweep import JournalError, Sweep, has_begun, read_sweep
 
 log = get_logger(__name__)
 
-#: The values of `rerun`: which ended jobs run again. Cancelled ones always do.
+#: Which jobs run again: a key of `RERUN`, or the numbers of the only ones.
+Rerun: TypeAlias = str | Collection[int]
+#: The words that `rerun` may be: which ended jobs run again. Cancelled ones always do.
 RERUN: Mapping[str, frozenset[JobState]] = {
     "unfinished": frozenset({JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY}),
     "failed": frozenset({JobState.FAILED, JobState.OUT_OF_MEMORY}),
@@ -99,17 +103,20 @@ class Resumption:
 
     Args:
         previous: the sweep so far; all its jobs have ended.
-        rerun: a key of `RERUN`.
+        rerun: a key of `RERUN`, or the numbers of the only jobs that run.
         journal_file: the journal to continue, opened before it was read, so that nothing is lost
             if somebody removes it meanwhile.
     """
 
     def __init__(
-        self, previous: Sweep, rerun: str, journal_file: JournalFile | None = None
+        self, previous: Sweep, rerun: Rerun, journal_file: JournalFile | None = None
     ) -> None:
+        if not isinstance(rerun, str):
+            for num in rerun:
+                named_job(previous, num)
         self.journal_file = journal_file
         self.sweep_id = previous.sweep_id
-        self._rerun = rerun
+        self._rerun = rerun if isinstance(rerun, str) else frozenset(rerun)
         self._known: dict[str, deque[Job]] = defaultdict(deque)
         for num in sorted(previous.jobs):
             job = previous.jobs[num]
@@ -117,7 +124,11 @@ class Resumption:
         self._next_num = max(previous.jobs, default=-1) + 1
 
     def match(self, points: Sequence[Mapping[str, Any]]) -> list[Match]:
-        """The match of each point, given by its parameters."""
+        """The match of each point, given by its parameters.
+
+        Raises:
+            SettingsError: a point is new, but only jobs with certain numbers are to run.
+        """
         return [self._match(params) for params in points]
 
     def _match(self, params: Mapping[str, Any]) -> Match:
@@ -125,18 +136,27 @@ class Resumption:
         if candidates:
             job = candidates.popleft()
             return Match(job.num, job, runs_again(job, self._rerun))
+        if not isinstance(self._rerun, str):
+            jobs = show_numbers(self._rerun)
+            message = (
+                f"rerun: the sweep has points that no job of {self.sweep_id} has had, such as "
+                f"{shown(dict(params))}: resume it without numbers of jobs to run these"
+            )
+            raise SettingsError("rerun", jobs, "rerun", "unfinished", message=message)
         self._next_num += 1
         return Match(self._next_num - 1, None, True)
 
 
-def runs_again(job: Job, rerun: str) -> bool:
+def runs_again(job: Job, rerun: Rerun) -> bool:
     """Whether a job that has ended runs again in a resumed sweep."""
+    if not isinstance(rerun, str):
+        return job.num in rerun
     return job.state is JobState.CANCELLED or job.state in RERUN[rerun]
 
 
 def open_sweep(
     paths: SweepPaths,
-    rerun: str,
+    rerun: Rerun,
     files: Mapping[str, str],
     program: Mapping[str, Any],
     *,
@@ -148,7 +168,7 @@ def open_sweep(
 
     Args:
         paths: the sweep's.
-        rerun: a key of `RERUN`.
+        rerun: a key of `RERUN`, or the numbers of the only jobs that run.
         files: texts of the script and configs as they are now, by name.
         program: what the jobs run now, as `hsm.core.program.program.Program.record` returns it.
         accept_changes: resume even if these have changed, and record them as the sweep's.
@@ -156,6 +176,7 @@ def open_sweep(
     Raises:
         SweepInUse: its launcher is still alive.
         SweepChanged: `files` or `program` have changed.
+        SettingsError: `rerun` names a job that is not there.
         JournalError: there is no sweep, or its journal cannot be read.
     """
     if not has_begun(paths):
@@ -173,6 +194,7 @@ def open_sweep(
         previous = read_sweep(paths.sweep_dir, alive=False)
         for problem in previous.problems[:_MAX_DIFFERENCES]:
             log.warning("%s, %s; ignoring it", paths.journal, problem)
+        resumption = Resumption(previous, rerun, file)
         changes = _changed_program(previous.latest.get("program"), program)
         changes += describe_changes(_read_files(paths), files)
         if changes and not accept_changes:
@@ -186,7 +208,7 @@ def open_sweep(
         if isinstance(error, OSError):
             raise cannot_write(error) from error
         raise
-    return lock, Resumption(previous, rerun, file)
+    return lock, resumption
 
 
 def _changed_program(before: Any, now: Mapping[str, Any]) -> list[str]:

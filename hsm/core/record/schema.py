@@ -191,6 +191,7 @@ LAUNCH_FIELDS: Mapping[str, tuple[Check, str]] = {
     "hsm": TEXT,
     "cwd": PATH,
     "argv": (_is_texts, "a list of strings"),
+    "command": (_is_object, "an object"),
     "settings": (_is_object, "an object"),
     "program": (_is_object, "an object"),
     "git": (_is_object, "an object"),

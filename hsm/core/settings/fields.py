@@ -23,6 +23,7 @@ from typing import Any
 
 from hsm.core.settings.kinds import (
     Choice,
+    ChoiceOrJobs,
     Count,
     Factor,
     Kind,
@@ -211,11 +212,11 @@ class SweepConf:
         is_option=False,  # `--resume` names a sweep
         per_sweep=True,
     )
-    rerun: Rerun = setting(
+    rerun: Any = setting(  # Rerun, or a tuple of numbers; OmegaConf knows no such union
         Rerun.unfinished,
-        Choice(Rerun),
+        ChoiceOrJobs(Rerun),
         "Jobs to run again, besides those cancelled or never started: unfinished (all that did "
-        "not complete), failed, timeout, or all.",
+        "not complete), failed, timeout, or all; or numbers of jobs, such as 3,7: only these run.",
         group=Group.resume,
         per_sweep=True,
     )

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any
 
 from hsm.core.errors import did_you_mean
+from hsm.core.job_numbers import parse_numbers, show_numbers
 from hsm.core.units import format_size, parse_duration, parse_size
 
 #: Seconds; about 31 years. Much beyond it the waiting functions of the operating system overflow.
@@ -301,3 +302,36 @@ class Choice(Kind):
 
     def hint(self, value: object) -> str:
         return did_you_mean(value, self.names) if isinstance(value, str) else ""
+
+
+class ChoiceOrJobs(Choice):
+    """One of the members of an enum, or numbers of jobs: a list, or text such as 3,7 or 3-5.
+
+    Numbers are held as a sorted tuple.
+    """
+
+    annotation = Any
+
+    def __init__(self, members: type[Enum]) -> None:
+        super().__init__(members)
+        self.annotation = Any
+        self.metavar = f"{self.metavar}|JOBS"
+        self.allowed = f"{self.allowed}, or numbers of jobs, such as 3,7 or 3-5"
+
+    def check(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.parse(value)
+        numbers = value if isinstance(value, Sequence) else [value]
+        if isinstance(value, bytes) or any(isinstance(number, bool) for number in numbers):
+            raise TypeError
+        chosen = sorted({operator.index(number) for number in numbers})
+        if not chosen or chosen[0] < 0:
+            raise ValueError
+        return tuple(chosen)
+
+    def parse(self, text: str) -> Any:
+        text = text.strip()
+        return parse_numbers(text) if text[:1].isdigit() else super().check(text)
+
+    def show(self, value: Any) -> str:
+        return str(value) if isinstance(value, Enum) else show_numbers(value)
