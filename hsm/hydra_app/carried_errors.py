@@ -140,8 +140,8 @@ def _place(traceback: TracebackType) -> Place:
     code, line = traceback.tb_frame.f_code, traceback.tb_lineno or 1
     positions = getattr(code, "co_positions", None)  # from Python 3.11 on
     if positions is not None and traceback.tb_lasti >= 0:
-        found = next(islice(positions(), traceback.tb_lasti // 2, None), (None,) * 4)
-        if None not in found:
+        found: Any = next(islice(positions(), traceback.tb_lasti // 2, None), ())
+        if found and None not in found:
             _, end_line, column, end_column = found
             if (line, column) <= (end_line, end_column):
                 return Place(code.co_filename, code.co_name, line, end_line, column, end_column)
