@@ -15,11 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from hsm.core.printable import printable
+from hsm.core.printable import printable, shorten
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
 from hsm.display.tail import last_lines
-from hsm.display.text import clean, from_here, shorten
+from hsm.display.text import clean, from_here
 
 _LINES = 10
 #: Of stdout, if stderr is shown as well but has no error.

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 from hsm.core.files import open_log, read_end
+from hsm.core.printable import shorten
 from hsm.core.record.cut_logs import ATTEMPT_START
-from hsm.display.text import clean, shorten
+from hsm.display.text import clean
 
 #: Characters of a line; enough for a message, while a dump does not fill the screen.
 _MAX_LINE = 500
