@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from types import MappingProxyType
 from typing import Any, overload
 
 from hsm.core.errors import SettingsError, did_you_mean
 from hsm.core.record.job import JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.core.results import tables
+from hsm.core.results.metric import Goal, Origins, Ranking, rank
+from hsm.core.settings.resolve import SETTINGS
 from hsm.core.user_files import replacing
 
 Target = str | os.PathLike[str]
@@ -30,6 +33,7 @@ class Results:
         parameters: the names of the columns that hold parameters.
         metrics: the names of those that hold what jobs returned or wrote: return values,
             results.json and metrics.json.
+        goal: the metric and the direction that the sweep has on record.
         problems: what could not be read, one line each.
     """
 
@@ -42,6 +46,8 @@ class Results:
         paths: SweepPaths,
         parameters: Iterable[str] = (),
         metrics: Iterable[str] = (),
+        origins: Origins = MappingProxyType({}),
+        goal: Goal = Goal(),  # noqa: B008 -- frozen
         problems: Iterable[str] = (),
     ) -> None:
         self._rows = list(rows)
@@ -50,6 +56,8 @@ class Results:
         self.paths = paths
         self.parameters = [name for name in parameters if name in self.columns]
         self.metrics = [name for name in metrics if name in self.columns]
+        self._origins = {name: origins[name] for name in self.metrics if name in origins}
+        self.goal = goal
         self.problems = list(problems)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -76,6 +84,60 @@ class Results:
         return [
             name for name in self.parameters if len({tables.as_text(row[name]) for row in self}) > 1
         ]
+
+    # --- ranking ---
+
+    def best(self, metric: str | None = None, direction: str | None = None) -> dict[str, Any]:
+        """The row of the best completed job.
+
+        Args:
+            metric, direction: as for `ranked`.
+
+        Raises:
+            SettingsError: as `ranked`.
+        """
+        return self._ranked("best", metric, direction)[0]
+
+    def ranked(self, metric: str | None = None, direction: str | None = None) -> Results:
+        """The completed jobs that have the metric, best first.
+
+        Args:
+            metric: the name of a number that jobs returned or wrote, see `hsm.core.results.metric`;
+                by default the sweep's setting, or the one metric that there is.
+            direction: "minimize" or "maximize"; by default the sweep's setting.
+
+        Raises:
+            SettingsError: there is no direction, no such metric, or more than one that it may be.
+        """
+        return self._with(self._ranked("ranked", metric, direction), self.columns)
+
+    def _ranked(
+        self, caller: str, metric: str | None, direction: str | None
+    ) -> Sequence[dict[str, Any]]:
+        given = {
+            "metric": SETTINGS["metric"].check(metric, "argument metric"),
+            "direction": SETTINGS["direction"].check(direction, "argument direction"),
+        }
+        goal = self.goal.given(given)
+        if goal.direction is None:
+            allowed = "minimize or maximize"
+            message = (
+                f"{caller}: the sweep has no direction on record: "
+                "pass direction='minimize' or direction='maximize'"
+            )
+            raise SettingsError("direction", None, caller, allowed, message=message)
+        ranking = self.ranking(goal)
+        if not ranking.rows:
+            several = len(ranking.known) > 1 and goal.metric is None
+            hint = f"; pass metric={ranking.known[0]!r}, or another" if several else ""
+            message = f"{caller}: {ranking.problem}{hint}"
+            raise SettingsError("metric", metric, caller, "one of the metrics", message=message)
+        return ranking.rows
+
+    def ranking(self, goal: Goal | None = None) -> Ranking:
+        """The completed jobs ranked by `goal`, by default the sweep's own; nothing is an error."""
+        self._check(["state"], "ranking")
+        return rank(self, self._origins, self.goal if goal is None else goal)
 
     # --- choosing rows and columns ---
 
@@ -120,6 +182,8 @@ class Results:
             paths=self.paths,
             parameters=self.parameters,
             metrics=self.metrics,
+            origins=self._origins,
+            goal=self.goal,
             problems=self.problems,
         )
 
