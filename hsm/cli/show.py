@@ -14,13 +14,14 @@ from hsm.cli._show_sweep import sweep_facts, sweep_lines
 from hsm.cli._stdout import say
 from hsm.core.command_line import join_command
 from hsm.core.errors import HsmError
+from hsm.core.printable import shorten
 from hsm.core.program.program import Program
 from hsm.core.record.job import Attempt, Job
 from hsm.core.record.named_job import named_job
 from hsm.core.record.sweep import Sweep as SweepRecord
 from hsm.core.record.sweep import read_sweep
 from hsm.core.units import format_duration, format_size
-from hsm.display.text import from_here, shorten
+from hsm.display.text import from_here
 
 app = new_app()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hsm.core.files import open_log, read_end
-from hsm.display.text import clean, shorten
+from hsm.core.printable import shorten
+from hsm.display.text import clean
 
 #: Characters of a line; enough for a message, while a dump does not fill the screen.
 _MAX_LINE = 500

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hsm.core.errors import HsmError
-from hsm.core.printable import printable
+from hsm.core.printable import printable, shorten
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import read_sweep
 from hsm.core.units import format_duration
 from hsm.display.counts import Counts
 from hsm.display.tail import last_lines
-from hsm.display.text import from_here, shorten
+from hsm.display.text import from_here
 
 if TYPE_CHECKING:
     from hsm.core.engine.interrupts import Interruption

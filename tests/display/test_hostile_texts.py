@@ -229,6 +229,8 @@ def test_no_command_but_logs_sends_it_to_a_terminal(
         ["monitor", where, "--progress", "rich", "--show-output"],
         *(["collect-results", where, "--format", kind] for kind in ("table", "csv", "md", "json")),
         ["collect-results", where, "--columns", typed],
+        ["collect-results", where, "--group-by", typed],
+        ["collect-results", where, "--over", f"k{text}"],
         ["collect-results", where, "--only", typed],
         ["collect-results", where, "--output", f"x/{typed}.csv"],
         ["cancel", where],
