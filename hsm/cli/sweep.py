@@ -168,7 +168,12 @@ def _spelling(param: Any) -> str:
     """How the help shows an argument or a switch; empty for what the usual way suits."""
     if param.param_type_name == "argument":
         return str(param.metavar)
-    return param.opts[0].replace("--", "--[no-]") if param.secondary_opts else ""
+    if not param.secondary_opts:
+        return ""
+    negated = param.opts[0].replace("--", "--no-")
+    if param.secondary_opts == [negated]:
+        return str(param.opts[0].replace("--", "--[no-]"))
+    return "/".join([*param.opts, *param.secondary_opts])
 
 
 _HELP = """\
@@ -188,7 +193,7 @@ hsm sweep --config sweep.csv -- ./fit --rate {lr} --out {job_dir}/model
 
 
 @app.command("sweep", cls=_SweepCommand, help=_HELP)
-@with_settings
+@with_settings()
 def sweep(
     context: typer.Context,
     overrides: Overrides = None,

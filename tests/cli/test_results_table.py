@@ -13,8 +13,8 @@ import pytest
 
 from helpers.cli import Project
 from helpers.displays import Terminal
-from helpers.journals import Sweeps
 from helpers.terminal import Screen
+from helpers.written_sweeps import Sweeps
 
 pytestmark = pytest.mark.thorough
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.journals import Sweeps
+from helpers.written_sweeps import Sweeps
 
 
 @pytest.fixture

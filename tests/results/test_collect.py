@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from helpers.journals import Sweeps
 from helpers.processes import App
+from helpers.written_sweeps import Sweeps
 from hsm.core.errors import HsmError, SettingsError
 from hsm.core.record.job import Ending, JobState
 from hsm.core.record.sweep import JournalError

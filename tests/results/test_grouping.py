@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helpers.journals import Sweeps
+from helpers.written_sweeps import Sweeps
 from hsm.core.errors import SettingsError
 from hsm.core.record.job import JobState
 from hsm.core.results.grouping import with_deviation

@@ -7,7 +7,8 @@ the others   hsm's own: job, state, duration, ...
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from hsm.core.errors import SettingsError, did_you_mean
@@ -16,6 +17,8 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.results import tables
 from hsm.core.results.base_table import Table
 from hsm.core.results.grouping import Groups, groups
+from hsm.core.results.metric import Goal, Origins, Ranking, rank
+from hsm.core.settings.resolve import SETTINGS
 
 
 class Results(Table):
@@ -23,6 +26,7 @@ class Results(Table):
 
     Attributes:
         paths: the sweep's paths.
+        goal: the metric and the direction that the sweep has on record.
     """
 
     row_word = "job"
@@ -36,6 +40,8 @@ class Results(Table):
         paths: SweepPaths,
         parameters: Iterable[str] = (),
         metrics: Iterable[str] = (),
+        origins: Origins = MappingProxyType({}),
+        goal: Goal = Goal(),  # noqa: B008 -- frozen
         problems: Iterable[str] = (),
     ) -> None:
         super().__init__(
@@ -47,8 +53,14 @@ class Results(Table):
             problems=problems,
         )
         self.paths = paths
+        self.goal = goal
+        self._origins = origins
 
     def _is_kept(self, name: str) -> bool:
+        wanted = self.goal.metric
+        if wanted is not None and name in self.metrics:
+            key = self._origins.get(name, ("", ""))[1]
+            return wanted in (name, key, key.removeprefix("value."))
         return name in ("job", "state") or super()._is_kept(name)
 
     def _must_tell(self, row: dict[str, Any], name: str) -> bool:
@@ -62,6 +74,63 @@ class Results(Table):
         return [
             name for name in self.parameters if len({tables.as_text(row[name]) for row in self}) > 1
         ]
+
+    # --- ranking ---
+
+    def best(self, metric: str | None = None, direction: str | None = None) -> dict[str, Any]:
+        """The row of the best completed job.
+
+        Args:
+            metric, direction: as for `ranked`.
+
+        Raises:
+            SettingsError: as `ranked`.
+        """
+        return self._ranked("best", metric, direction)[0]
+
+    def ranked(self, metric: str | None = None, direction: str | None = None) -> Results:
+        """The completed jobs that have the metric, best first.
+
+        Args:
+            metric: the name of a number that jobs returned or wrote, see `hsm.core.results.metric`;
+                by default the sweep's setting, or the one metric that there is.
+            direction: "minimize" or "maximize"; by default the sweep's setting.
+
+        Raises:
+            SettingsError: there is no direction, no such metric, or more than one that it may be.
+        """
+        return self._with(self._ranked("ranked", metric, direction), self.columns)
+
+    def _ranked(
+        self, caller: str, metric: str | None, direction: str | None
+    ) -> Sequence[dict[str, Any]]:
+        given = {
+            "metric": SETTINGS["metric"].check(metric, "argument metric"),
+            "direction": SETTINGS["direction"].check(direction, "argument direction"),
+        }
+        goal = self.goal.given(given)
+        if goal.direction is None:
+            allowed = "minimize or maximize"
+            message = (
+                f"{caller}: the sweep has no direction on record: "
+                "pass direction='minimize' or direction='maximize'"
+            )
+            raise SettingsError("direction", None, caller, allowed, message=message)
+        ranking = self.ranking(goal)
+        if not ranking.rows:
+            several = len(ranking.known) > 1 and goal.metric is None
+            hint = f"; pass metric={ranking.known[0]!r}, or another" if several else ""
+            message = f"{caller}: {ranking.problem}{hint}"
+            raise SettingsError("metric", metric, caller, "one of the metrics", message=message)
+        return ranking.rows
+
+    def ranking(self, goal: Goal | None = None) -> Ranking:
+        """The completed jobs ranked by `goal`, by default the sweep's own; nothing is an error."""
+        self._check(["state"], "ranking")
+        origins = {name: self._origins[name] for name in self.metrics if name in self._origins}
+        return rank(self, origins, self.goal if goal is None else goal)
+
+    # --- choosing rows and groups ---
 
     def only(self, *states: str | Iterable[str]) -> Results:
         """The jobs in one of these states, such as ``only("failed", "timeout")``.

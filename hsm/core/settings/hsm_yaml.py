@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hsm.core.errors import SettingsError, UnknownSetting, shown
-from hsm.core.settings.fields import LocalConf
+from hsm.core.settings.fields import Direction, LocalConf
 from hsm.core.user_dirs import config_dir
 
 if TYPE_CHECKING:
@@ -164,7 +164,8 @@ def _unknown(key: object, value: object, origin: str) -> UnknownSetting:
     if key in [entry.name for entry in fields(LocalConf)]:
         hint = f"write local: {{{key}: ...}}"
         return UnknownSetting(str(key), value, origin, ", ".join(_SECTIONS), hint)
-    return UnknownSetting.among(key, value, origin, _SECTIONS)
+    hint = f"write local: {{direction: {key}}}" if key in [*map(str, Direction)] else ""
+    return UnknownSetting.among(key, value, origin, _SECTIONS, hint=hint)
 
 
 def _text(key: str, value: object, origin: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Sweeps of which only the journal and the jobs' files are there, written by hand."""
+"""Sweeps written by hand, for tests of what reads them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths
+from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.results.collect import collect_results
 from hsm.core.results.results_table import Results
 
@@ -16,9 +17,9 @@ from hsm.core.results.results_table import Results
 class Sweeps:
     """Writes a sweep's journal by hand; jobs are numbered in the order of their parameters."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **settings: Any) -> None:
         self.paths = SweepPaths(directory)
-        self.journal = Journal(self.paths, "demo", {})
+        self.journal = Journal(self.paths, "demo", settings)
         self.jobs: list[Job] = []
 
     def submit(self, *params: dict[str, Any]) -> None:
@@ -32,6 +33,7 @@ class Sweeps:
         self.journal.start(self.jobs[num])
 
     def end(self, num: int, state: JobState = JobState.COMPLETED, **facts: Any) -> None:
+        """Start the job, and end it at once."""
         self.start(num)
         self.jobs[num].end(102.5, Ending(state, **facts))
         self.journal.end(self.jobs[num])
@@ -45,3 +47,7 @@ class Sweeps:
     def results(self, reason: str = "finished") -> Results:
         self.journal.close(reason)
         return collect_results(self.paths.sweep_dir)
+
+    def read(self) -> Sweep:
+        """The sweep as it is now."""
+        return read_sweep(self.paths.sweep_dir, alive=True)
