@@ -71,7 +71,7 @@ tables: $(DEV)
 	PYTHONPATH=tests $(BIN)/python tests/docs/test_docs.py
 
 pictures: $(DEV)
-	PYTHONPATH=tests $(BIN)/python tests/docs/pictures.py
+	PYTHONPATH=tests $(BIN)/python -m helpers.pictures
 
 package: $(PACKAGING)
 	rm -rf dist
