@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,6 +64,12 @@ def test_a_failed_job_does_not_make_metrics_vary(sweep: Sweeps) -> None:
 def test_the_only_metric_is_shown_though_it_never_varies(sweep: Sweeps) -> None:
     results = _results(sweep, ({"x": 1}, 0.5), ({"x": 2}, 0.5))
     assert str(results).splitlines()[2].split() == ["job", "state", "x", "value"]
+
+
+def test_the_sweeps_own_metric_is_shown_though_it_never_varies(tmp_path: Path) -> None:
+    sweep = Sweeps(tmp_path / "s", metric="loss")
+    results = _results(sweep, *(({"x": n}, {"loss": 1, "other": 2}) for n in range(2)))
+    assert str(results).splitlines()[2].split() == ["job", "state", "x", "value.loss"]
 
 
 def test_lists_and_long_texts_of_metrics_are_short_and_whole_in_files(sweep: Sweeps) -> None:

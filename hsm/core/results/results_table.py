@@ -57,6 +57,10 @@ class Results(Table):
         self._origins = origins
 
     def _is_kept(self, name: str) -> bool:
+        wanted = self.goal.metric
+        if wanted is not None and name in self.metrics:
+            key = self._origins.get(name, ("", ""))[1]
+            return wanted in (name, key, key.removeprefix("value."))
         return name in ("job", "state") or super()._is_kept(name)
 
     def _must_tell(self, row: dict[str, Any], name: str) -> bool:
