@@ -4,6 +4,8 @@
 # make test-heavy   those that need torch and JAX, which it installs: some gigabytes
 # make lint    ruff, import-linter and mypy               make format     what ruff can mend by itself
 # make tables  writes the tables of README and docs anew, from the code and benchmarks/results
+# make pictures  draws the README's pictures anew         make package    builds what is released, and checks it
+# make test-install  those that make environments: README's commands on a clean machine, and the packages
 # make coverage                            make clean      removes the environment and what the tools left
 #
 # PYTHON chooses the interpreter, VENV the environment that is made with it, PYTEST_ARGS is handed to pytest.
@@ -21,16 +23,19 @@ SOURCES := $(shell find hsm hydra_plugins -type f -not -name '*.pyc')
 CREATED := $(VENV)/.created
 DEV := $(VENV)/.installed-dev
 HEAVY := $(VENV)/.installed-heavy
+PACKAGING := $(VENV)-package/.created
 # An environment that was made for the tests already serves the demo as well.
 DEMO := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.installed-demo)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow test-long test-all test-heavy lint format tables coverage clean
+.PHONY: demo test test-slow test-long test-all test-heavy test-install lint format tables pictures package coverage clean
 
 demo: $(DEMO)
 	$(BIN)/python examples/train.py -m \
 	    hydra/launcher=hsm_local hydra.launcher.max_parallel_jobs=4 \
 	    model=svm,logistic model.C=0.1,1,10 seed=0,1
+	@printf '\nAll results in one table, best last:\n\n  %s\n\n' \
+	    '$(BIN)/hsm collect-results --columns job,model,model.C,seed,validation_accuracy --sort-by validation_accuracy'
 
 test: $(DEV)
 	$(BIN)/pytest $(PYTEST_ARGS)
@@ -42,10 +47,15 @@ test-long: $(DEV)
 	$(BIN)/pytest -m "long and not heavy" $(PYTEST_ARGS)
 
 test-all: $(DEV)
-	$(BIN)/pytest -m "not heavy" $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not heavy and not install" $(PYTEST_ARGS)
 
 test-heavy: $(HEAVY)
 	$(BIN)/pytest -m heavy -n 1 $(PYTEST_ARGS) tests/local
+
+# A new HOME has no packages that pip has loaded before.
+test-install: $(DEV)
+	PIP_CACHE_DIR="$${PIP_CACHE_DIR:-$$($(PIP) cache dir)}" \
+	    $(BIN)/pytest -m install -o faulthandler_timeout=0 $(PYTEST_ARGS) tests/install
 
 lint: $(DEV)
 	$(BIN)/ruff check .
@@ -60,6 +70,14 @@ format: $(DEV)
 tables: $(DEV)
 	PYTHONPATH=tests $(BIN)/python tests/docs/test_docs.py
 
+pictures: $(DEV)
+	PYTHONPATH=tests $(BIN)/python -m helpers.pictures
+
+package: $(PACKAGING)
+	rm -rf dist
+	$(VENV)-package/bin/python -m build --quiet
+	$(VENV)-package/bin/twine check --strict dist/*
+
 coverage: $(DEV)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
@@ -67,7 +85,7 @@ coverage: $(DEV)
 	$(BIN)/coverage report
 
 clean:
-	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-package build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(CREATED):
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("hsm needs Python 3.10 or newer; $(PYTHON) is " + sys.version.split()[0] + ": try make PYTHON=python3.12")'
@@ -75,11 +93,17 @@ $(CREATED):
 	@touch $@
 
 $(VENV)/.installed-demo: pyproject.toml $(SOURCES) | $(CREATED)
-	$(PIP) install --quiet '.[examples]'
+	@echo "installing hsm and scikit-learn into $(VENV) (about a minute) ..."
+	$(PIP) install '.[examples]'
 	@touch $@
 
 $(DEV): pyproject.toml hsm/_version.py | $(CREATED)
 	$(PIP) install --quiet --editable '.[dev,examples]'
+	@touch $@
+
+$(PACKAGING): | $(CREATED)
+	$(PYTHON) -m venv $(VENV)-package
+	$(VENV)-package/bin/python -m pip --disable-pip-version-check install --quiet build twine
 	@touch $@
 
 $(HEAVY): pyproject.toml | $(DEV)

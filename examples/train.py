@@ -52,7 +52,7 @@ def main(cfg: DictConfig) -> float:
     log.info("%d images to train on, %d to validate on", len(train_y), len(valid_y))
 
     model = instantiate(cfg.model)
-    log.info("fitting %s", model)
+    log.info("fitting %s", type(model).__name__)
     started = time.perf_counter()
     model.fit(train_x, train_y)
     fit_seconds = time.perf_counter() - started

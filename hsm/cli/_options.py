@@ -10,13 +10,15 @@ import typer
 
 from hsm.cli._complete import job_numbers, one_of, sweep_ids
 from hsm.core.errors import SettingsError
-from hsm.core.settings.kinds import Switch
+from hsm.core.settings.kinds import Choice, Switch
 from hsm.core.settings.resolve import SETTINGS, Group, Setting
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 HSM_CONFIG = "--hsm-config"
 _MODES = ("local",)
+#: The settings of every command that ranks jobs.
+RANKING = ("metric", "direction")
 
 #: Sections of the help of `hsm sweep` that hold no settings.
 WHAT_RUNS, OTHER = "What runs", "Other"
@@ -107,24 +109,31 @@ def check_mode(mode: str) -> None:
         raise SettingsError("mode", mode, "--mode", " or ".join(_MODES))
 
 
-def with_settings(function: _Function) -> _Function:
-    """Give a command an option for each setting that has a plain one.
+def with_settings(*names: str) -> Callable[[_Function], _Function]:
+    """Give a command an option for each of these settings; by default, all that have a plain one.
 
     The command takes them as ``**settings``, to be read by `given_settings`.
     """
-    signature = inspect.signature(function, eval_str=True)
-    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-    options = [_option(each) for each in SETTINGS.values() if each.is_option]
-    function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
-    return function
+
+    def add_options(function: _Function) -> _Function:
+        signature = inspect.signature(function, eval_str=True)
+        own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        chosen = [SETTINGS[name] for name in names] or SETTINGS.values()
+        options = [_option(each) for each in chosen if each.is_option]
+        function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+        return function
+
+    return add_options
 
 
 def given_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that were given on the command line, checked. Raises SettingsError."""
-    given = {}
+    given: dict[str, Any] = {}
     for name, value in settings.items():
         setting = SETTINGS[name]
-        if isinstance(value, bool):
+        if isinstance(value, bool) and isinstance(setting.kind, Choice):
+            given[name] = setting.kind.parse(setting.kind.names[0 if value else 1])
+        elif isinstance(value, bool):
             given[name] = value
         elif value is not None:
             given[name] = setting.parse(value, setting.flag)
@@ -141,10 +150,12 @@ def _option(setting: Setting) -> inspect.Parameter:
     flag, value_type = setting.flag, cast("type[Any]", str)
     if isinstance(setting.kind, Switch):
         flag, value_type = f"{flag}/--no-{flag.removeprefix('--')}", bool
+    elif "/" in flag:  # a choice of two: a switch for each
+        value_type = bool
     option = typer.Option(
         flag,
         help=_help(setting),
-        metavar=setting.kind.metavar,
+        metavar=None if value_type is bool else setting.kind.metavar,
         autocompletion=one_of(*setting.kind.names),
         show_default=False,
         rich_help_panel=setting.group,

@@ -129,7 +129,7 @@ def test_an_app_that_cannot_run_here(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("train.py", "import sys; print(sys.argv)"), ("fit.py", 'if __name__ == "__main__":\n    1')],
+    [("train.py", "import sys; print(sys.argv)"), ("fit.py", 'import sys\nif __name__ == "__main__":\n    sys.argv')],
 )
 def test_a_script_without_hydra(project: Project, name: str, text: str) -> None:
     project.write(name, text)
@@ -139,7 +139,7 @@ def test_a_script_without_hydra(project: Project, name: str, text: str) -> None:
 
 
 def test_a_script_with_an_odd_name(project: Project) -> None:
-    project.write("my #1 fit.py", 'if __name__ == "__main__":\n    1')
+    project.write("my #1 fit.py", 'import sys\nif __name__ == "__main__":\n    print(sys.argv)')
     _init(project)
     assert _jobs(project) == 6
 

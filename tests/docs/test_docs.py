@@ -1,6 +1,6 @@
 """README and docs/: every block is run as a reader would, every table compared with its subject.
 
-`make tables` writes the tables anew.
+`make tables` writes the tables, and the repository's address, anew.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields
 from enum import Enum
 from functools import partial
@@ -21,19 +20,20 @@ from typing import Any
 
 import pytest
 import typer
-from omegaconf import OmegaConf
 
+from helpers.address import PYPROJECT, README, address, clone_commands, told_address, write_address
 from helpers.benchmark_tables import BENCHMARKS
-from helpers.docs import Block, Page, missing_line, pages, table
+from helpers.docs import MARKS, Page, pages, table
 from helpers.processes import REPOSITORY, SOURCE
+from helpers.reader import Reader, ShellPerBlock, write_program, write_python
 from hsm.cli.main import COMMANDS
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
 from hsm.core.record.large import Large
 from hsm.core.record.paths import SweepPaths
 from hsm.core.settings.counterparts import COUNTERPARTS
-from hsm.core.settings.resolve import SETTINGS, resolve_local
-from hsm.core.space.definition import parse_overrides, read_sweep_file
+from hsm.core.settings.resolve import SETTINGS
+from hsm.core.space.definition import parse_overrides
 
 pytestmark = pytest.mark.thorough
 
@@ -51,98 +51,27 @@ LONG_PAGES = {
 }
 
 
-class Reader:
-    """Does what a page says, from its top to its end, in a project directory of its own.
-
-    Attributes:
-        printed: what the block that ran last has printed.
-    """
-
-    def __init__(self, folder: Path, *, with_example: bool) -> None:
-        self.folder = folder
-        self.printed = ""
-        for name in ("examples", "conf") if with_example else ():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(REPOSITORY / name, self.folder / name, ignore=ignored)
-        programs = folder.parent / "bin"
-        programs.mkdir()
-        _write_program(programs / "python", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-        _write_program(
-            programs / "hsm",
-            f"#!{sys.executable}\nimport sys\nfrom hsm.cli.main import main\nsys.exit(main())\n",
-        )
-        steering = ("HSM_", "HYDRA_", "XDG_", "TMPDIR", "TERM", "COLUMNS")
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(steering)}
-        path = [str(SOURCE), self.env.get("PYTHONPATH", "")]
-        self.env |= {
-            "HOME": str(folder.parent),
-            "PATH": f"{programs}:{self.env['PATH']}",
-            "PYTHONPATH": os.pathsep.join(filter(None, path)),
-        }
-
-    def do(self, block: Block) -> None:
-        """Do what `block` says; fails if that goes otherwise than the page says."""
-        if "skip" in block.marks:
-            assert len(block.marks["skip"].split()) >= 3, "a block that is skipped says why"
-            return
-        if "file" in block.marks:
-            path = self.folder / block.marks["file"]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(block.text, encoding="utf-8")
-        {"bash": self._bash, "python": self._python, "yaml": self._yaml, "text": self._text}[
-            block.language
-        ](block)
-        if "run" in block.marks:
-            self._run(["bash", "-euo", "pipefail", "-c", block.marks["run"]], block)
-
-    def _bash(self, block: Block) -> None:
-        self._run(["bash", "-euo", "pipefail", "-c", block.text], block)
-
-    def _python(self, block: Block) -> None:
-        if "file" in block.marks:
-            compile(block.text, block.marks["file"], "exec")
-            return
-        (self.folder / "snippet.py").write_text(block.text, encoding="utf-8")
-        self._run([sys.executable, "snippet.py"], block)
-
-    def _run(self, command: Sequence[str], block: Block) -> None:
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=DEADLINE,
-            check=False,
-        )
-        self.printed = done.stdout.decode(errors="replace")
-        assert done.returncode == int(block.marks.get("exit", 0)), self.printed
-
-    def _yaml(self, block: Block) -> None:
-        path = self.folder / block.marks["file"]
-        if path.name == "hsm.yaml":
-            resolve_local(hsm_config=path, environ={})
-        elif "sweep" in path.name:
-            assert read_sweep_file(path).count() > 0
-        else:
-            OmegaConf.load(path)
-
-    def _text(self, block: Block) -> None:
-        if "tree" in block.marks:
-            (root,) = self.folder.glob(block.marks["tree"])
-            for line in block.text.splitlines():
-                name = re.split(r"\s{2,}", line.strip())[0].replace("<n>", "0")
-                assert list(root.glob(name.rstrip("/"))), f"there is no {name}"
-        elif "file" not in block.marks:
-            assert "output" in block.marks, "a block of text says what it shows"
-            missing = missing_line(block.text, self.printed)
-            assert missing is None, f"not printed: {missing}\n\nbut:\n{self.printed}"
+#: What a block is not run for, if its mark says so.
+HARDWARE = ("a GPU", "a second machine")
 
 
-def _write_program(path: Path, text: str) -> None:
-    path.write_text(text)
-    path.chmod(0o755)
+def reader_of_this_hsm(folder: Path) -> Reader:
+    """A reader who has installed the hsm that is tested, and begins in `folder`."""
+    programs = folder.parent / "bin"
+    write_python(programs / "python")
+    write_program(
+        programs / "hsm",
+        f"#!{sys.executable}\nimport sys\nfrom hsm.cli.main import main\nsys.exit(main())\n",
+    )
+    steering = ("HSM_", "HYDRA_", "XDG_", "TMPDIR", "TERM", "COLUMNS")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(steering)}
+    path = [str(SOURCE), env.get("PYTHONPATH", "")]
+    env |= {
+        "HOME": str(folder.parent),
+        "PATH": f"{programs}:{env['PATH']}",
+        "PYTHONPATH": os.pathsep.join(filter(None, path)),
+    }
+    return Reader(ShellPerBlock(folder, env, DEADLINE))
 
 
 @pytest.mark.parametrize(
@@ -159,12 +88,32 @@ def test_blocks(page: Page, project_dir: Path) -> None:
     )
     if with_example:
         pytest.importorskip("sklearn")
-    reader = Reader(project_dir, with_example=with_example)
+        for name in ("examples", "conf"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(REPOSITORY / name, project_dir / name, ignore=ignored)
+    reader = reader_of_this_hsm(project_dir)
     for block in blocks:
-        try:
-            reader.do(block)
-        except BaseException as error:
-            raise AssertionError(f"{page.name}, line {block.line}: {error}") from error
+        # What installs is run on a clean machine, with the rest of its page: tests/install.
+        if "install" not in block.marks and "skip" not in block.marks:
+            try:
+                reader.do(block)
+            except BaseException as error:
+                raise AssertionError(f"{page.name}, line {block.line}: {error}") from error
+
+
+@every_page
+def test_every_block_is_run_somewhere(page: Page) -> None:
+    for block in page.blocks():
+        place = f"{page.name}, line {block.line}"
+        assert block.marks.keys() <= MARKS, place
+        if "skip" in block.marks:
+            assert block.marks["skip"] in HARDWARE, place
+        if "install" in block.marks:
+            assert page.name == "README.md", f"{place}: tests/install runs only the README"
+        if "drawing" in block.marks:
+            assert block.language == "text", place
+            for name in re.findall(r"(?<![\w.])(?:hsm|hydra_plugins)/[\w/.*]*", block.text):
+                assert list(REPOSITORY.glob(name.rstrip("/"))), f"{place}: there is no {name}"
 
 
 @every_page
@@ -197,24 +146,42 @@ def test_names(page: Page) -> None:
         assert name in variables or f'"{name}"' in ours, name
 
 
+def test_the_distributions_name_and_its_extras() -> None:
+    """What hsm and its pages say to install is there under that name."""
+    pyproject = PYPROJECT.read_text()
+    (name,) = re.findall(r'^\[project\]\nname = "(.+)"$', pyproject, re.MULTILINE)
+    extras = pyproject.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    known = set(re.findall(r"^(\w+) = \[", extras, re.MULTILINE))
+    code = "".join(path.read_text() for path in REPOSITORY.glob("hsm/**/*.py"))
+    asked = set(re.findall(r'import_extra\([\w".]+, "(\w+)"\)', code))
+    assert asked == {"pandas", "parquet"}
+    for text in (code, *(page.text for page in PAGES)):
+        for told, extra in re.findall(r"pip install '([\w.-]+)\[([\w{}]+)\]'", text):
+            assert told in (name, "."), told
+            assert extra in known | {"{extra}"}, extra
+    assert asked <= known
+
+
 def test_make_targets() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
     for page in PAGES:
-        for target in re.findall(r"(?:^|`)make ([a-z][\w-]*)$", page.text, re.MULTILINE):
+        for target in re.findall(r"(?:^|`)make ([a-z][\w-]*)", page.text, re.MULTILINE):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     (recipe,) = re.findall(r"^demo:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
     points = [word for word in recipe.split() if re.fullmatch(r"(model|model\.C|seed)=.+", word)]
-    assert f"`make demo` runs a sweep of {parse_overrides(points).count()} jobs" in PAGES[0].text
+    assert f"runs a sweep of {parse_overrides(points).count()} jobs" in PAGES[0].text
+
+
+def test_the_repositorys_address_is_the_same_everywhere() -> None:
+    assert told_address() == address(), "make tables writes it anew"
+    assert clone_commands(address()) in README.read_text()
+    links = re.findall(r"https://github\.com/[^\s\"')]+", PYPROJECT.read_text())
+    assert len(links) >= 6
+    assert [link for link in links if not f"{link}/".startswith(f"{address()}/")] == []
 
 
 # --- tables
 # -------------------------------------------------------------------------------------------------
-
-
-def short_settings_table() -> list[str]:
-    """The settings, for the README."""
-    rows = [[f"`{s.name}`", f"`{_shown(s.default)}`", s.help] for s in SETTINGS.values()]
-    return table(["setting", "default", "what it does"], rows)
 
 
 def settings_table() -> list[str]:
@@ -304,7 +271,6 @@ def options_table(command: str) -> list[str]:
 
 
 TABLES: dict[str, Callable[[], list[str]]] = {
-    "settings-short": short_settings_table,
     "settings": settings_table,
     "setting-names": names_table,
     **{f"moving-{name}": partial(counterparts_table, name) for name in COUNTERPARTS},
@@ -371,6 +337,8 @@ def _written_fields(folder: Path) -> dict[str, set[str]]:
 
 
 if __name__ == "__main__":
+    write_address()
+    PAGES = pages()
     for each in PAGES:
         for table_name, make in TABLES.items():
             if f"<!-- table: {table_name} -->" in each.text:

@@ -11,7 +11,9 @@ Marks are comments in HTML, so readers do not see them.
     exit=N        the exit code of a block of commands; 0 without this mark
     output        the block of text shows what the block before it prints
     tree=PATH     the block of text lists files that are there, below PATH (a glob)
-    skip=REASON   the block is not tested, and why
+    drawing       the block of text is no output; files of the repository that it names are there
+    install       the block installs: it is run on a clean machine, by tests/install
+    skip=WHAT     the block needs hardware that the machine which tests may not have
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from pathlib import Path
 
 from helpers.processes import REPOSITORY
 
+MARKS = {"file", "run", "exit", "output", "tree", "drawing", "install", "skip"}
 _MARK = re.compile(r"<!-- test: (.+?) -->\s*$")
 _TABLE = re.compile(r"<!-- table: ([\w-]+) -->\n((?:\|.*\n)+)")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

@@ -72,5 +72,7 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     *_bad("timeout_factor", "a number above 1, or none", 1, 0, -2, nan, inf, True, "2", [2]),
     *_bad("timeout_factor", "a number above 1, or none", 10**400),
     *_bad("memory_limit", _SIZE, 0, -1, nan, inf, True, "", "much", "-4GB", "4PB", "GB", [4]),
+    *_bad("metric", "a name, or none", "", " ", "a\nb", 3, True, ["loss"], {"loss": 1}),
+    *_bad("direction", "one of minimize, maximize, none", "min", "", True, 1, ["minimize"]),
     *_bad("on_sweep_end", _COMMAND, "", " ", "a 'b", [], [1], ["a", None], {"a": "b"}, 3, True),
 ]

@@ -7,7 +7,7 @@ import os
 import pty
 import select
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,20 @@ class Screen:
     @property
     def text(self) -> str:
         """All lines, less the blanks at their ends."""
-        lines = [*map(_text_of, self._screen.history.top), *self._screen.display]
-        return "\n".join(line.rstrip() for line in lines).rstrip()
+        lines = ["".join(cell.data for cell in line).rstrip() for line in self.lines]
+        return "\n".join(lines).rstrip()
+
+    @property
+    def lines(self) -> list[list[pyte.screens.Char]]:
+        """The cells of each line, with their colours; a dim one is said to blink."""
+        buffer = self._screen.buffer
+        return [
+            *map(_cells, self._screen.history.top),
+            *(
+                [buffer[y][x] for x in range(self._screen.columns)]
+                for y in range(self._screen.lines)
+            ),
+        ]
 
 
 class Terminal:
@@ -69,6 +81,11 @@ class Terminal:
         return self._screen.text
 
     @property
+    def lines(self) -> list[list[pyte.screens.Char]]:
+        """The same as cells, with their colours."""
+        return self._screen.lines
+
+    @property
     def has_cursor(self) -> bool:
         self._read()
         return self._screen.has_cursor
@@ -78,13 +95,18 @@ class Terminal:
 
     def wait_for(self, text: str) -> None:
         """Read on until `text` is shown."""
+        self.wait_until(lambda shown: text in shown, repr(text))
+
+    def wait_until(self, is_there: Callable[[str], bool], what: str) -> None:
+        """Read on until what is shown has what `is_there` looks for."""
 
         def look() -> bool:
             is_open = self._read()
-            assert is_open or text in self.shown, f"it ended without {text!r}:\n{self.shown}"
-            return text in self.shown
+            found = is_there(self.shown)
+            assert is_open or found, f"it ended without {what}:\n{self.shown}"
+            return found
 
-        wait_for(look, f"{text!r} on the terminal")
+        wait_for(look, f"{what} on the terminal")
 
     def wait(self) -> int:
         """Read to its end; returns its exit code."""
@@ -124,12 +146,17 @@ def on_terminal(command: Sequence[str], folder: Path, columns: int = 100) -> Ite
         os.close(fd)
 
 
-def _text_of(line: Mapping[int, pyte.screens.Char]) -> str:
+def _cells(line: Mapping[int, pyte.screens.Char]) -> list[pyte.screens.Char]:
     """Of a line that has scrolled off: it holds only the columns that were written to."""
     blank = pyte.screens.Char(" ")
-    return "".join(line.get(n, blank).data for n in range(max(line, default=-1) + 1))
+    return [line.get(n, blank) for n in range(max(line, default=-1) + 1)]
 
 
 class _Screen(pyte.HistoryScreen):
     def debug(self, *args: Any, **kwargs: Any) -> None:
         raise AssertionError(f"unknown to the terminal: {args} {kwargs}")
+
+    def select_graphic_rendition(self, *attrs: int, **kwargs: Any) -> None:
+        # pyte knows no dim text; nothing here blinks. (A 2 is always "dim": only terminals of more
+        # than 16 colours have it in other places.)
+        super().select_graphic_rendition(*(5 if n == 2 else n for n in attrs), **kwargs)

@@ -124,6 +124,8 @@ _VALUES: dict[str, tuple[Any, Any, str]] = {
     "progress": ("rich", "plain", "none"),
     "show_output": (True, True, "true"),
     "log_limit": (10**6, 2 * 10**6, "3MiB"),
+    "metric": ("loss", "val.f1", " acc "),
+    "direction": ("minimize", "maximize", "minimize"),
     "share_with_group": (True, True, "1"),
     "on_sweep_end": (("a", "b c"), ("d",), "e 'f g'"),
     "start_method": ("fork", "spawn", "fork"),

@@ -8,6 +8,7 @@ import pytest
 
 from helpers.hydra import launcher_args, run_python, write_files
 from helpers.processes import first_fast
+from helpers.settings import refusal, write
 from hsm.core.errors import UnknownSetting
 from hsm.core.settings.counterparts import COUNTERPARTS
 from hsm.core.settings.resolve import SETTINGS, resolve_local
@@ -40,6 +41,18 @@ def test_every_name_is_answered_in_one_sentence() -> None:
                 assert all(ours in said for ours in counterpart.ours)
                 assert said.endswith(", see docs/moving.md")
                 assert "\n" not in said
+
+
+@pytest.mark.parametrize("name", ["minimize", "maximize"])
+def test_a_direction_as_a_switch_is_answered_with_the_setting(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "hsm.yaml", f"local: {{{name}: true}}")
+    said = f"unknown setting local.{name} in {path}, line 1; write direction: {name}"
+    assert str(refusal(hsm_config=path)) == said
+    write(path, f"{name}: true")
+    said = f"unknown setting {name} in {path}, line 1; write local: {{direction: {name}}}"
+    assert str(refusal(hsm_config=path)) == said
+    said = f"unknown argument {name}; write direction: {name}"
+    assert str(refusal({name: True})) == said
 
 
 def test_no_name_is_in_two_tables() -> None:

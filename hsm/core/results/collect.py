@@ -34,6 +34,7 @@ from hsm.core.plain_json import is_flat
 from hsm.core.record.job import Job
 from hsm.core.record.large import Large, LargeLost
 from hsm.core.record.sweep import Sweep, read_sweep
+from hsm.core.results.metric import Goal
 from hsm.core.results.results_table import Results
 
 _FIRST = ("job", "state")
@@ -55,15 +56,20 @@ def collect_results(sweep_dir: str | os.PathLike[str]) -> Results:
     Raises:
         JournalError: there is no sweep, or its journal cannot be read.
     """
-    sweep = read_sweep(Path(sweep_dir))
-    return _Collector(sweep).table()
+    return results_of(read_sweep(Path(sweep_dir)))
+
+
+def results_of(sweep: Sweep, *, files: bool = True) -> Results:
+    """The results of a sweep's jobs; without the jobs' `files`, what the journal has of them."""
+    return _Collector(sweep, files=files).table()
 
 
 class _Collector:
     """Gathers the results of all jobs, then names the columns, then makes the rows."""
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: Sweep, *, files: bool) -> None:
         self._sweep = sweep
+        self._reads_files = files
         self._problems = list(sweep.problems)
         if sweep.problem_count > len(sweep.problems):
             self._problems.append(f"{sweep.problem_count} damaged lines in all")
@@ -77,6 +83,9 @@ class _Collector:
         last = (*_LAST, _NOTE) if self._notes else _LAST
         middle = [name for group in _GROUPS for name in names[group].values()]
         columns = [*_FIRST, *middle, *last]
+        origins = {
+            name: (group, key) for group in _GROUPS[1:] for key, name in names[group].items()
+        }
         rows = []
         for job, groups in zip(jobs, gathered, strict=True):
             row: dict[str, Any] = dict.fromkeys(columns)
@@ -92,7 +101,9 @@ class _Collector:
             sweep_id=self._sweep.sweep_id,
             paths=self._sweep.paths,
             parameters=names["params"].values(),
-            metrics=[name for group in _GROUPS[1:] for name in names[group].values()],
+            metrics=origins,
+            origins=origins,
+            goal=Goal.recorded(self._sweep.latest),
             problems=self._problems,
         )
 
@@ -106,7 +117,7 @@ class _Collector:
             value = self._whole(job, "its return value", beside)
         if value is not None:
             groups["returned"] = self._flat(job, "its return value", {"value": value})
-        if any(attempt.started is not None for attempt in job.attempts):
+        if self._reads_files and any(attempt.started is not None for attempt in job.attempts):
             directory = self._job_dir(job)
             for group, name in _FILES.items():
                 try:

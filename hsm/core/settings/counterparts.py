@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from hsm.core.settings.fields import Direction
+
 
 @dataclass(frozen=True)
 class Counterpart:
@@ -76,6 +78,10 @@ COUNTERPARTS: Mapping[str, Sequence[Counterpart]] = {
 }
 
 
+#: Values of `direction`, which are switches on the command line only.
+_ENDS = tuple(map(str, Direction))
+
+
 def counterpart(name: object, value: object) -> str:
     """Say what hsm has in place of another launcher's setting; empty if it is nobody's.
 
@@ -83,6 +89,8 @@ def counterpart(name: object, value: object) -> str:
         name: the setting.
         value: what it was given; for a mapping, a setting below it may be known.
     """
+    if name in _ENDS:
+        return f"write direction: {name}"
     known = {
         theirs: (launcher, each)
         for launcher, all_of_it in COUNTERPARTS.items()

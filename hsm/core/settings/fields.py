@@ -27,6 +27,7 @@ from hsm.core.settings.kinds import (
     Count,
     Factor,
     Kind,
+    Name,
     Seconds,
     Size,
     Subset,
@@ -73,6 +74,13 @@ class Rerun(TextEnum):
     failed = "failed"
     timeout = "timeout"
     all = "all"
+
+
+class Direction(TextEnum):
+    """Which end of a metric is the good one."""
+
+    minimize = "minimize"
+    maximize = "maximize"
 
 
 #: What `retry_on` may name: how an attempt ended.
@@ -243,6 +251,19 @@ class SweepConf:
         "Limit on each log of an attempt, such as 10MB; beyond it the middle of the output is left "
         "out.",
         group=Group.output,
+    )
+    metric: str | None = setting(
+        None,
+        Name(),
+        "Metric to rank jobs by; by default what they return, or the one number they write.",
+        group=Group.output,
+    )
+    direction: Direction | None = setting(
+        None,
+        Choice(Direction, optional=True),
+        "Which end of the metric is best: minimize or maximize; by default both ends are shown.",
+        group=Group.output,
+        flag="--minimize/--maximize",
     )
     share_with_group: bool = setting(
         False,

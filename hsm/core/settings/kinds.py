@@ -283,21 +283,52 @@ class Switch(Kind):
         return "true" if value else "false"
 
 
-class Choice(Kind):
-    """One of the members of an enum whose values are text."""
+class Name(Kind):
+    """A plain name, or none."""
 
-    def __init__(self, members: type[Enum]) -> None:
-        self.members = self.annotation = members
-        self.names = [member.value for member in members]
-        self.metavar = "|".join(self.names)
-        self.allowed = f"one of {', '.join(self.names)}"
+    allowed = "a name, or none"
+    metavar = "NAME"
+    annotation = str | None
 
-    def check(self, value: Any) -> Enum:
+    def check(self, value: Any) -> str | None:
+        if value is None:
+            return None
         if not isinstance(value, str):
             raise TypeError
-        return self.members(value)
+        return self.parse(value)
 
-    def parse(self, text: str) -> Enum:
+    def parse(self, text: str) -> str | None:
+        if _is_none(text):
+            return None
+        name = text.strip()
+        if not name or not name.isprintable():
+            raise ValueError
+        return name
+
+
+class Choice(Kind):
+    """One of the members of an enum whose values are text.
+
+    Args:
+        members: the enum.
+        optional: None, in text "none" or "null", is allowed.
+    """
+
+    def __init__(self, members: type[Enum], *, optional: bool = False) -> None:
+        self.members, self.optional = members, optional
+        self.annotation = Any if optional else members
+        self.names = [member.value for member in members]
+        self.metavar = "|".join(self.names)
+        self.allowed = f"one of {', '.join([*self.names, *(['none'] if optional else [])])}"
+
+    def check(self, value: Any) -> Enum | None:
+        if value is None and self.optional:
+            return None
+        if not isinstance(value, str):
+            raise TypeError
+        return None if self.optional and _is_none(value) else self.members(value)
+
+    def parse(self, text: str) -> Enum | None:
         return self.check(text.strip())
 
     def hint(self, value: object) -> str:

@@ -18,6 +18,7 @@ from hsm.core.errors import SettingsError, UnknownSetting
 from hsm.core.settings.fields import (
     FAILURES,
     UNSET,
+    Direction,
     Group,
     LocalConf,
     ProgressMode,
@@ -35,6 +36,7 @@ __all__ = [
     "SETTINGS",
     "UNSET",
     "VARIABLE_PREFIX",
+    "Direction",
     "Group",
     "HsmConfig",
     "LocalConf",
