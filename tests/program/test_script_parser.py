@@ -152,6 +152,7 @@ def test_what_is_no_python_script_gets_what_it_got_before() -> None:
         ("'--x', type=bool", {"x": False}, "--x |"),  # bool("False") is true
         ("'--x', type=int", {"x": False}, "--x 0"),
         ("'--x', type=str2bool", {"x": False}, "--x False"),
+        ("'--x', choices=['true', 'false']", {"x": False}, "--x false"),
         ("'-v', '--verbose', action='count'", {"v": 3}, "-v -v -v"),
         ("'--x', nargs='+'", {"x": [1, 2]}, "--x 1 2"),
         ("'--x', nargs='+'", {"x": 1}, "--x 1"),
@@ -342,6 +343,12 @@ def test_absl_gets_what_its_script_declares(
     declared: str, params: dict[str, Any], sent: list[str]
 ) -> None:
     assert words(f"from absl import flags\nflags.{declared}", params) == sent
+
+
+def test_tap_gets_the_flag_that_changes_a_boolean() -> None:
+    text = "from tap import Tap\nclass Args(Tap):\n    x: bool = False\n    y: bool = True\n"
+    assert words(text, {"x": True, "y": True, "lr": 1}) == ["--x", "--lr", "1"]
+    assert words(text, {"x": False, "y": False}) == ["--y"]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,9 @@ _WORDS = (
     (2, _FIRE, ArgsStyle.flags_equals),
     (1, _ABSL, ArgsStyle.flags_equals),
 )
+_MISSING = re.compile(
+    r"arguments? (are|is)? ?required|Missing |required argument|must have a value"
+)
 _COMMAND = re.compile(r"No such command|Missing command|\brequired: (command|cmd|subcommand)\b")
 
 
@@ -106,6 +109,8 @@ class RefusalJudge:
         elif _COMMAND.search(line) or _ARGPARSE_CHOICE.search(line) or _has_commands(lines):
             name = self.writer.script or "SCRIPT"
             advice = f"if it has commands, name one: -- python {name} COMMAND {{args}}"
+        elif _MISSING.search(line):
+            advice = "give what is missing as one more parameter: name=value"
         else:
             advice = "parameters must be arguments that it takes (--args-style none sends it none)"
         message = (

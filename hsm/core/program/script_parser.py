@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hsm.core.program.declared_options import absl_signature, argparse_signature
-from hsm.core.program.decorated_options import click_signature, typer_signature
+from hsm.core.program.decorated_options import click_signature, tap_signature, typer_signature
 from hsm.core.program.hydra_script import is_hydra_app
 from hsm.core.program.syntax_tree import SyntaxTree
 from hsm.core.settings.args_style import ArgsStyle
@@ -94,7 +94,7 @@ _LIBRARIES = (
     _Library("simple-parsing", ("simple_parsing",), ("parse", *_ARGUMENT_PARSER), _SPREAD),
     _Library("HfArgumentParser", ("transformers",), ("HfArgumentParser",), _SPREAD),
     _Library("pyrallis", ("pyrallis", "draccus"), ("wrap", "parse"), _VALUES),
-    _Library("Tap", ("tap",), ("Tap", "tapify")),
+    _Library("Tap", ("tap",), ("Tap", "tapify"), read=tap_signature),
     _Library("docopt", ("docopt",), ("docopt",), Dialect(), ArgsStyle.flags_equals),
     _Library(
         "absl", ("absl",), ("run", "DEFINE_"), _EQUALS, ArgsStyle.flags_equals, absl_signature
