@@ -25,11 +25,6 @@ def last_redraw(line: str) -> str:
     return line.rstrip("\r").rpartition("\r")[2]
 
 
-def shorten(text: str, length: int) -> str:
-    """Cut `text` to at most `length` characters; a cut ends with an ellipsis."""
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
 def from_here(path: Path) -> str:
     """Return `path` as a user would type it: relative if it is below the current directory."""
     try:
