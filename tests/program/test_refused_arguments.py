@@ -58,6 +58,14 @@ def judged(text: str, code: int, style: str, signature: Signature | None = None)
         ("hydra", 2, _FIRE, "ERROR: Could not consume arg: --x=1", _EQUALS),
         ("flags-equals", 2, _FIRE, "ERROR: Could not consume arg: --x=1", _NONE),
         ("flags", 1, _ABSL.format("Unknown command line flag 'x'"), "FATAL Flags", _EQUALS),
+        (
+            *(
+                "flags",
+                1,
+                _ABSL.format("\n  flag --lr=None: Flag --lr must have a value other than None."),
+            ),
+            *("flag --lr=None: Flag", _EQUALS),
+        ),
         ("flags", 2, f"{_HYDRA}unrecognized arguments: --lr", "", "try --args-style hydra"),
     ],
 )
@@ -84,6 +92,7 @@ def test_a_parsers_own_words_tell_that_no_job_will_do(
         (2, f"{_USAGE}argument --model: invalid choice: 'x' (choose from 'a', 'b')"),
         (2, f"{_CLICK}Invalid value for '--lr': 'soon' is not a valid float."),
         (1, _ABSL.format("flag --lr=soon: could not convert string to float: 'soon'")),
+        (1, "Traceback (most recent call last):\nValueError: x must have a value other than None"),
         (1, f"{_USAGE}unrecognized arguments: lr=0.1"),
         (3, f"{_USAGE}unrecognized arguments: lr=0.1"),
         (
