@@ -74,6 +74,7 @@ def argparse_words(declared: str, params: dict[str, Any], made: str = "") -> lis
         # None that is known.
         ("import sys\nprint(sys.argv)", "hydra", ""),
         ("import json, os\njson.loads(os.environ['HSM_PARAMS'])", "hydra", ""),
+        ("from omegaconf import OmegaConf\nOmegaConf.from_cli()", "hydra", ""),
         ("import argparse\nargparse.Namespace()", "hydra", "?"),
         ("# import argparse; argparse.ArgumentParser()", "hydra", "?"),
         ("import mine\nmine.ArgumentParser()", "hydra", "?"),
