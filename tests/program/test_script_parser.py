@@ -425,6 +425,21 @@ def test_a_hydra_app_gets_its_directory_only_in_its_own_style() -> None:
     )
 
 
+def test_a_command_goes_by_its_first_script_or_by_its_module() -> None:
+    for path in ("train.py", "tools/fit.py", "pack/__main__.py"):
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text(_PARSER)
+    for words_of, sent in (
+        ("nice python -u train.py other.py {args}", "--x 1"),
+        ("python -m tools.fit {args}", "--x 1"),
+        ("python -m pack {args}", "--x 1"),
+        ("python -m json.tool {args}", "x=1"),
+        ("python gone.py {args}", "x=1"),
+    ):
+        found = find_program(command=words_of).command_for({"x": 1}, "/job")
+        assert found == tuple(words_of.replace("{args}", sent).split())
+
+
 def test_styles_that_argparse_refuses_are_those_that_are_not_chosen() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--lr")
