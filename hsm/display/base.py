@@ -30,6 +30,10 @@ class Display(SweepDisplay):
     and after the block, and none raises. `jobs_submitted` takes each job in the state that it has,
     without printing anything, so that a display can join a sweep that is already running.
 
+    Attributes:
+        error_follows: whether the exception of a job that failed will be shown after the summary,
+            by somebody else; until then its last lines are enough.
+
     Args:
         paths: the sweep's directory.
         running: returns the jobs that are running now.
@@ -53,6 +57,7 @@ class Display(SweepDisplay):
         self._clock = time.time() - time.monotonic()
         self.stream = stream if isinstance(stream, SafeStream) else SafeStream(stream)
         self.show_output = show_output
+        self.error_follows = False
         self._running = running
         # Reentrant: a signal handler may interrupt the thread that holds it, and print a message.
         self._lock = threading.RLock()

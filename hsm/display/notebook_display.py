@@ -21,9 +21,9 @@ from hsm.core.logger import get_logger
 from hsm.core.printable import printable, shorten
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
-from hsm.display import wording
 from hsm.display.base import shielded
 from hsm.display.counts import FAILURES
+from hsm.display.failures import failure_details
 from hsm.display.notebook_view import FailedJobs, NotebookView
 from hsm.display.plain_display import NoDisplay
 from hsm.display.stream import SafeStream
@@ -135,8 +135,8 @@ class NotebookDisplay(NoDisplay):
             more = f" and {len(jobs) - _MAX_NUMBERS} more" if len(jobs) > _MAX_NUMBERS else ""
             which = f"{'job' if len(jobs) == 1 else 'jobs'} {numbers}{more}"
             # Only once it stays: an update closes what a reader has opened.
-            details = wording.failure_details(jobs[0], self.paths) if self._summary else ()
-            failed.append(FailedJobs(f"{which} {kind}", details))
+            details = failure_details(jobs[0], self.paths) if self._summary else ()
+            failed.append(FailedJobs(f"{which} {kind}", [line.text for line in details]))
         if len(kinds) > _MAX_KINDS:
             failed.append(FailedJobs(f"and {len(kinds) - _MAX_KINDS} other failures"))
         return failed

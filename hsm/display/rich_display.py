@@ -32,6 +32,7 @@ from hsm.core.record.paths import SweepPaths
 from hsm.display import wording
 from hsm.display.base import Display, shielded
 from hsm.display.counts import FAILURES
+from hsm.display.failures import failure_details
 from hsm.display.job_control import JobControl
 from hsm.display.rich_view import BOLD, BOLD_RED, CYAN, DIM, YELLOW, Line, LiveView
 from hsm.display.stream import SafeStream
@@ -271,10 +272,8 @@ class RichDisplay(Display):
             yield [(wording.outcome(item), BOLD_RED), (wording.label(item), BOLD)]
             details += 1
             if details <= _MAX_DETAILS:
-                *tail, log = wording.failure_details(item, self.paths)
-                for line in tail:
-                    yield [(f"    {line}", None)]
-                yield [(f"    {log}", DIM)]
+                for text, is_note in failure_details(item, self.paths, brief=self.error_follows):
+                    yield [(f"    {text}", DIM if is_note else None)]
 
 
 class _Latest:

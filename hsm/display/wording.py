@@ -11,14 +11,12 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import read_sweep
 from hsm.core.units import format_duration
 from hsm.display.counts import Counts
-from hsm.display.tail import last_lines
 from hsm.display.text import from_here
 
 if TYPE_CHECKING:
     from hsm.core.engine.interrupts import Interruption
 
 _MAX_LENGTH = 300
-_TAIL_LINES = 10
 
 
 def started(job: Job) -> str:
@@ -58,12 +56,6 @@ def outcome(job: Job) -> str:
 def label(job: Job) -> str:
     """Return `` (label)``, with the leading space; empty if the job has no label."""
     return f" ({shorten(printable(job.label), _MAX_LENGTH)})" if job.label else ""
-
-
-def failure_details(job: Job, paths: SweepPaths) -> list[str]:
-    """Return the last lines of a failed job's stderr, then a line with the path of the log."""
-    log = paths.stderr(job.num)
-    return [*last_lines(log, _TAIL_LINES), f"log: {printable(from_here(log))}"]
 
 
 def summary(counts: Counts, paths: SweepPaths, title: str, now: float) -> list[str]:

@@ -141,10 +141,11 @@ def _place(traceback: TracebackType) -> Place:
     positions = getattr(code, "co_positions", None)  # from Python 3.11 on
     if positions is not None and traceback.tb_lasti >= 0:
         found = next(islice(positions(), traceback.tb_lasti // 2, None), (None,) * 4)
-        if None not in found:
-            _, end_line, column, end_column = found
-            if (line, column) <= (end_line, end_column):
-                return Place(code.co_filename, code.co_name, line, end_line, column, end_column)
+        _, end_line, column, end_column = found
+        if end_line is None or column is None or end_column is None:
+            pass  # Python knows the place only in part.
+        elif (line, column) <= (end_line, end_column):
+            return Place(code.co_filename, code.co_name, line, end_line, column, end_column)
     return Place(code.co_filename, code.co_name, line, line, -1, -1)
 
 

@@ -37,7 +37,7 @@ from hsm.hydra_app.frozen_config import freeze, loaded_files
 from hsm.hydra_app.hydra_job import HydraJob
 from hsm.hydra_app.job_ends import JobEnds
 from hsm.hydra_app.launched import code_files, program_record
-from hsm.hydra_app.multirun import configure_logging, failures_first, will_raise
+from hsm.hydra_app.multirun import configure_logging, failures_first, raises_failures, will_raise
 from hsm.hydra_app.refusals import launcher_errors
 from hsm.hydra_app.returns import job_return
 from hsm.hydra_app.specs import JobSpecs
@@ -97,6 +97,7 @@ class Session:
         self.paths = self._sweep_dir.paths
         # Always one of hsm's displays. Its title is set when the sweep gets its id.
         self._display = cast("Display", display_of(self.source, self.paths, ""))
+        self._display.error_follows = raises_failures(config)
         self.source.observers.append(self._display)
         self.sweep_id = ""
         self._pid = os.getpid()

@@ -248,8 +248,10 @@ def test_a_script_that_refuses_its_arguments_in_the_first_job_stops_the_sweep(
     assert project.states("s") == ["FAILED", "CANCELLED", "CANCELLED"]
     said = "train.py: error: unrecognized arguments: lr=1"
     [line] = [line for line in ran.out.splitlines() if "so the sweep stops" in line]
-    assert f"train.py refused its arguments, so the sweep stops: {said} (sent: " in line
-    assert line.endswith("train.py lr=1); try --args-style flags")
+    assert line == (
+        f"train.py refused its arguments, so the sweep stops: {said} (sent: ./train.py lr=1); "
+        "try --args-style flags"
+    )
     jobs = project.sweep("s").jobs
     assert len(jobs[0].attempts) == 1  # A retry would be refused, too.
     assert jobs[0].ending() == f"refused its arguments: {said}"

@@ -403,7 +403,7 @@ def test_a_bug_of_hsm_is_told_in_text(project: Project) -> None:
     code = (
         "import sys; from hsm.cli import main, show\n"
         "def fails(*args, **options): raise RuntimeError('\\x1b[2J')\n"
-        "show.named_sweep = fails\n"
+        "show.sweep_and_job = fails\n"
         "sys.argv = ['hsm', 'show', 's', '0']; main.main()"
     )
     env = {**os.environ, "PYTHONPATH": str(SOURCE)}

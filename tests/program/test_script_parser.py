@@ -212,6 +212,10 @@ def test_what_argparse_could_not_read_is_refused(
     assert sent == ["--x=@a"]
 
 
+def _indented(text: str) -> str:
+    return text.strip().replace("\n", "\n    ")
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -224,6 +228,9 @@ def test_what_argparse_could_not_read_is_refused(
         lambda text: text.replace("print", "elsewhere.add(parser)\nprint"),
         lambda text: text.replace("print", "parser.add_argument(*names)\nprint"),
         lambda text: text.replace("print", "other = argparse.ArgumentParser()\nprint"),
+        lambda text: text.replace("print(parser", "print(elsewhere.add(parser)"),
+        lambda text: text.replace("parser", "self.parser") + "elsewhere.add(self.parser)\n",
+        lambda text: f"def make():\n    {_indented(text)}\np = make()\nadd(p)\np.set_defaults()",
         lambda text: f"# HSM_PARAMS\n{text}",
         lambda text: f"{text}class Mine(argparse.Action): ...\n",
     ],
@@ -236,10 +243,16 @@ def test_an_unknown_option_is_sent_unless_the_script_surely_lacks_it(change: Any
     assert words(change(text), {"depth": 1}) == ["--depth", "1"]
 
 
-def test_a_function_of_the_script_may_add_options() -> None:
-    text = f"def add(p):\n    p.add_argument('--lr')\n{_PARSER}add(parser)\n{_PARSE}"
-    with pytest.raises(SettingsError, match="has no option --depth"):
-        words(text, {"depth": 1})
+def test_functions_of_the_script_may_make_the_parser_and_add_options() -> None:
+    made = _indented(f"{_PARSER}parser.add_argument('--lr')\nreturn parser")
+    for text in (
+        f"def add(p):\n    p.add_argument('--lr')\n{_PARSER}add(parser)\n{_PARSE}",
+        f"def make():\n    {made}\nprint(make().parse_args())",
+        f"def make():\n    {made}\nparser = make()\nparser.add_argument('--x')\n{_PARSE}",
+    ):
+        with pytest.raises(SettingsError, match="has no option --depth"):
+            words(text, {"depth": 1})
+        assert words(text, {"lr": 1}) == ["--lr", "1"]
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,9 @@ class RefusalJudge:
         self, line: str, lines: list[str], reads: ArgsStyle, command: Sequence[str]
     ) -> Refusal:
         said = line.strip("│ ")
-        sent = join_command(command)
+        # Without the interpreter, whose path is long and says nothing.
+        names = (at for at, word in enumerate(command) if Path(word).name == self.writer.script)
+        sent = join_command(command[next(names, 0) :])
         if len(sent) > _MAX_SENT:
             sent = f"{sent[:_MAX_SENT]}…"
         style = self._better(reads, lines)
