@@ -173,10 +173,13 @@ def test_a_mean_has_the_decimals_of_its_deviation(
         ([], "state", "parameter must be one of model, seed, depth, not 'state'"),
         ([], (), r"give either columns or over=, such as group_by\(\"lr\"\)"),
         (["model"], "seed", "not both"),
+        ([None], (), "column must be one of .*, not None"),
+        ([["model", ["seed"]]], (), r"column must be one of .*, not \['seed'\]"),
+        ([], 3, "parameter must be one of model, seed, depth, not 3"),
     ],
 )
 def test_what_makes_no_groups_is_refused(
-    results: Results, columns: list[str], over: Any, said: str
+    results: Results, columns: list[Any], over: Any, said: str
 ) -> None:
     with pytest.raises(SettingsError, match=said) as caught:
         results.group_by(*columns, over=over)
