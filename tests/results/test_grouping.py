@@ -64,6 +64,7 @@ def test_names_are_given_one_by_one_or_in_a_list(results: Results) -> None:
     pairs = [(row["model"], row["seed"]) for row in results.group_by("model", "seed")]
     assert pairs == [(model, seed) for model in ("svm", "forest") for seed in range(3)]
     assert list(results.group_by(["model", "seed"])) == list(results.group_by("model", "seed"))
+    assert results.group_by(["model", "model"], "model").columns[0:2] == ["model", "value.loss"]
 
 
 def test_a_group_in_which_no_job_completed_has_no_means(results: Results) -> None:

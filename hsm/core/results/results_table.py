@@ -189,9 +189,11 @@ def _state(name: str) -> str:
 
 
 def _names(groups: Iterable[Any]) -> list[Any]:
-    """Names that were given one by one or in lists, each once; whether they are names is unknown."""
+    """What was given one by one or in lists, each once; not all of it need be names."""
     names: list[Any] = []
     for group in groups:
         is_list = isinstance(group, Iterable) and not isinstance(group, str)
-        names += [name for name in (group if is_list else [group]) if name not in names]
+        for name in group if is_list else [group]:
+            if name not in names:
+                names.append(name)
     return names
