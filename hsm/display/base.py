@@ -13,9 +13,12 @@ from hsm.core.logger import get_logger
 from hsm.core.printable import printable
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
+from hsm.core.results.failure_groups import kind_of_failure
+from hsm.core.results.metric import Goal
 from hsm.display import wording
 from hsm.display.counts import Counts
 from hsm.display.stream import SafeStream
+from hsm.display.summary import Shown, summary
 from hsm.display.text import clean
 
 _log = get_logger(__name__)
@@ -49,11 +52,14 @@ class Display(SweepDisplay):
     ) -> None:
         self.paths = paths
         self.title = printable(title)
+        #: By what the summary ranks jobs; None for what the sweep has on record.
+        self.goal: Goal | None = None
         self.counts = Counts()
         self._clock = time.time() - time.monotonic()
         self.stream = stream if isinstance(stream, SafeStream) else SafeStream(stream)
         self.show_output = show_output
         self._running = running
+        self._kinds: set[str] = set()  # of the failures whose logs were shown
         # Reentrant: a signal handler may interrupt the thread that holds it, and print a message.
         self._lock = threading.RLock()
 
@@ -100,11 +106,25 @@ class Display(SweepDisplay):
             self._show_message(printable(text))
 
     def summary(self) -> None:
-        """Print the summary: counts by state, times, where results and logs are."""
+        """Print the summary: counts, times, the best jobs, failures, where to look further."""
+        if type(self)._show_summary is Display._show_summary:
+            return
         with shielded():
-            with self._lock:
-                lines = wording.summary(self.counts, self.paths, self.title, self._now())
-            self._show_summary(lines)
+            shown = Shown(self.title, self._width(), self.goal, self._kinds)
+            self._show_summary(summary(self.counts, self.paths, self._now(), shown))
+
+    def _failure_details(self, job: Job) -> list[str]:
+        """The end of a failed job's log; nothing if that of such a failure was shown before."""
+        details = wording.failure_details(job, self.paths)
+        kind = kind_of_failure(job, wording.reason(job, details[:-1]))
+        if kind in self._kinds:
+            return []
+        self._kinds.add(kind)
+        return details
+
+    def _width(self) -> int:
+        """Columns of the terminal."""
+        return self.stream.columns
 
     def _now(self) -> float:
         """The time in Unix seconds, as if nobody had set the clock since this display was made."""

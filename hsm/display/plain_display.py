@@ -34,7 +34,7 @@ class PlainDisplay(NoDisplay):
             return
         lines = [self._tally() + wording.ended(job)]
         if job.state in FAILURES:
-            lines += [f"    {line}" for line in wording.failure_details(job, self.paths)]
+            lines += [f"    {line}" for line in self._failure_details(job)]
         self._print(*lines)
 
     def _tally(self) -> str:
