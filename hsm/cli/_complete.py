@@ -58,7 +58,6 @@ def job_numbers(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
 def _plain(label: str) -> str:
     """Return the label without characters that the shell or rich's markup would interpret."""
-    from hsm.core.printable import printable
-    from hsm.display.text import shorten
+    from hsm.core.printable import printable, shorten
 
     return _SPECIAL.sub("?", shorten(printable(label), _MAX_LENGTH))

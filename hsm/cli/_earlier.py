@@ -14,6 +14,7 @@ from hsm.core.record.large import Large, LargeLost
 from hsm.core.record.lock import owner
 from hsm.core.record.registry import STATE_DIR_VARIABLE
 from hsm.core.record.sweep import Sweep, read_sweep
+from hsm.core.settings.args_style import ArgsStyle
 from hsm.core.settings.resolve import CONFIG_VARIABLE, SETTINGS
 
 _RESUME = "--resume"
@@ -76,8 +77,13 @@ def from_there(path: str, directory: str) -> str:
     return os.path.join(directory, os.path.expanduser(path)) if path else path
 
 
-def recorded_program(sweep: Sweep) -> Program:
-    """What the jobs of the sweep run. Raises HsmError if only its own program can know."""
+def recorded_program(sweep: Sweep, args_style: ArgsStyle | None) -> Program:
+    """What the jobs of the sweep run. Raises HsmError if only its own program can know.
+
+    Args:
+        sweep: the sweep.
+        args_style: how they get their arguments, if not as before.
+    """
     record = sweep.latest.get("program")
     program = None
     if isinstance(record, Mapping):
@@ -91,7 +97,9 @@ def recorded_program(sweep: Sweep) -> Program:
             "resume=True (under Hydra: hydra.launcher.resume=true and the same hydra.sweep.dir)"
         )
     # With the Python that runs now, where the recorded one was another's.
-    return find_program(caller=f"journal of {sweep.sweep_id}", **program.arguments())
+    arguments = program.arguments()
+    arguments["args_style"] = args_style or arguments["args_style"]
+    return find_program(caller=f"journal of {sweep.sweep_id}", **arguments)
 
 
 def recorded_points(sweep: Sweep) -> Iterable[dict[str, Any]]:

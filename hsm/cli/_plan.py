@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hsm.cli._earlier import recorded_points, recorded_program
+from hsm.cli._stdout import say
 from hsm.core.errors import HsmError, SettingsError, shown
 from hsm.core.program.program import Program, find_program
 from hsm.core.record.paths import SweepPaths
@@ -24,8 +25,8 @@ from hsm.core.record.registry import taken_by
 from hsm.core.record.resume import Rerun, Resumption
 from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.record.sweep_id import OUTPUT_DIR, check_sweep_id, new_sweep_id
+from hsm.core.settings.args_style import ArgsStyle
 from hsm.core.settings.resolve import HsmConfig, Resolved
-from hsm.core.space.command import check_command
 from hsm.core.space.definition import SweepDefinition, parse_overrides, read_sweep_file
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Asked:
         config: the sweep file.
         script: the script that jobs run.
         command: the words after ``--``, instead of a script.
+        args_style: how these get their arguments.
         sweep_id: the sweep's id.
         sweep_dir: its directory.
         max_runs: run only the first N points.
@@ -106,6 +108,7 @@ class Asked:
     config: str
     script: str
     command: Sequence[str] | None
+    args_style: ArgsStyle | None
     sweep_id: str
     sweep_dir: str
     max_runs: int | None
@@ -154,7 +157,7 @@ class Asked:
         if self.script or self.command is not None:
             program = self._program(hsm_config)
         else:
-            program = recorded_program(earlier)
+            program = recorded_program(earlier, self.args_style)
         points: Iterable[dict[str, Any]]
         if self.overrides or self.config:
             points = find_definition(self.overrides, self.config, program)
@@ -163,7 +166,7 @@ class Asked:
         return Plan(program, points, self.max_runs, earlier.sweep_id, earlier.paths, earlier, rerun)
 
     def _program(self, hsm_config: HsmConfig) -> Program:
-        return find_what_runs(self.script, self.command, hsm_config)
+        return find_what_runs(self.script, self.command, self.args_style, hsm_config)
 
 
 def find_definition(overrides: Sequence[str], config: str, program: Program) -> SweepDefinition:
@@ -193,9 +196,10 @@ def find_definition(overrides: Sequence[str], config: str, program: Program) -> 
         from hsm.hydra_app.config_check import check_keys
 
         assert program.script is not None
-        check_keys(program.script[-1], definition, config or "command line")
-    if program.command is not None:
-        check_command(program.command, definition.shared_keys())
+        note = check_keys(program.script, definition, config or "command line")
+        if note:
+            say(f"hsm: {note}", error=True)
+    program.check(definition.shared_keys(), definition.all_keys())
     return definition
 
 
@@ -220,12 +224,18 @@ def _parse(overrides: Sequence[str], loader: ConfigLoader | None) -> SweepDefini
     return parse_overrides(overrides, config_loader=loader)
 
 
-def find_what_runs(script: str, command: Sequence[str] | None, hsm_config: HsmConfig) -> Program:
+def find_what_runs(
+    script: str,
+    command: Sequence[str] | None,
+    args_style: ArgsStyle | None,
+    hsm_config: HsmConfig,
+) -> Program:
     """Find what the jobs run: the script, the command after ``--``, or what hsm.yaml names.
 
     Args:
         script: from the command line; empty if not given.
         command: from the command line; None if not given.
+        args_style: from the command line; None if not given.
         hsm_config: consulted if both are missing.
 
     Raises:
@@ -245,7 +255,9 @@ def find_what_runs(script: str, command: Sequence[str] | None, hsm_config: HsmCo
             "`script: train.py` into hsm.yaml"
         )
     caller = "--script" if script else _COMMAND
-    return find_program(None, command, script or None, caller=caller, hsm_config=hsm_config)
+    return find_program(
+        None, command, script or None, args_style, caller=caller, hsm_config=hsm_config
+    )
 
 
 def find_place(

@@ -13,12 +13,13 @@ import typer
 from hsm.cli._complete import one_of
 from hsm.cli._find import named_sweep
 from hsm.cli._options import HsmConfigFile, OptionalSweep, SweepId, new_app
-from hsm.cli._printing import end_with_the_reader, print_table
+from hsm.cli._printing import end_with_the_reader, print_columns
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError, SettingsError, did_you_mean, shown
 from hsm.core.results.collect import collect_results
+from hsm.core.results.grouping import Groups
+from hsm.core.results.overview import DROPPABLE
 from hsm.core.results.results_table import Results
-from hsm.core.units import format_size
 
 app = new_app()
 
@@ -32,14 +33,6 @@ _STATES_ALLOWED = (
     "out_of_memory, cancelled); or one of pruned, timeout, out_of_memory, cancelled, running, "
     "pending"
 )
-#: Columns left out on a narrow terminal, unless --columns names them; the first ones go first.
-_DROPPABLE = (
-    *("cpu_seconds", "max_memory", "attempts", "duration", "signal", "exit_code"),
-    *("note", "reason"),
-)
-#: Columns that may wrap.
-_WRAPS = ("reason", "note")
-
 Format = Annotated[
     str,
     typer.Option(
@@ -82,6 +75,34 @@ Columns = Annotated[
         "--columns", metavar="A,B,C", help="Only these columns, in this order.", show_default=False
     ),
 ]
+AllColumns = Annotated[
+    bool,
+    typer.Option(
+        "--all-columns",
+        help="Show every column. Without it a terminal shows no column that is empty, that has one "
+        "value in all rows, or for which there is no room; a file or pipe gets all but empty ones.",
+    ),
+]
+GroupBy = Annotated[
+    str,
+    typer.Option(
+        "--group-by",
+        metavar="A,B",
+        help="One row for each value of these columns: mean and standard deviation of each metric, "
+        "and the number of completed jobs.",
+        show_default=False,
+    ),
+]
+Over = Annotated[
+    str,
+    typer.Option(
+        "--over",
+        metavar="A,B",
+        help="As --group-by, but one row for each combination of all parameters but these: --over "
+        "seed averages repeats.",
+        show_default=False,
+    ),
+]
 
 
 @app.command("collect-results")
@@ -93,6 +114,9 @@ def collect(
     sort_by: SortBy = "",
     only: Only = "",
     columns: Columns = "",
+    all_columns: AllColumns = False,
+    group_by: GroupBy = "",
+    over: Over = "",
     hsm_config: HsmConfigFile = "",
 ) -> None:
     """Collect the results of a sweep into one table, one row per job.
@@ -102,16 +126,30 @@ def collect(
     """
     end_with_the_reader()
     kind = _format(format_, output)
-    results = _chosen(
-        collect_results(named_sweep(sweep, sweep_id, hsm_config).sweep_dir), only, sort_by, columns
-    )
-    for problem in results.problems:
+    if columns and all_columns:
+        raise HsmError("give either --columns or --all-columns, not both")
+    if group_by and over:
+        raise HsmError("give either --group-by or --over, not both")
+    results = collect_results(named_sweep(sweep, sweep_id, hsm_config).sweep_dir)
+    if only:
+        results = _only(results, only)
+    table = _sorted(_grouped(results, group_by, over), sort_by)
+    if columns:
+        table = _selected(table, columns, with_deviations=kind == "table")
+    for problem in table.problems:
         say(f"hsm: {problem}", error=True)
-    if not output:
-        _print(results, kind, chosen=bool(columns))
-        return
+    if kind == "table":
+        _print(table, is_whole=bool(columns) or all_columns)
+    elif output:
+        _save(_writers(table)[kind], output)
+    else:
+        _writers(table)[kind](sys.stdout)
+
+
+def _save(write: Callable[[Any], Any], output: str) -> None:
+    """Write to the file that --output names. Raises SettingsError."""
     try:
-        _writers(results)[kind](output)
+        write(output)
     except OSError as error:
         reason = error.strerror or str(error)
         message = f"--output: cannot write {shown(output)}: {reason}"
@@ -135,18 +173,37 @@ def _format(given: str, output: str) -> str:
     return given or ending or "table"
 
 
-def _chosen(results: Results, only: str, sort_by: str, columns: str) -> Results:
-    """Apply --only, --sort-by and --columns. Raises SettingsError."""
-    if only:
-        results = _only(results, only)
-    if sort_by:
-        descending = sort_by.startswith("-") and sort_by not in results.columns
-        with _blame_option("--sort-by"):
-            results = results.sorted_by(sort_by[descending:], descending=descending)
-    if columns:
-        with _blame_option("--columns"):
-            results = results.select([name.strip() for name in columns.split(",")])
+def _grouped(results: Results, group_by: str, over: str) -> Results | Groups:
+    """Apply --group-by or --over. Raises SettingsError."""
+    if group_by:
+        with _blame_option("--group-by"):
+            return results.group_by(_names(group_by))
+    if over:
+        with _blame_option("--over"):
+            return results.group_by(over=_names(over))
     return results
+
+
+def _sorted(table: Results | Groups, sort_by: str) -> Results | Groups:
+    """Apply --sort-by. Raises SettingsError."""
+    if not sort_by:
+        return table
+    descending = sort_by.startswith("-") and sort_by not in table.columns
+    with _blame_option("--sort-by"):
+        return table.sorted_by(sort_by[descending:], descending=descending)
+
+
+def _selected(table: Results | Groups, columns: str, *, with_deviations: bool) -> Results | Groups:
+    """Apply --columns; a table shows a mean with its deviation. Raises SettingsError."""
+    names = _names(columns)
+    if with_deviations and isinstance(table, Groups):
+        names += table.missing_deviations(names)
+    with _blame_option("--columns"):
+        return table.select(names)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 def _only(results: Results, state: str) -> Results:
@@ -166,51 +223,34 @@ def _blame_option(option: str) -> Iterator[None]:
         yield
     except SettingsError as error:
         known = error.hint or f"there are {error.allowed.removeprefix('one of ')}"
-        message = f"{option}: no column {shown(error.value)}; {known}"
+        message = f"{option}: no {error.key} {shown(error.value)}; {known}"
         raise SettingsError(
             error.key, error.value, option, error.allowed, error.hint, message=message
         ) from None
 
 
-def _writers(results: Results) -> dict[str, Callable[[Any], Any]]:
+def _writers(table: Results | Groups) -> dict[str, Callable[[Any], Any]]:
     return {
-        "csv": results.to_csv,
-        "json": results.to_json,
-        "md": results.to_markdown,
-        "parquet": results.to_parquet,
+        "csv": table.to_csv,
+        "json": table.to_json,
+        "md": table.to_markdown,
+        "parquet": table.to_parquet,
     }
 
 
-def _print(results: Results, kind: str, *, chosen: bool) -> None:
-    """Print the results.
+def _print(table: Results | Groups, *, is_whole: bool) -> None:
+    """Print the table.
 
     Args:
-        chosen: whether the user named the columns; then all of them are shown.
+        is_whole: whether the user has asked for these columns; then none is left out.
     """
-    if kind != "table":
-        _writers(results)[kind](sys.stdout)
-        return
-    shown = results.columns
-    if not chosen:
-        shown = [name for name in shown if any(row[name] is not None for row in results)]
-    rows = [[_cell(name, row[name]) for name in shown] for row in results]
-    figures = [name for name in shown if all(not isinstance(row[name], str) for row in results)]
-    print_table(
-        shown,
-        rows,
-        right=figures,
-        wraps=_WRAPS,
-        droppable=() if chosen else _DROPPABLE,
-        hint="--columns A,B,C shows the named ones, --format csv all",
+    shown = table.overview(with_constants=is_whole or not sys.stdout.isatty(), with_empty=is_whole)
+    print_columns(
+        shown.columns,
+        droppable=() if is_whole else DROPPABLE,
+        hint="--all-columns shows them",
+        lead=shown.lead,
+        above=lambda width: shown.constants_line(table.row_word, width),
     )
-    if not rows:
-        say("no jobs")
-
-
-def _cell(column: str, value: Any) -> str:
-    """Format a value: floats with six digits, memory with a unit."""
-    if value is None:
-        return ""
-    if column == "max_memory":
-        return format_size(value)
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if not shown.rows:
+        say(f"no {table.row_word}s")

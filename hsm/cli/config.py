@@ -10,6 +10,7 @@ from hsm.cli._printing import end_with_the_reader, print_json, print_table
 from hsm.cli._stdout import say
 from hsm.core.command_line import join_command
 from hsm.core.record.sweep_id import OUTPUT_DIR
+from hsm.core.settings.args_style import ArgsStyle
 from hsm.core.settings.resolve import SETTINGS, HsmConfig, Resolved, resolve_local
 
 app = new_app()
@@ -52,6 +53,7 @@ def _sections(file: HsmConfig) -> dict[str, str]:
     return {
         "script": file.script or "none",
         "command": join_command(file.command) if file.command else "none",
+        "args_style": file.args_style or ArgsStyle.auto,
         "output_dir": file.output_dir or OUTPUT_DIR,
     }
 
@@ -70,5 +72,6 @@ def _document(resolved: Resolved) -> dict[str, Any]:
         },
         "script": file.script,
         "command": file.command,
+        "args_style": file.args_style or ArgsStyle.auto,
         "output_dir": file.output_dir or OUTPUT_DIR,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
 from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any
@@ -15,6 +15,7 @@ from hsm.cli._stdout import say
 from hsm.core.record.job import count_states
 from hsm.core.record.registry import KnownSweep, known_sweeps
 from hsm.core.record.sweep import JournalError, read_sweep
+from hsm.core.units import format_age
 from hsm.display.text import from_here
 
 app = new_app()
@@ -35,15 +36,14 @@ def list_sweeps(limit: Limit = 20, as_json: Json = False) -> None:
     if as_json:
         print_json(found)
     elif found:
-        columns = ["sweep", "started", "status", "jobs", "completed", "other", "directory"]
-        rows = [_row(facts) for facts in found]
+        now = time.time()
         print_table(
-            columns,
-            rows,
-            right=("jobs", "completed"),
-            wraps=("status", "other", "directory"),
+            ["sweep", "status", "jobs", "age", "started", "directory"],
+            [_row(facts, now) for facts in found],
+            right=("age",),
+            wraps=("status", "jobs", "directory"),
+            shrinks=("sweep",),
             droppable=("directory", "started"),
-            hint="hsm list --json shows all",
         )
     else:
         say("no sweeps yet: hsm sweep starts one")
@@ -64,20 +64,16 @@ def _describe(known: KnownSweep) -> dict[str, Any]:
     return {**facts, "status": status, "jobs": len(jobs), "states": count_states(jobs)}
 
 
-def _row(facts: dict[str, Any]) -> list[str]:
+def _row(facts: dict[str, Any], now: float) -> list[str]:
     started = datetime.fromtimestamp(facts["started"]).astimezone()
+    counts = (
+        f"{count} {state.lower().replace('_', ' ')}" for state, count in facts["states"].items()
+    )
     return [
         facts["sweep_id"],
-        f"{started:%Y-%m-%d %H:%M:%S}",
         facts["status"],
-        str(facts["jobs"]),
-        str(facts["states"].get("COMPLETED", 0)),
-        ", ".join(_others(facts["states"])),
+        ", ".join(counts),
+        format_age(now - facts["started"]),
+        f"{started:%Y-%m-%d %H:%M:%S}",
         from_here(facts["sweep_dir"]),
     ]
-
-
-def _others(counts: dict[str, int]) -> Iterator[str]:
-    for state, count in counts.items():
-        if state != "COMPLETED":
-            yield f"{count} {state.lower().replace('_', ' ')}"

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -21,6 +21,8 @@ from hsm.core.files import open_log, seek_last_lines
 from hsm.core.record.cut_logs import continue_in
 from hsm.core.record.named_job import named_job
 from hsm.core.record.replay import Replay
+from hsm.core.record.sweep import Sweep as Record
+from hsm.display.counts import FAILURES
 from hsm.display.text import clean
 
 app = new_app()
@@ -56,6 +58,8 @@ def logs(
 ) -> None:
     """Print what a job wrote to its stdout, all attempts one after another.
 
+    A line on stderr says if the cause of a failure may be in the other one.
+
     The output is printed byte for byte: a terminal shows its colours and obeys any other escape
     sequences in it. --plain prints the text that a terminal would have ended up with.
     """
@@ -80,6 +84,24 @@ def logs(
             )
         if isinstance(write, _Plain):
             write.end()
+        _say_where_more_is(replay.sweep, num, stderr)
+
+
+def _say_where_more_is(sweep: Record, num: int, stderr: bool) -> None:
+    """Say on stderr if what was printed does not tell why the job failed, or is nothing at all."""
+    job, sizes = sweep.jobs[num], {}
+    for name, path in (("stdout", sweep.paths.stdout(num)), ("stderr", sweep.paths.stderr(num))):
+        with suppress(OSError):
+            sizes[name] = path.stat().st_size
+    printed, other = ("stderr", "stdout") if stderr else ("stdout", "stderr")
+    if not sizes.get(printed) and not sizes.get(other):
+        if job.state.is_final:
+            say(f"hsm: job {num} of {sweep.sweep_id} printed nothing", error=True)
+    elif not sizes.get(printed) or (other == "stderr" and job.state in FAILURES and sizes[other]):
+        what = f"{job.state}: {job.ending()}" if sizes.get(printed) else f"no {printed}"
+        option = " --stderr" if other == "stderr" else ""
+        command = f"hsm logs {sweep.sweep_id} {num}{option}"
+        say(f"hsm: job {num}: {what}; for its {other}: {command}", error=True)
 
 
 def _follow(replay: Replay, num: int, path: Path, write: _Write, lines: int | None) -> None:

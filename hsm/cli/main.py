@@ -22,6 +22,7 @@ import typer
 import typer.core
 import typer.main
 
+import hsm
 from hsm.cli import _stdout
 
 if TYPE_CHECKING:
@@ -122,6 +123,12 @@ def main() -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; return the exit code. Raises only on a bug."""
+    if not hasattr(hsm, "__version__"):
+        # An old package on the index has the same folder. Its removal took hsm/__init__.py along.
+        return _refuse(
+            "another package named hsm was removed, and a part of this one with it: "
+            "in a clone of hpc-sweep-manager, pip install --force-reinstall --no-deps ."
+        )
     from hsm.core.errors import HsmError
 
     code = _REFUSED

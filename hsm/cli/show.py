@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from hsm.cli._find import sweep_and_job, warn_of_problems
@@ -14,13 +16,17 @@ from hsm.cli._show_sweep import sweep_facts, sweep_lines
 from hsm.cli._stdout import say
 from hsm.core.command_line import join_command
 from hsm.core.errors import HsmError
+from hsm.core.printable import shorten
 from hsm.core.program.program import Program
 from hsm.core.record.job import Attempt, Job
 from hsm.core.record.named_job import named_job
+from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import Sweep as SweepRecord
 from hsm.core.record.sweep import read_sweep
 from hsm.core.units import format_duration, format_size
-from hsm.display.text import from_here, shorten
+from hsm.display.counts import FAILURES
+from hsm.display.failures import failure_details
+from hsm.display.text import from_here
 
 app = new_app()
 
@@ -43,8 +49,9 @@ def show(
         facts = sweep_facts(record)
         lines = sweep_lines(facts)
     else:
-        facts = _facts(record, named_job(record, num))
-        lines = _lines(facts)
+        its = named_job(record, num)
+        facts = _facts(record, its)
+        lines = chain(_lines(facts), _printed(its, paths))
     warn_of_problems(record)  # After the facts: reading them may turn up more problems.
     if as_json:
         print_json(facts)
@@ -119,8 +126,22 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "ran on", f"{facts['host']}, in {facts['cwd']}"
     for name in ("job_dir", "stdout", "stderr"):
         path = facts[name]
-        missing = "" if path.exists() else " (not there)"
-        yield {"job_dir": "directory"}.get(name, name), from_here(path) + missing
+        yield {"job_dir": "directory"}.get(name, name), from_here(path) + _remark(path)
+
+
+def _remark(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return " (not there)"
+    return "" if status.st_size else " (empty)"
+
+
+def _printed(job: Job, paths: SweepPaths) -> Iterator[tuple[str, str]]:
+    """The last lines that a failed job printed."""
+    if job.state in FAILURES:
+        for number, (text, _) in enumerate(failure_details(job, paths)):
+            yield "" if number else "last output", text
 
 
 def _attempt_lines(attempt: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from hsm.cli._complete import sweep_ids
+from hsm.cli._complete import one_of, sweep_ids
 from hsm.cli._earlier import find_earlier, from_there, recorded_settings
 from hsm.cli._find import warn_of_problems
 from hsm.cli._options import (
@@ -29,7 +29,8 @@ from hsm.cli._printing import end_with_the_reader, print_json
 from hsm.cli._stdout import say
 from hsm.core.command_line import join_command
 from hsm.core.record.sweep import Sweep
-from hsm.core.settings.resolve import Group, Resolved, resolve_local
+from hsm.core.settings.args_style import ArgsStyle, check_args_style
+from hsm.core.settings.resolve import Group, LocalConf, Resolved, resolve_local
 from hsm.display.text import from_here
 
 app = new_app()
@@ -52,7 +53,20 @@ Script = Annotated[
     typer.Option(
         "--script",
         metavar="FILE",
-        help="Script to run; it gets its parameters as arguments, key=value.",
+        help="Script to run; it gets its parameters as arguments.",
+        show_default=False,
+        rich_help_panel=WHAT_RUNS,
+    ),
+]
+Style = Annotated[
+    str,
+    typer.Option(
+        "--args-style",
+        metavar="STYLE",
+        help="How the script, or {args} in a command, gets its arguments: hydra (lr=0.1), flags "
+        "(--lr 0.1), flags-equals (--lr=0.1), none, or auto (as the script reads them). "
+        "By default auto.",
+        autocompletion=one_of(*ArgsStyle),
         show_default=False,
         rich_help_panel=WHAT_RUNS,
     ),
@@ -180,8 +194,8 @@ _HELP = """\
 Run the jobs of a sweep on this machine, each in a process of its own.
 
 The sweep is written in Hydra's override syntax, or in a file. Jobs run a script, or the command
-after --, in which {key} is a parameter and {job_dir} the job's own directory; each also finds its
-parameters as JSON in $HSM_PARAMS.
+after --, in which {key} is a parameter, {job_dir} the job's own directory and {args} arguments with
+all other parameters; each also finds its parameters as JSON in $HSM_PARAMS.
 
 Options that show a [default] are settings: hsm.yaml and HSM_LOCAL_* variables set them, too, and
 `hsm config` tells which hold.
@@ -189,6 +203,7 @@ Options that show a [default] are settings: hsm.yaml and HSM_LOCAL_* variables s
 \b
 hsm sweep --script train.py lr=0.1,0.01 'seed=range(5)'
 hsm sweep --config sweep.csv -- ./fit --rate {lr} --out {job_dir}/model
+hsm sweep lr=0.1,0.01 layers=2,4 -- python cli.py train {args}
 """
 
 
@@ -198,6 +213,7 @@ def sweep(
     context: typer.Context,
     overrides: Overrides = None,
     script: Script = "",
+    args_style: Style = "",
     config: SweepFile = "",
     mode: Mode = "local",
     sweep_id: NewSweepId = "",
@@ -225,9 +241,9 @@ def sweep(
             warn_of_problems(earlier)  # A launcher logs them itself.
         given = {**recorded_settings(earlier), **given, "resume": True}
     resolved = resolve_local(given, argument_origin=option_name, hsm_config=hsm_config or None)
-    asked = Asked(
-        overrides or (), config, script, context.meta.get(_COMMAND), sweep_id, sweep_dir, max_runs
-    )
+    style = check_args_style(args_style, "--args-style") if args_style else None
+    command = context.meta.get(_COMMAND)
+    asked = Asked(overrides or (), config, script, command, style, sweep_id, sweep_dir, max_runs)
     if count_only:
         count = _count(asked, resolved, earlier)
         print_json({"jobs": count} if as_json else count)
@@ -235,15 +251,8 @@ def sweep(
     plan = asked.plan(resolved, earlier)
     if dry_run:
         _list(plan, as_json)
-    elif detach:
-        from hsm.cli._detach import run_detached
-
-        run_detached(plan, resolved.conf, as_json)
-    else:
-        from hsm.cli._launch import run
-
-        return run(plan, resolved.conf, as_json=as_json)
-    return 0
+        return 0
+    return _run(plan, resolved.conf, detach=detach, as_json=as_json)
 
 
 def _count(asked: Asked, resolved: Resolved, earlier: Sweep | None) -> int:
@@ -252,8 +261,28 @@ def _count(asked: Asked, resolved: Resolved, earlier: Sweep | None) -> int:
     return sum(1 for _ in asked.plan(resolved, earlier).jobs())
 
 
+def _run(plan: Plan, conf: LocalConf, *, detach: bool, as_json: bool) -> int:
+    if detach:
+        from hsm.cli._detach import run_detached
+
+        _tell_notes(plan)
+        run_detached(plan, conf, as_json)
+        return 0
+    from hsm.cli._launch import run
+
+    return run(plan, conf, as_json=as_json)
+
+
+def _tell_notes(plan: Plan) -> None:
+    """Say how the jobs run, apart from what is printed for programs."""
+    for note in plan.program.notes:
+        say(f"hsm: {note}", error=True)
+
+
 def _list(plan: Plan, as_json: bool) -> None:
     end_with_the_reader()
+    if not as_json:
+        _tell_notes(plan)
     for job in plan.jobs():
         if as_json:
             facts = {"job": job.num, "job_dir": job.directory, "command": job.command}

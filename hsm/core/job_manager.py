@@ -46,6 +46,7 @@ class JobManager:
         function: Callable[[Any], Any] | None = None,
         command: str | Sequence[str] | None = None,
         script: str | os.PathLike[str] | None = None,
+        args_style: str | None = None,
         resume: bool | None = None,
     ) -> list[str]:
         """Queue one job per parameter combination; return their ids at once, in order.
@@ -60,8 +61,9 @@ class JobManager:
             sweep_id: the sweep's id.
             sweep_dir: the sweep's directory, made if missing. If it holds an earlier sweep, that
                 must be resumed.
-            function, command, script: what jobs run, see `LocalComputeSource.submit_jobs`;
-                default: what the source was made with, or what hsm.yaml names.
+            function, command, script, args_style: what jobs run, see
+                `LocalComputeSource.submit_jobs`; default: what the source was made with, or what
+                hsm.yaml names.
             resume: resume the sweep in `sweep_dir`, if there is one; default: the source's
                 setting.
 
@@ -70,7 +72,13 @@ class JobManager:
             HsmError: the source takes no jobs, or another launcher is using `sweep_dir`.
         """
         check_sweep_id(sweep_id, "submit_sweep")
-        options = {"function": function, "command": command, "script": script, "resume": resume}
+        options = {
+            "function": function,
+            "command": command,
+            "script": script,
+            "args_style": args_style,
+            "resume": resume,
+        }
         given: dict[str, Any] = {
             name: value for name, value in options.items() if value is not None
         }

@@ -56,6 +56,11 @@ def printable_json(text: str) -> str:
     return "".join(map(_in_json, text))
 
 
+def shorten(text: str, length: int) -> str:
+    """Cut `text` to at most `length` characters; a cut ends with an ellipsis."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 def _in_json(char: str) -> str:
     # A newline is the document's own: within strings, JSON escapes them.
     return char if char == "\n" or char.isprintable() else json.dumps(char)[1:-1]

@@ -65,6 +65,14 @@ def format_duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 59.5 else format_clock(seconds + 0.5)
 
 
+def format_age(seconds: float) -> str:
+    """Format how long ago something was, in one unit: ``42s``, ``3m``, ``2h``, ``5d``."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
 def format_clock(seconds: float) -> str:
     """Format a running time like a clock: ``0:07``, ``12:34``, ``1:02:03``, ``3d 04:05:06``."""
     minutes, second = divmod(max(0, int(seconds)), 60)

@@ -17,6 +17,7 @@ from hsm.core.results.failure_groups import kind_of_failure
 from hsm.core.results.metric import Goal
 from hsm.display import wording
 from hsm.display.counts import Counts
+from hsm.display.failures import Detail, failure_details, failure_message
 from hsm.display.stream import SafeStream
 from hsm.display.summary import Shown, summary
 from hsm.display.text import clean
@@ -32,6 +33,10 @@ class Display(SweepDisplay):
     was. The block may be entered again. Every method may be called from any thread, before, inside
     and after the block, and none raises. `jobs_submitted` takes each job in the state that it has,
     without printing anything, so that a display can join a sweep that is already running.
+
+    Attributes:
+        error_follows: whether the exception of a job that failed will be shown after the summary,
+            by somebody else; until then its last lines are enough.
 
     Args:
         paths: the sweep's directory.
@@ -58,10 +63,14 @@ class Display(SweepDisplay):
         self._clock = time.time() - time.monotonic()
         self.stream = stream if isinstance(stream, SafeStream) else SafeStream(stream)
         self.show_output = show_output
+        self.error_follows = False
         self._running = running
         self._kinds: set[str] = set()  # of the failures whose logs were shown
         # Reentrant: a signal handler may interrupt the thread that holds it, and print a message.
         self._lock = threading.RLock()
+
+    #: Whether the summary tells the failures, which a display may show on its own to the end.
+    _tells_failures = True
 
     def __enter__(self: _Display) -> _Display:
         with shielded():
@@ -110,13 +119,13 @@ class Display(SweepDisplay):
         if type(self)._show_summary is Display._show_summary:
             return
         with shielded():
-            shown = Shown(self.title, self._width(), self.goal, self._kinds)
+            shown = Shown(self.title, self._width(), self.goal, self._kinds, self._tells_failures)
             self._show_summary(summary(self.counts, self.paths, self._now(), shown))
 
-    def _failure_details(self, job: Job) -> list[str]:
-        """The end of a failed job's log; nothing if that of such a failure was shown before."""
-        details = wording.failure_details(job, self.paths)
-        kind = kind_of_failure(job, wording.reason(job, details[:-1]))
+    def _failure_details(self, job: Job) -> list[Detail]:
+        """The end of what a failed job printed; nothing if such a failure was shown before."""
+        details = failure_details(job, self.paths, brief=self.error_follows)
+        kind = kind_of_failure(job, failure_message(job, details))
         if kind in self._kinds:
             return []
         self._kinds.add(kind)

@@ -34,7 +34,7 @@ class PlainDisplay(NoDisplay):
             return
         lines = [self._tally() + wording.ended(job)]
         if job.state in FAILURES:
-            lines += [f"    {line}" for line in self._failure_details(job)]
+            lines += [f"    {text}" for text, _ in self._failure_details(job)]
         self._print(*lines)
 
     def _tally(self) -> str:

@@ -274,10 +274,8 @@ class RichDisplay(Display):
                 continue
             if new := self._failure_details(item):
                 details += 1
-                *tail, log = new
-                for line in tail:
-                    yield [(f"    {line}", None)]
-                yield [(f"    {log}", DIM)]
+                for text, is_note in new:
+                    yield [(f"    {text}", DIM if is_note else None)]
 
     def _width(self) -> int:
         return self._console.width

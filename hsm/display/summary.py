@@ -15,7 +15,7 @@ logs:    outputs/digits/.hsm/logs
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from hsm.core.command_line import join_command
@@ -31,9 +31,9 @@ from hsm.core.results.collect import ranked_results
 from hsm.core.results.failure_groups import FailureGroup, failure_groups, kind_of_failure
 from hsm.core.results.metric import Goal, Ranking
 from hsm.core.units import format_duration
-from hsm.display import wording
 from hsm.display.best_jobs import best_jobs
 from hsm.display.counts import Counts
+from hsm.display.failures import failure_details, failure_message, says_why
 from hsm.display.text import fit, from_here
 
 _log = get_logger(__name__)
@@ -58,12 +58,14 @@ class Shown:
         width: columns.
         goal: by what jobs are ranked; None for what the sweep has on record.
         kinds: the kinds of failure whose logs were shown already.
+        failures: whether to tell the failures.
     """
 
     title: str = ""
     width: int = 80
     goal: Goal | None = None
     kinds: Collection[str] = ()
+    failures: bool = True
 
 
 def summary(counts: Counts, paths: SweepPaths, now: float, shown: Shown) -> list[str]:
@@ -121,16 +123,11 @@ def _outcome(sweep: Sweep, shown: Shown, used: int) -> list[str]:
     name = _name(sweep)
     lines = best_jobs(results, ranking, shown.width) or _unranked(ranking, name, shown.width)
     groups = grouped_failures(sweep)
-    count = len(groups) if len(groups) <= _MAX_GROUPS else _MAX_GROUPS - 1
-    lines += [_folded(group, shown.width) for group in groups[:count]]
-    if more := groups[count:]:
-        jobs = sum(len(group.jobs) for group in more)
-        lines.append(f"{jobs} jobs failed in {len(more)} other ways")
-    further = []
-    if sweep.jobs:
-        further.append(f"table:   {_command('collect-results', name)}")
+    further = [f"table:   {_command('collect-results', name)}"] if sweep.jobs else []
     if groups:
         further.append(f"failure: {_command('logs', name, groups[0].jobs[0].num)}")
+    if groups and shown.failures:
+        lines += _failures(groups, shown.width)
         lines += _tail(groups[0], sweep.paths, shown, used + len(lines) + len(further))
     return [*lines, *further]
 
@@ -152,10 +149,20 @@ def grouped_failures(sweep: Sweep) -> list[FailureGroup]:
     reads = sum(job.state.has_failed for job in jobs) <= _MAX_LOGS
 
     def message(job: Job) -> str:
-        tail = wording.failure_details(job, sweep.paths)[:-1] if reads else []
-        return wording.reason(job, tail)
+        asks_log = reads and not says_why(job)
+        return failure_message(job, failure_details(job, sweep.paths) if asks_log else [])
 
     return failure_groups(jobs, message)
+
+
+def _failures(groups: Sequence[FailureGroup], width: int) -> list[str]:
+    """A line for each group, and one for those that are too many."""
+    count = len(groups) if len(groups) <= _MAX_GROUPS else _MAX_GROUPS - 1
+    lines = [_folded(group, width) for group in groups[:count]]
+    if more := groups[count:]:
+        jobs = sum(len(group.jobs) for group in more)
+        lines.append(f"{jobs} jobs failed in {len(more)} other ways")
+    return lines
 
 
 def _folded(group: FailureGroup, width: int) -> str:
@@ -183,8 +190,9 @@ def _tail(group: FailureGroup, paths: SweepPaths, shown: Shown, used: int) -> li
     room = _MAX_LINES - used
     if room < _MIN_TAIL or kind_of_failure(job, group.message) in shown.kinds:
         return []
-    lines = wording.failure_details(job, paths)[:-1][-room:]
-    return [fit(f"    {line}", shown.width) for line in lines]
+    details = failure_details(job, paths)
+    lines = [fit(f"    {text}", shown.width) for text, is_note in details if not is_note]
+    return lines[-room:]
 
 
 def _name(sweep: Sweep) -> str:

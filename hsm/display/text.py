@@ -26,11 +26,6 @@ def last_redraw(line: str) -> str:
     return line.rstrip("\r").rpartition("\r")[2]
 
 
-def shorten(text: str, length: int) -> str:
-    """Cut `text` to at most `length` characters; a cut ends with an ellipsis."""
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
 def cell_width(text: str) -> int:
     """How many columns of a terminal a printable text takes."""
     if text.isascii():

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hsm.core.errors import HsmError
-from hsm.core.printable import printable
+from hsm.core.printable import printable, shorten
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import read_sweep
 from hsm.core.units import format_duration
-from hsm.display.tail import last_lines
-from hsm.display.text import from_here, shorten
 
 if TYPE_CHECKING:
     from hsm.core.engine.interrupts import Interruption
 
 _MAX_LENGTH = 300
-_TAIL_LINES = 10
 
 
 def started(job: Job) -> str:
@@ -58,20 +54,6 @@ def outcome(job: Job) -> str:
 def label(job: Job) -> str:
     """Return `` (label)``, with the leading space; empty if the job has no label."""
     return f" ({shorten(printable(job.label), _MAX_LENGTH)})" if job.label else ""
-
-
-def failure_details(job: Job, paths: SweepPaths) -> list[str]:
-    """Return the last lines of a failed job's stderr, then a line with the path of the log."""
-    log = paths.stderr(job.num)
-    return [*last_lines(log, _TAIL_LINES), f"log: {printable(from_here(log))}"]
-
-
-def reason(job: Job, tail: Sequence[str]) -> str:
-    """How a job ended; if that is an exit code alone, with the last line of its log's `tail`."""
-    ending, text = job.outcome, job.ending()
-    if ending and tail and ending.exit_code and not (ending.reason or ending.error_type):
-        text = f"{text}: {tail[-1].strip()}"
-    return shorten(printable(text), _MAX_LENGTH)
 
 
 def interrupted(interruption: Interruption, paths: SweepPaths, command: str) -> list[str]:

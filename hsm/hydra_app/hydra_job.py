@@ -26,6 +26,7 @@ from hsm.core.program.call import print_error, system_exit_code
 from hsm.core.program.reports import Outcome, dumps
 from hsm.core.record.log_links import unlink_logs
 from hsm.core.record.paths import SweepPaths
+from hsm.hydra_app.carried_errors import CarriedError
 
 
 class JobExit(Exception):
@@ -40,8 +41,12 @@ class LightJobReturn(JobReturn):
     """A JobReturn whose configs stay packed until they are accessed.
 
     Unpacked configs would make up most of the launcher's memory at the end of a sweep.
+
+    Attributes:
+        carried: the exception that the job raised; None if it raised none.
     """
 
+    carried: CarriedError | None = None
     _packed: bytes
 
     @classmethod
@@ -100,12 +105,13 @@ class HydraJob:
         num, job_id, overrides, of_hydra = argument
         with read_write(self.config.hydra):  # read-only by now in Hydra 1.4
             self.config.hydra.overrides.hydra = of_hydra
-        config = compose(self.hydra_context.config_loader, self.config, overrides, num, job_id)
-        HydraConfig.instance().set_config(config)
-        job_dir = _enter_job_dir(config)
-        # Hydra tells the last one first of the job's end.
-        self.hydra_context.callbacks.callbacks.append(_HidesOwnFrames())
+        job_dir: str | None = None
         try:
+            config = compose(self.hydra_context.config_loader, self.config, overrides, num, job_id)
+            HydraConfig.instance().set_config(config)
+            job_dir = str(_enter_job_dir(config))
+            # Hydra tells the last one first of the job's end.
+            self.hydra_context.callbacks.callbacks.append(_HidesOwnFrames())
             result = run_job(
                 hydra_context=self.hydra_context,
                 task_function=_without_exit(self.task_function),
@@ -117,8 +123,12 @@ class HydraJob:
             # Hydra 1.4 attaches the JobReturn, which holds the error, to the error. Pickling one
             # would pickle the other inside it, without end.
             vars(error).pop("_hydra_job_return_handoff", None)
-            raise
-        return _outcome(result, str(job_dir))
+            if not isinstance(error, Exception):
+                raise
+            # Not the app's own: a bad override, or a callback that raised.
+            _hide_own_frames(error)
+            result = JobReturn(overrides=overrides, status=JobStatus.FAILED, _return_value=error)
+        return _outcome(result, job_dir)
 
 
 def compose(
@@ -222,7 +232,7 @@ def _next_not_own(place: TracebackType | None) -> TracebackType | None:
     return place
 
 
-def _outcome(result: JobReturn, job_dir: str) -> Outcome:
+def _outcome(result: JobReturn, job_dir: str | None) -> Outcome:
     returned, result.return_value = result._return_value, None
     result = LightJobReturn.of(result)
     if result.status is JobStatus.COMPLETED:
@@ -230,4 +240,5 @@ def _outcome(result: JobReturn, job_dir: str) -> Outcome:
     if isinstance(returned, JobExit):
         return Outcome(exit_code=returned.code, extra=result, job_dir=job_dir)
     print_error(returned)
+    result.carried = CarriedError.of(returned)
     return Outcome(error=returned, extra=result, job_dir=job_dir)

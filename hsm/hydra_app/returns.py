@@ -12,6 +12,7 @@ from hsm.core.engine.sweep_source import SweepSource
 from hsm.core.logger import get_logger
 from hsm.core.program.reports import RemoteError
 from hsm.core.record.job import Job, JobFailed, JobState
+from hsm.hydra_app.hydra_job import LightJobReturn
 
 log = get_logger(__name__)
 
@@ -38,8 +39,11 @@ def job_return(source: SweepSource, job_id: str, overrides: list[str]) -> JobRet
     elif not isinstance(error, Exception):
         # A KeyboardInterrupt raised by the job must not be raised as one in this process.
         error = RemoteError(type(error).__name__, str(error))
-    elif getattr(result, "_remote_traceback", None) is not None:
-        error.__cause__ = None  # Hydra 1.4 itself shows the job's traceback
+    elif isinstance(result, LightJobReturn) and (carried := result.carried) is not None:
+        result.carried = None
+        # Hydra 1.4 sends the job's traceback by itself, if the app has raised the exception.
+        is_sent = getattr(result, "_remote_traceback", None) is not None
+        error = carried.without_traceback(error) if is_sent else carried.restore(error)
     result.return_value = error
     return result
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, cast
 
-from hydra.core.utils import JobReturn, configure_log, setup_globals
+from hydra.core.utils import JobReturn, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
@@ -37,6 +37,7 @@ from hsm.hydra_app.frozen_config import freeze, loaded_files
 from hsm.hydra_app.hydra_job import HydraJob
 from hsm.hydra_app.job_ends import JobEnds
 from hsm.hydra_app.launched import code_files, program_record
+from hsm.hydra_app.multirun import configure_logging, failures_first, raises_failures, will_raise
 from hsm.hydra_app.refusals import launcher_errors
 from hsm.hydra_app.returns import job_return
 from hsm.hydra_app.specs import JobSpecs
@@ -96,6 +97,7 @@ class Session:
         self.paths = self._sweep_dir.paths
         # Always one of hsm's displays. Its title is set when the sweep gets its id.
         self._display = cast("Display", display_of(self.source, self.paths, ""))
+        self._display.error_follows = raises_failures(config)
         self.source.observers.append(self._display)
         self.sweep_id = ""
         self._pid = os.getpid()
@@ -158,7 +160,8 @@ class Session:
                 jobs get the next free numbers instead.
 
         Returns:
-            What each job returned or raised, in order.
+            What each job returned or raised, in order; but if Hydra's own sweeper will raise one of
+            these, the session has ended, and jobs that failed are before those that were cancelled.
 
         Raises:
             LauncherError: the jobs cannot be started.
@@ -168,7 +171,7 @@ class Session:
         if not job_overrides:
             return []
         setup_globals()
-        self._configure_log()
+        configure_logging(self._context, self._config)
         with self._uninterrupted() as interrupts:
             job_ids = self._submit(job_overrides, initial_job_idx)
             with self._shown():
@@ -180,7 +183,10 @@ class Session:
                 for job_id, given in zip(job_ids, job_overrides, strict=True)
                 if self.source.interruption is None
             ]
-        self._configure_log()
+        configure_logging(self._context, self._config)
+        if will_raise(self._config, returns):
+            self.end()  # Now: Hydra 1.3 does not report the end of a multirun that fails.
+            return failures_first(returns)
         return returns
 
     def submit(self, overrides: Sequence[str]) -> Future[JobReturn]:
@@ -260,13 +266,6 @@ class Session:
         new = {name: text for name, text in files.items() if name not in self._saved}
         self._saved |= new.keys()
         return new
-
-    def _configure_log(self) -> None:
-        options: dict[str, Any] = {}
-        if hasattr(self._context, "execution_whitelist"):  # Hydra 1.4
-            options["execution_whitelist"] = self._context.execution_whitelist
-        hydra = self._config.hydra
-        configure_log(hydra.hydra_logging, hydra.verbose, **options)
 
     @contextmanager
     def _shown(self) -> Iterator[None]:

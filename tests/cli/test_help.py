@@ -9,11 +9,12 @@ import sys
 
 import pytest
 
+import hsm
 from helpers.cli import Project
 from helpers.processes import SOURCE
 from hsm import __version__
 from hsm.cli._complete import sweep_ids
-from hsm.cli.main import COMMANDS
+from hsm.cli.main import COMMANDS, run
 from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import register
@@ -126,6 +127,14 @@ def test_help_tells_the_exit_codes(project: Project) -> None:
 
 def test_version(project: Project) -> None:
     assert project.here("--version").out == f"hsm {__version__}\n"
+
+
+def test_another_package_of_that_name_has_taken_a_part_of_this_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(hsm, "__version__")
+    assert run(["list"]) == 2
+    assert "another package named hsm was removed" in capsys.readouterr().err
 
 
 def test_the_module_and_the_program_are_one(project: Project) -> None:

@@ -6,10 +6,15 @@ import csv
 import io
 import json
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helpers.cli import Project
+from helpers.displays import Terminal
+from helpers.terminal import Screen
+from helpers.written_sweeps import Sweeps
 
 pytestmark = pytest.mark.thorough
 
@@ -118,3 +123,99 @@ def test_what_could_not_be_read_is_said(swept: Project) -> None:
     ran = swept.here("collect-results", "s", "--format", "csv")
     assert len(_rows(ran.out)) == 3
     assert ran.err.startswith("hsm: job 1: metrics.json")
+
+
+# --- what varies, and groups
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> str:
+    """The directory of a sweep of two models with three seeds; its losses are seed + 10 or + 0."""
+    sweep = Sweeps(tmp_path / "models")
+    points: list[dict[str, Any]] = [
+        {"model": m, "seed": n, "depth": 3} for m in ("svm", "forest") for n in range(3)
+    ]
+    sweep.submit(*points)
+    for num, point in enumerate(points):
+        loss = point["seed"] + 10 * (point["model"] == "forest")
+        sweep.end(num, exit_code=0, value={"loss": loss, "curve": [loss] * 30})
+    sweep.journal.close("finished")
+    return str(sweep.paths.sweep_dir)
+
+
+def _on_terminal(project: Project, *arguments: str) -> list[str]:
+    """The lines that `hsm collect-results` prints on a terminal."""
+    ran = project.here("collect-results", *arguments, stdout=Terminal())
+    return Screen(ran.out).text.splitlines()
+
+
+def test_a_terminal_shows_what_varies(
+    models: str, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    above, _, heading, _, *rows = _on_terminal(project, models)
+    assert above == "the same for all jobs: depth=3 attempts=1 duration=2.5 exit_code=0"
+    assert heading.split() == ["job", "state", "model", "seed", "value.loss", "value.curve"]
+    assert rows[4].split() == ["4", "COMPLETED", "forest", "1", "11", "[30", "values]"]
+    assert len(rows) == 6
+
+
+def test_all_columns_and_named_ones_are_shown_though_they_do_not_vary(
+    models: str, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = _on_terminal(project, models, "--all-columns")
+    for name in ("depth", "attempts", "cpu_seconds", "signal", "reason"):
+        assert name in shown[0].split()
+    [heading, _, *rows] = _on_terminal(project, models, "--columns", "job,depth")
+    assert heading.split() == ["job", "depth"]
+    assert rows[0].split() == ["0", "3"]
+
+
+def test_what_is_no_terminal_gets_all_columns_but_empty_ones(models: str, project: Project) -> None:
+    heading = project.here("collect-results", models).out.splitlines()[0].split()
+    assert heading == [
+        *("job", "state", "model", "seed", "depth", "value.loss", "value.curve"),
+        *("attempts", "duration", "exit_code"),
+    ]
+    whole = project.here("collect-results", models, "--format", "json").json
+    assert whole[1]["value.curve"] == [1] * 30
+
+
+def test_groups_have_means_deviations_and_counts(models: str, project: Project) -> None:
+    def lines(*arguments: str) -> list[list[str]]:
+        out = project.here("collect-results", models, *arguments).out
+        return [line.split() for line in out.splitlines()]
+
+    assert lines("--group-by", "model") == [
+        ["model", "value.loss", "n"],
+        ["svm", "1.0", "±", "1.0", "3"],
+        ["forest", "11.0", "±", "1.0", "3"],
+    ]
+    assert lines("--over", "seed", "--sort-by=-value.loss", "--columns", "model,value.loss") == [
+        ["model", "value.loss"],
+        ["forest", "11.0", "±", "1.0"],
+        ["svm", "1.0", "±", "1.0"],
+    ]
+    assert lines("--group-by", "seed", "--format", "csv", "--columns", "seed,value.loss,n") == [
+        ["seed,value.loss,n"],
+        *([f"{seed},{seed + 5.0},2"] for seed in range(3)),
+    ]
+    [first, _] = project.here("collect-results", models, "--over=seed", "--format=json").json
+    assert first == {"model": "svm", "depth": 3, "value.loss": 1, "value.loss_std": 1, "n": 3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--group-by", "modl"], "--group-by: no column 'modl'; did you mean model?"),
+        (["--group-by", "model,"], "--group-by: no column ''"),
+        (["--over", "state"], "--over: no parameter 'state'; there are model, seed, depth"),
+        (["--over", "sed"], "--over: no parameter 'sed'; did you mean seed?"),
+        (["--over", "seed", "--group-by", "model"], "give either --group-by or --over, not both"),
+        (["--all-columns", "--columns", "job"], "give either --columns or --all-columns, not both"),
+        (["--over", "seed", "--sort-by", "seed"], "--sort-by: no column 'seed'; there are model"),
+    ],
+)
+def test_bad_groups(models: str, project: Project, arguments: list[str], said: str) -> None:
+    assert said in project.refused("collect-results", models, *arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -158,10 +159,9 @@ def test_list_shows_the_newest_first(project: Project) -> None:
     _run(project)
     project.here("sweep", "x=1", "--sweep-id", "t", "--", "true")
     heading, first, second = project.here("list").out.splitlines()
-    assert heading.split() == "sweep started status jobs completed other directory".split()
-    assert first.startswith("t ")
-    assert first.split()[3:] == ["finished", "1", "1", "outputs/t"]
-    assert second.split()[3:] == ["finished", "2", "1", "1", "failed", "outputs/s"]
+    assert heading.split() == "sweep status jobs age started directory".split()
+    assert re.match(r"t +finished +1 completed +\d+s +20[-0-9: ]+ outputs/t$", first)
+    assert re.match(r"s +finished +1 completed, 1 failed +\d+s +20[-0-9: ]+ outputs/s$", second)
     assert [entry["sweep_id"] for entry in project.here("list", "--json", "-n", "1").json] == ["t"]
 
 
@@ -279,3 +279,32 @@ def test_a_sweep_with_a_torn_last_line(project: Project) -> None:
         file.write(json.dumps({"event": "close"}).encode()[:7])
     assert "status:  finished" in project.here("monitor", "s", "--once").out
     assert read_sweep(project.folder / "outputs/s").problems == []
+
+
+def test_logs_say_where_the_cause_of_a_failure_is(project: Project) -> None:
+    (project.folder / "fail.py").write_text(
+        "import sys\n"
+        "kind = sys.argv[1].split('=')[1]\n"
+        "if kind != 'none': print('out')\n"
+        "if kind == 'both': print('err', file=sys.stderr)\n"
+        "if kind == 'warn': print('warn', file=sys.stderr)\n"
+        "sys.exit(kind != 'warn')\n"
+    )
+    project.here("sweep", "--script", "fail.py", "k=out,both,none,warn", "--sweep-id", "f", code=1)
+    assert project.hsm("logs", "f", "0").err == ""
+    assert (
+        project.hsm("logs", "f", "0", "-e").err
+        == "hsm: job 0: no stderr; for its stdout: hsm logs f 0\n"
+    )
+    shown = project.hsm("logs", "f", "1")
+    assert shown.out == "out\n"
+    assert shown.err == "hsm: job 1: FAILED: exit code 1; for its stderr: hsm logs f 1 --stderr\n"
+    assert project.hsm("logs", "f", "1", "-e").err == ""
+    assert project.hsm("logs", "f", "2", "--follow").err == "hsm: job 2 of f printed nothing\n"
+    assert project.hsm("logs", "f", "3").err == ""
+    shown = project.here("show", "f", "0")
+    assert re.search(r"^stderr +outputs/f/.hsm/logs/0.err \(empty\)$", shown.out, re.MULTILINE)
+    assert re.search(
+        r"^last output +out\n +log: outputs/f/.hsm/logs/0.out$", shown.out, re.MULTILINE
+    )
+    assert "last output" not in project.here("show", "f", "3").out

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -155,3 +157,30 @@ def test_with_max_failures_so_many_end_the_sweep(place: Place) -> None:
         source.submit_jobs(points(1, 0, 1, 0), "s", "s", command="sh -c 'exit {x}'")
         assert states(source) == ["FAILED", "COMPLETED", "FAILED", "CANCELLED"]
     assert journal_events("s")[-1]["reason"].startswith("max_failures")
+
+
+_REFUSES_2 = """
+import sys
+if "x=2" in sys.argv:
+    print("train.py: error: unrecognized arguments: x=2", file=sys.stderr)
+    sys.exit(2)
+"""
+
+
+def test_a_script_that_refuses_its_arguments_stops_the_sweep_before_a_job_has_completed(
+    place: Place,
+) -> None:
+    Path("train.py").write_text(_REFUSES_2)
+    recorder = Recorder()
+    conf: dict[str, Any] = {"max_parallel_jobs": 1, "max_retries": 1, "retry_delay": 0}
+    with place.source(recorder, **conf) as source:
+        source.submit_jobs(points(2, 3), "s", "s", script="train.py", args_style="hydra")
+        assert states(source) == ["FAILED", "CANCELLED"]
+    assert [len(job.attempts) for job in read_sweep("s").jobs.values()] == [1, 0]
+    assert [text for text in recorder.messages if text.startswith("train.py refused its arg")]
+    # Once a job has completed, even in an earlier run, it is that job's own failure.
+    for resume, sweep in ((False, (1, 2, 3)), (True, (1, 2, 3, 4))):
+        with place.source(**conf) as source:
+            source.submit_jobs(points(*sweep), "t", "t", script="train.py", resume=resume)
+            others = ["COMPLETED"] * (len(sweep) - 2)
+            assert states(source) == ["COMPLETED", "FAILED", *others]

@@ -229,6 +229,8 @@ def test_no_command_but_logs_sends_it_to_a_terminal(
         ["monitor", where, "--progress", "rich", "--show-output"],
         *(["collect-results", where, "--format", kind] for kind in ("table", "csv", "md", "json")),
         ["collect-results", where, "--columns", typed],
+        ["collect-results", where, "--group-by", typed],
+        ["collect-results", where, "--over", f"k{text}"],
         ["collect-results", where, "--only", typed],
         ["collect-results", where, "--output", f"x/{typed}.csv"],
         ["cancel", where],
@@ -401,7 +403,7 @@ def test_a_bug_of_hsm_is_told_in_text(project: Project) -> None:
     code = (
         "import sys; from hsm.cli import main, show\n"
         "def fails(*args, **options): raise RuntimeError('\\x1b[2J')\n"
-        "show.named_sweep = fails\n"
+        "show.sweep_and_job = fails\n"
         "sys.argv = ['hsm', 'show', 's', '0']; main.main()"
     )
     env = {**os.environ, "PYTHONPATH": str(SOURCE)}

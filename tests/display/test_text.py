@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsm.core.units import format_clock, format_duration, format_size
+from hsm.core.printable import shorten
+from hsm.core.units import format_age, format_clock, format_duration, format_size
 from hsm.display.tail import last_lines
-from hsm.display.text import clean, shorten
+from hsm.display.text import clean
 
 # ---------------------------------------------------------------------------------------- words
 
@@ -64,6 +65,17 @@ def test_shorten() -> None:
 )
 def test_times(seconds: float, as_clock: str, as_span: str) -> None:
     assert (format_clock(seconds), format_duration(seconds)) == (as_clock, as_span)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "age"),
+    [
+        *((-5.0, "0s"), (0.4, "0s"), (59.9, "59s"), (60.0, "1m"), (3599.0, "59m")),
+        *((7300.0, "2h"), (86399.0, "23h"), (5 * 86400.0, "5d"), (4e7, "462d")),
+    ],
+)
+def test_ages_have_one_unit(seconds: float, age: str) -> None:
+    assert format_age(seconds) == age
 
 
 @pytest.mark.parametrize(

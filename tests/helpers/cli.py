@@ -52,11 +52,11 @@ class Project:
         path.write_text(text)
         return path
 
-    def here(self, *arguments: str, code: int | None = 0) -> Ran:
-        """Run a command line in this process, which is quick."""
+    def here(self, *arguments: str, code: int | None = 0, stdout: io.StringIO | None = None) -> Ran:
+        """Run a command line in this process, which is quick; its output may go to `stdout`."""
         from hsm.cli.main import run  # for those tests alone that need it
 
-        out, err = io.StringIO(), io.StringIO()
+        out, err = stdout or io.StringIO(), io.StringIO()
         pipe_handler = signal.getsignal(signal.SIGPIPE)
         folder = os.getcwd()
         os.chdir(self.folder)

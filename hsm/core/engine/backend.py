@@ -31,6 +31,7 @@ from hsm.core.errors import HsmError
 
 if TYPE_CHECKING:
     from hsm.core.program.kept_script import KeptScript
+    from hsm.core.program.refused_arguments import RefusalJudge
     from hsm.core.record.journal import Journal
 
 #: CPU (percent of one core) and memory (bytes) of all processes of a job; None: unknown.
@@ -65,6 +66,7 @@ class Work:
         function: the function, for Python jobs.
         command: the command's words, for other jobs.
         script: the Python script that the command runs, if it runs one.
+        refusals: tells whether the command refused its arguments, if hsm wrote them.
         how: how the place runs the function, for the journal; a new mapping whenever that changes.
             None if there is nothing to record.
     """
@@ -72,6 +74,7 @@ class Work:
     function: Callable[[Any], Any] | None = None
     command: tuple[str, ...] | None = None
     script: KeptScript | None = None
+    refusals: RefusalJudge | None = None
     how: Mapping[str, Any] | None = field(default=None, repr=False)
     _recorded: dict[Journal, Mapping[str, Any]] = field(
         default_factory=dict, init=False, repr=False

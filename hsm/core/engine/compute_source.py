@@ -119,6 +119,7 @@ class ComputeSource(ABC):
         function: Callable[[Any], Any] | None = None,
         command: str | Sequence[str] | None = None,
         script: str | os.PathLike[str] | None = None,
+        args_style: str | None = None,
         resume: bool | None = None,
     ) -> list[str]:
         """Queue one job per parameter combination; returns their ids at once, in order.
@@ -134,7 +135,10 @@ class ComputeSource(ABC):
             command: what to exec instead: a list of words, or one line that is split into words.
                 ``{name}`` stands for a parameter, ``{job_dir}`` for the job's directory, ``{{`` for
                 a brace. No shell is involved.
-            script: a script to run instead; gets the parameters as arguments ``name=value``.
+            script: a script to run instead; gets the parameters as arguments.
+            args_style: how, and what ``{args}`` in a command stands for: "hydra" (``lr=0.1``),
+                "flags" (``--lr 0.1``), "flags-equals" (``--lr=0.1``), "none", or "auto" (as the
+                script's source shows). Default: hsm.yaml's beside its own script, else "auto".
             resume: resume the sweep in `sweep_dir`, if there is one: jobs are matched by their
                 parameters, and completed ones do not run again. Default: the setting.
 

@@ -45,6 +45,7 @@ class StopPolicy:
     Attributes:
         failures: how many jobs did not complete.
         in_a_row: how many did not complete since the last one that did.
+        has_completed: whether any job has completed, in an earlier run of the sweep perhaps.
     """
 
     def __init__(self, conf: SweepConf) -> None:
@@ -52,6 +53,7 @@ class StopPolicy:
         self._mutex = threading.Lock()
         self.failures = 0
         self.in_a_row = 0
+        self.has_completed = False
 
     def note(self, num: int, state: JobState) -> str | None:
         """Count the end of job `num` in `state`; returns a reason to stop everything, or None."""
@@ -60,6 +62,7 @@ class StopPolicy:
         with self._mutex:
             if state.has_succeeded:
                 self.in_a_row = 0
+                self.has_completed = True
                 return None
             self.failures += 1
             self.in_a_row += 1

@@ -47,6 +47,7 @@ class Scheduler:
         self._output = OutputFollower(observers.job_output, every_line=conf.show_output)
         self._timer = Timer()
         self._time_limits = TimeLimits(conf)
+        self._stops = StopPolicy(conf)
         self._supervisor = Supervisor(
             conf=conf,
             backend=backend,
@@ -56,7 +57,7 @@ class Scheduler:
             room=Room(lambda: self.ledger.is_busy, observers.message),
             time_limits=self._time_limits,
             retries=RetryPolicy(conf),
-            stops=StopPolicy(conf),
+            stops=self._stops,
             retry_later=self._retry_later,
             stop=self.stop,
             start_no_more=self.start_no_more,
@@ -68,13 +69,14 @@ class Scheduler:
         self._has_thread = False
 
     def run(self, handles: Iterable[JobHandle]) -> None:
-        """Queue jobs that the ledger already knows; finished ones only feed the time limits."""
+        """Queue jobs that the ledger already knows; finished ones only feed limits and policies."""
         waiting = []
         for handle in handles:
             if not handle.is_over:
                 waiting.append(handle)
             elif handle.job.state is JobState.COMPLETED:
                 self._time_limits.completed(handle.job.duration)
+                self._stops.has_completed = True
         for handle in waiting:
             self._enqueue(handle)
 
@@ -97,11 +99,12 @@ class Scheduler:
             self._supervisor.run(handle)  # End it now, not when a slot or its retry comes up.
         return True
 
-    def stop(self, reason: str, grace: float | None = None) -> None:
-        """Start no more jobs and end the running ones; returns at once."""
+    def stop(self, reason: str, grace: float | None = None) -> bool:
+        """Start no more jobs and end the running ones; returns at once: whether it was news."""
         stop = Stop(JobState.CANCELLED, reason)
-        self.ledger.stop(stop, self._conf.kill_grace if grace is None else grace)
+        is_first = self.ledger.stop(stop, self._conf.kill_grace if grace is None else grace)
         self._timer.hurry()
+        return is_first
 
     def start_no_more(self, why: str) -> None:
         """Start no more jobs, since none can be, and let the running ones end; returns at once."""

@@ -18,6 +18,7 @@ from hsm.core.engine.backend import Work
 from hsm.core.engine.ledger import JobDir, JobHandle
 from hsm.core.program.kept_script import KeptScript
 from hsm.core.program.program import Program
+from hsm.core.program.refused_arguments import RefusalJudge
 from hsm.core.record.claim import claim_new, is_there_to_resume
 from hsm.core.record.job import Job
 from hsm.core.record.journal import Journal
@@ -41,6 +42,7 @@ class JobSpec:
         directory: which directory that is.
         command: the words to exec; None if the job calls a function.
         script: the Python script that the command runs, if it runs one.
+        refusals: tells whether the command refused its arguments; None if nothing can tell.
         earlier: the matching job in the sweep being resumed, if there is one.
     """
 
@@ -52,6 +54,7 @@ class JobSpec:
     directory: JobDir = JobDir.USUAL
     command: tuple[str, ...] | None = None
     script: KeptScript | None = None
+    refusals: RefusalJudge | None = None
     earlier: Match | None = None
 
 
@@ -64,12 +67,14 @@ class OpenSweep:
         next_num: the number for its next job.
         resumption: knows the earlier jobs, if the sweep was resumed.
         scripts: the Python scripts that its jobs run, by path.
+        programs: what its jobs run, for scripts that were read when they were first submitted.
     """
 
     journal: Journal
     next_num: int = 0
     resumption: Resumption | None = None
     scripts: dict[str, KeptScript] = field(default_factory=dict)
+    programs: dict[tuple[Any, ...], Program] = field(default_factory=dict)
 
     @classmethod
     def at(
@@ -100,6 +105,12 @@ class OpenSweep:
         register(sweep_id, paths.sweep_dir)
         return cls(journal, resumption=resumption)
 
+    def as_begun(self, program: Program) -> Program:
+        """`program`, with its script as it was when it was first submitted."""
+        if program.script is None:
+            return program
+        return self.programs.setdefault((program.script, program.writer.asked), program)
+
     def handle(self, spec: JobSpec, work: Work) -> JobHandle:
         """The handle for the job that `spec` describes.
 
@@ -112,7 +123,7 @@ class OpenSweep:
             script = spec.script
             if script is not None:  # A later batch of jobs runs what the first one ran.
                 script = self.scripts.setdefault(script.path, script)
-            work = Work(command=spec.command, script=script)
+            work = Work(command=spec.command, script=script, refusals=spec.refusals)
         job = spec.earlier.job if spec.earlier else None
         runs = spec.earlier is None or spec.earlier.runs
         if job is None:
@@ -176,6 +187,7 @@ def make_specs(
 ) -> list[JobSpec]:
     """One spec per parameter combination, numbered from `first` or by the resumption."""
     numbers = number(combinations, first, resumption)
+    refusals = _refusals(program, combinations)
     return [
         JobSpec(
             num,
@@ -184,10 +196,19 @@ def make_specs(
             params,
             command=program.command_for(params, paths.job_dir(num)),
             script=program.kept_script,
+            refusals=refusals,
             earlier=earlier,
         )
         for params, (num, earlier) in zip(combinations, numbers, strict=True)
     ]
+
+
+def _refusals(program: Program, combinations: Sequence[Mapping[str, Any]]) -> RefusalJudge | None:
+    """What tells that a job refused arguments which all others get, too."""
+    if not program.takes_arguments:
+        return None
+    names = {tuple(key for key in point if point[key] is not None) for point in combinations}
+    return RefusalJudge(program.writer) if len(names) == 1 else None
 
 
 def number(

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hsm.core.engine import kept_reports
@@ -32,6 +32,7 @@ from hsm.core.engine.time_limits import TimeLimits
 from hsm.core.logger import get_logger
 from hsm.core.program import reports
 from hsm.core.program.params import variables
+from hsm.core.program.refused_arguments import Refusal
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal, JournalLost
 from hsm.core.record.log_links import link_logs, unlink_logs
@@ -48,7 +49,8 @@ class Supervisor:
     """Runs the jobs of a source, one per call of `run`.
 
     Attributes:
-        stop: ends the running jobs and starts no more; takes the reason.
+        stop: ends the running jobs and starts no more; takes the reason, and returns whether this
+            was the first one.
         start_no_more: lets the running jobs end, and starts no more; takes what is in the way.
         retry_later: has `run` called again for a job after a delay in seconds.
     """
@@ -63,7 +65,7 @@ class Supervisor:
     retries: RetryPolicy
     stops: StopPolicy
     retry_later: Callable[[JobHandle, float], None]
-    stop: Callable[[str], None]
+    stop: Callable[[str], bool]
     start_no_more: Callable[[str], None]
 
     def run(self, handle: JobHandle) -> None:
@@ -75,10 +77,15 @@ class Supervisor:
         ending, recorded = self._attempt(handle)
         runs_again = False
         try:
+            refusal = self._refusal(handle, ending)
+            if refusal is not None:
+                ending = replace(ending, reason=f"refused its arguments: {refusal.line}")
             self._count_lost_start(handle, ending)
-            runs_again = self._retry(handle, ending)
+            runs_again = refusal is None and self._retry(handle, ending)
             if not runs_again:
                 self._end(handle, ending, recorded)
+            if refusal is not None:
+                self._refused(handle, refusal)
         except BaseException as error:
             _log.exception("job %d has ended, but hsm failed to handle that", handle.job.num)
             if handle.job.state is JobState.PENDING:  # The retry could not be scheduled.
@@ -276,6 +283,20 @@ class Supervisor:
         self.observers.job_retried(job, delay)
         self.retry_later(handle, delay)
         return True
+
+    def _refusal(self, handle: JobHandle, ending: Ending) -> Refusal | None:
+        """Whether the job refused arguments that no job has taken yet, so that none will."""
+        work, code = handle.work, ending.exit_code
+        if work.refusals is None or code is None or ending.state is not JobState.FAILED:
+            return None
+        if self.stops.has_completed or work.command is None:
+            return None
+        stderr = handle.journal.paths.stderr(handle.job.num)
+        return work.refusals.refusal(code, stderr, work.command)
+
+    def _refused(self, handle: JobHandle, refusal: Refusal) -> None:
+        if self.stop(f"job {handle.job.num} refused its arguments: {refusal.line}"):
+            self.observers.warn(refusal.message)
 
     def _count_lost_start(self, handle: JobHandle, ending: Ending) -> None:
         """Record an attempt for a job that was lost while it was being started."""

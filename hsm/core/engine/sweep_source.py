@@ -58,7 +58,7 @@ class SweepSource(ComputeSource):
         backend: where the jobs run; the source closes it.
         conf: the settings, already checked.
         observers: get the events.
-        function, command, script: what jobs run by default, see `submit_jobs`.
+        function, command, script, args_style: what jobs run by default, see `submit_jobs`.
     """
 
     def __init__(
@@ -70,13 +70,14 @@ class SweepSource(ComputeSource):
         function: Callable[[Any], Any] | None = None,
         command: str | Sequence[str] | None = None,
         script: str | os.PathLike[str] | None = None,
+        args_style: str | None = None,
     ) -> None:
         open_closed_streams()  # before there is a journal
         self.conf = conf
         self._backend = backend
         self._observers = Observers(observers, self.running, shows_output=conf.show_output)
         self.observers = self._observers.all
-        self._default = (function, command, script)
+        self._default = (function, command, script, args_style)
         self._mutex = threading.RLock()  # guards the next two attributes
         self._sweeps: dict[Path, OpenSweep] = {}
         self._closed = False
@@ -103,11 +104,13 @@ class SweepSource(ComputeSource):
         function: Callable[[Any], Any] | None = None,
         command: str | Sequence[str] | None = None,
         script: str | os.PathLike[str] | None = None,
+        args_style: str | None = None,
         resume: bool | None = None,
     ) -> list[str]:
         if function is None and command is None and script is None:
-            function, command, script = self._default
-        program = find_program(function, command, script)
+            function, command, script, style = self._default
+            args_style = args_style or style
+        program = find_program(function, command, script, args_style)
         combinations = plain_points(param_combinations)
         check_sweep_id(sweep_id, "submit_jobs")
         paths = SweepPaths(sweep_dir)
@@ -116,15 +119,12 @@ class SweepSource(ComputeSource):
             sweep = self._sweeps.get(paths.sweep_dir)
             if sweep is None:
                 return self._begin(combinations, program, sweep_id, paths, resumes=resumes)
+            program, resumption = sweep.as_begun(program), sweep.resumption
             specs = make_specs(
-                combinations,
-                program,
-                paths,
-                first=sweep.next_num,
-                resumption=sweep.resumption,
+                combinations, program, paths, first=sweep.next_num, resumption=resumption
             )
-            if sweep.resumption is not None:
-                sweep_id = sweep.resumption.sweep_id
+            if resumption is not None:
+                sweep_id = resumption.sweep_id
             return self.submit(specs, sweep_id, sweep_dir, function=program.function)
 
     def _begin(
@@ -138,11 +138,12 @@ class SweepSource(ComputeSource):
     ) -> list[str]:
         """Submit the first jobs of a new or resumed sweep."""
         lock, resumption = claim(paths, program, self.conf, resumes=resumes)
-        if program.note:
-            self._observers.message(program.note)
         try:
+            specs = make_specs(combinations, program, paths, resumption=resumption)
+            for note in program.notes:
+                self._observers.message(note)
             return self.submit(
-                make_specs(combinations, program, paths, resumption=resumption),
+                specs,
                 sweep_id if resumption is None else resumption.sweep_id,
                 paths.sweep_dir,
                 function=program.function,
@@ -152,7 +153,9 @@ class SweepSource(ComputeSource):
                 resumption=resumption,
             )
         finally:
-            if not self.has(paths):
+            if self.has(paths):
+                self._sweeps[paths.sweep_dir].as_begun(program)
+            else:
                 give_back(lock, resumption)
 
     @deferred()  # A job that is on record but in no queue would never end.

@@ -25,6 +25,7 @@ class LocalComputeSource(SweepSource):
         function: what jobs run, unless `submit_jobs` is given something else; see there.
         command: the same, as a command.
         script: the same, as a script.
+        args_style: how it gets its arguments.
         observers: notified of what happens to jobs.
         settings: any other field of `LocalConf`, such as ``kill_grace=1`` or ``max_retries=2``.
 
@@ -41,6 +42,7 @@ class LocalComputeSource(SweepSource):
         function: Callable[[Any], Any] | None = None,
         command: str | Sequence[str] | None = None,
         script: str | os.PathLike[str] | None = None,
+        args_style: str | None = None,
         observers: Iterable[SweepObserver] = (),
         **settings: Any,
     ) -> None:
@@ -55,6 +57,7 @@ class LocalComputeSource(SweepSource):
             function=function,
             command=command,
             script=script,
+            args_style=args_style,
         )
 
     @classmethod

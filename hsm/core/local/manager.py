@@ -87,6 +87,7 @@ class LocalManager:
         function: Callable[[Any], Any] | None = None,
         command: str | Sequence[str] | None = None,
         script: str | os.PathLike[str] | None = None,
+        args_style: str | None = None,
         sweep_id: str | None = None,
         sweep_dir: str | os.PathLike[str] | None = None,
         resume: bool | None = None,
@@ -102,8 +103,9 @@ class LocalManager:
             param_combinations: each job's parameters by name; they must fit into JSON.
             function: called with each job's parameters.
             command: a list of words to exec instead, in which ``{name}`` is a parameter.
-            script: a script to run instead, which gets the parameters as arguments ``name=value``.
-                If none of the three is given, hsm.yaml names what jobs run.
+            script: a script to run instead, which gets the parameters as arguments. If none of the
+                three is given, hsm.yaml names what jobs run.
+            args_style: how it gets them, see `LocalComputeSource.submit_jobs`.
             sweep_id: the sweep's id; a new one by default.
             sweep_dir: its directory; by default named after the id, in hsm.yaml's output_dir or in
                 ``outputs``. If it holds an earlier sweep, that sweep must be resumed.
@@ -118,7 +120,12 @@ class LocalManager:
             SystemExit: on SIGTERM or SIGHUP, unless the program handles them.
         """
         program = find_program(
-            function, command, script, caller="LocalManager.run", hsm_config=self._hsm_config
+            function,
+            command,
+            script,
+            args_style,
+            caller="LocalManager.run",
+            hsm_config=self._hsm_config,
         )
         if sweep_id is not None:
             check_sweep_id(sweep_id, "LocalManager.run")

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hsm.core.program.syntax_tree import SyntaxTree
+
 #: Limits on the YAML files below a config directory: their number, and their characters together.
 _MAX_FILES = 500
 _MAX_TEXT = 1 << 20
@@ -33,37 +35,14 @@ def uses_hydra_main(path: str | os.PathLike[str]) -> bool:
     False if the script cannot be read or is not Python: its jobs will show why.
     """
     try:
-        tree = ast.parse(Path(path).read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return is_hydra_app(SyntaxTree(Path(path).read_bytes()))
+    except OSError:
         return False
-    modules, names = _imported(tree)
-    return any(
-        (isinstance(node, ast.Name) and node.id in names and isinstance(node.ctx, ast.Load))
-        or (
-            isinstance(node, ast.Attribute)
-            and node.attr == "main"
-            and isinstance(node.value, ast.Name)
-            and node.value.id in modules
-        )
-        for node in ast.walk(tree)
-    )
 
 
-def _imported(tree: ast.AST) -> tuple[set[str], set[str]]:
-    """The names under which a script imports the package hydra, and its function main."""
-    modules: set[str] = set()
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                # `import hydra.utils` binds hydra; `import hydra.utils as u` binds something else.
-                if alias.name == "hydra" or (
-                    alias.name.startswith("hydra.") and alias.asname is None
-                ):
-                    modules.add(alias.asname or "hydra")
-        elif isinstance(node, ast.ImportFrom) and node.module in ("hydra", "hydra.main"):
-            names.update(alias.asname or alias.name for alias in node.names if alias.name == "main")
-    return modules, names
+def is_hydra_app(script: SyntaxTree) -> bool:
+    """Whether a script uses `hydra.main`."""
+    return not script.used.isdisjoint(("hydra.main", "hydra.main.main"))
 
 
 def config_place(script: str | os.PathLike[str]) -> ConfigPlace | None:

@@ -2,11 +2,11 @@
 
     function=    called with a job's parameters (a dict), in its own process
     command=     ["./fit", "--lr={lr}", "--out={job_dir}"]: parameters replace the placeholders
-    script=      train.py: gets its parameters in Hydra's syntax, `train.py lr=0.1 model=svm`
+    script=      train.py: gets its parameters as arguments, `train.py --lr 0.1 --model svm`
     none of them `script:` or `command:` of hsm.yaml
 
-A script that uses `@hydra.main` also gets ``hydra.run.dir=<job's directory>``. hsm finds that out
-from the script's syntax tree, without running it.
+A script gets arguments as it reads them (see `argument_writer`), and so does a command that has the
+word ``{args}``. hsm finds that out from the script's syntax tree, without running it.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from typing import Any
 from hsm.core.command_line import command_words
 from hsm.core.errors import SettingsError, did_you_mean, shown
 from hsm.core.interpreter import NO_INTERPRETER, interpreter
+from hsm.core.program.argument_writer import PLAIN, ArgumentWriter, first_script, writer_for
 from hsm.core.program.first_line import first_line
-from hsm.core.program.hydra_script import config_texts, uses_hydra_main
+from hsm.core.program.hydra_script import config_texts
 from hsm.core.program.kept_script import KeptScript
 from hsm.core.record.provenance import recorded_words
+from hsm.core.settings.args_style import ArgsStyle, check_args_style
 from hsm.core.settings.resolve import HsmConfig, load_hsm_config
-from hsm.core.space.arguments import to_argv, to_override
-from hsm.core.space.command import expand_command
+from hsm.core.space.command import ARGS, check_command, expand_command, placeholders
+from hsm.core.space.grammar import plain_key
 
-_RUN_DIR = "hydra.run.dir"
 #: Maximum bytes of one argument, including its final NUL: MAX_ARG_STRLEN of Linux.
 _MAX_WORD = 32 * os.sysconf("SC_PAGE_SIZE")
 #: Bytes that the kernel counts for each argument or variable beside its text: a pointer.
@@ -51,8 +52,8 @@ class Program:
     Attributes:
         function: called with a job's parameters.
         command: words with placeholders, see `hsm.core.space.command.expand_command`.
-        script: the words that run a script, to which a job's parameters are appended.
-        uses_hydra: whether the script is a Hydra app.
+        script: the words that run a script, to which a job's arguments are appended.
+        writer: writes these, and those that ``{args}`` in a command stands for.
         kept_script: the script as it was when this was made, if hsm's own Python runs it.
         note: what people should know about which Python runs it; "" if there is nothing to say.
     """
@@ -60,7 +61,7 @@ class Program:
     function: Callable[[Any], Any] | None = None
     command: tuple[str, ...] | None = None
     script: tuple[str, ...] | None = None
-    uses_hydra: bool = False
+    writer: ArgumentWriter = PLAIN
     kept_script: KeptScript | None = field(default=None, repr=False, compare=False)
     note: str = field(default="", compare=False)
 
@@ -74,32 +75,69 @@ class Program:
                 parameter, or the line is too long for the kernel.
         """
         if self.command is not None:
-            words = expand_command(self.command, params, job_dir)
+            words = expand_command(
+                self.command, params, job_dir, lambda rest: self.writer.words(rest, job_dir)
+            )
         elif self.script is not None:
-            words = [*self.script, *to_argv(params)]
-            if self.uses_hydra and _RUN_DIR not in params:
-                words.append(to_override(_RUN_DIR, os.fspath(job_dir)))
+            words = [*self.script, *self.writer.words(params, job_dir)]
         else:
             return None
         _check_size(words, params)
         return tuple(words)
 
+    def check(self, shared_keys: Sequence[str], all_keys: Sequence[str]) -> None:
+        """Check that this can run with certain parameters.
+
+        Args:
+            shared_keys: those that all jobs have.
+            all_keys: those that any job has.
+
+        Raises:
+            SettingsError: no job can run, or not all of them.
+        """
+        named: Sequence[str] = ()
+        if self.command is not None:
+            check_command(self.command, shared_keys)
+            named = placeholders(self.command)
+        if self.takes_arguments:
+            self.writer.check([key for key in all_keys if plain_key(key) not in named])
+
     def arguments(self) -> dict[str, Any]:
         """This program as arguments for `LocalComputeSource.submit_jobs`."""
         script = self.script[-1] if self.script else None
-        return {"function": self.function, "command": self.command, "script": script}
+        what = {"function": self.function, "command": self.command, "script": script}
+        return {**what, "args_style": self.writer.asked if self.takes_arguments else None}
 
     def record(self) -> dict[str, Any]:
         """This program for the journal; `from_record` restores it, except for a function."""
         if self.function is not None:
             return {"function": _qualified_name(self.function)}
-        return {"command": self.command, "script": self.script, "uses_hydra": self.uses_hydra}
+        record = {"command": self.command, "script": self.script, "uses_hydra": self.uses_hydra}
+        return {**record, "args_style": self.writer.style} if self.takes_arguments else record
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Program:
         """The program that `record` describes. Raises ValueError if the record is not valid."""
         command, script = (recorded_words(record, name) for name in ("command", "script"))
-        return cls(None, command, script, bool(record.get("uses_hydra")))
+        # An older hsm recorded no style, and knew one.
+        style = check_args_style(record.get("args_style", ArgsStyle.hydra), "journal")
+        uses_hydra = bool(record.get("uses_hydra"))
+        return cls(None, command, script, ArgumentWriter(style, style, uses_hydra=uses_hydra))
+
+    @property
+    def takes_arguments(self) -> bool:
+        """Whether what jobs run gets arguments that hsm writes."""
+        return self.script is not None or (self.command is not None and ARGS in self.command)
+
+    @property
+    def uses_hydra(self) -> bool:
+        """Whether the script is a Hydra app, and gets its parameters as one."""
+        return self.script is not None and self.writer.uses_hydra
+
+    @property
+    def notes(self) -> list[str]:
+        """What people should know about how this runs."""
+        return [note for note in (self.note, self.writer.note) if note]
 
     def files(self) -> dict[str, str]:
         """The text of the script, or of the function's module if it is a file, by file name.
@@ -127,7 +165,7 @@ class Program:
         if self.script is not None:
             return Path(self.script[-1]).stem
         if self.command is not None:
-            return Path(self.command[0]).stem
+            return Path(self.writer.script or self.command[0]).stem
         return str(getattr(self.function, "__name__", type(self.function).__name__)).strip("<>")
 
 
@@ -159,6 +197,7 @@ def find_program(
     function: Callable[[Any], Any] | None = None,
     command: str | Sequence[str] | None = None,
     script: str | os.PathLike[str] | None = None,
+    args_style: str | None = None,
     *,
     caller: str = "submit_jobs",
     hsm_config: HsmConfig | None = None,
@@ -169,6 +208,8 @@ def find_program(
         function: a callable that takes a job's parameters.
         command: a command line, or a list of its words. No shell is involved.
         script: a Python script (``.py``), or any executable file.
+        args_style: how its arguments, or those for ``{args}`` in the command, are written; None for
+            what hsm.yaml says beside its script or command, else as the script reads them.
         caller: the function that got these arguments, for messages.
         hsm_config: the hsm.yaml to use; if None, searched for when needed.
 
@@ -187,14 +228,20 @@ def find_program(
         if not callable(function):
             raise SettingsError("function", function, caller, "a callable")
         _check_runs(function, caller)
+        if args_style is not None:
+            raise _useless_style(args_style, caller)
         return Program(function=function)
+    style = None if args_style is None else check_args_style(args_style, caller)
     if named:
-        return _script(script, caller) if command is None else _command(command, caller)
+        return (
+            _script(script, caller, style) if command is None else _command(command, caller, style)
+        )
     config = load_hsm_config() if hsm_config is None else hsm_config
+    style = style or config.args_style
     if config.command is not None:
-        return _command(config.command, f"command in {config.path}")
+        return _command(config.command, f"command in {config.path}", style)
     if config.script is not None:
-        return _script(config.script, f"script in {config.path}")
+        return _script(config.script, f"script in {config.path}", style)
     allowed = "script=, command= or function="
     message = f"nothing to run: pass {allowed} to {caller}, or set `script:` in hsm.yaml"
     raise SettingsError("what jobs run", None, caller, allowed, message=message)
@@ -224,7 +271,7 @@ def _check_runs(function: Callable[[Any], Any], caller: str) -> None:
         raise SettingsError("function", function, caller, allowed, hint, message=message)
 
 
-def _command(command: object, origin: str) -> Program:
+def _command(command: object, origin: str, style: ArgsStyle | None) -> Program:
     words = command_words(command, origin)
     program = os.path.expanduser(words[0])
     if "{" not in program and shutil.which(program) is None:
@@ -232,10 +279,21 @@ def _command(command: object, origin: str) -> Program:
         message = f"{origin}: there is no program {shown(program)} that can be executed"
         key = "the first word of command"
         raise SettingsError(key, program, origin, allowed, message=message)
-    return Program(command=(program, *words[1:]))
+    writer = PLAIN
+    if ARGS in words:
+        writer = writer_for(first_script(words), style or ArgsStyle.auto)
+    elif style is not None:
+        raise _useless_style(style, origin)
+    return Program(command=(program, *words[1:]), writer=writer)
 
 
-def _script(script: object, origin: str) -> Program:
+def _useless_style(style: str, origin: str) -> SettingsError:
+    allowed = f"left out without a script, or the word {ARGS} in a command"
+    message = f"{origin}: args_style goes with a script, or with the word {ARGS} in a command"
+    return SettingsError("args_style", style, origin, allowed, message=message)
+
+
+def _script(script: object, origin: str, style: ArgsStyle | None) -> Program:
     path = os.fspath(script) if isinstance(script, os.PathLike) else script
     if not isinstance(path, str) or not path or "\0" in path:
         raise SettingsError("script", script, origin, "the path of a script")
@@ -247,15 +305,15 @@ def _script(script: object, origin: str) -> Program:
     if os.path.basename(path) == path:
         # exec would look up a bare name in PATH, and Python would read "-c.py" as an option.
         path = os.path.join(os.curdir, path)
+    writer = writer_for(path, style or ArgsStyle.auto)
     is_python, python = path.endswith(".py"), interpreter()
     if is_python and python is not None:
         own_line, note = first_line(path, python)
         if not own_line:
             # -u: otherwise people would see the script's output only when it ends.
-            words = (python, "-u", path)
-            return Program(None, None, words, uses_hydra_main(path), _kept(path), note)
+            return Program(None, None, (python, "-u", path), writer, _kept(path), note)
     if os.access(path, os.X_OK):
-        return Program(script=(path,), uses_hydra=is_python and uses_hydra_main(path))
+        return Program(script=(path,), writer=writer)
     chmod = f"chmod +x {shlex.quote(path)}"
     if is_python:
         hint = f"give it a first line such as #!/usr/bin/env python3, and {chmod}"

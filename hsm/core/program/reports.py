@@ -255,22 +255,31 @@ def _create(path: str) -> int:
 
 
 def _describe(error: BaseException) -> dict[str, Any]:
+    return {
+        "error_type": qualified_name(type(error)),
+        "error_message": error_message(error),
+        "traceback": format_error(error),
+        "exception": pickled_error(error),
+    }
+
+
+def error_message(error: BaseException) -> str:
+    """The exception's text, whatever its `__str__` does."""
     try:
-        message = str(error)
+        return str(error)
     except Exception:
-        message = "<its message cannot be shown>"
+        return "<its message cannot be shown>"
+
+
+def pickled_error(error: BaseException) -> bytes | None:
+    """Pickle an exception; None if that fails, or if what comes out cannot be unpickled."""
     pickled = dumps(error)
     if pickled is not None:
         try:
             pickle.loads(pickled)
         except Exception:
-            pickled = None
-    return {
-        "error_type": qualified_name(type(error)),
-        "error_message": message,
-        "traceback": format_error(error),
-        "exception": pickled,
-    }
+            return None
+    return pickled
 
 
 def format_error(error: BaseException) -> str:

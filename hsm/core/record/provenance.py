@@ -81,10 +81,12 @@ def describe_program(record: Mapping[str, Any]) -> str:
         command, script = (recorded_words(record, name) for name in ("command", "script"))
     except ValueError:
         return "something that the journal does not name"
+    style = record.get("args_style", "hydra")  # An older hsm knew no other.
+    how = "" if style == "hydra" else f" with arguments in the style {style}"
     if command:
-        return f"the command {shlex.join(command)}"
+        return f"the command {shlex.join(command)}{how}"
     if script:  # Only its name: the interpreter and the directory may have changed since.
-        return f"the script {Path(script[-1]).name}"
+        return f"the script {Path(script[-1]).name}{how}"
     text = f"the function {record.get('function')}"
     return f"{text} with {record['config']}" if record.get("config") else text
 

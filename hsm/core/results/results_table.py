@@ -7,35 +7,29 @@ the others   hsm's own: job, state, duration, ...
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from types import MappingProxyType
-from typing import Any, overload
+from typing import Any
 
 from hsm.core.errors import SettingsError, did_you_mean
 from hsm.core.record.job import JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.core.results import tables
+from hsm.core.results.base_table import Table
+from hsm.core.results.grouping import Groups, groups
 from hsm.core.results.metric import Goal, Origins, Ranking, rank
 from hsm.core.settings.resolve import SETTINGS
-from hsm.core.user_files import replacing
-
-Target = str | os.PathLike[str]
 
 
-class Results:
-    """A table; iterate over it for rows. Each is a dict with all columns, None where empty.
+class Results(Table):
+    """The jobs of a sweep, a row each.
 
     Attributes:
-        columns: the columns' names, in order.
-        sweep_id: the sweep's id.
         paths: the sweep's paths.
-        parameters: the names of the columns that hold parameters.
-        metrics: the names of those that hold what jobs returned or wrote: return values,
-            results.json and metrics.json.
         goal: the metric and the direction that the sweep has on record.
-        problems: what could not be read, one line each.
     """
+
+    row_word = "job"
 
     def __init__(
         self,
@@ -50,33 +44,29 @@ class Results:
         goal: Goal = Goal(),  # noqa: B008 -- frozen
         problems: Iterable[str] = (),
     ) -> None:
-        self._rows = list(rows)
-        self.columns = list(columns)
-        self.sweep_id = sweep_id
+        super().__init__(
+            rows,
+            columns,
+            sweep_id=sweep_id,
+            parameters=parameters,
+            metrics=metrics,
+            problems=problems,
+        )
         self.paths = paths
-        self.parameters = [name for name in parameters if name in self.columns]
-        self.metrics = [name for name in metrics if name in self.columns]
-        self._origins = {name: origins[name] for name in self.metrics if name in origins}
         self.goal = goal
-        self.problems = list(problems)
+        self._origins = origins
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self._rows)
+    def _is_kept(self, name: str) -> bool:
+        wanted = self.goal.metric
+        if wanted is not None and name in self.metrics:
+            key = self._origins.get(name, ("", ""))[1]
+            return wanted in (name, key, key.removeprefix("value."))
+        return name in ("job", "state") or super()._is_kept(name)
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
-
-    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
-        return self._rows[index]
-
-    def __repr__(self) -> str:
-        return f"<Results of sweep {self.sweep_id}: {len(self)} jobs, {len(self.columns)} columns>"
+    def _must_tell(self, row: dict[str, Any], name: str) -> bool:
+        return (
+            name not in self.metrics or row.get("state", JobState.COMPLETED) == JobState.COMPLETED
+        )
 
     @property
     def varying(self) -> list[str]:
@@ -137,21 +127,10 @@ class Results:
     def ranking(self, goal: Goal | None = None) -> Ranking:
         """The completed jobs ranked by `goal`, by default the sweep's own; nothing is an error."""
         self._check(["state"], "ranking")
-        return rank(self, self._origins, self.goal if goal is None else goal)
+        origins = {name: self._origins[name] for name in self.metrics if name in self._origins}
+        return rank(self, origins, self.goal if goal is None else goal)
 
-    # --- choosing rows and columns ---
-
-    def sorted_by(self, column: str, descending: bool = False) -> Results:
-        """The rows sorted by a column; rows with None or NaN there come last.
-
-        Raises:
-            SettingsError: there is no such column.
-        """
-        self._check([column], "sorted_by")
-        missing = [row for row in self if tables.is_missing(row[column])]
-        present = [row for row in self if not tables.is_missing(row[column])]
-        present.sort(key=lambda row: tables.sort_key(row[column]), reverse=descending)
-        return self._with([*present, *missing], self.columns)
+    # --- choosing rows and groups ---
 
     def only(self, *states: str | Iterable[str]) -> Results:
         """The jobs in one of these states, such as ``only("failed", "timeout")``.
@@ -165,85 +144,39 @@ class Results:
         self._check(["state"], "only")
         return self._with([row for row in self if row["state"] in wanted], self.columns)
 
-    def select(self, columns: Sequence[str]) -> Results:
-        """Only these columns, in this order.
+    def group_by(self, *columns: str | Iterable[str], over: str | Iterable[str] = ()) -> Groups:
+        """The mean of each metric over groups of jobs.
+
+        ``group_by("seed")`` has a row for each seed, with means over all jobs that have it.
+        ``group_by(over="seed")`` has a row for each combination of the other parameters, with means
+        over the seeds.
+
+        Args:
+            columns: what the jobs of a group have in common.
+            over: parameters in which they may differ, if `columns` are not given.
 
         Raises:
-            SettingsError: there is no such column.
+            SettingsError: none or both are given, or there is no such column or parameter.
         """
-        self._check(columns, "select")
-        return self._with([{name: row[name] for name in columns} for row in self], columns)
-
-    def _with(self, rows: Iterable[dict[str, Any]], columns: Iterable[str]) -> Results:
-        return Results(
-            rows,
-            columns,
-            sweep_id=self.sweep_id,
-            paths=self.paths,
-            parameters=self.parameters,
-            metrics=self.metrics,
-            origins=self._origins,
-            goal=self.goal,
-            problems=self.problems,
-        )
-
-    def _check(self, columns: Iterable[str], origin: str) -> None:
-        for name in columns:
-            if name not in self.columns:
-                allowed = f"one of {', '.join(self.columns)}"
-                hint = did_you_mean(str(name), self.columns)
-                raise SettingsError("column", name, origin, allowed, hint)
-
-    # --- writing ---
-
-    def to_csv(self, target: Target | Any = None) -> str:
-        """The table as CSV; also written to `target` (a path or a text file), if given.
-
-        None becomes an empty cell, lists and dicts become JSON. A text or name that a spreadsheet
-        would run as a formula gets an apostrophe in front; JSON and Parquet keep every text as it
-        is. For a terminal, control characters are escaped as well.
-        """
-        writer = tables.to_csv_on_terminal if _is_terminal(target) else tables.to_csv
-        return self._write(writer, target)
-
-    def to_json(self, target: Target | Any = None) -> str:
-        """The table as a JSON list of objects; NaN and infinities, which JSON lacks, become null.
-
-        Also written to `target`, as by `to_csv`.
-        """
-        return self._write(tables.to_json, target)
-
-    def to_markdown(self, target: Target | Any = None) -> str:
-        """The table in Markdown, for people: floats are rounded to six significant digits.
-
-        Texts are escaped, so that none becomes a link, an image or HTML. Also written to `target`,
-        as by `to_csv`.
-        """
-        return self._write(tables.to_markdown, target)
-
-    def to_parquet(self, target: Target | Any) -> None:
-        """Write a Parquet file. Raises HsmError if pyarrow is not installed."""
-        if hasattr(target, "write"):
-            tables.to_parquet(self._rows, self.columns, target)
-            return
-        with replacing(target) as file:
-            tables.to_parquet(self._rows, self.columns, file)
-
-    def to_pandas(self) -> Any:
-        """The table as a pandas DataFrame. Raises HsmError if pandas is not installed."""
-        pandas = tables.import_extra("pandas", "pandas")
-        return pandas.DataFrame(self._rows, columns=self.columns)
-
-    def _write(self, writer: tables.Writer, target: Target | Any) -> str:
-        text = tables.encodable(writer(self._rows, self.columns))
-        if target is None:
-            return text
-        if hasattr(target, "write"):
-            target.write(text)
-        else:
-            with replacing(target) as file:
-                file.write(text.encode())
-        return text
+        shared, differing = _names(columns), _names([over])
+        if bool(shared) == bool(differing):
+            raise SettingsError(
+                "columns",
+                shared or None,
+                "group_by",
+                "columns, or over=parameters",
+                message="group_by: give either columns or over=, "
+                + ("not both" if shared else 'such as group_by("lr") or group_by(over="seed")'),
+            )
+        self._check([*shared, "state"], "group_by")
+        for name in differing:
+            if name not in self.parameters:
+                hint = did_you_mean(name, self.parameters)
+                allowed = f"one of {', '.join(self.parameters)}"
+                raise SettingsError("parameter", name, "group_by", allowed, hint)
+        if differing:
+            shared = [name for name in self.parameters if name not in differing]
+        return groups(self, shared)
 
 
 def _state(name: str) -> str:
@@ -255,8 +188,12 @@ def _state(name: str) -> str:
     return plain
 
 
-def _is_terminal(target: Any) -> bool:
-    try:
-        return bool(target.isatty())
-    except (AttributeError, ValueError):  # A path or None; a closed file.
-        return False
+def _names(groups: Iterable[Any]) -> list[Any]:
+    """What was given one by one or in lists, each once; not all of it need be names."""
+    names: list[Any] = []
+    for group in groups:
+        is_list = isinstance(group, Iterable) and not isinstance(group, str)
+        for name in group if is_list else [group]:
+            if name not in names:
+                names.append(name)
+    return names

@@ -24,6 +24,8 @@ _NEEDS_QUOTES = re.compile(r'[,"\r\n]')
 _MARKDOWN_ESCAPES = str.maketrans(
     {char: f"\\{char}" for char in "|\\`*[]~$"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 )
+#: Characters of a list or dict that is whole in Markdown.
+_MAX_LIST = 100
 _BREAKS = str.maketrans("\n\r\t", "   ")
 #: An underscore; but between letters or digits, as in max_memory, Markdown ignores it.
 _UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
@@ -78,7 +80,8 @@ def to_json(rows: Rows, columns: Sequence[str]) -> str:
 def to_markdown(rows: Rows, columns: Sequence[str]) -> str:
     """A table in GitHub's Markdown, for people: floats are rounded to six significant digits.
 
-    Texts are escaped, so that none becomes a link, an image or HTML.
+    Texts are escaped, so that none becomes a link, an image or HTML. Of a list or dict that would
+    take more than a line only the length is given.
     """
     is_number = {
         name: all(isinstance(row[name], (int, float, type(None))) for row in rows)
@@ -87,7 +90,7 @@ def to_markdown(rows: Rows, columns: Sequence[str]) -> str:
     lines = [
         [_markdown(name) for name in columns],
         ["---:" if is_number[name] else "---" for name in columns],
-        *([_markdown(_for_people(row[name])) for name in columns] for row in rows),
+        *([_markdown(counted(row[name], _MAX_LIST)) for name in columns] for row in rows),
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -172,7 +175,19 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _for_people(value: Any) -> str:
+def counted(value: Any, most: int) -> str:
+    """A cell's text as `for_people` has it; of a list or dict that is longer, ``[30 values]``."""
+    text = for_people(value)
+    if not isinstance(value, (list, dict)) or len(text) <= most:
+        return text
+    plural = "" if len(value) == 1 else "s"
+    if isinstance(value, list):
+        return f"[{len(value)} value{plural}]"
+    return f"{{{len(value)} key{plural}}}"
+
+
+def for_people(value: Any) -> str:
+    """A cell's text, with floats rounded to six significant digits."""
     return f"{value:.6g}" if isinstance(value, float) else as_text(value)
 
 

@@ -5,6 +5,7 @@ The sections are:
     local: {max_parallel_jobs: 4, ...}    the settings of `LocalConf`
     script: train.py                      what jobs run, or
     command: python train.py              a command line, or a list of its words
+    args_style: flags                     how these get their parameters as arguments
     output_dir: outputs                   where sweeps go
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hsm.core.errors import SettingsError, UnknownSetting, shown
+from hsm.core.settings.args_style import ArgsStyle, check_args_style
 from hsm.core.settings.fields import Direction, LocalConf
 from hsm.core.user_dirs import config_dir
 
@@ -29,7 +31,7 @@ CONFIG_VARIABLE = "HSM_CONFIG"
 #: Bytes. A larger file is something else, named by mistake (/dev/zero).
 MAX_FILE_SIZE = 1 << 20
 
-_SECTIONS = ("local", "script", "command", "output_dir")
+_SECTIONS = ("local", "script", "command", "output_dir", "args_style")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class HsmConfig:
         script: the script that jobs run; None if not given.
         command: or the words of the command that they run; None if not given.
         output_dir: the directory that sweeps go to; None if not given.
+        args_style: how the script, or ``{args}`` in the command, gets its arguments.
     """
 
     path: Path | None = None
@@ -53,6 +56,7 @@ class HsmConfig:
     script: str | None = None
     command: tuple[str, ...] | None = None
     output_dir: str | None = None
+    args_style: ArgsStyle | None = None
 
     def origin(self, name: str) -> str:
         """Where the local setting `name` was read."""
@@ -143,13 +147,17 @@ def _understand(top: Lined, path: Path) -> HsmConfig:
         if key not in _SECTIONS:
             raise _unknown(key, top[key], _place(key, path, top.lines.get(key)))
     places = {key: _place(key, path, top.lines.get(key)) for key in _SECTIONS}
-    local, script, command, output_dir = (top.get(key) for key in _SECTIONS)
+    local, script, command, output_dir, style = (top.get(key) for key in _SECTIONS)
     if local is not None and not isinstance(local, dict):
         raise SettingsError("local", local, places["local"], "a mapping of settings")
     if script is not None and command is not None:
         allowed, place = "left out beside script", places["command"]
         message = f"{place} stands beside script: jobs run one of them"
         raise SettingsError("command", command, place, allowed, message=message)
+    if style is not None and script is None and command is None:
+        allowed, place = "beside a script or a command", places["args_style"]
+        message = f"{place} stands alone: it belongs to a script or a command"
+        raise SettingsError("args_style", style, place, allowed, message=message)
     return HsmConfig(
         path=path,
         local=dict(local or {}),
@@ -157,6 +165,7 @@ def _understand(top: Lined, path: Path) -> HsmConfig:
         script=_text("script", script, places["script"]),
         command=_words(command, places["command"]),
         output_dir=_text("output_dir", output_dir, places["output_dir"]),
+        args_style=None if style is None else check_args_style(style, places["args_style"]),
     )
 
 

@@ -50,12 +50,8 @@ def to_override(key: str, value: Any, origin: str = "parameters") -> str:
         return key
     try:
         return f"{key}={holdable(_element(value))}"
-    except RecursionError:
-        reason = "it is nested too deeply, or holds itself"
-        raise SettingsError(key, value, origin, _VALUES_ALLOWED, reason) from None
-    except (TypeError, ValueError) as error:
-        reason = "it has no form as UTF-8" if isinstance(error, UnicodeError) else str(error)
-        raise SettingsError(key, value, origin, _VALUES_ALLOWED, reason) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise unwritable(key, value, origin, error) from error
 
 
 def to_argv(params: Mapping[str, Any], origin: str = "parameters") -> list[str]:
@@ -65,6 +61,16 @@ def to_argv(params: Mapping[str, Any], origin: str = "parameters") -> list[str]:
         SettingsError: see `to_override`.
     """
     return [to_override(key, value, origin) for key, value in params.items()]
+
+
+def unwritable(key: str, value: Any, origin: str, error: Exception) -> SettingsError:
+    """The error for a parameter that cannot be written, because of `error`."""
+    reason = str(error)
+    if isinstance(error, UnicodeError):
+        reason = "it has no form as UTF-8"
+    elif isinstance(error, RecursionError):
+        reason = "it is nested too deeply, or holds itself"
+    return SettingsError(key, value, origin, _VALUES_ALLOWED, reason)
 
 
 def _element(value: Any) -> str:

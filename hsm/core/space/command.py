@@ -1,19 +1,27 @@
-"""Commands with placeholders for parameters: ``["./fit", "--lr={lr}", "--out={job_dir}"]``."""
+"""Commands with placeholders for parameters: ``["./fit", "--lr={lr}", "--out={job_dir}"]``.
+
+The word ``{args}`` stands for arguments with all parameters that no other placeholder names.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hsm.core.errors import SettingsError, did_you_mean, shown
-from hsm.core.space.arguments import holdable, simplified
+from hsm.core.space.arguments import holdable, simplified, to_argv
 from hsm.core.space.grammar import plain_key
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\{")
 _BRACE = "write {{ for a brace"
+#: The word that stands for all arguments, and the name in it.
+ARGS = "{args}"
+_ARGS = "args"
+
+Writer = Callable[[Mapping[str, Any]], Sequence[str]]
 
 
 def placeholders(argv_template: Sequence[str]) -> list[str]:
@@ -37,21 +45,25 @@ def placeholders(argv_template: Sequence[str]) -> list[str]:
 
 
 def check_command(argv_template: Sequence[str], keys: Iterable[str]) -> None:
-    """Check that all placeholders of a command are parameters or ``job_dir``.
+    """Check that all placeholders of a command are parameters, ``job_dir`` or ``args``.
 
-    ``{x}`` also stands for a parameter with the key ``+x``.
+    ``{x}`` also stands for a parameter with the key ``+x``, and ``{args}`` for a parameter of that
+    name, if there is one.
 
     Args:
         argv_template: the command.
         keys: the parameters that every job has.
 
     Raises:
-        SettingsError: a placeholder has another name; lists the valid ones.
+        SettingsError: a placeholder has another name, which lists the valid ones, or ``{args}`` is
+            no word of its own.
     """
     known = {name: None for key in keys for name in (plain_key(key), key)}
     for name in placeholders(argv_template):
-        if name not in known and name != "job_dir":
-            plain = [*dict.fromkeys(map(plain_key, known)), "job_dir"]
+        if name == _ARGS and name not in known:
+            _check_args(argv_template)
+        elif name not in known and name != "job_dir":
+            plain = [*dict.fromkeys(map(plain_key, known)), "job_dir", _ARGS]
             names = ", ".join(f"{{{key}}}" for key in plain)
             hint = did_you_mean(name, plain) or f"there are {names} ({_BRACE})"
             message = f"command: no parameter for {{{name}}}; {hint}"
@@ -61,10 +73,29 @@ def check_command(argv_template: Sequence[str], keys: Iterable[str]) -> None:
             )
 
 
+def _check_args(argv_template: Sequence[str]) -> None:
+    """Raise SettingsError for a word in which ``{args}`` stands beside other text."""
+    for at, word in enumerate(argv_template):
+        if any(match[1] == _ARGS for match in _PLACEHOLDER.finditer(word)):
+            if word == ARGS and at > 0:
+                continue
+            hint = "it stands for several words"
+            message = f"command: {ARGS} must be a word of its own, not {shown(word)}; {hint}"
+            if word == ARGS:
+                message = f"command: {ARGS} stands where the program must be"
+            allowed = "a word of its own, after the program"
+            raise SettingsError("a placeholder", word, "command", allowed, hint, message=message)
+
+
 def expand_command(
-    argv_template: Sequence[str], params: Mapping[str, Any], job_dir: str | os.PathLike[str]
+    argv_template: Sequence[str],
+    params: Mapping[str, Any],
+    job_dir: str | os.PathLike[str],
+    write: Writer = to_argv,
 ) -> list[str]:
     """Fill in one job's command: ``{key}`` becomes the parameter, ``{job_dir}`` the directory.
+
+    What `write` makes of the parameters that no placeholder names replaces the word ``{args}``.
 
     Strings are inserted as they are, everything else as JSON: ``0.1``, ``true``, ``null``,
     ``[1, 2]``. ``{{`` and ``}}`` become single braces. A parameter named job_dir cannot be used.
@@ -79,7 +110,16 @@ def expand_command(
     def replacement(match: re.Match[str]) -> str:
         return match[0][0] if match[1] is None else _argument(match[1], known[match[1]])
 
-    return [_PLACEHOLDER.sub(replacement, argument) for argument in argv_template]
+    words: list[str] = []
+    for argument in argv_template:
+        if argument == ARGS and _ARGS not in known:
+            named = placeholders(argv_template)
+            words += write(
+                {k: v for k, v in params.items() if k not in named and plain_key(k) not in named}
+            )
+        else:
+            words.append(_PLACEHOLDER.sub(replacement, argument))
+    return words
 
 
 def _argument(name: str, value: Any) -> str:
