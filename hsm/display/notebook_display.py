@@ -12,7 +12,8 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO
+from importlib import import_module
+from typing import TextIO
 from uuid import uuid4
 
 from hsm.core.at_fork import in_child
@@ -160,9 +161,8 @@ class _Output:
         with self._lock:
             if self._is_dropped or html == self._shown:
                 return
-            from IPython.display import display
-
-            data: dict[str, Any] = {"text/html": html, "text/plain": text}
+            display = import_module("IPython.display").display  # loaded already, in a notebook
+            data = {"text/html": html, "text/plain": text}
             display(data, raw=True, display_id=self._id, update=self._shown is not None)
             self._shown = html
 
