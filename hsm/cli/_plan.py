@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hsm.cli._earlier import recorded_points, recorded_program
+from hsm.cli._stdout import say
 from hsm.core.errors import HsmError, SettingsError, shown
 from hsm.core.program.program import Program, find_program
 from hsm.core.record.paths import SweepPaths
@@ -195,7 +196,9 @@ def find_definition(overrides: Sequence[str], config: str, program: Program) -> 
         from hsm.hydra_app.config_check import check_keys
 
         assert program.script is not None
-        check_keys(program.script[-1], definition, config or "command line")
+        note = check_keys(program.script, definition, config or "command line")
+        if note:
+            say(f"hsm: {note}", error=True)
     program.check(definition.shared_keys(), definition.all_keys())
     return definition
 

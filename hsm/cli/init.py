@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from textwrap import wrap
@@ -13,52 +15,56 @@ from hsm.cli._plan import SWEEP_FILES
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError
 from hsm.core.program.hydra_script import uses_hydra_main
+from hsm.core.program.program import find_program
 from hsm.core.settings.resolve import SETTINGS, Setting
-from hsm.hydra_app.config_check import sweepable
 
 app = new_app()
 
 #: Where a project's hsm.yaml may be, in order of precedence.
 _HSM_YAML = ("hsm.yaml", "conf/hsm.yaml")
 _USUAL_NAMES = ("train.py", "main.py", "run.py")
-_FOLDERS = (".", "examples", "scripts", "src")
-#: Settings that a new file sets; the others stand there as comments.
-_WRITTEN = ("max_parallel_jobs", "timeout")
+#: Where scripts usually are, in the order in which they are looked at, after the directory itself.
+_FOLDERS = ("scripts", "src", "src/*", "*", "examples")
+#: Folders, of those in the current one, that hold no project's script.
+_SKIPPED = ("tests", "test", "docs", "conf", "configs", "outputs", "multirun", "build", "dist")
+#: What a script has that is run by itself, and what only a module of a package may have.
+_GUARD = re.compile(r"""^if __name__ == ["']__main__["']""", re.MULTILINE)
+_RELATIVE = re.compile(r"^from \.+\w* import ", re.MULTILINE)
+#: Characters of a script that are looked at.
+_MAX_TEXT = 1 << 20
 
 
 @app.command("init")
 def init() -> None:
     """Write hsm.yaml and a sweep file for the project in this directory, overwriting nothing.
 
-    Both files are commented. If there is a Hydra app here, the sweep file uses keys of its config.
+    Both files are commented. If there is a Hydra app here, its config is composed, which runs the
+    script up to its main function, and the sweep is one over keys that it has.
     """
     script = _find_script()
     sweep_file = SWEEP_FILES[0] if os.path.isdir("conf") else SWEEP_FILES[1]
-    written = [
-        _write(_HSM_YAML, "hsm.yaml", _hsm_yaml(script)),
-        _write(SWEEP_FILES, sweep_file, _sweep_yaml(script)),
-    ]
-    if any(written):
-        say("next: hsm sweep --dry-run lists the jobs, hsm sweep runs them")
+    _write(_HSM_YAML, "hsm.yaml", lambda: _hsm_yaml(script))
+    _write(SWEEP_FILES, sweep_file, lambda: _sweep_yaml(script))
     if script is None:
         say("no script found here: set script or command in hsm.yaml to what your jobs run")
+    say("next: hsm sweep --dry-run lists the jobs, hsm sweep runs them")
 
 
-def _write(places: tuple[str, ...], name: str, text: str) -> bool:
+def _write(places: tuple[str, ...], name: str, text: Callable[[], str]) -> None:
     """Write a file unless one of `places` exists already. Raises HsmError."""
     existing = next((place for place in places if os.path.lexists(place)), None)
     if existing is not None:
         say(f"{existing} exists already: not changed")
-        return False
+        return
+    content = text()
     try:
         os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
         with open(name, "x", encoding="utf-8") as file, _remove_on_failure(name):
-            file.write(text)
+            file.write(content)
             file.flush()
     except OSError as error:
         raise HsmError(f"cannot write {name}: {error.strerror}") from error
     say(f"wrote {name}")
-    return True
 
 
 @contextmanager
@@ -73,25 +79,51 @@ def _remove_on_failure(name: str) -> Iterator[None]:
 
 
 def _find_script() -> str | None:
-    """Guess the script that jobs run: a Hydra app, else a script with a usual name."""
-    found = [path for folder in _FOLDERS for path in sorted(Path(folder).glob("*.py"))]
+    """Guess the script that jobs run: a Hydra app, else one with a usual name, else the only one.
+
+    A module of a package, which imports others relative to itself, is no script.
+    """
+    below = [path for pattern in _FOLDERS for path in sorted(Path().glob(pattern))]
+    folders = [Path(), *(path for path in dict.fromkeys(below) if _may_have_scripts(path))]
+    found = [path for folder in folders for path in sorted(folder.glob("*.py"))]
+    found = [path for path in found if not _is_part_of_package(path)]
     found.sort(key=lambda path: path.name not in _USUAL_NAMES)
     apps = [path for path in found if uses_hydra_main(path)]
     usual = [path for path in found if path.name in _USUAL_NAMES]
-    return next((path.as_posix() for path in (*apps, *usual)), None)
+    mains = [path for path in found if _GUARD.search(_text(path))]
+    likely = [*apps, *usual, *(mains if len(mains) == 1 else ())]
+    return likely[0].as_posix() if likely else None
+
+
+def _may_have_scripts(folder: Path) -> bool:
+    is_hidden = folder.name.startswith(".") or (folder / "pyvenv.cfg").exists()
+    return folder.is_dir() and not is_hidden and folder.name not in _SKIPPED
+
+
+def _is_part_of_package(path: Path) -> bool:
+    return _RELATIVE.search(_text(path)) is not None
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(_MAX_TEXT)
+    except OSError:
+        return ""
 
 
 def _hsm_yaml(script: str | None) -> str:
     lines = [
         "# How hsm runs the sweeps of this project. `hsm config` prints every setting and where",
-        "# it came from. Settings left out here come from HSM_LOCAL_* variables, then defaults.",
+        "# it came from. What is a comment here comes from HSM_LOCAL_* variables, else it is the",
+        "# default, which is shown.",
         "",
         "# What each job runs, unless a command line names something else. Instead of a script",
         "# this can be a command, in which {key} is a parameter: command: ./fit --rate {lr}",
-        f"script: {script}" if script else "# script: train.py",
+        f"script: {_scalar(script)}" if script else "# script: train.py",
         "",
         "# Where sweeps go: outputs/<id of the sweep>.",
-        "output_dir: outputs",
+        "# output_dir: outputs",
         "",
         "local:",
     ]
@@ -101,12 +133,17 @@ def _hsm_yaml(script: str | None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _scalar(text: str) -> str:
+    """Write a text so that YAML reads it back."""
+    return text if re.fullmatch(r"[\w./-]*[A-Za-z_./-][\w./-]*", text) else json.dumps(text)
+
+
 def _setting_lines(setting: Setting) -> Iterator[str]:
     yield from (f"# {line}" for line in wrap(setting.help, 96))
     value = setting.show(setting.default).replace("none", "null")
     if "," in value:
         value = f"[{value.replace(',', ', ')}]"
-    yield f"{'' if setting.name in _WRITTEN else '# '}{setting.name}: {value}"
+    yield f"# {setting.name}: {value}"
     yield ""
 
 
@@ -119,11 +156,9 @@ def _sweep_yaml(script: str | None) -> str:
         "  # such as range(1, 5), means the same as on Hydra's command line.",
         "  grid:",
     ]
-    found = sweepable(script) if script is not None else None
-    if found:
-        lines += [f"    {line}" for line in found]
-    else:
-        lines += ["    lr: [0.1, 0.01]  # put your own parameters here", "    seed: range(3)"]
+    found = _proposed(script) if script is not None else []
+    example = ["lr: [0.1, 0.01]  # put your own parameters here", "seed: range(3)"]
+    lines += [f"    {line}" for line in found or example]
     lines += [
         "",
         "  # Groups of parameters that advance together; each group multiplies the grid.",
@@ -137,3 +172,16 @@ def _sweep_yaml(script: str | None) -> str:
         "  #   - {lr: 0.5, seed: 0}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _proposed(script: str) -> list[str]:
+    """Lines of a grid over what the script takes; none if that is unknown."""
+    program = find_program(script=script, caller="init")
+    if not program.uses_hydra or program.script is None:
+        return []
+    from hsm.hydra_app.proposed_sweep import propose
+
+    lines, note = propose(program.script)
+    if note:
+        say(f"hsm: {note}", error=True)
+    return lines

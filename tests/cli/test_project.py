@@ -53,13 +53,12 @@ def test_init_in_an_empty_directory(project: Project) -> None:
 def test_init_makes_files_for_the_app_that_is_there(project: Project) -> None:
     _app(project)
     assert "wrote conf/sweep.yaml" in project.here("init").out
-    assert list(read_sweep_file(project.folder / "conf/sweep.yaml")) == [
-        {"model": "a"},
-        {"model": "b"},
-    ]
-    ran = project.here("sweep", "--sweep-id", "s")
-    assert "2 jobs: 2 completed" in ran.out
-    assert project.hsm("logs", "s", "1").out == "model b 0\n"
+    points = list(read_sweep_file(project.folder / "conf/sweep.yaml"))
+    assert len(points) == 12
+    assert points[-1] == {"model": "b", "rate": 0.05, "seed": 2}
+    ran = project.here("sweep", "--sweep-id", "s", "model=b", "--config", "conf/sweep.yaml")
+    assert "6 jobs: 6 completed" in ran.out
+    assert project.hsm("logs", "s", "1").out == "model b 1\n"
 
 
 def test_init_overwrites_nothing(project: Project) -> None:

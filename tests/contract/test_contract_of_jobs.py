@@ -60,7 +60,8 @@ def test_a_script_is_read_once_and_edits_change_no_job_that_waits(place: Place) 
     with place.source(max_parallel_jobs=1) as source:
         source.submit_jobs(points(0, 1), "s", "s", script=script)
         wait_for(Path("runs").exists, "job 0")
-        script.write_text("print('the edited script')")
+        # It reads its arguments in another way now.
+        script.write_text("import argparse\nargparse.ArgumentParser().parse_args()\n")
         source.submit_jobs(points(2), "s", "s", script=script)  # the same sweep still
         script.unlink()
         Path("go").touch()

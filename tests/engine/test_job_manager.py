@@ -80,12 +80,15 @@ def test_submitting_does_not_wait(source: LocalComputeSource, project_dir: Path)
         {"command": ["echo", "x is", "{x}"]},
         {"command": "echo x is {x}"},
         {"script": "say.sh"},
+        {"script": "say.sh", "args_style": "flags-equals"},
+        {"command": "./say.sh {args}"},
+        {"command": ["./say.sh", "{args}"], "args_style": "flags-equals"},
     ],
 )
 def test_what_jobs_run(
     source: LocalComputeSource, program: dict[str, Any], project_dir: Path
 ) -> None:
-    (project_dir / "say.sh").write_text("#!/bin/sh\necho x is ${1#x=}\n")
+    (project_dir / "say.sh").write_text("#!/bin/sh\necho x is ${1#*x=}\n")
     (project_dir / "say.sh").chmod(0o755)
     manager = JobManager()
     job_ids = manager.submit_sweep([{"x": 7}], source, "s", "out", **program)
@@ -112,9 +115,10 @@ def test_hsm_yaml_says_what_jobs_run(source: LocalComputeSource, project_dir: Pa
 
 def test_a_source_may_say_what_its_jobs_run() -> None:
     manager = JobManager()
-    with LocalComputeSource(2, script="/bin/true") as source:
-        job_ids = manager.submit_sweep([{}], source, "s", "out")
+    with LocalComputeSource(2, script="/bin/echo", args_style="flags") as source:
+        job_ids = manager.submit_sweep([{"x": 1}], source, "s", "out")
     assert source.get_job_status(job_ids[0]) is JobState.COMPLETED
+    assert Path("out/0/stdout.log").read_text() == "--x 1\n"
 
 
 # --- refusals

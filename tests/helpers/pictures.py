@@ -65,7 +65,6 @@ def main() -> None:
         folder = Path(name)
         for part in ("examples", "conf"):
             shutil.copytree(REPOSITORY / part, folder / part)
-        (folder / "conf" / "hsm.yaml").unlink()  # it would hide what hsm does by itself
         words = TYPED.replace("\\\n", "").split()
         with on_terminal([sys.executable, *words[1:]], folder, COLUMNS) as terminal:
             terminal.wait_until(shows_a_sweep_halfway, "a sweep that is halfway")

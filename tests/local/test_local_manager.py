@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -199,6 +200,13 @@ def test_a_python_scripts_output_comes_as_it_prints(project_dir: Path) -> None:
     assert (project_dir / "go").read_text() == "epoch 1"
 
 
+def test_a_script_gets_its_arguments_in_the_style_that_is_asked_for() -> None:
+    manager = LocalManager(progress="none")
+    for style, words in (("hydra", "x=0"), ("flags", "--x 0"), ("none", "")):
+        manager.run(numbers(1), script="/bin/echo", args_style=style, sweep_dir=style)
+        assert Path(style, "0", "stdout.log").read_text() == f"{words}\n"
+
+
 # --- refusals
 # -------------------------------------------------------------------------------------------------
 
@@ -206,6 +214,25 @@ def test_a_python_scripts_output_comes_as_it_prints(project_dir: Path) -> None:
 def test_with_nothing_to_run_it_says_how_to_name_it(project_dir: Path) -> None:
     with pytest.raises(SettingsError, match=r"to LocalManager.run, or set `script:` in hsm.yaml"):
         LocalManager().run([{}])
+    assert list(project_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        (
+            {"script": "/bin/echo", "args_style": "flag"},
+            "LocalManager.run: args_style must be ",
+        ),
+        ({"command": "echo {x}", "args_style": "flags"}, "with the word {args} in a command"),
+        ({"function": print, "args_style": "none"}, "args_style goes with a script, or with"),
+    ],
+)
+def test_a_style_of_arguments_that_does_not_suit_is_refused(
+    project_dir: Path, what: dict[str, Any], error: str
+) -> None:
+    with pytest.raises(SettingsError, match=re.escape(error)):
+        LocalManager().run(numbers(1), **what)
     assert list(project_dir.iterdir()) == []
 
 

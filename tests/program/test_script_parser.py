@@ -74,6 +74,7 @@ def argparse_words(declared: str, params: dict[str, Any], made: str = "") -> lis
         # None that is known.
         ("import sys\nprint(sys.argv)", "hydra", ""),
         ("import json, os\njson.loads(os.environ['HSM_PARAMS'])", "hydra", ""),
+        ("from omegaconf import OmegaConf\nOmegaConf.from_cli()", "hydra", ""),
         ("import argparse\nargparse.Namespace()", "hydra", "?"),
         ("# import argparse; argparse.ArgumentParser()", "hydra", "?"),
         ("import mine\nmine.ArgumentParser()", "hydra", "?"),
@@ -152,6 +153,7 @@ def test_what_is_no_python_script_gets_what_it_got_before() -> None:
         ("'--x', type=bool", {"x": False}, "--x |"),  # bool("False") is true
         ("'--x', type=int", {"x": False}, "--x 0"),
         ("'--x', type=str2bool", {"x": False}, "--x False"),
+        ("'--x', choices=['true', 'false']", {"x": False}, "--x false"),
         ("'-v', '--verbose', action='count'", {"v": 3}, "-v -v -v"),
         ("'--x', nargs='+'", {"x": [1, 2]}, "--x 1 2"),
         ("'--x', nargs='+'", {"x": 1}, "--x 1"),
@@ -212,6 +214,10 @@ def test_what_argparse_could_not_read_is_refused(
     assert sent == ["--x=@a"]
 
 
+def _indented(text: str) -> str:
+    return text.strip().replace("\n", "\n    ")
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -224,6 +230,9 @@ def test_what_argparse_could_not_read_is_refused(
         lambda text: text.replace("print", "elsewhere.add(parser)\nprint"),
         lambda text: text.replace("print", "parser.add_argument(*names)\nprint"),
         lambda text: text.replace("print", "other = argparse.ArgumentParser()\nprint"),
+        lambda text: text.replace("print(parser", "print(elsewhere.add(parser)"),
+        lambda text: text.replace("parser", "self.parser") + "elsewhere.add(self.parser)\n",
+        lambda text: f"def make():\n    {_indented(text)}\np = make()\nadd(p)\np.set_defaults()",
         lambda text: f"# HSM_PARAMS\n{text}",
         lambda text: f"{text}class Mine(argparse.Action): ...\n",
     ],
@@ -236,10 +245,16 @@ def test_an_unknown_option_is_sent_unless_the_script_surely_lacks_it(change: Any
     assert words(change(text), {"depth": 1}) == ["--depth", "1"]
 
 
-def test_a_function_of_the_script_may_add_options() -> None:
-    text = f"def add(p):\n    p.add_argument('--lr')\n{_PARSER}add(parser)\n{_PARSE}"
-    with pytest.raises(SettingsError, match="has no option --depth"):
-        words(text, {"depth": 1})
+def test_functions_of_the_script_may_make_the_parser_and_add_options() -> None:
+    made = _indented(f"{_PARSER}parser.add_argument('--lr')\nreturn parser")
+    for text in (
+        f"def add(p):\n    p.add_argument('--lr')\n{_PARSER}add(parser)\n{_PARSE}",
+        f"def make():\n    {made}\nprint(make().parse_args())",
+        f"def make():\n    {made}\nparser = make()\nparser.add_argument('--x')\n{_PARSE}",
+    ):
+        with pytest.raises(SettingsError, match="has no option --depth"):
+            words(text, {"depth": 1})
+        assert words(text, {"lr": 1}) == ["--lr", "1"]
 
 
 @pytest.mark.parametrize(
@@ -331,6 +346,12 @@ def test_absl_gets_what_its_script_declares(
     assert words(f"from absl import flags\nflags.{declared}", params) == sent
 
 
+def test_tap_gets_the_flag_that_changes_a_boolean() -> None:
+    text = "from tap import Tap\nclass Args(Tap):\n    x: bool = False\n    y: bool = True\n"
+    assert words(text, {"x": True, "y": True, "lr": 1}) == ["--x", "--lr", "1"]
+    assert words(text, {"x": False, "y": False}) == ["--y"]
+
+
 @pytest.mark.parametrize(
     ("style", "sent"),
     [
@@ -402,6 +423,21 @@ def test_a_hydra_app_gets_its_directory_only_in_its_own_style() -> None:
     assert program.command_for({"x": 1}, "/job") == (
         *("python", "train.py", "x=1", "hydra.run.dir=/job", "extra"),
     )
+
+
+def test_a_command_goes_by_its_first_script_or_by_its_module() -> None:
+    for path in ("train.py", "tools/fit.py", "pack/__main__.py"):
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text(_PARSER)
+    for words_of, sent in (
+        ("nice python -u train.py other.py {args}", "--x 1"),
+        ("python -m tools.fit {args}", "--x 1"),
+        ("python -m pack {args}", "--x 1"),
+        ("python -m json.tool {args}", "x=1"),
+        ("python gone.py {args}", "x=1"),
+    ):
+        found = find_program(command=words_of).command_for({"x": 1}, "/job")
+        assert found == tuple(words_of.replace("{args}", sent).split())
 
 
 def test_styles_that_argparse_refuses_are_those_that_are_not_chosen() -> None:

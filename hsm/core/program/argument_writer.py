@@ -13,12 +13,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hsm.core.program.script_parser import ScriptParser, parser_of
 from hsm.core.settings.args_style import ArgsStyle
 from hsm.core.space.arguments import to_argv, to_override
 from hsm.core.space.flags import TRUTHS, Dialect, Lists, Signature, to_flags
+
+if TYPE_CHECKING:
+    from hsm.core.program.script_parser import ScriptParser
 
 _RUN_DIR = "hydra.run.dir"
 _FORMS = {
@@ -90,6 +92,8 @@ def writer_for(path: str | None, asked: ArgsStyle) -> ArgumentWriter:
     if path is None or source is None:
         plain = ArgsStyle.hydra if asked is ArgsStyle.auto else asked
         return ArgumentWriter(asked, plain, signature=_unknown(plain))
+    from hsm.core.program.script_parser import parser_of  # A sweep of functions needs none of it.
+
     parser = parser_of(source, path)
     style = parser.style if asked is ArgsStyle.auto else asked
     is_hydra = parser.library == "Hydra" and style is ArgsStyle.hydra
@@ -101,8 +105,16 @@ def writer_for(path: str | None, asked: ArgsStyle) -> ArgumentWriter:
 
 
 def first_script(words: Sequence[str]) -> str | None:
-    """The Python script that a command runs, as far as its words tell."""
-    return next((word for word in words if word.endswith(".py") and os.path.isfile(word)), None)
+    """The Python script that a command runs, or the module after ``-m``, as far as words tell."""
+    for before, word in zip(("", *words), words, strict=False):
+        places = [word] if word.endswith(".py") else []
+        if before == "-m":
+            module = word.replace(".", os.sep)
+            places = [f"{module}.py", os.path.join(module, "__main__.py")]
+        for place in places:
+            if os.path.isfile(place):
+                return place
+    return None
 
 
 def _unknown(style: ArgsStyle) -> Signature:

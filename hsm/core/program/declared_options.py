@@ -10,6 +10,8 @@ from hsm.core.space.flags import TRUTHS, Dialect, Lists, Option, Signature
 
 #: How a boolean is written for these types: `bool` takes any text but an empty one for True.
 _TRUTHS = {"bool": ("True", ""), "int": ("1", "0"), "float": ("1", "0")}
+#: Texts that scripts let people choose between for a boolean.
+_CHOICES = (TRUTHS, ("true", "false"), ("yes", "no"), ("on", "off"), ("1", "0"))
 #: Types that read a list out of one text.
 _LITERAL_TYPES = ("loads", "literal_eval", "eval", "safe_load")
 _ARGPARSE_LISTS = {"append": Lists.repeated, "extend": Lists.spread}
@@ -17,7 +19,10 @@ _ARGPARSE_LISTS = {"append": Lists.repeated, "extend": Lists.spread}
 _OPEN_METHODS = frozenset(
     "parse_known_args parse_known_intermixed_args add_subparsers set_usage register".split()
 )
-_GROUPS = ("add_argument_group", "add_mutually_exclusive_group")
+#: What only parsers and groups of options have.
+_PARSER_METHODS = (
+    "add_argument add_argument_group add_mutually_exclusive_group parse_args set_defaults".split()
+)
 _ABSL_LISTS = {"DEFINE_list": Lists.joined, "DEFINE_spaceseplist": Lists.spaced}
 
 
@@ -83,58 +88,59 @@ def _argparse_option(word: str, given: Mapping[str, ast.expr]) -> Option:
     node = given.get("nargs")
     if node is not None and ast.unparse(node) not in ("None", "'?'"):
         lists = Lists.spread
-    return Option(word, truths=_TRUTHS.get(str(kind), TRUTHS), lists=lists)
+    choices = texts(getattr(given.get("choices"), "elts", ()))
+    chosen = next((each for each in _CHOICES if set(each) <= set(choices)), TRUTHS)
+    return Option(word, truths=_TRUTHS.get(str(kind), chosen), lists=lists)
 
 
 def _is_closed(script: SyntaxTree) -> bool:
     """Whether a script's one parser surely takes nothing but what `add_argument` declares there."""
-    parsers: set[str] = set()
-    for node in script.nodes:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-            method = getattr(node.value.func, "attr", "")
-            if _is_parser(script, node.value) or method in _GROUPS:
-                parsers.update(each.id for each in node.targets if isinstance(each, ast.Name))
     calls = list(script.calls())
-    made = [call for call in calls if _is_parser(script, call)]
-    parsing = [call for call in calls if getattr(call.func, "attr", "") == "parse_args"]
+    made = [call for call in calls if script.name_of(call.func) == "argparse.ArgumentParser"]
+    methods = {call.func.attr for call in calls if isinstance(call.func, ast.Attribute)}
     return (
         len(made) == 1
         and "parents" not in keywords(made[0])
         and all(word.arg for word in made[0].keywords)
-        and len(parsing) == 1
-        and _parses_all(script, parsing[0])
-        and script.name_of(made[0].func) in script.used
-        and not any(getattr(call.func, "attr", "") in _OPEN_METHODS for call in calls)
-        and not any(
-            isinstance(node, ast.ClassDef) and _extends(script, node) for node in script.nodes
-        )
-        and not _is_handed_on(script, parsers)
+        and methods.isdisjoint(_OPEN_METHODS)
+        and "sys.argv" not in script.used
+        and _parses_once(calls)
+        and not any(_extends_argparse(script, node) for node in script.nodes)
+        and not _is_handed_on(script)
     )
 
 
-def _is_parser(script: SyntaxTree, call: ast.Call) -> bool:
-    return script.name_of(call.func) == "argparse.ArgumentParser"
+def _extends_argparse(script: SyntaxTree, node: ast.AST) -> bool:
+    bases = node.bases if isinstance(node, ast.ClassDef) else ()
+    return any(script.name_of(base).startswith("argparse.") for base in bases)
 
 
-def _extends(script: SyntaxTree, node: ast.ClassDef) -> bool:
-    return any(script.name_of(base).startswith("argparse.") for base in node.bases)
+def _parses_once(calls: list[ast.Call]) -> bool:
+    """Whether `parse_args` is called once, and surely gets the whole command line."""
+    parsing = [call for call in calls if getattr(call.func, "attr", "") == "parse_args"]
+    return len(parsing) == 1 and not parsing[0].args and not parsing[0].keywords
 
 
-def _parses_all(script: SyntaxTree, call: ast.Call) -> bool:
-    """Whether `parse_args` surely gets the whole command line."""
-    return not call.args and not call.keywords and "sys.argv" not in script.used
-
-
-def _is_handed_on(script: SyntaxTree, parsers: set[str]) -> bool:
-    """Whether anything but a function of this script may add arguments to one of `parsers`."""
+def _is_handed_on(script: SyntaxTree) -> bool:
+    """Whether anything but a function of this script may add arguments to its parser."""
     own = {node.name for node in script.nodes if isinstance(node, ast.FunctionDef)}
+    parsers = set()
     for call in script.calls():
-        if isinstance(call.func, ast.Name) and call.func.id in own:
-            continue
+        if isinstance(call.func, ast.Attribute) and call.func.attr in _PARSER_METHODS:
+            owner = call.func.value
+            if _last_name(owner):
+                parsers.add(_last_name(owner))
+            elif _last_name(getattr(owner, "func", None)) not in {*own, *_PARSER_METHODS}:
+                return True  # It is of an expression that may be anything.
+    for call in script.calls():
         given = [*call.args, *(word.value for word in call.keywords)]
-        if any(isinstance(each, ast.Name) and each.id in parsers for each in given):
+        if _last_name(call.func) not in own and any(_last_name(each) in parsers for each in given):
             return True
     return False
+
+
+def _last_name(node: ast.AST | None) -> str:
+    return str(getattr(node, "attr", getattr(node, "id", "")))
 
 
 def absl_signature(script: SyntaxTree, dialect: Dialect) -> Signature:

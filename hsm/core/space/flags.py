@@ -14,13 +14,10 @@ argv.
 from __future__ import annotations
 
 import ast
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
 from hsm.core.errors import SettingsError, did_you_mean
@@ -223,9 +220,7 @@ class _Writer:
             return [word for text in texts for word in self._one(option, text)]
         if option.lists is Lists.spaced:
             return self._one(option, " ".join(texts))
-        line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow(texts)
-        return self._one(option, line.getvalue())
+        return self._one(option, _joined(texts))
 
     def _one(self, option: Option, text: str) -> list[str]:
         is_special = text[:1] != "" and text[0] in self.signature.special
@@ -243,6 +238,8 @@ class _Writer:
         if text[:1] == "" or text[0] not in self.signature.special:
             return text
         if isinstance(value, float) and math.isfinite(value):
+            from decimal import Decimal
+
             # Parsers take -0.001 for a number, and most of them -1e-3 for an option.
             return format(Decimal(text), "f")
         if isinstance(value, int):
@@ -264,6 +261,16 @@ class _Writer:
     def _nested(self, value: Any) -> str:
         plain = json.dumps(_plain(value), ensure_ascii=False)
         return repr(json.loads(plain)) if self.signature.dialect.is_python else plain
+
+
+def _joined(texts: Iterable[str]) -> str:
+    """A line of comma-separated values, as absl reads them back."""
+    import csv
+    import io
+
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(texts)
+    return line.getvalue()
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,123 @@
+"""A sweep for a Hydra app that has none yet, over what people usually sweep."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hsm.core.program.hydra_script import config_place
+from hsm.hydra_app.app_config import look
+from hsm.hydra_app.asked_app import CannotAsk, ask
+from hsm.hydra_app.config_check import config_loader
+
+#: Parts of the names of config groups that people sweep first, and names of those that they never
+#: do.
+_GROUPS = re.compile(r"model|net|arch|backbone|algo|agent|optim|data|loss|sched|env|task|policy")
+_NEVER_GROUPS = re.compile(
+    r"paths?|log(s|ger|gers|ging)?|callbacks?|trainer|debug|hparams\w*|extras|launch\w*|local|mode|"
+    r"machine|user|devices?|accel\w*|profil\w*|server|cluster|wandb|experiments?|deploy\w*|"
+    r"secrets?|credentials?"
+)
+#: Last parts of keys: the rate that nearly every app has, and other numbers that people sweep.
+_RATE = re.compile(r"lr|rate|eta|alpha|(.*_)?learning_rate|.*_lr|lr_.*|step_size|C|weight_decay|wd")
+_SEED = re.compile(r"(.*_)?seed")
+_TUNED = re.compile(
+    r"(.*_)?(rate|decay|dropout|momentum|alpha|beta|gamma|lambda|eps|epsilon|tau|temperature|size|"
+    r"dim|width|depth|units|layers|heads|hidden|features|channels|estimators|neighbors|clusters|"
+    r"components|warmup|epochs|steps|clip|scale|weight|margin|ratio|noise|k|n|x|y)\d?"
+)
+#: Parts of keys that are settings of a run, or secret.
+_NEVER = re.compile(
+    r"(^|[._])(port|workers?|gpus?|devices?|nodes|jobs|threads|version|verbos\w*|log\w*|save\w*|"
+    r"check\w*|print\w*|every\w*|interval|timeout|patience|id|rank|limit|password|token|secret|"
+    r"api|user\w*|path\w*|dir|debug)([._]|$)"
+)
+_PLAIN_KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_PLAIN_OPTION = re.compile(r"(?!(?i:y|n|on|off|yes|no|true|false|null|nan|inf)$)[A-Za-z_][\w-]*")
+_MAX_OPTIONS, _MAX_COMMENTS = 3, 10
+
+
+def propose(words: Sequence[str]) -> tuple[list[str], str]:
+    """Propose a sweep for the app that `words` run: an interpreter with its options, and a script.
+
+    Returns:
+        Lines of YAML for the grid, some of them comments; none if nothing is known of its config.
+        And what people should know of how that was found, often "".
+    """
+    try:
+        found, note = ask(words, [[]], tries_groups=True), ""
+    except CannotAsk as error:
+        note = f"{words[-1]} {error}: the sweep is made from its config files alone"
+        place, loader = config_place(words[-1]), config_loader(words[-1])
+        if place is None or loader is None:
+            return [], note.replace("made from its config files alone", "an example")
+        found = look(loader, place.name, [[]], tries_groups=True)
+    base = found["base"]
+    if base is None:  # it may want a choice to be made
+        base = next((c for configs in found["free"].values() for c in configs.values()), None)
+    if base is None:
+        return [], f"the config of {words[-1]} does not compose: {found['error']}"
+    return list(_lines(base, found["free"])), note
+
+
+def _lines(base: Mapping[str, Any], free: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    groups = [group for group in free if not _NEVER_GROUPS.fullmatch(group.rpartition("/")[2])]
+    groups.sort(key=lambda group: _GROUPS.search(group) is None)
+    shared = dict(_numbers(base))
+    if groups:
+        options = dict([*free[groups[0]].items()][:_MAX_OPTIONS])
+        yield f"{groups[0]}: [{', '.join(map(_quoted, options))}]"
+        for config in options.values():
+            numbers = dict(_numbers(config))
+            shared = {key: value for key, value in shared.items() if key in numbers}
+    rates = [key for key in shared if _RATE.fullmatch(_last(key))]
+    seeds = [key for key in shared if _SEED.fullmatch(_last(key))]
+    tuned = [key for key in shared if _TUNED.fullmatch(_last(key))]
+    swept = [*rates[:1], *seeds[:1]]
+    if not swept and not groups:
+        swept = [*tuned, *shared][:1]
+    for key in swept:
+        values = f"range({shared[key]}, {shared[key] + 3})" if key in seeds else _two(shared[key])
+        yield f"{key}: {values}  # {shared[key]} in the config"
+    if not swept and not groups:
+        yield "+lr: [0.1, 0.01]  # the + adds a key that the config lacks"
+    more = [f"{group}: [{', '.join(map(_quoted, free[group]))}]" for group in groups[1:]]
+    more += [
+        f"{key}: {_two(shared[key])}"
+        for key in dict.fromkeys((*rates, *seeds, *tuned))
+        if key not in swept
+    ]
+    yield from (f"# {line}" for line in more[:_MAX_COMMENTS])
+
+
+def _numbers(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the keys of a config that hold numbers which people may sweep, with these."""
+    for name, value in config.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{key}.")
+        elif isinstance(value, (int, float)) and _may_be_swept(key, value):
+            yield key, value
+
+
+def _may_be_swept(key: str, value: float) -> bool:
+    is_number = not isinstance(value, bool) and math.isfinite(value)
+    return bool(is_number and _PLAIN_KEY.fullmatch(key) and not _NEVER.search(key))
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _two(value: float) -> str:
+    """The value in the config, and another one of its kind that is likely to be allowed too."""
+    if isinstance(value, int):
+        return f"[{value}, {value * 2 or 1}]"
+    return f"[{value}, {float(f'{value / 10 or 0.1:.6g}')}]"
+
+
+def _quoted(option: str) -> str:
+    """Write an option as YAML reads it back: `off` or `1` would not be a text."""
+    return option if _PLAIN_OPTION.fullmatch(option) else f"'{option}'"
