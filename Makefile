@@ -34,8 +34,8 @@ demo: $(DEMO)
 	$(BIN)/python examples/train.py -m \
 	    hydra/launcher=hsm_local hydra.launcher.max_parallel_jobs=4 \
 	    model=svm,logistic model.C=0.1,1,10 seed=0,1
-	@printf '\nAll results in one table, best last:\n\n  %s\n\n' \
-	    '$(BIN)/hsm collect-results --columns job,model,model.C,seed,validation_accuracy --sort-by validation_accuracy'
+	@printf '\nnext: the results of all jobs in one table, and their means over the seeds\n\n'
+	@printf '    $(BIN)/hsm collect-results %s\n' '' '--over seed'
 
 test: $(DEV)
 	$(BIN)/pytest $(PYTEST_ARGS)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hsm.cli._stdout import say
 from hsm.core.printable import printable, printable_json, shorten
-from hsm.core.table_layout import GAP, Column, Measure, lay_out, plain_lines
+from hsm.core.table_layout import GAP, Column, Grid, lay_out, plain_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,7 +99,7 @@ def print_columns(
         above: makes a line that is printed above the table, given the terminal's width.
     """
     if not sys.stdout.isatty():
-        _print_plain(columns, len)
+        _print_plain(columns)
         return
     from rich.cells import cell_len
     from rich.console import Console
@@ -115,7 +115,7 @@ def print_columns(
         if layout.fits:
             _draw(console, table)
         else:
-            _print_plain(table, cell_len)
+            _print_plain(table)
     if layout.left_out and hint:
         line = f"too narrow for {', '.join(map(_cell, layout.left_out))}: {hint}"
         if cell_len(line) > console.width:
@@ -127,31 +127,34 @@ def _cell(text: str) -> str:
     return printable(shorten(text, _MAX_LENGTH))
 
 
-def _print_plain(columns: Sequence[Column], measure: Measure) -> None:
-    for line in plain_lines(columns, measure):
+def _print_plain(columns: Sequence[Column]) -> None:
+    for line in plain_lines(columns):
         say(line)
 
 
 def _draw(console: Console, columns: Sequence[Column]) -> None:
-    from rich.box import Box
-    from rich.table import Table
-    from rich.text import Text
+    """Print a table with a line below its headings and the states in colours.
 
-    # A line below the headings and nothing else; the columns' padding makes the gaps.
-    box = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
-    table = Table(
-        box=box, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0), header_style="bold"
-    )
-    for column in columns:
-        table.add_column(
-            Text(column.heading),
-            justify="right" if column.is_right else "left",
-            no_wrap=not column.wraps,
-            overflow="fold",
-        )
-    for row in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    console.print(table)
+    Not with rich's tables, which take seconds for a thousand rows.
+    """
+    from rich.segment import Segment, Segments
+    from rich.style import Style
+
+    grid = Grid(columns, console.width)
+    styles = {text: Style.parse(style) for text, style in _STYLES.items()}
+    gap, end = Segment(" " * GAP), Segment.line()
+    bold = Style(bold=True)
+    segments: list[Segment] = []
+    for line in grid.headings():
+        segments += [part for cell in line for part in (Segment(cell, bold), gap)][:-1]
+        segments.append(end)
+    segments += [Segment("─" * grid.width), end]
+    for line in grid.body():
+        segments += [
+            part for cell in line for part in (Segment(cell, styles.get(cell.strip())), gap)
+        ][:-1]
+        segments.append(end)
+    console.print(Segments(segments), crop=False, end="")
 
 
 #: Styles for cells that hold exactly one of these words.

@@ -98,8 +98,8 @@ Over = Annotated[
     typer.Option(
         "--over",
         metavar="A,B",
-        help="The same for each combination of the other parameters, such as --over seed: over all "
-        "values of these.",
+        help="As --group-by, but one row for each combination of all parameters but these: --over "
+        "seed averages repeats.",
         show_default=False,
     ),
 ]

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import zip_longest
 
 #: Characters between two columns.
@@ -28,7 +29,7 @@ _HEADING_PARTS = re.compile(r"[^._/]*[._/]?")
 Measure = Callable[[str], int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Column:
     """A column, ready for printing.
 
@@ -39,6 +40,7 @@ class Column:
         wraps: whether its texts may be wrapped.
         shrinks: whether they may be cut in the middle, so that the table stays in one piece.
         key: its name.
+        measure: tells how wide its texts are.
     """
 
     heading: str
@@ -47,30 +49,32 @@ class Column:
     wraps: bool = False
     shrinks: bool = False
     key: str = ""
+    measure: Measure = len
 
-    def width(self, measure: Measure) -> int:
+    @cached_property
+    def width(self) -> int:
         """Width of its longest line."""
-        return max(map(measure, (*self.heading.split("\n"), *self.cells)))
+        return max(map(self.measure, (*self.heading.split("\n"), *self.cells)))
 
-    def min_width(self, measure: Measure, min_text: int) -> int:
-        width = self.width(measure)
-        return min(width, min_text) if self.wraps else width
+    def min_width(self, min_text: int) -> int:
+        return min(self.width, min_text) if self.wraps else self.width
 
-    def with_narrow_heading(self, measure: Measure) -> Column:
+    def with_narrow_heading(self) -> Column:
         """The same column with a heading in several lines, as narrow as its cells and words."""
         parts = [part for part in _HEADING_PARTS.findall(self.heading) if part]
-        room = max(map(measure, (*parts, *self.cells)), default=0)
+        room = max(map(self.measure, (*parts, *self.cells)), default=0)
         lines = [""]
         for part in parts:
-            if measure(lines[-1] + part) <= room:
+            if self.measure(lines[-1] + part) <= room:
                 lines[-1] += part
             else:
                 lines.append(part)
         return replace(self, heading="\n".join(lines))
 
-    def cut(self, width: int, measure: Measure) -> Column:
+    def cut(self, width: int) -> Column:
         """The same column with its texts cut in the middle."""
-        return replace(self, cells=[cut_in_middle(cell, width, measure) for cell in self.cells])
+        cells = [cut_in_middle(cell, width, self.measure) for cell in self.cells]
+        return replace(self, cells=cells)
 
 
 @dataclass(frozen=True)
@@ -111,12 +115,11 @@ def lay_out(
     """
 
     def fits(columns: Sequence[Column], min_text: int = _MIN_TEXT) -> bool:
-        widths = [column.min_width(measure, min_text) for column in columns]
-        return sum(widths) + GAP * (len(widths) - 1) <= width
+        return _total(column.min_width(min_text) for column in columns) <= width
 
-    shown, left_out = list(columns), []
+    shown, left_out = [replace(column, measure=measure) for column in columns], []
     if not fits(shown):
-        shown = [column.with_narrow_heading(measure) for column in shown]
+        shown = [column.with_narrow_heading() for column in shown]
     for name in droppable:
         if not fits(shown) and any(column.key == name for column in shown):
             shown = [column for column in shown if column.key != name]
@@ -124,9 +127,9 @@ def lay_out(
     if fits(shown):
         return Layout([shown], left_out, fits=True)
     if any(column.shrinks for column in shown):
-        shrunk = _shrunk(shown, width, measure, _MIN_TEXT, _LEGIBLE_ID)
+        shrunk = _shrunk(shown, width, _MIN_TEXT, _LEGIBLE_ID)
         if not fits(shrunk):
-            shrunk = _shrunk(shown, width, measure, _LEAST_TEXT, _LEAST_TEXT)
+            shrunk = _shrunk(shown, width, _LEAST_TEXT, _LEAST_TEXT)
         return Layout([shrunk], left_out, fits(shrunk, _LEAST_TEXT))
     tables = _bands(shown, fits, lead) or _bands(shown, fits, 1)
     return Layout(tables or [shown], left_out, fits=bool(tables))
@@ -146,16 +149,13 @@ def _bands(
     return bands if all(map(fits, bands)) else []
 
 
-def _shrunk(
-    columns: Sequence[Column], width: int, measure: Measure, min_text: int, min_cut: int
-) -> list[Column]:
+def _shrunk(columns: Sequence[Column], width: int, min_text: int, min_cut: int) -> list[Column]:
     """Cut the texts of the columns that shrink, as far as is needed but not below `min_cut`."""
     shrunk = list(columns)
     for at, column in enumerate(columns):
-        widths = [each.min_width(measure, min_text) for each in shrunk]
-        excess = sum(widths) + GAP * (len(widths) - 1) - width
+        excess = _total(each.min_width(min_text) for each in shrunk) - width
         if column.shrinks and excess > 0:
-            shrunk[at] = column.cut(max(min_cut, widths[at] - excess), measure)
+            shrunk[at] = column.cut(max(min_cut, column.width - excess))
     return shrunk
 
 
@@ -172,21 +172,92 @@ def cut_in_middle(text: str, width: int, measure: Measure) -> str:
         kept -= 1
 
 
-def plain_lines(columns: Sequence[Column], measure: Measure) -> Iterator[str]:
-    """The lines of a table, headings first, in which columns are as wide as they have to be."""
-    widths = [column.width(measure) for column in columns]
-    for row in (*_heading_rows(columns), *zip(*(each.cells for each in columns), strict=True)):
+class Grid:
+    """The lines of a table, each a list of cells that are padded to the widths of their columns.
+
+    Args:
+        columns: the columns.
+        width: what those that wrap make room for; None if nothing is wrapped.
+    """
+
+    def __init__(self, columns: Sequence[Column], width: int | None = None) -> None:
+        self._columns = columns
+        self._widths = [column.width for column in columns]
+        if width is not None:
+            self._narrow(width)
+
+    @property
+    def width(self) -> int:
+        return _total(self._widths)
+
+    def headings(self) -> list[list[str]]:
+        """The lines of the headings, which end on the same line."""
+        wrapped = [
+            [part for line in column.heading.split("\n") for part in self._wrapped(at, line)][::-1]
+            for at, column in enumerate(self._columns)
+        ]
+        return [self._padded(line) for line in zip_longest(*wrapped, fillvalue="")][::-1]
+
+    def body(self) -> Iterator[list[str]]:
+        """The lines of the rows."""
+        wrapping = [at for at, each in enumerate(self._columns) if each.width > self._widths[at]]
+        for row in zip(*(column.cells for column in self._columns), strict=True):
+            if not wrapping:
+                yield self._padded(row)
+                continue
+            cells = [
+                self._wrapped(at, cell) if at in wrapping else [cell] for at, cell in enumerate(row)
+            ]
+            yield from map(self._padded, zip_longest(*cells, fillvalue=""))
+
+    def _narrow(self, width: int) -> None:
+        """Make the columns that wrap narrower, the widest first."""
+        wrapping = [at for at, column in enumerate(self._columns) if column.wraps]
+        while wrapping and self.width > width:
+            widest = max(wrapping, key=self._widths.__getitem__)
+            if self._widths[widest] <= 1:
+                break
+            self._widths[widest] -= 1
+
+    def _wrapped(self, at: int, text: str) -> list[str]:
+        return wrapped(text, self._widths[at], self._columns[at].measure)
+
+    def _padded(self, cells: Sequence[str]) -> list[str]:
         padded = []
-        for cell, width, column in zip(row, widths, columns, strict=True):
-            space = " " * (width - measure(cell))
+        for cell, width, column in zip(cells, self._widths, self._columns, strict=True):
+            space = " " * (width - column.measure(cell))
             padded.append(space + cell if column.is_right else cell + space)
-        yield (" " * GAP).join(padded).rstrip()
+        return padded
 
 
-def _heading_rows(columns: Sequence[Column]) -> list[tuple[str, ...]]:
-    """The headings' lines, which end on the same row."""
-    upwards = [column.heading.split("\n")[::-1] for column in columns]
-    return list(zip_longest(*upwards, fillvalue=""))[::-1]
+def wrapped(text: str, width: int, measure: Measure) -> list[str]:
+    """Break a text into lines of `width` cells: between words, or in one that is longer."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if measure(longer) <= width:
+            lines[-1] = longer
+            continue
+        if lines[-1]:
+            lines.append("")
+        for char in word:
+            if lines[-1] and measure(lines[-1] + char) > width:
+                lines.append("")
+            lines[-1] += char
+    return lines
+
+
+def plain_lines(columns: Sequence[Column]) -> Iterator[str]:
+    """The lines of a table, headings first, in which columns are as wide as they have to be."""
+    grid = Grid(columns)
+    for line in (*grid.headings(), *grid.body()):
+        yield (" " * GAP).join(line).rstrip()
+
+
+def _total(widths: Iterable[int]) -> int:
+    """Width of a table with columns of these widths."""
+    parts = list(widths)
+    return sum(parts) + GAP * max(0, len(parts) - 1)
 
 
 def cell_width(text: str) -> int:

@@ -2,13 +2,15 @@
 
     source or replay --events--> Display: Counts --+--> PlainDisplay   lines
                      --running()-------------------+--> RichDisplay    one live view
+                                                   +--> NotebookDisplay  the same, below a cell
 
 `progress` is one of
 
-    rich   a bar, a row per running job, failures as they happen; redrawn in place
+    rich   a bar, a row per running job, failures as they happen; redrawn in place, also in a
+           notebook
     plain  one line per start and end, for files and simple terminals
     none   nothing, except the jobs' output if show_output is set
-    auto   rich on a terminal that can redraw, else plain
+    auto   rich on a terminal that can redraw and in a notebook, else plain
 
 The rich library is imported only for the rich display.
 """
@@ -61,16 +63,27 @@ def make_display(
         allowed = f"one of {', '.join(PROGRESS)}"
         raise SettingsError("progress", progress, "argument progress", allowed, hint)
     out = SafeStream(sys.stdout if stream is None else stream)
+    in_notebook = stream is None and _is_notebook()
     if progress == "auto":
-        progress = "rich" if out.isatty() and _can_redraw() else "plain"
+        progress = "rich" if in_notebook or (out.isatty() and _can_redraw()) else "plain"
     kind: type[Display]
-    if progress == "rich":
+    if progress == "rich" and in_notebook:
+        from hsm.display.notebook_display import NotebookDisplay
+
+        kind = NotebookDisplay
+    elif progress == "rich":
         from hsm.display.rich_display import RichDisplay
 
         kind = RichDisplay
     else:
         kind = PlainDisplay if progress == "plain" else NoDisplay
     return kind(paths, running, title=title, stream=out, show_output=show_output)
+
+
+def _is_notebook() -> bool:
+    """Whether this program is a notebook's kernel; IPython is not imported to find out."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
+    return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(get_ipython()).__mro__)
 
 
 def _can_redraw() -> bool:

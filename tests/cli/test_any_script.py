@@ -258,6 +258,7 @@ def test_a_script_that_refuses_its_arguments_in_the_first_job_stops_the_sweep(
     assert said in jobs[2].ending()
 
 
+@pytest.mark.slow
 def test_a_value_that_is_refused_and_a_failure_with_exit_code_2_stop_nothing(
     project: Project,
 ) -> None:
@@ -293,6 +294,7 @@ def test_a_sweep_is_resumed_in_the_style_that_it_began_with(project: Project) ->
     assert json.loads((project.folder / "outputs/s/0/read.json").read_text()) == {"lr": 1.0}
 
 
+@pytest.mark.slow
 def test_a_sweep_of_an_older_hsm_is_resumed_as_hydra_writes_arguments(project: Project) -> None:
     project.write("train.py", "import argparse, sys\nargparse.ArgumentParser()\nprint(*sys.argv)\n")
     style = ("--args-style", "hydra")

@@ -141,6 +141,7 @@ def test_the_name_of_a_function(function: Any, name: str) -> None:
 def test_the_name_of_a_command_and_of_a_script() -> None:
     assert find_program(command=["/bin/echo", "x"]).name == "echo"
     assert find_program(script=script("src/train.py")).name == "train"
+    assert find_program(command="python src/train.py {args}").name == "train"
 
 
 # --- hsm.yaml

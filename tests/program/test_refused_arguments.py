@@ -25,6 +25,7 @@ _ABSL = "FATAL Flags parsing error: {}\nPass --helpshort or --helpfull to see he
 _HYDRA = "usage: hy.py [--help] [--hydra-help] [--version]\nhy.py: error: "
 _FLAGS, _EQUALS = "try --args-style flags", "try --args-style flags-equals"
 _COMMAND = "if it has commands, name one: -- python SCRIPT COMMAND {args}"
+_MISSING = "give what is missing as one more parameter: name=value"
 _NONE = "parameters must be arguments that it takes (--args-style none sends it none)"
 
 
@@ -50,12 +51,21 @@ def judged(text: str, code: int, style: str, signature: Signature | None = None)
         ("hydra", 2, f"{_USAGE}argument lr: invalid float value: 'lr=0.1'", "", _FLAGS),
         ("hydra", 2, f"{_CLICK}Got unexpected extra argument (lr=0.1)", "Error: Got", _FLAGS),
         ("flags", 2, f"{_CLICK}No such option '--x'.", "Error: No such option", _NONE),
-        ("flags", 2, f"{_CLICK}Missing option '--lr'.", "Error: Missing option", _NONE),
+        ("flags", 2, f"{_CLICK}Missing option '--lr'.", "Error: Missing option", _MISSING),
+        ("flags", 2, f"{_USAGE}the following arguments are required: --lr", "", _MISSING),
         ("flags", 2, _TYPER.format("No such command '1'.", " " * 57), "No such command", _COMMAND),
         ("flags", 2, _TYPER.format("No such option: --lr", " " * 57), "No such option", _COMMAND),
         ("hydra", 2, _FIRE, "ERROR: Could not consume arg: --x=1", _EQUALS),
         ("flags-equals", 2, _FIRE, "ERROR: Could not consume arg: --x=1", _NONE),
         ("flags", 1, _ABSL.format("Unknown command line flag 'x'"), "FATAL Flags", _EQUALS),
+        (
+            *(
+                "flags",
+                1,
+                _ABSL.format("\n  flag --lr=None: Flag --lr must have a value other than None."),
+            ),
+            *("flag --lr=None: Flag", _EQUALS),
+        ),
         ("flags", 2, f"{_HYDRA}unrecognized arguments: --lr", "", "try --args-style hydra"),
     ],
 )
@@ -82,6 +92,7 @@ def test_a_parsers_own_words_tell_that_no_job_will_do(
         (2, f"{_USAGE}argument --model: invalid choice: 'x' (choose from 'a', 'b')"),
         (2, f"{_CLICK}Invalid value for '--lr': 'soon' is not a valid float."),
         (1, _ABSL.format("flag --lr=soon: could not convert string to float: 'soon'")),
+        (1, "Traceback (most recent call last):\nValueError: x must have a value other than None"),
         (1, f"{_USAGE}unrecognized arguments: lr=0.1"),
         (3, f"{_USAGE}unrecognized arguments: lr=0.1"),
         (

@@ -74,6 +74,7 @@ def argparse_words(declared: str, params: dict[str, Any], made: str = "") -> lis
         # None that is known.
         ("import sys\nprint(sys.argv)", "hydra", ""),
         ("import json, os\njson.loads(os.environ['HSM_PARAMS'])", "hydra", ""),
+        ("from omegaconf import OmegaConf\nOmegaConf.from_cli()", "hydra", ""),
         ("import argparse\nargparse.Namespace()", "hydra", "?"),
         ("# import argparse; argparse.ArgumentParser()", "hydra", "?"),
         ("import mine\nmine.ArgumentParser()", "hydra", "?"),
@@ -152,6 +153,7 @@ def test_what_is_no_python_script_gets_what_it_got_before() -> None:
         ("'--x', type=bool", {"x": False}, "--x |"),  # bool("False") is true
         ("'--x', type=int", {"x": False}, "--x 0"),
         ("'--x', type=str2bool", {"x": False}, "--x False"),
+        ("'--x', choices=['true', 'false']", {"x": False}, "--x false"),
         ("'-v', '--verbose', action='count'", {"v": 3}, "-v -v -v"),
         ("'--x', nargs='+'", {"x": [1, 2]}, "--x 1 2"),
         ("'--x', nargs='+'", {"x": 1}, "--x 1"),
@@ -344,6 +346,12 @@ def test_absl_gets_what_its_script_declares(
     assert words(f"from absl import flags\nflags.{declared}", params) == sent
 
 
+def test_tap_gets_the_flag_that_changes_a_boolean() -> None:
+    text = "from tap import Tap\nclass Args(Tap):\n    x: bool = False\n    y: bool = True\n"
+    assert words(text, {"x": True, "y": True, "lr": 1}) == ["--x", "--lr", "1"]
+    assert words(text, {"x": False, "y": False}) == ["--y"]
+
+
 @pytest.mark.parametrize(
     ("style", "sent"),
     [
@@ -415,6 +423,21 @@ def test_a_hydra_app_gets_its_directory_only_in_its_own_style() -> None:
     assert program.command_for({"x": 1}, "/job") == (
         *("python", "train.py", "x=1", "hydra.run.dir=/job", "extra"),
     )
+
+
+def test_a_command_goes_by_its_first_script_or_by_its_module() -> None:
+    for path in ("train.py", "tools/fit.py", "pack/__main__.py"):
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text(_PARSER)
+    for words_of, sent in (
+        ("nice python -u train.py other.py {args}", "--x 1"),
+        ("python -m tools.fit {args}", "--x 1"),
+        ("python -m pack {args}", "--x 1"),
+        ("python -m json.tool {args}", "x=1"),
+        ("python gone.py {args}", "x=1"),
+    ):
+        found = find_program(command=words_of).command_for({"x": 1}, "/job")
+        assert found == tuple(words_of.replace("{args}", sent).split())
 
 
 def test_styles_that_argparse_refuses_are_those_that_are_not_chosen() -> None:

@@ -64,6 +64,7 @@ def test_names_are_given_one_by_one_or_in_a_list(results: Results) -> None:
     pairs = [(row["model"], row["seed"]) for row in results.group_by("model", "seed")]
     assert pairs == [(model, seed) for model in ("svm", "forest") for seed in range(3)]
     assert list(results.group_by(["model", "seed"])) == list(results.group_by("model", "seed"))
+    assert results.group_by(["model", "model"], "model").columns[0:2] == ["model", "value.loss"]
 
 
 def test_a_group_in_which_no_job_completed_has_no_means(results: Results) -> None:
@@ -173,10 +174,13 @@ def test_a_mean_has_the_decimals_of_its_deviation(
         ([], "state", "parameter must be one of model, seed, depth, not 'state'"),
         ([], (), r"give either columns or over=, such as group_by\(\"lr\"\)"),
         (["model"], "seed", "not both"),
+        ([None], (), "column must be one of .*, not None"),
+        ([["model", ["seed"]]], (), r"column must be one of .*, not \['seed'\]"),
+        ([], 3, "parameter must be one of model, seed, depth, not 3"),
     ],
 )
 def test_what_makes_no_groups_is_refused(
-    results: Results, columns: list[str], over: Any, said: str
+    results: Results, columns: list[Any], over: Any, said: str
 ) -> None:
     with pytest.raises(SettingsError, match=said) as caught:
         results.group_by(*columns, over=over)

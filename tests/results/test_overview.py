@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers.html import Elements
 from helpers.written_sweeps import Sweeps
 from hsm.core.record.job import JobState
 from hsm.core.results.results_table import Results
@@ -127,29 +127,13 @@ def test_without_jobs(sweep: Sweeps) -> None:
     assert "no jobs" in results._repr_html_()
 
 
-class _Elements(HTMLParser):
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.texts: list[str] = []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self.tags.append(tag)
-        assert {name for name, _ in attrs} <= {"class", "style"}
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-
-
 def test_html_has_all_columns_that_vary_and_escapes_every_text(sweep: Sweeps) -> None:
     point = {HOSTILE: HOSTILE, "x": 1, "same": HOSTILE}
     results = _results(sweep, (point, {"a": HOSTILE}), ({**point, "x": 2}, {"a": "b"}), ({}, None))
     html = results._repr_html_()
     assert not re.search(r"[\x1b\u202e]", html)
     assert "tex2jax_ignore" in html
-    seen = _Elements(html)
+    seen = Elements(html)
     assert set(seen.tags) == {"div", "p", "table", "thead", "tbody", "tr", "th", "td"}
     shown = "".join(seen.texts)
     assert "<script>alert(1)</script>\\x1b[2J\\u202e&amp;" in shown
@@ -159,7 +143,7 @@ def test_html_has_all_columns_that_vary_and_escapes_every_text(sweep: Sweeps) ->
 def test_html_of_many_jobs_has_the_first_and_the_last(sweep: Sweeps) -> None:
     results = _results(sweep, *(({"x": n}, n) for n in range(100)))
     html = results._repr_html_()
-    assert _Elements(html).tags.count("tr") == 1 + 30 + 1 + 30
+    assert Elements(html).tags.count("tr") == 1 + 30 + 1 + 30
     assert "100 jobs, 11 columns" in html
     assert html.count("…") == 4
 

@@ -105,8 +105,16 @@ def writer_for(path: str | None, asked: ArgsStyle) -> ArgumentWriter:
 
 
 def first_script(words: Sequence[str]) -> str | None:
-    """The Python script that a command runs, as far as its words tell."""
-    return next((word for word in words if word.endswith(".py") and os.path.isfile(word)), None)
+    """The Python script that a command runs, or the module after ``-m``, as far as words tell."""
+    for before, word in zip(("", *words), words, strict=False):
+        places = [word] if word.endswith(".py") else []
+        if before == "-m":
+            module = word.replace(".", os.sep)
+            places = [f"{module}.py", os.path.join(module, "__main__.py")]
+        for place in places:
+            if os.path.isfile(place):
+                return place
+    return None
 
 
 def _unknown(style: ArgsStyle) -> Signature:

@@ -10,6 +10,8 @@ from hsm.core.space.flags import TRUTHS, Dialect, Lists, Option, Signature
 
 #: How a boolean is written for these types: `bool` takes any text but an empty one for True.
 _TRUTHS = {"bool": ("True", ""), "int": ("1", "0"), "float": ("1", "0")}
+#: Texts that scripts let people choose between for a boolean.
+_CHOICES = (TRUTHS, ("true", "false"), ("yes", "no"), ("on", "off"), ("1", "0"))
 #: Types that read a list out of one text.
 _LITERAL_TYPES = ("loads", "literal_eval", "eval", "safe_load")
 _ARGPARSE_LISTS = {"append": Lists.repeated, "extend": Lists.spread}
@@ -86,8 +88,10 @@ def _argparse_option(word: str, given: Mapping[str, ast.expr]) -> Option:
     node = given.get("nargs")
     if node is not None and ast.unparse(node) not in ("None", "'?'"):
         lists = Lists.spread
-    default = number(given.get("default"))
-    return Option(word, truths=_TRUTHS.get(str(kind), TRUTHS), lists=lists, default=default)
+    choices = texts(getattr(given.get("choices"), "elts", ()))
+    chosen = next((each for each in _CHOICES if set(each) <= set(choices)), TRUTHS)
+    truths, default = _TRUTHS.get(str(kind), chosen), number(given.get("default"))
+    return Option(word, truths=truths, lists=lists, default=default)
 
 
 def _is_closed(script: SyntaxTree) -> bool:

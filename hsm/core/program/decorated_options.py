@@ -1,4 +1,4 @@
-"""The options that a script declares by decorators and signatures: those of click and typer."""
+"""The options that a script declares by decorators, signatures and classes: click, typer, Tap."""
 
 from __future__ import annotations
 
@@ -90,6 +90,19 @@ def typer_signature(script: SyntaxTree, dialect: Dialect) -> Signature:
                 declared = declared or [f"--{dashed}/--no-{dashed}"]
             _add_option(options, [*(declared or [f"--{name.replace('_', '-')}"]), name], option)
     return Signature(dialect, options, tuple(dict.fromkeys(positionals)))
+
+
+def tap_signature(script: SyntaxTree, dialect: Dialect) -> Signature:
+    """The flags that the booleans of a class declare: one that is True by default is turned off."""
+    options = {}
+    for node in script.nodes:
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+            continue
+        name = node.target.id
+        if _mentions(node.annotation, ("bool",)):
+            words = ("", f"--{name}") if constant(node.value) is True else (f"--{name}", "")
+            options[name] = Option(*words, truths=None, takes_value=False)
+    return Signature(dialect, options)
 
 
 def _commands(script: SyntaxTree) -> Iterator[_Function]:

@@ -38,6 +38,8 @@ _FIRE = re.compile(
 _ABSL = re.compile(
     r"(Unknown command line flag|Missing value for flag|must have a value other than None)"
 )
+#: What stands above, or in, that line: an exception may have those words, too.
+_ABSL_HEAD = "FATAL Flags parsing error"
 #: The exit code that goes with them, and the style that the parser reads.
 _WORDS = (
     (2, _ARGPARSE, ArgsStyle.flags),
@@ -45,6 +47,7 @@ _WORDS = (
     (2, _FIRE, ArgsStyle.flags_equals),
     (1, _ABSL, ArgsStyle.flags_equals),
 )
+_MISSING = re.compile(r"arguments are required|Missing |required argument|must have a value")
 _COMMAND = re.compile(r"No such command|Missing command|\brequired: (command|cmd|subcommand)\b")
 
 
@@ -76,6 +79,8 @@ class RefusalJudge:
         if exit_code not in (1, 2):
             return None
         lines = _last_lines(stderr)
+        if exit_code == 1 and not any(line.startswith(_ABSL_HEAD) for line in lines):
+            return None
         for line in reversed(lines):
             if line.startswith("Traceback (most recent call last)"):
                 return None
@@ -106,6 +111,8 @@ class RefusalJudge:
         elif _COMMAND.search(line) or _ARGPARSE_CHOICE.search(line) or _has_commands(lines):
             name = self.writer.script or "SCRIPT"
             advice = f"if it has commands, name one: -- python {name} COMMAND {{args}}"
+        elif _MISSING.search(line):
+            advice = "give what is missing as one more parameter: name=value"
         else:
             advice = "parameters must be arguments that it takes (--args-style none sends it none)"
         message = (

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hsm.core.program.declared_options import absl_signature, argparse_signature
-from hsm.core.program.decorated_options import click_signature, typer_signature
+from hsm.core.program.decorated_options import click_signature, tap_signature, typer_signature
 from hsm.core.program.hydra_script import is_hydra_app
 from hsm.core.program.syntax_tree import SyntaxTree
 from hsm.core.settings.args_style import ArgsStyle
@@ -94,7 +94,7 @@ _LIBRARIES = (
     _Library("simple-parsing", ("simple_parsing",), ("parse", *_ARGUMENT_PARSER), _SPREAD),
     _Library("HfArgumentParser", ("transformers",), ("HfArgumentParser",), _SPREAD),
     _Library("pyrallis", ("pyrallis", "draccus"), ("wrap", "parse"), _VALUES),
-    _Library("Tap", ("tap",), ("Tap", "tapify")),
+    _Library("Tap", ("tap",), ("Tap", "tapify"), read=tap_signature),
     _Library("docopt", ("docopt",), ("docopt",), Dialect(), ArgsStyle.flags_equals),
     _Library(
         "absl", ("absl",), ("run", "DEFINE_"), _EQUALS, ArgsStyle.flags_equals, absl_signature
@@ -130,7 +130,7 @@ def parser_of(source: bytes, path: str | os.PathLike[str]) -> ScriptParser:
         return ScriptParser("Hydra")
     reads_params = b"HSM_PARAMS" in source
     library = _library_of(script)
-    if library is None and (reads_params or "sys.argv" in script.used):
+    if library is None and (reads_params or "sys.argv" in script.used or _reads_overrides(script)):
         return ScriptParser()
     beside = [SyntaxTree(_without_main(each)) for each in _beside(script, Path(path).parent)]
     if library is not None:
@@ -160,9 +160,13 @@ def _library_of(script: SyntaxTree) -> _Library | None:
     return next((each for each in _LIBRARIES if each.is_used(script.used)), None)
 
 
+def _reads_overrides(script: SyntaxTree) -> bool:
+    return any(name.endswith(_READ_OVERRIDES) for name in script.used)
+
+
 def _takes_overrides(script: SyntaxTree, signature: Signature) -> bool:
     """Whether a script takes ``lr=0.1`` beside the options that its parser knows."""
-    if any(name.endswith(_READ_OVERRIDES) for name in script.used):
+    if _reads_overrides(script):
         return True
     several = [
         name for name in signature.positionals if signature.options[name].lists is Lists.spread

@@ -57,7 +57,8 @@ def element_table(columns: list[Column]) -> Iterator[str]:
     yield "</tr></thead><tbody>"
     for row in zip(*(each.cells for each in columns), strict=True):
         cells = zip(columns, row, strict=True)
-        yield "<tr>" + "".join(f"<td{_style(*cell)}>{escape(cell[1])}</td>" for cell in cells)
+        texts = (f"<td{_style(*cell)}>{escape(cell[1])}</td>" for cell in cells)
+        yield f"<tr>{''.join(texts)}</tr>"
     yield "</tbody></table>"
 
 

@@ -188,9 +188,12 @@ def _state(name: str) -> str:
     return plain
 
 
-def _names(groups: Iterable[str | Iterable[str]]) -> list[str]:
-    """Names that were given one by one or in lists, each once."""
-    names: dict[str, None] = {}
+def _names(groups: Iterable[Any]) -> list[Any]:
+    """What was given one by one or in lists, each once; not all of it need be names."""
+    names: list[Any] = []
     for group in groups:
-        names.update(dict.fromkeys([group] if isinstance(group, str) else group))
-    return list(names)
+        is_list = isinstance(group, Iterable) and not isinstance(group, str)
+        for name in group if is_list else [group]:
+            if name not in names:
+                names.append(name)
+    return names

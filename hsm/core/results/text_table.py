@@ -47,7 +47,7 @@ def _lines(shown: Overview, row_word: str, size: str) -> Iterator[str]:
     for number, table in enumerate(layout.tables):
         if number:
             yield ""
-        yield from plain_lines(table, cell_width)
+        yield from plain_lines(table)
     if shown.rows > _MAX_ROWS or layout.left_out:
         hidden = f"; not shown: {', '.join(layout.left_out)}" if layout.left_out else ""
         yield ""

@@ -239,7 +239,7 @@ class SweepConf:
         ProgressMode.auto,
         Choice(ProgressMode),
         "Progress display: rich (live), plain (a line per start and end), none, or auto (rich on "
-        "a terminal, else plain).",
+        "a terminal or in a notebook, else plain).",
         group=Group.output,
     )
     show_output: bool = setting(

@@ -1,0 +1,166 @@
+"""The display in a notebook: one output of the cell, which is replaced in place.
+
+    any thread --counts, failures, messages--> refresher --HTML, twice a second--> the output
+
+The last update, by `summary`, stays in the notebook: counts, failures with the last lines that they
+printed, and the summary.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, TextIO
+from uuid import uuid4
+
+from hsm.core.at_fork import in_child
+from hsm.core.engine.compute_source import RunningJob
+from hsm.core.logger import get_logger
+from hsm.core.printable import printable, shorten
+from hsm.core.record.job import Job
+from hsm.core.record.paths import SweepPaths
+from hsm.display.base import shielded
+from hsm.display.counts import FAILURES
+from hsm.display.failures import failure_details
+from hsm.display.notebook_view import FailedJobs, NotebookView
+from hsm.display.plain_display import NoDisplay
+from hsm.display.stream import SafeStream
+
+#: Seconds between two updates.
+_INTERVAL = 0.5
+#: Kinds of failures that are shown, job numbers of each, and messages.
+_MAX_KINDS, _MAX_NUMBERS, _MAX_MESSAGES = 10, 10, 10
+_MAX_LENGTH = 300
+
+
+class NotebookDisplay(NoDisplay):
+    """Shows a view below the cell; the jobs' output, if wanted, is what the cell prints."""
+
+    def __init__(
+        self,
+        paths: SweepPaths,
+        running: Callable[[], Sequence[RunningJob]],
+        *,
+        title: str = "",
+        stream: TextIO | SafeStream | None = None,
+        show_output: bool = False,
+    ) -> None:
+        super().__init__(paths, running, title=title, stream=stream, show_output=show_output)
+        self._output = _Output()
+        self._failures: dict[str, list[Job]] = {}
+        self._messages: deque[str] = deque(maxlen=_MAX_MESSAGES)
+        self._summary: Sequence[str] = ()
+        self._stopping = threading.Event()
+        self._refresher: threading.Thread | None = None
+
+    def _show_end(self, job: Job) -> None:
+        if job.state in FAILURES:
+            kind = f"{job.state}: {shorten(printable(job.ending()), _MAX_LENGTH)}"
+            self._failures.setdefault(kind, []).append(job)
+
+    def _show_message(self, text: str) -> None:
+        with self._lock:
+            self._messages.append(text)
+        if self._refresher is None:
+            self._update()
+
+    def _show_summary(self, lines: Sequence[str]) -> None:
+        self._summary = lines
+        self._update()
+
+    def _start(self) -> None:
+        if self._refresher is not None:
+            return
+        self._summary = ()
+        self._stopping.clear()
+        self._update()
+        # In this thread's context, which tells the kernel below which cell the output is.
+        run = contextvars.copy_context().run
+        self._refresher = threading.Thread(
+            target=run, args=(self._refresh,), name="hsm-display", daemon=True
+        )
+        in_child(self, NotebookDisplay._forget)
+        self._refresher.start()
+
+    def _stop(self) -> None:
+        refresher, self._refresher = self._refresher, None
+        self._stopping.set()
+        if refresher is not None:
+            refresher.join()
+            self._update()
+
+    def _forget(self) -> None:
+        """In a forked child: the notebook is the parent's."""
+        self.stream.drop()
+        self._output.drop()
+        self._refresher = None
+
+    def _refresh(self) -> None:
+        while not self._stopping.wait(_INTERVAL):
+            with shielded():
+                self._update()
+
+    def _update(self) -> None:
+        view = self._view()
+        self._output.show(view.html(), view.text())
+
+    def _view(self) -> NotebookView:
+        running: Sequence[RunningJob] = ()
+        if self._refresher is not None:
+            try:
+                running = sorted(self._running(), key=lambda job: job.num)
+            except Exception:
+                get_logger(__name__).debug("cannot list the running jobs", exc_info=True)
+        now = self._now()
+        with self._lock:
+            counts = self.counts
+            return NotebookView(
+                self.title,
+                dict(counts.by_state),
+                counts.wall_seconds(now),
+                counts.eta([job.elapsed for job in running], now),
+                running,
+                self._failed(),
+                list(self._messages),
+                self._summary,
+            )
+
+    def _failed(self) -> list[FailedJobs]:
+        kinds = list(self._failures.items())
+        failed = []
+        for kind, jobs in kinds[:_MAX_KINDS]:
+            numbers = " ".join(map(str, sorted(job.num for job in jobs)[:_MAX_NUMBERS]))
+            more = f" and {len(jobs) - _MAX_NUMBERS} more" if len(jobs) > _MAX_NUMBERS else ""
+            which = f"{'job' if len(jobs) == 1 else 'jobs'} {numbers}{more}"
+            # Only once it stays: an update closes what a reader has opened.
+            details = failure_details(jobs[0], self.paths) if self._summary else ()
+            failed.append(FailedJobs(f"{which} {kind}", [line.text for line in details]))
+        if len(kinds) > _MAX_KINDS:
+            failed.append(FailedJobs(f"and {len(kinds) - _MAX_KINDS} other failures"))
+        return failed
+
+
+class _Output:
+    """An output of the cell that runs, which is replaced in place."""
+
+    def __init__(self) -> None:
+        self._id = f"hsm-{uuid4().hex}"
+        self._lock = threading.Lock()
+        self._shown: str | None = None
+        self._is_dropped = False
+
+    def show(self, html: str, text: str) -> None:
+        with self._lock:
+            if self._is_dropped or html == self._shown:
+                return
+            from IPython.display import display
+
+            data: dict[str, Any] = {"text/html": html, "text/plain": text}
+            display(data, raw=True, display_id=self._id, update=self._shown is not None)
+            self._shown = html
+
+    def drop(self) -> None:
+        """Show nothing from now on."""
+        self._is_dropped = True
