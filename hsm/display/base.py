@@ -21,6 +21,7 @@ from hsm.display.failures import Detail, failure_details, failure_message
 from hsm.display.stream import SafeStream
 from hsm.display.summary import Shown, summary
 from hsm.display.text import clean
+from hsm.display.varying import Varying
 
 _log = get_logger(__name__)
 _Display = TypeVar("_Display", bound="Display")
@@ -60,6 +61,7 @@ class Display(SweepDisplay):
         #: By what the summary ranks jobs; None for what the sweep has on record.
         self.goal: Goal | None = None
         self.counts = Counts()
+        self.varying = Varying()
         self._clock = time.time() - time.monotonic()
         self.stream = stream if isinstance(stream, SafeStream) else SafeStream(stream)
         self.show_output = show_output
@@ -84,6 +86,7 @@ class Display(SweepDisplay):
     def jobs_submitted(self, jobs: Sequence[Job]) -> None:
         with shielded(), self._lock:
             self.counts.submitted(jobs, self._now())
+            self.varying.add(jobs)
 
     def job_started(self, job: Job) -> None:
         with shielded(), self._lock:

@@ -52,6 +52,11 @@ def fit(text: str, width: int) -> str:
     return "".join(kept) + "…"
 
 
+def shorten_start(text: str, length: int) -> str:
+    """Cut `text` to its last `length` characters; a cut begins with an ellipsis."""
+    return text if len(text) <= length else "…" + text[1 - length :]
+
+
 def from_here(path: Path) -> str:
     """Return `path` as a user would type it: relative if it is below the current directory."""
     try:
