@@ -17,6 +17,7 @@ from hsm.display import wording
 from hsm.display.counts import Counts
 from hsm.display.stream import SafeStream
 from hsm.display.text import clean
+from hsm.display.varying import Varying
 
 _log = get_logger(__name__)
 _Display = TypeVar("_Display", bound="Display")
@@ -54,6 +55,7 @@ class Display(SweepDisplay):
         self.paths = paths
         self.title = printable(title)
         self.counts = Counts()
+        self.varying = Varying()
         self._clock = time.time() - time.monotonic()
         self.stream = stream if isinstance(stream, SafeStream) else SafeStream(stream)
         self.show_output = show_output
@@ -74,6 +76,7 @@ class Display(SweepDisplay):
     def jobs_submitted(self, jobs: Sequence[Job]) -> None:
         with shielded(), self._lock:
             self.counts.submitted(jobs, self._now())
+            self.varying.add(jobs)
 
     def job_started(self, job: Job) -> None:
         with shielded(), self._lock:

@@ -34,8 +34,9 @@ from hsm.display.base import Display, shielded
 from hsm.display.counts import FAILURES
 from hsm.display.failures import failure_details
 from hsm.display.job_control import JobControl
-from hsm.display.rich_view import BOLD, BOLD_RED, CYAN, DIM, YELLOW, Line, LiveView
+from hsm.display.rich_view import LiveView
 from hsm.display.stream import SafeStream
+from hsm.display.styles import BOLD, BOLD_RED, CYAN, DIM, YELLOW, Line
 
 #: Seconds between two redraws; more if drawing would otherwise take more than its share of a core.
 _INTERVAL, _MAX_INTERVAL = 0.25, 2.0
@@ -260,7 +261,13 @@ class RichDisplay(Display):
             counts = self.counts
             eta = counts.eta([job.elapsed for job in running], now)
             return LiveView(
-                self.title, dict(counts.by_state), counts.wall_seconds(now), eta, running
+                self.title,
+                dict(counts.by_state),
+                counts.wall_seconds(now),
+                eta,
+                running,
+                self.varying.names,
+                self.varying.constants,
             )
 
     def _lines(self, items: Sequence[Line | Job]) -> Iterator[Line]:

@@ -25,6 +25,11 @@ def last_redraw(line: str) -> str:
     return line.rstrip("\r").rpartition("\r")[2]
 
 
+def shorten_start(text: str, length: int) -> str:
+    """Cut `text` to its last `length` characters; a cut begins with an ellipsis."""
+    return text if len(text) <= length else "…" + text[1 - length :]
+
+
 def from_here(path: Path) -> str:
     """Return `path` as a user would type it: relative if it is below the current directory."""
     try:
