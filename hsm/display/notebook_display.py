@@ -123,6 +123,8 @@ class NotebookDisplay(NoDisplay):
                 counts.wall_seconds(now),
                 counts.eta([job.elapsed for job in running], now),
                 running,
+                self.varying.names,
+                self.varying.constants,
                 self._failed(),
                 list(self._messages),
                 self._summary,

@@ -129,7 +129,10 @@ def test_an_app_that_cannot_run_here(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("train.py", "import sys; print(sys.argv)"), ("fit.py", 'import sys\nif __name__ == "__main__":\n    sys.argv')],
+    [
+        ("train.py", "import sys; print(sys.argv)"),
+        ("fit.py", 'import sys\nif __name__ == "__main__":\n    sys.argv'),
+    ],
 )
 def test_a_script_without_hydra(project: Project, name: str, text: str) -> None:
     project.write(name, text)

@@ -20,7 +20,7 @@ from helpers.html import Elements
 from helpers.processes import PATIENCE, child_environment, wait_for
 from hsm import LocalManager
 from hsm.core.engine.compute_source import RunningJob
-from hsm.core.record.job import JobState
+from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.display import make_display
 from hsm.display.notebook_display import NotebookDisplay
@@ -108,7 +108,7 @@ def test_ipython_in_a_terminal_is_no_notebook(
 
 
 def test_one_output_is_replaced_until_the_summary(tmp_path: Path, notebook: Notebook) -> None:
-    jobs = [RunningJob(1, "lr=0.2", 3.0, 99.0, 1 << 30, "epoch 3")]
+    jobs = [RunningJob(1, "lr=0.2", 3.0, 99.0, 1 << 30, "[INFO] epoch 3")]
     display = _display(tmp_path, jobs)
     display.jobs_submitted([pending(num) for num in range(3)])
     with display:
@@ -128,6 +128,22 @@ def test_one_output_is_replaced_until_the_summary(tmp_path: Path, notebook: Note
     assert "epoch 3" not in notebook.html
     [output] = notebook.outputs.values()
     assert output["text/plain"].startswith("s: 3 jobs: 2 completed, 1 failed")
+
+
+def test_running_jobs_have_a_column_for_each_parameter_that_varies(
+    tmp_path: Path, notebook: Notebook
+) -> None:
+    points = [{"optimizer.lr": lr, "data.seed": 0} for lr in (0.1, 0.2)]
+    jobs = [RunningJob(n, "", 1.0, params=points[n], last_line="[WARNING] odd") for n in (0, 1)]
+    display = _display(tmp_path, jobs)
+    display.jobs_submitted([Job(n, f"s_{n}", "", points[n]) for n in (0, 1)])
+    with display:
+        wait_for(lambda: "odd" in notebook.html, "the running jobs")
+        texts = Elements(notebook.html).texts
+    shown = [text for text in texts if text.strip()]
+    assert "all jobs: seed=0" in shown
+    assert shown[shown.index("job") :][:5] == ["job", "lr", "time", "cpu", "memory"]
+    assert "WARNING odd" in shown
 
 
 def test_nothing_is_sent_that_changes_nothing(tmp_path: Path, notebook: Notebook) -> None:
