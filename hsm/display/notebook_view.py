@@ -6,7 +6,7 @@ digits 37/50
 all jobs: seed=0 data=mnist
 job   lr  C   time  cpu   memory  last output
  37  0.1  1   0:12  99%  1.2 GiB  epoch 3 loss 0.21
-jobs 4 9 FAILED: ValueError: not finite
+2 jobs FAILED: ValueError: not finite (4,9)
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ def test_failures_of_one_kind_are_one_line(tmp_path: Path, notebook: Notebook) -
     display.summary()
     assert notebook.html.count("<details>") == 2
     assert "job 0 FAILED: odd" in notebook.html
-    assert "jobs 1 2 3 4 5 6 7 8 9 10 and 9 more FAILED: too high" in notebook.html
+    assert "19 jobs FAILED: too high (1-19)" in notebook.html
 
 
 def test_no_text_becomes_html_or_a_formula(tmp_path: Path, notebook: Notebook) -> None:
@@ -273,7 +273,7 @@ def test_a_notebook_that_is_really_executed() -> None:
     assert display["output_type"] == "display_data"
     html = display["data"]["text/html"]
     assert "4 done, 2 failed" in html
-    assert "jobs 4 5 FAILED: ValueError: &lt;b&gt;diverged&lt;/b&gt;" in html
+    assert "2 jobs FAILED: ValueError: &lt;b&gt;diverged&lt;/b&gt; (4-5)" in html
     assert "6 jobs: 4 completed, 2 failed" in display["data"]["text/plain"]
     [output] = table
     assert output["data"]["text/html"].count("<tr>") == 1 + 6
