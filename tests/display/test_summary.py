@@ -16,9 +16,9 @@ from hsm.core.record.registry import register
 from hsm.core.results.collect import results_of
 from hsm.core.results.metric import Goal
 from hsm.core.settings.resolve import Direction
+from hsm.core.table_layout import cell_width
 from hsm.display.counts import Counts
 from hsm.display.summary import Shown, grouped_failures, summary
-from hsm.display.text import cell_width
 
 LOWEST, HIGHEST = Direction.minimize, Direction.maximize
 NAN = float("nan")
