@@ -2,48 +2,34 @@
 
     digits ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━───────────── 37/50
     35 done  2 failed  2 running  11 pending                      1:23  ETA 0:31
-     job overrides                 time    cpu   memory last output
-      37 lr=0.1 model=svm          0:12    99%  1.2 GiB epoch 3 loss 0.21
-      38 lr=0.1 model=forest       0:04   398%  340 MiB loading the data
+    all jobs: data=mnist seed=0
+     job  lr model    time    cpu   memory last output
+      37 0.1 svm      0:12    99%  1.2 GiB epoch 3 loss 0.21
+      38 0.1 forest   0:04   398%  340 MiB loading the data
 
-A bar, a line of counts and times, and a row per running job.
+A bar, a line of counts and times, what does not vary, and the running jobs: see `RunningTable`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
-from rich.style import Style
 
 from hsm.core.engine.compute_source import RunningJob
-from hsm.core.printable import printable
 from hsm.core.record.job import JobState
-from hsm.core.units import format_clock, format_size
+from hsm.core.units import format_clock
 from hsm.display.counts import FAILURES
-from hsm.display.text import clean
+from hsm.display.running_table import RunningTable, fit
+from hsm.display.styles import BOLD, BOLD_RED, CYAN, DIM, GREEN, RED, YELLOW, Line
 
-GREEN = Style(color="green")
-RED = Style(color="red")
-YELLOW = Style(color="yellow")
-CYAN = Style(color="cyan")
-BOLD = Style(bold=True)
-BOLD_RED = Style(color="red", bold=True)
-DIM = Style(dim=True)
-
-Span = tuple[str, "Style | None"]
-Line = list[Span]
-
-_GAP = " "
 #: Cells; a narrower terminal gets no table.
 _MIN_WIDTH = 40
-#: Cells; a narrower column of text would be useless.
-_MIN_TEXT = 8
-#: Cells of the bar and the counts; wider, the figures at both ends would be too far apart.
-_MAX_HEAD = 100
+#: Cells of the line of counts; in a wider one, the times would be too far from them.
+_MAX_COUNTS = 100
 
 
 @dataclass(frozen=True)
@@ -56,6 +42,8 @@ class LiveView:
         wall: seconds since the sweep began.
         eta: estimated seconds until it ends; None if unknown.
         running: the running jobs.
+        names: the parameters that vary between jobs, and their headings.
+        constants: the other ones, in one line.
     """
 
     title: str
@@ -63,6 +51,8 @@ class LiveView:
     wall: float
     eta: float | None
     running: Sequence[RunningJob]
+    names: Mapping[str, str] = field(default_factory=dict)
+    constants: str = ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         # Leave one row free, where rich puts the cursor when it removes the view.
@@ -73,11 +63,18 @@ class LiveView:
 
     def lines(self, width: int, height: int, ascii_only: bool = False) -> Iterator[Line]:
         """Yield at most `height` lines of at most `width` cells each."""
-        yield self._bar(min(width, _MAX_HEAD), ascii_only)
+        yield self._bar(width, ascii_only)
         if height >= 2:
-            yield self._counts(min(width, _MAX_HEAD))
-        if height >= 4 and width >= _MIN_WIDTH and self.running:
-            yield from _Rows(self.running, width, ascii_only).lines(height - 2)
+            yield self._counts(min(width, _MAX_COUNTS))
+        if height < 4 or width < _MIN_WIDTH or not self.running:
+            return
+        rows = height - 2
+        if self.constants and height >= 6:
+            text = f"all jobs: {self.constants}"
+            text = text.replace("…", "~") if ascii_only else text
+            yield [(fit(text, width, ascii_only).rstrip(), DIM)]
+            rows -= 1
+        yield from RunningTable(self.running, self.names, width, ascii_only).lines(rows)
 
     def _bar(self, width: int, ascii_only: bool) -> Line:
         completed = self.by_state[JobState.COMPLETED] + self.by_state[JobState.PRUNED]
@@ -87,7 +84,7 @@ class LiveView:
         figures = f" {ended}/{total}"
         title = ""
         if self.title:
-            title = _fit(self.title, min(cell_len(self.title), 2 * width // 5), ascii_only) + " "
+            title = fit(self.title, min(cell_len(self.title), 2 * width // 5), ascii_only) + " "
         cells = width - cell_len(title) - len(figures)
         if cells < 1:
             return [(set_cell_size(figures.strip(), width), BOLD)]
@@ -133,82 +130,5 @@ class LiveView:
         return [*line, (" " * room, None), (set_cell_size(times, min(width, len(times))), BOLD)]
 
 
-class _Rows:
-    """The table of running jobs; lays out its columns once for all rows."""
-
-    def __init__(self, running: Sequence[RunningJob], width: int, ascii_only: bool) -> None:
-        self._running = running
-        self._ascii_only = ascii_only
-        self._num = max(3, *(len(str(job.num)) for job in running))
-        self._time = max(6, *(len(format_clock(job.elapsed)) for job in running))
-        self._labels = [printable(job.label) for job in running]
-        self._cpu = max(6, *(len(_cpu(job)) for job in running))
-        self._memory = max(8, *(len(_memory(job)) for job in running))
-        figures = self._cpu + self._memory
-        rest = width - (self._num + self._time + 4 * len(_GAP) + figures + 1)
-        self._figures = rest >= _MIN_TEXT
-        if not self._figures:
-            rest = width - (self._num + self._time + 2 * len(_GAP) + 1)
-        # Labels tell jobs apart, so they get the width that they need, but at most half of what is
-        # left on a narrow terminal.
-        longest = max(len("overrides"), *map(cell_len, self._labels))
-        self._label = max(0, min(longest, max(rest // 2, rest - 60)))
-        self._output = rest - self._label - len(_GAP)
-        if self._output < _MIN_TEXT:
-            self._label, self._output = max(0, rest), 0
-        self._width = width
-
-    def lines(self, height: int) -> Iterator[Line]:
-        """Yield the table in at most `height` lines; `height` is at least 2."""
-        fitting = min(len(self._running), height - 1)
-        if fitting < len(self._running):
-            fitting -= 1
-        head = self._line("job", "overrides", "time", "cpu", "memory", "last output")
-        yield [("".join(text for text, _ in head), DIM)]
-        for job, label in zip(self._running[:fitting], self._labels, strict=False):
-            yield self._line(
-                str(job.num),
-                label,
-                format_clock(job.elapsed),
-                _cpu(job),
-                _memory(job),
-                clean(job.last_line),
-            )
-        if fitting < len(self._running):
-            more = f"{'+':>{self._num + 1}}{len(self._running) - fitting} more running"
-            yield [(set_cell_size(more, min(self._width, len(more))), DIM)]
-
-    def _line(self, num: str, label: str, elapsed: str, cpu: str, used: str, output: str) -> Line:
-        line: Line = [
-            (f"{num:>{self._num + 1}}{_GAP}", CYAN),
-            (_fit(label, self._label, self._ascii_only), None),
-            (f"{_GAP}{elapsed:>{self._time}}", None),
-        ]
-        if self._figures:
-            line.append((f"{_GAP}{cpu:>{self._cpu}}{_GAP}{used:>{self._memory}}", None))
-        if self._output:
-            text = _fit(output, self._output, self._ascii_only).rstrip()
-            line.append((f"{_GAP}{text}", DIM))
-        return line
-
-
-def _cpu(job: RunningJob) -> str:
-    return "" if job.cpu_percent is None else f"{job.cpu_percent:.0f}%"
-
-
-def _memory(job: RunningJob) -> str:
-    return "" if job.memory is None else format_size(job.memory)
-
-
 def _failed(by_state: Mapping[JobState, int]) -> int:
     return sum(by_state[state] for state in FAILURES)
-
-
-def _fit(text: str, width: int, ascii_only: bool) -> str:
-    """Pad or cut `text` to exactly `width` cells; a cut ends with an ellipsis."""
-    if width < 1:
-        return ""
-    if cell_len(text) <= width:
-        return set_cell_size(text, width)
-    mark = "~" if ascii_only else "…"
-    return set_cell_size(text, width - 1) + mark

@@ -24,14 +24,23 @@ def _terminal(
 
 
 def test_the_live_view_of_a_sweep_and_of_its_monitor_are_one(project: Project) -> None:
-    command = ("--", "sh", "-c", f"echo hello {{x}}; {STAY}")
+    command = ("--", "sh", "-c", f"echo INFO:root:hello {{p.x}} {{p.y}}; {STAY}")
     with _terminal(
-        project, "sweep", "x=range(3)", "--parallel-jobs", "2", "--sweep-id", "s", *command
+        project,
+        "sweep",
+        "p.x=range(3)",
+        "p.y=7",
+        "--parallel-jobs",
+        "2",
+        "--sweep-id",
+        "s",
+        *command,
     ) as sweep:
-        for text in ("2 running", "1 pending", "hello 1"):
+        texts = ("2 running", "1 pending", "all jobs: y=7", " job x   time", " hello 1 7")
+        for text in texts:
             sweep.wait_for(text)
         with _terminal(project, "monitor", "s") as monitor:
-            for text in ("2 running", "1 pending", "hello 1", "x=0", "last output"):
+            for text in texts:
                 monitor.wait_for(text)
             for num in (0, 1):
                 (project.folder / f"outputs/s/{num}/go").touch()

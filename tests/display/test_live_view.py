@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,8 +45,105 @@ def test_view_at_80_columns() -> None:
         "35 done  2 failed  2 running  11 pending" + " " * 26 + "1:23  ETA 0:31",
         " job overrides                    time    cpu   memory last output",
         "   7 lr=0.1 model=svm             0:12    99%  1.2 GiB epoch 3 loss 0.21",
-        "   8 lr=0.1 model=random_fores…   0:04",
+        "   8 …forest model.max_depth=12   0:04",
     ]
+
+
+_NAMES = {"optimizer.lr": "lr", "model": "model", "seed": "seed"}
+
+
+def _row(num: int, params: Mapping[str, Any] | None = None, line: str = "") -> RunningJob:
+    given = {"optimizer.lr": 0.1, "model": "svm", "seed": 1, "data": "mnist", **(params or {})}
+    label = " ".join(f"{name}={value}" for name, value in given.items())
+    return RunningJob(num, label, 4.0, 99.4, 1 << 30, line, params=given)
+
+
+def _table(
+    rows: Sequence[RunningJob],
+    width: int = 80,
+    height: int = 23,
+    *,
+    names: Mapping[str, str] = _NAMES,
+    ascii_only: bool = False,
+) -> list[str]:
+    shown = replace(view(rows, running=len(rows)), names=names, constants="data=mnist")
+    return text_of(shown, width, height, ascii_only)[2:]
+
+
+def test_a_parameter_that_varies_has_a_column_and_the_others_a_line() -> None:
+    rows = [_row(7, line="epoch 3"), _row(8, {"model": "forest"}), _row(9, {"optimizer.lr": 0.001})]
+    assert _table(rows) == [
+        "all jobs: data=mnist",
+        " job    lr  model   seed   time    cpu   memory last output",
+        "   7   0.1  svm        1   0:04    99%  1.0 GiB epoch 3",
+        "   8   0.1  forest     1   0:04    99%  1.0 GiB",
+        "   9 0.001  svm        1   0:04    99%  1.0 GiB",
+    ]
+
+
+def test_columns_are_narrowed_and_keep_the_ends_of_values() -> None:
+    models = ("a long name that ends with A", "数据集一数据集一数据集一B")
+    rows = [_row(num, {"model": model}) for num, model in enumerate(models)]
+    assert _table(rows)[1:] == [
+        " job  lr  model              seed   time    cpu   memory last output",
+        "   0 0.1  …that ends with A     1   0:04    99%  1.0 GiB",
+        "   1 0.1  … 据集一数据集一B     1   0:04    99%  1.0 GiB",
+    ]
+    assert "…" not in "".join(_table(rows, 200))
+
+
+def test_with_too_many_columns_the_label_has_what_varies_and_keeps_its_end() -> None:
+    many = {f"group.parameter_{n}": n for n in range(12)}
+    names = {name: name.partition(".")[2] for name in many}
+    head, row = _table([_row(7, many)], names=names)[1:]
+    assert head.startswith(" job overrides  ")
+    assert row.startswith("   7 …")
+    assert "parameter_11=11   0:04" in row
+    head, row = _table([_row(7, many)], 400, names=names)[1:]
+    assert head.split()[:3] == ["job", "parameter_0", "parameter_1"]
+
+
+def test_a_job_whose_parameters_are_not_at_hand_shows_its_label() -> None:
+    rows = [_row(7), RunningJob(8, "lr=0.3 text=very long", 4.0), _row(9)]
+    del rows[2].params["seed"]  # type: ignore[union-attr]
+    assert [line[:22] for line in _table(rows)[2:]] == [
+        "   7 0.1  svm       1 ",
+        "   8 … text=very long ",
+        "   9 0.1  svm         ",
+    ]
+
+
+def test_a_low_terminal_shows_rows_rather_than_what_is_constant() -> None:
+    rows = [_row(7), _row(8), _row(9)]
+    assert _table(rows, height=5)[0].startswith(" job ")
+    assert _table(rows, height=6)[0].startswith("all jobs: ")
+    assert len(_table(rows, height=6)) == 4
+
+
+def test_the_constants_are_cut_to_the_width() -> None:
+    shown = replace(view([_row(7)], running=1), names=_NAMES, constants="x" * 300 + "…")
+    assert text_of(shown)[2] == "all jobs: " + "x" * 69 + "…"
+    assert "".join(text_of(shown, 400, ascii_only=True)).isascii()
+
+
+def test_the_last_line_is_shown_without_its_prefix_and_a_warning_stays_one() -> None:
+    rows = [
+        RunningJob(7, "", 4.0, last_line="[2026-01-31 12:00:00,123][train][INFO] - epoch 3"),
+        RunningJob(8, "", 4.0, last_line="WARNING:root:careful"),
+        RunningJob(9, "", 4.0, last_line="ERROR:root:" + "x" * 80),
+    ]
+    _, _, _, *lines = view(rows, running=3).lines(80, 23, False)
+    assert [line[-1][0].strip() for line in lines[:2]] == ["epoch 3", "careful"]
+    assert [(text, str(style)) for text, style in lines[1][-2:-1]] == [("WARNING", "yellow")]
+    assert [(text, str(style)) for text, style in lines[2][-2:-1]] == [("ERROR", "red")]
+    assert cell_len("".join(text for text, _ in lines[2])) == 80
+    assert lines[2][-1][0].endswith("x…")
+
+
+def test_the_bar_is_as_wide_as_the_terminal() -> None:
+    bar, counts = text_of(view(running=1), 200)
+    assert len(bar) == 200
+    assert len(counts) == 100
 
 
 def test_view_at_200_columns_gives_labels_their_room() -> None:
@@ -99,6 +198,7 @@ def test_figures_of_a_machine_that_is_not_built_yet_fit() -> None:
 
 texts = st.text(max_size=120)
 many = st.integers(0, 10**6)
+values = st.integers() | st.floats() | texts | st.lists(st.booleans())
 
 
 @given(
@@ -111,6 +211,7 @@ many = st.integers(0, 10**6)
             cpu_percent=st.none() | st.floats(0, 1e5),
             memory=st.none() | st.integers(0, 1 << 50),
             last_line=texts,
+            params=st.none() | st.dictionaries(st.sampled_from("abcd"), values),
         ),
         max_size=12,
     ),
@@ -119,6 +220,7 @@ many = st.integers(0, 10**6)
     st.integers(1, 210),
     st.integers(1, 30),
     st.booleans(),
+    st.dictionaries(st.sampled_from("abcd"), texts.map(clean)),
 )
 def test_the_view_always_fits(
     rows: list[RunningJob],
@@ -127,8 +229,10 @@ def test_the_view_always_fits(
     width: int,
     height: int,
     ascii_only: bool,
+    names: dict[str, str],
 ) -> None:
-    lines = list(LiveView(title, by_state, 1e6, 1e5, rows).lines(width, height, ascii_only))
+    shown = LiveView(title, by_state, 1e6, 1e5, rows, names, "seed=1")
+    lines = list(shown.lines(width, height, ascii_only))
     assert 1 <= len(lines) <= height
     for line in lines:
         assert cell_len("".join(text for text, _ in line)) <= width

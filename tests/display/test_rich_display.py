@@ -22,7 +22,7 @@ from helpers.displays import Rich, Terminal, ended, environment, pending, runnin
 from helpers.processes import PATIENCE, wait_for
 from helpers.terminal import Screen
 from hsm.core.engine.compute_source import RunningJob
-from hsm.core.record.job import JobState
+from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.display import make_display, rich_display
 from hsm.display.stream import SafeStream
@@ -37,6 +37,19 @@ def test_the_live_view_comes_and_goes(paths: SweepPaths) -> None:
         assert not rich.screen.has_cursor
     assert rich.screen.text == ""
     assert rich.screen.has_cursor
+
+
+def test_what_varies_is_shown_and_a_later_batch_may_vary_in_more(paths: SweepPaths) -> None:
+    jobs = [Job(num, f"s_{num}", "", {"m.lr": num, "m.seed": num // 2}) for num in range(3)]
+    for job in jobs:
+        job.start(0.0, 1)
+    rows = [RunningJob.of(jobs[0], 4.0, (None, None), "epoch 1")]
+    rich = Rich(paths, lambda: rows)
+    with rich.display:
+        rich.display.jobs_submitted(jobs[:2])
+        assert "all jobs: seed=0" in rich.wait_for(" job lr ")
+        rich.display.jobs_submitted(jobs[2:])
+        assert "all jobs" not in rich.wait_for(" job lr  seed ")
 
 
 def test_what_a_shell_has_printed_before_the_process_goes_on_stays(paths: SweepPaths) -> None:
@@ -170,13 +183,14 @@ def test_slow_terminals_hold_back_output_and_nothing_else(
 def test_if_all_jobs_fail_the_first_tell_why(paths: SweepPaths) -> None:
     rich = Rich(paths)
     for num in range(100):
-        paths.stderr(num).write_text("boom\n")
+        paths.stderr(num).write_text(f"boom {chr(ord('a') + num // 10)}\n")
     with rich.display, rich.display._drawing:
         for num in range(100):
-            rich.display.job_ended(ended(num, JobState.FAILED))
+            rich.display.job_ended(ended(num, JobState.FAILED, exit_code=1))
     shown = rich.screen.text
     assert shown.count("FAILED") == 100
-    assert shown.count("boom") == shown.count("log: ") == 5
+    assert re.findall("boom (.)", shown) == ["a", "b", "c", "d", "e"]
+    assert shown.count("log: ") == 5
 
 
 def test_cancelled_jobs_are_only_counted(paths: SweepPaths) -> None:

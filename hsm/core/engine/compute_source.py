@@ -12,7 +12,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,6 +36,7 @@ class RunningJob:
         memory: resident bytes of the whole process tree; None until sampled.
         last_line: the last line that the job printed.
         job_id: the job's id, which is unique across sweeps. Empty if the source has no ids.
+        params: the job's parameters; None if they are unknown, or too many to be held in memory.
     """
 
     num: int
@@ -45,13 +46,16 @@ class RunningJob:
     memory: int | None = None
     last_line: str = ""
     job_id: str = ""
+    params: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @classmethod
     def of(
         cls, job: Job, elapsed: float, usage: tuple[float | None, int | None], last_line: str
     ) -> RunningJob:
         """`job` as of now; `usage` is its `cpu_percent` and `memory`."""
-        return cls(job.num, job.label, elapsed, *usage, last_line, job.job_id)
+        held = job.held_params
+        params = held if isinstance(held, dict) else None
+        return cls(job.num, job.label, elapsed, *usage, last_line, job.job_id, params)
 
 
 class SweepObserver:
