@@ -21,6 +21,7 @@ from hsm.cli._earlier import recorded_points, recorded_program
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError, SettingsError, shown
 from hsm.core.program.program import Program, find_program
+from hsm.core.record.claim import check_rerun
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import taken_by
 from hsm.core.record.resume import Rerun, Resumption
@@ -152,6 +153,7 @@ class Asked:
             resumes=resolved.conf.resume,
         )
         previous = read_sweep(paths.sweep_dir) if os.path.exists(paths.journal) else None
+        check_rerun(paths, rerun, resumes=previous is not None)
         return Plan(program, definition, self.max_runs, sweep_id, paths, previous, rerun)
 
     def _resumed(self, hsm_config: HsmConfig, earlier: Sweep, rerun: Rerun) -> Plan:
