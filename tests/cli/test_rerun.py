@@ -131,22 +131,20 @@ _APP = """
 
 def test_numbers_without_a_sweep_to_resume_start_no_new_one(tmp_path: Path) -> None:
     write_files(tmp_path, {"train.py": _APP})
-    done = run_python(
-        *(tmp_path, "train.py", "-m", "hydra/launcher=hsm_local", "+x=0", "hydra.sweep.dir=sweep"),
-        "hydra.launcher.rerun=[0,2]",
-    )
+    words = ("hydra/launcher=hsm_local", "+x=0", "hydra.sweep.dir=sweep")
+    done = run_python(tmp_path, "train.py", "-m", *words, "hydra.launcher.rerun=[0,2]")
     assert (done.code, "Traceback" in done.err) == (1, False)
-    assert (
-        f"rerun=0,2 names jobs of an earlier sweep, and none is resumed in {tmp_path}/sweep: re"
-        in (done.err)
-    )
+    said = "rerun=0,2 names jobs of an earlier sweep, and none is resumed in "
+    assert f"{said}{tmp_path}/sweep: resume one, or leave rerun out" in done.err
     project = Project(tmp_path)
+    before = sorted(tmp_path.iterdir())
     for more in ((), ("--dry-run",), ("--detach",)):
-        line = project.refused("sweep", "x=1", "--rerun", "3", *more, "--", "true")
-        assert "rerun=3 names jobs of an earlier sweep, and none is resumed in" in line
+        line = project.refused("sweep", "x=1", "--rerun", "0,2", *more, "--", "true")
+        assert said in line
     with pytest.raises(SettingsError, match="none is resumed"):
         LocalManager(progress="none", rerun=[3]).run([{}], command="true", sweep_dir=tmp_path / "a")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.py"]
+    assert sorted(tmp_path.iterdir()) == before
+    assert not (tmp_path / "sweep").exists()
 
 
 @pytest.mark.slow
