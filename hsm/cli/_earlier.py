@@ -73,8 +73,8 @@ def _enter(where: str, sweep_id: str) -> None:
 
 
 def from_there(path: str, directory: str) -> str:
-    """Make `path`, typed in `directory`, valid from anywhere; an empty one stays empty."""
-    return os.path.join(directory, os.path.expanduser(path)) if path else path
+    """Make `path`, typed in `directory`, valid from anywhere; empty ones and ``-`` stay."""
+    return path if path in ("", "-") else os.path.join(directory, os.path.expanduser(path))
 
 
 def recorded_program(sweep: Sweep, args_style: ArgsStyle | None) -> Program:

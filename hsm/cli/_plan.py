@@ -10,6 +10,7 @@ Making a plan starts nothing and writes nothing. Every mistake in a command line
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +21,7 @@ from hsm.cli._earlier import recorded_points, recorded_program
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError, SettingsError, shown
 from hsm.core.program.program import Program, find_program
+from hsm.core.record.claim import check_rerun
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import taken_by
 from hsm.core.record.resume import Rerun, Resumption
@@ -27,7 +29,12 @@ from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.record.sweep_id import OUTPUT_DIR, check_sweep_id, new_sweep_id
 from hsm.core.settings.args_style import ArgsStyle
 from hsm.core.settings.resolve import HsmConfig, Resolved
-from hsm.core.space.definition import SweepDefinition, parse_overrides, read_sweep_file
+from hsm.core.space.definition import (
+    SweepDefinition,
+    parse_overrides,
+    read_sweep_file,
+    read_sweep_text,
+)
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -35,6 +42,8 @@ if TYPE_CHECKING:
 #: Sweep files to look for if the command line names none.
 SWEEP_FILES = ("conf/sweep.yaml", "sweeps/sweep.yaml")
 _COMMAND = "command after --"
+#: Stands for standard input where a sweep file is named, and its name in messages.
+STDIN, _STDIN_NAME = "-", "standard input"
 
 
 @dataclass(frozen=True)
@@ -144,6 +153,7 @@ class Asked:
             resumes=resolved.conf.resume,
         )
         previous = read_sweep(paths.sweep_dir) if os.path.exists(paths.journal) else None
+        check_rerun(paths, rerun, resumes=previous is not None)
         return Plan(program, definition, self.max_runs, sweep_id, paths, previous, rerun)
 
     def _resumed(self, hsm_config: HsmConfig, earlier: Sweep, rerun: Rerun) -> Plan:
@@ -189,18 +199,39 @@ def find_definition(overrides: Sequence[str], config: str, program: Program) -> 
     loader = _config_loader(program, overrides, config)
     definition = _parse(overrides, loader) if overrides else None
     if config:
-        from_file = read_sweep_file(config, config_loader=loader)
+        from_file = _read(config, loader)
         definition = from_file if definition is None else from_file.overridden_by(definition)
     assert definition is not None
     if program.uses_hydra:
         from hsm.hydra_app.config_check import check_keys
 
         assert program.script is not None
-        note = check_keys(program.script, definition, config or "command line")
+        origin = _STDIN_NAME if config == STDIN else config or "command line"
+        note = check_keys(program.script, definition, origin)
         if note:
             say(f"hsm: {note}", error=True)
     program.check(definition.shared_keys(), definition.all_keys())
     return definition
+
+
+def _read(config: str, loader: ConfigLoader | None) -> SweepDefinition:
+    """Read a sweep file, or standard input for ``-``."""
+    if config != STDIN:
+        return read_sweep_file(config, config_loader=loader)
+    if sys.stdin is None:
+        raise HsmError("--config -: there is no standard input")
+    if sys.stdin.isatty():
+        raise HsmError(
+            "--config - reads standard input, which is a terminal here: pipe the sweep into it, as "
+            "in (echo lr; seq 10) | hsm sweep --config - …"
+        )
+    try:
+        data = sys.stdin.buffer.read()
+    except OSError as error:
+        raise HsmError(f"--config -: cannot read standard input: {error.strerror}") from error
+    if not data.strip():
+        raise HsmError("--config -: standard input is empty")
+    return read_sweep_text(data, _STDIN_NAME, config_loader=loader)
 
 
 def _config_loader(program: Program, overrides: Sequence[str], config: str) -> ConfigLoader | None:

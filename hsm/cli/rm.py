@@ -72,7 +72,7 @@ def _describe(contents: SweepContents) -> str:
 
 def _agreed(count: int) -> bool:
     """Ask on the terminal. Raises HsmError where there is none."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise HsmError("nothing was removed: there is no terminal to ask on; --yes does not ask")
     what = "it" if count == 1 else f"these {count} sweeps"
     try:

@@ -77,8 +77,8 @@ SweepFile = Annotated[
         "--config",
         "-c",
         metavar="FILE",
-        help="Sweep file: YAML, CSV or JSON lines; overrides on the command line win. By default "
-        "conf/sweep.yaml or sweeps/sweep.yaml, if there are no overrides.",
+        help="Sweep file: YAML, CSV or JSON lines, - for standard input; overrides on the command "
+        "line win. By default conf/sweep.yaml or sweeps/sweep.yaml, if there are no overrides.",
         show_default=False,
         rich_help_panel=WHAT_RUNS,
     ),

@@ -188,7 +188,8 @@ def _answer(fd: int, script: str) -> None:
     sys.dont_write_bytecode = True  # Nothing of a look at a project is left in it.
     Hydra.show_cfg = answer  # type: ignore[method-assign]
     sys.argv = [script, "--cfg", "job"]
-    sys.path[0] = os.path.dirname(os.path.abspath(script))
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path[0] = os.path.dirname(os.path.abspath(script))
     runpy.run_path(script, run_name="__main__")
 
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from hsm.core.errors import SettingsError, shown
 from hsm.core.logger import get_logger
 from hsm.core.record.claim import (
+    check_rerun,
     claim_beside,
     claimable,
     is_there_to_resume,
@@ -56,6 +57,7 @@ class SweepDir:
         self._asked_id = OmegaConf.select(config, _SWEEP_ID)
         before = [*filter(os.path.lexists, claimable(SweepPaths(self._asked)))]
         self._resumes = conf.resume and is_there_to_resume(SweepPaths(self._asked))
+        check_rerun(SweepPaths(self._asked), conf.rerun, resumes=self._resumes)
         if self._asked_id is not None:
             _check_id(self._asked_id, SweepPaths(self._asked), resumes=self._resumes)
         if not conf.resume:

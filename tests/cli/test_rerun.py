@@ -10,6 +10,7 @@ import pytest
 from helpers.cli import STAY, Project
 from helpers.hydra import run_python, write_files
 from hsm import LocalManager
+from hsm.core.errors import SettingsError
 from hsm.core.record.sweep import read_sweep
 
 pytestmark = pytest.mark.thorough
@@ -126,6 +127,24 @@ _APP = """
     if __name__ == "__main__":
         main()
 """
+
+
+def test_numbers_without_a_sweep_to_resume_start_no_new_one(tmp_path: Path) -> None:
+    write_files(tmp_path, {"train.py": _APP})
+    words = ("hydra/launcher=hsm_local", "+x=0", "hydra.sweep.dir=sweep")
+    done = run_python(tmp_path, "train.py", "-m", *words, "hydra.launcher.rerun=[0,2]")
+    assert (done.code, "Traceback" in done.err) == (1, False)
+    said = "rerun=0,2 names jobs of an earlier sweep, and none is resumed in "
+    assert f"{said}{tmp_path}/sweep: resume one, or leave rerun out" in done.err
+    project = Project(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    for more in ((), ("--dry-run",), ("--detach",)):
+        line = project.refused("sweep", "x=1", "--rerun", "0,2", *more, "--", "true")
+        assert said in line
+    with pytest.raises(SettingsError, match="none is resumed"):
+        LocalManager(progress="none", rerun=[3]).run([{}], command="true", sweep_dir=tmp_path / "a")
+    assert sorted(tmp_path.iterdir()) == before
+    assert not (tmp_path / "sweep").exists()
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from hsm.core.engine.ledger import JobDir, JobHandle
 from hsm.core.program.kept_script import KeptScript
 from hsm.core.program.program import Program
 from hsm.core.program.refused_arguments import RefusalJudge
-from hsm.core.record.claim import claim_new, is_there_to_resume
+from hsm.core.record.claim import check_rerun, claim_new, is_there_to_resume
 from hsm.core.record.job import Job
 from hsm.core.record.journal import Journal
 from hsm.core.record.lock import LockFile
@@ -167,6 +167,7 @@ def claim(
             program.record(),
             accept_changes=conf.accept_changes,
         )
+    check_rerun(paths, conf.rerun, resumes=False)
     return claim_new(paths, shared=conf.share_with_group), None
 
 

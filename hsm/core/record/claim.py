@@ -16,10 +16,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from hsm.core.errors import SettingsError
+from hsm.core.job_numbers import show_numbers
 from hsm.core.logger import get_logger
 from hsm.core.record.journal import SweepInUse, cannot_write
 from hsm.core.record.lock import Locked, LockFile
 from hsm.core.record.paths import SweepPaths
+from hsm.core.record.resume import Rerun
 from hsm.core.record.setting_aside import finish
 from hsm.core.record.sweep import JournalError, has_begun
 
@@ -152,3 +154,22 @@ def is_there_to_resume(paths: SweepPaths) -> bool:
         return True
     log.warning("no sweep to resume in %s: starting a new one", paths.sweep_dir)
     return False
+
+
+def check_rerun(paths: SweepPaths, rerun: Rerun, *, resumes: bool) -> None:
+    """Refuse to begin a new sweep where certain jobs of an earlier one are to run again.
+
+    Args:
+        paths: the sweep's.
+        rerun: which jobs run again, if it is resumed.
+        resumes: whether it is.
+
+    Raises:
+        SettingsError: `rerun` names jobs, and there is nothing to resume.
+    """
+    if resumes or isinstance(rerun, str):
+        return
+    numbers = show_numbers(rerun)
+    what = f"rerun={numbers} names jobs of an earlier sweep"
+    message = f"{what}, and none is resumed in {paths.sweep_dir}: resume one, or leave rerun out"
+    raise SettingsError("rerun", numbers, "rerun", "left out", message=message)

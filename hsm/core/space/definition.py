@@ -175,3 +175,21 @@ def read_sweep_file(
     from hsm.core.space.sweep_file import read_blocks
 
     return SweepDefinition(read_blocks(path, config_loader))
+
+
+def read_sweep_text(
+    data: bytes, name: str, *, config_loader: ConfigLoader | None = None
+) -> SweepDefinition:
+    """Read a sweep from the content of a sweep file of any format, which its first line tells.
+
+    Args:
+        data: the content.
+        name: what it is called in messages.
+        config_loader: see `read_sweep_file`.
+
+    Raises:
+        SettingsError: it is not valid; names the line, if known.
+    """
+    from hsm.core.space.sweep_file import blocks_of
+
+    return SweepDefinition(blocks_of(data, name, config_loader))

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from hsm.core.errors import SettingsError, UnknownSetting, shown
 from hsm.core.space.arguments import to_override
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _SECTIONS = ("grid", "paired", "jobs")
 _CALL = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_-]*\s*\(")
+#: How a YAML file begins: with a key, or with the marks of a document.
+_YAML_START = re.compile(r"""(---|%YAML|["']?[\w.+@/-]+["']?\s*:(\s|$))""")
 _GROUPS = "a list of named groups, as in `- size: {width: [64, 128], depth: [2, 4]}`"
 
 
@@ -39,37 +41,64 @@ def read_blocks(
         SettingsError: the file cannot be read, or is not valid.
     """
     path = Path(path)
-    readers: dict[str, Callable[[_File], list[list[Axis]]]] = {
-        ".yaml": _read_yaml,
-        ".yml": _read_yaml,
-        ".csv": _read_csv,
-        ".jsonl": _read_jsonl,
-        ".ndjson": _read_jsonl,
-    }
-    reader = readers.get(path.suffix.lower())
+    reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        endings = f"its name must end in {', '.join(readers)}"
-        raise _unreadable(path, endings, endings)
+        endings = f"its name must end in {', '.join(_READERS)}"
+        raise _unreadable(str(path), endings, endings)
     try:
-        # utf-8-sig: spreadsheets write a byte order mark.
-        # newline="": the csv module needs the line ends as they are.
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            text = stream.read()
+        data = path.read_bytes()
     except OSError as error:
-        raise _unreadable(path, "one that can be read", error.strerror or str(error)) from error
-    except UnicodeDecodeError as error:
-        raise _unreadable(path, "text in UTF-8", f"it is not UTF-8: {error}") from error
+        reason = error.strerror or str(error)
+        raise _unreadable(str(path), "one that can be read", reason) from error
     except ValueError as error:  # a NUL in its name
-        raise _unreadable(path, "one that can be read", str(error)) from error
+        raise _unreadable(str(path), "one that can be read", str(error)) from error
+    return _blocks(data, str(path), config_loader, reader)
+
+
+def blocks_of(
+    data: bytes, name: str, config_loader: ConfigLoader | None = None
+) -> list[list[Axis]]:
+    """The blocks of axes that a text defines, whose own first lines tell its format.
+
+    Args:
+        data: the text.
+        name: what it is called in messages.
+        config_loader: see `read_blocks`.
+
+    Raises:
+        SettingsError: it is not valid.
+    """
+    return _blocks(data, name, config_loader, None)
+
+
+def _blocks(
+    data: bytes, name: str, config_loader: ConfigLoader | None, reader: _Reader | None
+) -> list[list[Axis]]:
     try:
-        return reader(_File(str(path), text, config_loader))
+        text = data.decode("utf-8-sig")  # Spreadsheets write a byte order mark.
+    except UnicodeDecodeError as error:
+        raise _unreadable(name, "text in UTF-8", f"it is not UTF-8: {error}") from error
+    try:
+        return (reader or _reader_for(text))(_File(name, text, config_loader))
     except RecursionError:
-        raise _unreadable(path, "less deeply nested", "it is nested too deeply") from None
+        raise _unreadable(name, "less deeply nested", "it is nested too deeply") from None
 
 
-def _unreadable(path: Path, allowed: str, reason: str) -> SettingsError:
-    message = f"cannot read the sweep file {shown(str(path))}: {reason}"
-    return SettingsError("the file", str(path), "sweep file", allowed, reason, message=message)
+def _reader_for(text: str) -> _Reader:
+    """The reader for a text of any format, by its first line that is neither blank nor a comment.
+
+    JSON lines begin with a brace, and YAML with ``sweep:`` or another key; all else is CSV.
+    """
+    lines = (line.strip() for line in text.splitlines())
+    first = next((line for line in lines if line and not line.startswith("#")), "")
+    if first.startswith("{"):
+        return _read_jsonl
+    return _read_yaml if _YAML_START.match(first) else _read_csv
+
+
+def _unreadable(name: str, allowed: str, reason: str) -> SettingsError:
+    message = f"cannot read the sweep file {shown(name)}: {reason}"
+    return SettingsError("the file", name, "sweep file", allowed, reason, message=message)
 
 
 @dataclass(frozen=True)
@@ -315,7 +344,7 @@ def _header(file: _File, cells: list[str], line: int) -> list[str]:
     for name in names:
         check_key(name, file.at(line), hint)
         if not isinstance(read_scalar(name), str):  # 0.1 would be a valid key: item 1 of item 0
-            file.refuse(line, "the first line", cells, "names and not values")
+            file.refuse(line, "the first line", cells, "names and not values", hint)
         taken.add(name, "the first line", line)
     return names
 
@@ -348,3 +377,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"the key {twice!r} appears twice")
     return mapping
+
+
+_Reader: TypeAlias = Callable[[_File], list[list[Axis]]]
+_READERS: dict[str, _Reader] = {
+    ".yaml": _read_yaml,
+    ".yml": _read_yaml,
+    ".csv": _read_csv,
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+}
