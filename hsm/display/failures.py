@@ -50,15 +50,16 @@ def failure_details(job: Job, paths: SweepPaths, *, brief: bool = False) -> list
     """
     errors, output = (last_lines(log, _LINES) for log in _logs(job, paths))
     stderr, stdout = (_note(log) for log in _logs(job, paths))
+    shown = _end_of_traceback if brief else _unchanged
     if errors and (not output or any(map(_is_error, errors))):
-        return [*_details(_end_of_traceback(errors) if brief else errors), stderr]
+        return [*_details(shown(errors)), stderr]
     if errors:
         return [*_details(errors), stderr, *_details(output[-_FEWER_LINES:]), stdout]
     if output:
         return [*_details(output), stdout]
     for log in _own_logs(job, paths):
         if lines := last_lines(log, _LINES):
-            return [*_details(lines), _note(log)]
+            return [*_details(shown(lines)), _note(log)]
     return [*_details(_message(job)), Detail("it printed nothing", is_note=True)]
 
 
@@ -76,6 +77,10 @@ def _note(log: Path) -> Detail:
 
 def _is_error(line: str) -> bool:
     return _ERROR.search(line) is not None and _NO_ERROR.search(line) is None
+
+
+def _unchanged(lines: Sequence[str]) -> Sequence[str]:
+    return lines
 
 
 def _end_of_traceback(lines: Sequence[str]) -> Sequence[str]:

@@ -166,7 +166,7 @@ def test_all_frames_are_shown_on_request(tmp_path: Path) -> None:
     assert code == 1
     end = screen[screen.index("Error executing job") :]
     for function in ("run_and_report", "run_job", "main", "cause", "value"):
-        assert f", in {function}\n" in end
+        assert f"{function}\n" in end
     assert end.count("direct cause") == 1
     assert "hsm" not in end
 
@@ -181,7 +181,9 @@ def test_a_job_that_raised_nothing_ends_the_sweep_with_one_line(
     code, screen = _screen(tmp_path, "hydra/launcher=hsm_local", f"+kind={kind}")
     assert code == 1
     assert _end(screen)[1] == f"job 0 (+kind={kind}) FAILED: {message}"
-    assert "Traceback" not in screen
+    assert (
+        str(Path(hydra.__file__).parent) not in screen
+    )  # Hydra 1.4 writes them into the job's log
 
 
 @pytest.mark.slow
@@ -201,8 +203,8 @@ def test_a_sweeper_of_ones_own_that_lets_the_error_pass_ends_like_hydras(tmp_pat
     _, basic = _screen(tmp_path, own, "+kind=cause")
     code, screen = _screen(tmp_path, own, "hydra/launcher=hsm_local", "+kind=cause")
     assert code == 1
-    end = _end(screen)
-    assert end[: len(_end(basic))] == _end(basic)  # Hydra 1.3 has the summary after it.
+    end = iter(_end(screen))  # Hydra 1.3 has the summary after it, and 1.4 within it.
+    assert all(line in end for line in _end(basic))
 
 
 def _cause() -> None:
