@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hsm.cli._outcome import outcome
 from hsm.cli._plan import Plan
 from hsm.cli._printing import print_json
 from hsm.cli._stdout import best_effort, say
@@ -18,6 +19,7 @@ from hsm.core.local import LocalComputeSource
 from hsm.core.own_command import command_to_paste, own_words
 from hsm.core.record.job import Job
 from hsm.core.record.resume import SweepChanged
+from hsm.core.record.sweep import JournalError, read_sweep
 from hsm.core.settings.resolve import LocalConf
 from hsm.display import wording
 
@@ -91,5 +93,13 @@ def _summary(plan: Plan, jobs: Sequence[Job], interruption: Interruption | None)
         "jobs": len(jobs),
         "states": Counter(str(job.state) for job in jobs),
         "not_completed": [job.num for job in jobs if not job.state.has_succeeded],
+        **_outcome(plan),
         "interrupted_by": None if interruption is None else interruption.cause,
     }
+
+
+def _outcome(plan: Plan) -> dict[str, Any]:
+    try:
+        return outcome(read_sweep(plan.paths.sweep_dir))
+    except JournalError:  # somebody has removed it meanwhile
+        return {}

@@ -12,6 +12,7 @@ from textwrap import wrap
 
 from hsm.cli._options import new_app
 from hsm.cli._plan import SWEEP_FILES
+from hsm.cli._proposed import propose
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError
 from hsm.core.program.hydra_script import uses_hydra_main
@@ -176,12 +177,7 @@ def _sweep_yaml(script: str | None) -> str:
 
 def _proposed(script: str) -> list[str]:
     """Lines of a grid over what the script takes; none if that is unknown."""
-    program = find_program(script=script, caller="init")
-    if not program.uses_hydra or program.script is None:
-        return []
-    from hsm.hydra_app.proposed_sweep import propose
-
-    lines, note = propose(program.script)
+    lines, note = propose(find_program(script=script, caller="init"))
     if note:
         say(f"hsm: {note}", error=True)
     return lines

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,14 +13,18 @@ import typer
 from hsm.cli._complete import one_of
 from hsm.cli._find import few_problems, named_sweep, warn_of_problems
 from hsm.cli._options import (
+    RANKING,
     HsmConfigFile,
     Json,
     Mode,
     OptionalSweep,
     SweepId,
     check_mode,
+    given_settings,
     new_app,
+    with_settings,
 )
+from hsm.cli._outcome import outcome
 from hsm.cli._printing import end_with_the_reader, print_json, print_table
 from hsm.cli._stdout import say
 from hsm.core.engine.interrupts import Interrupts
@@ -26,6 +32,7 @@ from hsm.core.engine.watched import Watched
 from hsm.core.local.usage import UsageSampler, running_seconds
 from hsm.core.record.job import Job, count_states
 from hsm.core.record.sweep import Sweep
+from hsm.core.results.metric import Goal
 from hsm.core.settings.resolve import SETTINGS
 
 if TYPE_CHECKING:
@@ -54,6 +61,7 @@ Progress = Annotated[
 
 
 @app.command("monitor")
+@with_settings(*RANKING)
 def monitor(
     sweep: OptionalSweep = "",
     sweep_id: SweepId = "",
@@ -63,6 +71,7 @@ def monitor(
     progress: Progress = "auto",
     as_json: Json = False,
     hsm_config: HsmConfigFile = "",
+    **settings: Any,
 ) -> int:
     """Watch a sweep from any terminal, while it runs or after, as its own terminal shows it.
 
@@ -71,6 +80,7 @@ def monitor(
     """
     check_mode(mode)
     kind = str(_PROGRESS.parse(progress, "--progress"))
+    given = given_settings(settings)
     paths = named_sweep(sweep, sweep_id, hsm_config)
     watched = Watched(
         paths, show_output=show_output, usage=UsageSampler().recent, elapsed=running_seconds
@@ -79,9 +89,10 @@ def monitor(
         if once or as_json:
             end_with_the_reader()
             warn_of_problems(watched.sweep)
-            print_json(_document(watched)) if as_json else _print(watched)
+            goal = Goal.recorded(watched.sweep.latest).given(given)
+            print_json(_document(watched, goal)) if as_json else _print(watched, goal)
             return 0
-        signum = _watch(watched, kind, show_output)
+        signum = _watch(watched, kind, show_output, given)
     finally:
         watched.close()
     if signum is not None:
@@ -90,7 +101,9 @@ def monitor(
     return 0 if all(job.state.has_succeeded for job in jobs) else 1
 
 
-def _watch(watched: Watched, progress: str, show_output: bool) -> int | None:
+def _watch(
+    watched: Watched, progress: str, show_output: bool, given: Mapping[str, Any]
+) -> int | None:
     """Show a sweep until it is over; return the signal that ended this earlier, if one did."""
     from hsm.display import make_display
 
@@ -116,18 +129,21 @@ def _watch(watched: Watched, progress: str, show_output: bool) -> int | None:
         display.message(problem)
     if watched.status() != "finished":
         display.message(f"The sweep ended: {watched.status()}")
+    display.goal = Goal.recorded(sweep.latest).given(given)
     display.summary()
     return None
 
 
-def _print(watched: Watched) -> None:
+def _print(watched: Watched, goal: Goal) -> None:
     from hsm.core.units import format_clock, format_size
-    from hsm.display import wording
+    from hsm.display.stream import SafeStream
+    from hsm.display.summary import Shown, summary
 
     sweep = watched.sweep
     counts = _counts(sweep)
     now = time.time() if watched.status() == "running" else sweep.last_time
-    for line in wording.summary(counts, sweep.paths, sweep.sweep_id, now):
+    shown = Shown(sweep.sweep_id, SafeStream(sys.stdout).columns, goal)
+    for line in summary(counts, sweep.paths, now, shown):
         say(line)
     say(f"status:  {watched.status()}")
     rows = [
@@ -160,7 +176,7 @@ def _counts(sweep: Sweep) -> Counts:
     return counts
 
 
-def _document(watched: Watched) -> dict[str, Any]:
+def _document(watched: Watched, goal: Goal) -> dict[str, Any]:
     sweep = watched.sweep
     jobs: list[Job] = [job for _, job in sorted(sweep.jobs.items())]
     counts = _counts(sweep)
@@ -178,5 +194,6 @@ def _document(watched: Watched) -> dict[str, Any]:
         "not_completed": [
             job.num for job in jobs if job.state.is_final and not job.state.has_succeeded
         ],
+        **outcome(sweep, goal),
         "problems": sweep.problems,
     }

@@ -23,7 +23,7 @@ _encode_strictly = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def json_value(value: Any) -> Any:
-    """Return `value` (of a NumPy or torch scalar, its item) if JSON preserves it, else None."""
+    """Return `value`, its NumPy and torch scalars as numbers, if JSON preserves it, else None."""
     found = as_json(value)
     return None if found is None else found[0]
 
@@ -39,14 +39,32 @@ def is_short(value: Any) -> bool:
 
 def as_json(value: Any) -> tuple[Any, str] | None:
     """Return what `json_value` returns, and its JSON; None if JSON does not preserve the value."""
-    item = getattr(value, "item", None)
-    if item is not None and getattr(value, "ndim", None) == 0:
-        value = item()
+    found = _preserved(value)
+    if found is None:
+        try:
+            return _preserved(_with_numbers(value))
+        except Exception:  # whatever the attributes of somebody's class raise
+            return None
+    return found
+
+
+def _preserved(value: Any) -> tuple[Any, str] | None:
     try:
         text = _encode_strictly(value)
         return (value, text) if _same(json.loads(text), value, MAX_DEPTH) else None
     except (TypeError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def _with_numbers(value: Any) -> Any:
+    """`value` with numbers in place of NumPy and torch scalars, which JSON lacks."""
+    if isinstance(value, dict):
+        return {key: _with_numbers(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_numbers(item) for item in value]
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        return value.item()
+    return value
 
 
 def _same(first: Any, second: Any, depth: int) -> bool:

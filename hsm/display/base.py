@@ -13,9 +13,13 @@ from hsm.core.logger import get_logger
 from hsm.core.printable import printable
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
+from hsm.core.results.failure_groups import kind_of_failure
+from hsm.core.results.metric import Goal
 from hsm.display import wording
 from hsm.display.counts import Counts
+from hsm.display.failures import Detail, failure_details, failure_message
 from hsm.display.stream import SafeStream
+from hsm.display.summary import Shown, summary
 from hsm.display.text import clean
 from hsm.display.varying import Varying
 
@@ -54,6 +58,8 @@ class Display(SweepDisplay):
     ) -> None:
         self.paths = paths
         self.title = printable(title)
+        #: By what the summary ranks jobs; None for what the sweep has on record.
+        self.goal: Goal | None = None
         self.counts = Counts()
         self.varying = Varying()
         self._clock = time.time() - time.monotonic()
@@ -61,8 +67,12 @@ class Display(SweepDisplay):
         self.show_output = show_output
         self.error_follows = False
         self._running = running
+        self._kinds: set[str] = set()  # of the failures whose logs were shown
         # Reentrant: a signal handler may interrupt the thread that holds it, and print a message.
         self._lock = threading.RLock()
+
+    #: Whether the summary tells the failures, which a display may show on its own to the end.
+    _tells_failures = True
 
     def __enter__(self: _Display) -> _Display:
         with shielded():
@@ -108,11 +118,25 @@ class Display(SweepDisplay):
             self._show_message(printable(text))
 
     def summary(self) -> None:
-        """Print the summary: counts by state, times, where results and logs are."""
+        """Print the summary: counts, times, the best jobs, failures, where to look further."""
+        if type(self)._show_summary is Display._show_summary:
+            return
         with shielded():
-            with self._lock:
-                lines = wording.summary(self.counts, self.paths, self.title, self._now())
-            self._show_summary(lines)
+            shown = Shown(self.title, self._width(), self.goal, self._kinds, self._tells_failures)
+            self._show_summary(summary(self.counts, self.paths, self._now(), shown))
+
+    def _failure_details(self, job: Job) -> list[Detail]:
+        """The end of what a failed job printed; nothing if such a failure was shown before."""
+        details = failure_details(job, self.paths, brief=self.error_follows)
+        kind = kind_of_failure(job, failure_message(job, details))
+        if kind in self._kinds:
+            return []
+        self._kinds.add(kind)
+        return details
+
+    def _width(self) -> int:
+        """Columns of the terminal."""
+        return self.stream.columns
 
     def _now(self) -> float:
         """The time in Unix seconds, as if nobody had set the clock since this display was made."""

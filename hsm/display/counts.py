@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hsm.core.record.job import Attempt, Job, JobState
 
-FAILURES = (JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY)
+FAILURES = tuple(state for state in JobState if state.has_failed)
 
 #: Seconds; for shorter jobs the estimate uses the rate of ends rather than durations.
 _SHORT_JOB = 1.0

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,6 +62,22 @@ def failure_details(job: Job, paths: SweepPaths, *, brief: bool = False) -> list
         if lines := last_lines(log, _LINES):
             return [*_details(shown(lines)), _note(log)]
     return [*_details(_message(job)), Detail("it printed nothing", is_note=True)]
+
+
+def failure_message(job: Job, details: Sequence[Detail]) -> str:
+    """How a job failed, in one line: if it is an exit code alone, with the last line printed."""
+    text = job.ending()
+    if not says_why(job):
+        printed = list(takewhile(lambda detail: not detail.is_note, details))
+        if printed:
+            text = f"{text}: {printed[-1].text.strip()}"
+    return shorten(printable(text), _MAX_LINE)
+
+
+def says_why(job: Job) -> bool:
+    """Whether a job's ending is more than an exit code."""
+    ending = job.outcome
+    return not ending or not ending.exit_code or bool(ending.reason or ending.error_type)
 
 
 def _logs(job: Job, paths: SweepPaths) -> tuple[Path, Path]:

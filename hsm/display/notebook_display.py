@@ -12,7 +12,8 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO
+from importlib import import_module
+from typing import TextIO
 from uuid import uuid4
 
 from hsm.core.at_fork import in_child
@@ -21,6 +22,7 @@ from hsm.core.logger import get_logger
 from hsm.core.printable import printable, shorten
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
+from hsm.core.results.failure_groups import kind_of_failure
 from hsm.display.base import shielded
 from hsm.display.counts import FAILURES
 from hsm.display.failures import failure_details
@@ -37,6 +39,8 @@ _MAX_LENGTH = 300
 
 class NotebookDisplay(NoDisplay):
     """Shows a view below the cell; the jobs' output, if wanted, is what the cell prints."""
+
+    _tells_failures = False
 
     def __init__(
         self,
@@ -57,7 +61,7 @@ class NotebookDisplay(NoDisplay):
 
     def _show_end(self, job: Job) -> None:
         if job.state in FAILURES:
-            kind = f"{job.state}: {shorten(printable(job.ending()), _MAX_LENGTH)}"
+            kind = kind_of_failure(job, job.ending())
             self._failures.setdefault(kind, []).append(job)
 
     def _show_message(self, text: str) -> None:
@@ -128,15 +132,17 @@ class NotebookDisplay(NoDisplay):
             )
 
     def _failed(self) -> list[FailedJobs]:
-        kinds = list(self._failures.items())
+        kinds = list(self._failures.values())
         failed = []
-        for kind, jobs in kinds[:_MAX_KINDS]:
+        for jobs in kinds[:_MAX_KINDS]:
             numbers = " ".join(map(str, sorted(job.num for job in jobs)[:_MAX_NUMBERS]))
             more = f" and {len(jobs) - _MAX_NUMBERS} more" if len(jobs) > _MAX_NUMBERS else ""
             which = f"{'job' if len(jobs) == 1 else 'jobs'} {numbers}{more}"
             # Only once it stays: an update closes what a reader has opened.
             details = failure_details(jobs[0], self.paths) if self._summary else ()
-            failed.append(FailedJobs(f"{which} {kind}", [line.text for line in details]))
+            ending = shorten(printable(jobs[0].ending()), _MAX_LENGTH)
+            what = f"{which} {jobs[0].state}: {ending}"
+            failed.append(FailedJobs(what, [line.text for line in details]))
         if len(kinds) > _MAX_KINDS:
             failed.append(FailedJobs(f"and {len(kinds) - _MAX_KINDS} other failures"))
         return failed
@@ -155,9 +161,8 @@ class _Output:
         with self._lock:
             if self._is_dropped or html == self._shown:
                 return
-            from IPython.display import display
-
-            data: dict[str, Any] = {"text/html": html, "text/plain": text}
+            display = import_module("IPython.display").display  # loaded already, in a notebook
+            data = {"text/html": html, "text/plain": text}
             display(data, raw=True, display_id=self._id, update=self._shown is not None)
             self._shown = html
 

@@ -8,7 +8,6 @@ from hsm.core.record.job import Job, JobState
 from hsm.display import wording
 from hsm.display.base import Display
 from hsm.display.counts import FAILURES
-from hsm.display.failures import failure_details
 
 
 class NoDisplay(Display):
@@ -35,8 +34,7 @@ class PlainDisplay(NoDisplay):
             return
         lines = [self._tally() + wording.ended(job)]
         if job.state in FAILURES:
-            details = failure_details(job, self.paths, brief=self.error_follows)
-            lines += [f"    {text}" for text, _ in details]
+            lines += [f"    {text}" for text, _ in self._failure_details(job)]
         self._print(*lines)
 
     def _tally(self) -> str:

@@ -32,7 +32,6 @@ from hsm.core.record.paths import SweepPaths
 from hsm.display import wording
 from hsm.display.base import Display, shielded
 from hsm.display.counts import FAILURES
-from hsm.display.failures import failure_details
 from hsm.display.job_control import JobControl
 from hsm.display.rich_view import LiveView
 from hsm.display.stream import SafeStream
@@ -46,8 +45,8 @@ _MAX_CPU_SHARE = 0.05
 _LATE = 0.1
 #: Characters of output that may be queued; beyond that `job_output` blocks.
 _QUEUE_LIMIT = 4 << 20
-#: Failures shown in full per redraw; if all jobs fail at once, the first few explain why.
-_MAX_DETAILS = 5
+#: Failures shown in full, and those whose logs are read, per redraw.
+_MAX_DETAILS, _MAX_READ = 5, 50
 
 
 class RichDisplay(Display):
@@ -271,16 +270,22 @@ class RichDisplay(Display):
             )
 
     def _lines(self, items: Sequence[Line | Job]) -> Iterator[Line]:
-        details = 0
+        details = read = 0
         for item in items:
             if not isinstance(item, Job):
                 yield item
                 continue
             yield [(wording.outcome(item), BOLD_RED), (wording.label(item), BOLD)]
-            details += 1
-            if details <= _MAX_DETAILS:
-                for text, is_note in failure_details(item, self.paths, brief=self.error_follows):
+            read += 1
+            if details == _MAX_DETAILS or read > _MAX_READ:
+                continue
+            if new := self._failure_details(item):
+                details += 1
+                for text, is_note in new:
                     yield [(f"    {text}", DIM if is_note else None)]
+
+    def _width(self) -> int:
+        return self._console.width
 
 
 class _Latest:

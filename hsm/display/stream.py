@@ -17,6 +17,10 @@ os.register_at_fork(
 )
 
 
+#: Columns: of a terminal that does not tell, and for text that goes elsewhere.
+_USUAL_WIDTH, _WIDTH_OF_FILES = 80, 100
+
+
 class SafeStream:
     """Writes to `target` without buffering and drops what cannot be written.
 
@@ -64,6 +68,16 @@ class SafeStream:
             return self._target is not None and self._target.isatty()
         except (ValueError, AttributeError):  # closed; a script's own stream without isatty
             return False
+
+    @property
+    def columns(self) -> int:
+        """The width of the terminal; of anything else, what is easy to read."""
+        if not self.isatty():
+            return _WIDTH_OF_FILES
+        try:
+            return os.get_terminal_size(self.fileno()).columns or _USUAL_WIDTH
+        except (OSError, ValueError):
+            return _USUAL_WIDTH
 
     def fileno(self) -> int:
         fileno = getattr(self._target, "fileno", None)

@@ -1,4 +1,4 @@
-"""The texts about jobs and sweeps that all displays share."""
+"""The texts about jobs that all displays share; those about a whole sweep are in summary.py."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import read_sweep
 from hsm.core.units import format_duration
-from hsm.display.counts import Counts
-from hsm.display.text import from_here
 
 if TYPE_CHECKING:
     from hsm.core.engine.interrupts import Interruption
@@ -56,43 +54,6 @@ def outcome(job: Job) -> str:
 def label(job: Job) -> str:
     """Return `` (label)``, with the leading space; empty if the job has no label."""
     return f" ({shorten(printable(job.label), _MAX_LENGTH)})" if job.label else ""
-
-
-def summary(counts: Counts, paths: SweepPaths, title: str, now: float) -> list[str]:
-    """Summarize a sweep: its jobs by state, the time that it took, where results and logs are."""
-    states = [
-        f"{count} {state.lower().replace('_', ' ')}"
-        for state in (
-            JobState.COMPLETED,
-            JobState.PRUNED,
-            JobState.FAILED,
-            JobState.TIMEOUT,
-            JobState.OUT_OF_MEMORY,
-            JobState.CANCELLED,
-            JobState.RUNNING,
-            JobState.PENDING,
-        )
-        if (count := counts.by_state[state])
-    ]
-    jobs = "1 job" if counts.total == 1 else f"{counts.total} jobs"
-    head = f"{title}: " if title else ""
-    lines = [f"{head}{jobs}: {', '.join(states)}" if states else f"{head}no jobs"]
-    if counts.failed_jobs:
-        more = counts.failed - len(counts.failed_jobs)
-        names = " ".join(map(str, sorted(counts.failed_jobs))) + (
-            f" and {more} more" if more else ""
-        )
-        lines.append(f"failed jobs: {names}")
-    wall = counts.wall_seconds(now)
-    times = (
-        f"wall time {format_duration(wall)}, sum of job times {format_duration(counts.job_seconds)}"
-    )
-    if wall > 0 and counts.ended > 1:
-        times += f" (speed-up {counts.job_seconds / wall:.1f})"
-    lines.append(times)
-    lines.append(f"results: {printable(from_here(paths.sweep_dir))}")
-    lines.append(f"logs:    {printable(from_here(paths.logs))}")
-    return lines
 
 
 def interrupted(interruption: Interruption, paths: SweepPaths, command: str) -> list[str]:

@@ -208,7 +208,8 @@ def test_detach_survives_the_end_of_its_session(project: Project) -> None:
                 continue
             if in_session:
                 process.send_signal(signal.SIGHUP)
-    assert project.states("s") == ["RUNNING"]
+    # Its process may note that it runs before its launcher does.
+    wait_for(lambda: project.states("s") == ["RUNNING"], "the job to be RUNNING")
     (project.folder / "outputs/s/0/go").touch()
     assert "1 completed" in project.hsm("monitor", "s").out
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from helpers.cli import Project
+from hsm.cli._proposed import grid
 from hsm.core.settings.resolve import SETTINGS, resolve_local
 from hsm.core.space.definition import read_sweep_file
-from hsm.hydra_app.proposed_sweep import _lines
 
 pytestmark = pytest.mark.thorough
 
@@ -129,13 +129,73 @@ def test_an_app_that_cannot_run_here(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("train.py", "import sys; print(sys.argv)"), ("fit.py", 'import sys\nif __name__ == "__main__":\n    sys.argv')],
+    [
+        ("train.py", "import sys; print(sys.argv)"),
+        ("fit.py", 'import sys\nif __name__ == "__main__":\n    sys.argv'),
+    ],
 )
 def test_a_script_without_hydra(project: Project, name: str, text: str) -> None:
     project.write(name, text)
     _init(project)
     assert f"\nscript: {name}\n" in (project.folder / "hsm.yaml").read_text()
     assert _jobs(project) == 6
+
+
+_ARGPARSE = """\
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("-l", "--learning-rate", type=float, default=0.1)
+parser.add_argument("--batch_size", type=int, default=32)
+parser.add_argument("--workers", type=int, default=4)
+parser.add_argument("--seed", type=int, default=-1)
+parser.add_argument("--name", default="x")
+args = parser.parse_args()
+"""
+_CLICK = """\
+import click
+@click.command()
+@click.option("--rate", "-r", default=0.5)
+@click.option("--loud", is_flag=True)
+def main(rate, loud):
+    print(rate)
+main()
+"""
+_TYPER = """\
+from typing import Annotated
+import typer
+def main(rate: float = 0.5, lr: float = typer.Option(0.1), n: Annotated[int, typer.Option()] = 3):
+    print(rate)
+typer.run(main)
+"""
+_ABSL = """\
+from absl import app, flags
+flags.DEFINE_float("rate", 0.5, "the rate")
+app.run(print)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        (
+            _ARGPARSE,
+            "learning_rate: [0.1, 0.01]  # 0.1 by default\nseed: range(-1, 2)  # -1 by default\n"
+            "# batch_size: [32, 64]",
+        ),
+        (_CLICK, "rate: [0.5, 0.05]  # 0.5 by default"),
+        (_TYPER, "rate: [0.5, 0.05]  # 0.5 by default\n# lr: [0.1, 0.01]"),
+        (_ABSL, "rate: [0.5, 0.05]  # 0.5 by default"),
+        (
+            "import argparse\nparser = argparse.ArgumentParser()\n"
+            "parser.add_argument('--name')\nparser.parse_args()",
+            "name: [first, second]  # put your own values here",
+        ),
+    ],
+)
+def test_the_options_of_a_script(project: Project, text: str, lines: str) -> None:
+    project.write("train.py", text)
+    assert _init(project)[0] == lines
+    project.here("sweep", "--dry-run")
 
 
 def test_a_script_with_an_odd_name(project: Project) -> None:
@@ -187,7 +247,7 @@ def test_what_is_proposed_for_the_configs_that_people_have(project: Project) -> 
     }
     configs = {"a": base, "off": base, "1": base, "d": base}
     free = {"trainer": configs, "paths": configs, "data": configs, "model": configs}
-    lines = list(_lines(base, free))
+    lines = list(grid(base, free))
     assert lines == [
         "data: [a, 'off', '1']",
         "optimizer.learning_rate: [0.0003, 3e-05]  # 0.0003 in the config",

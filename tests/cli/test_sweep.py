@@ -200,6 +200,12 @@ def test_json_on_stdout_is_all_there_is(project: Project) -> None:
         "jobs": 2,
         "states": {"COMPLETED": 1, "FAILED": 1},
         "not_completed": [1],
+        "metric": None,
+        "direction": None,
+        "best": None,
+        "highest": None,
+        "lowest": None,
+        "failures": [{"state": "FAILED", "message": "exit code 3", "jobs": [1]}],
         "interrupted_by": None,
     }
     assert "job 1 FAILED" in ran.err

@@ -90,8 +90,28 @@ def test_of_many_failures_the_first_are_named(paths: SweepPaths) -> None:
     display.jobs_submitted([ended(num, JobState.FAILED) for num in range(25)])
     assert file.getvalue() == ""  # what was before is taken over silently
     display.summary()
-    assert "failed jobs: 0 1 2 " in file.getvalue()
-    assert " 19 and 5 more\n" in file.getvalue()
+    assert "failed jobs: 0-19 and 5 more\n" in file.getvalue()
+
+
+def test_a_failure_like_an_earlier_one_is_one_line(paths: SweepPaths) -> None:
+    display, file = plain(paths)
+    for num in range(3):
+        paths.stderr(num).write_text(f"Traceback\nValueError: {num}\n")
+        display.job_ended(ended(num, JobState.FAILED, exit_code=1))
+    paths.stderr(3).write_text("Traceback\nKeyError: 'lr'\n")
+    display.job_ended(ended(3, JobState.FAILED, exit_code=1))
+    assert file.getvalue().splitlines() == [
+        "[1/1] job 0 FAILED after 10 s: exit code 1",
+        "    Traceback",
+        "    ValueError: 0",
+        f"    log: {paths.stderr(0)}",
+        "[2/2] job 1 FAILED after 10 s: exit code 1",
+        "[3/3] job 2 FAILED after 10 s: exit code 1",
+        "[4/4] job 3 FAILED after 10 s: exit code 1",
+        "    Traceback",
+        "    KeyError: 'lr'",
+        f"    log: {paths.stderr(3)}",
+    ]
 
 
 def test_an_empty_sweep_has_a_summary(paths: SweepPaths) -> None:

@@ -183,13 +183,14 @@ def test_slow_terminals_hold_back_output_and_nothing_else(
 def test_if_all_jobs_fail_the_first_tell_why(paths: SweepPaths) -> None:
     rich = Rich(paths)
     for num in range(100):
-        paths.stderr(num).write_text("boom\n")
+        paths.stderr(num).write_text(f"boom {chr(ord('a') + num // 10)}\n")
     with rich.display, rich.display._drawing:
         for num in range(100):
-            rich.display.job_ended(ended(num, JobState.FAILED))
+            rich.display.job_ended(ended(num, JobState.FAILED, exit_code=1))
     shown = rich.screen.text
     assert shown.count("FAILED") == 100
-    assert shown.count("boom") == shown.count("log: ") == 5
+    assert re.findall("boom (.)", shown) == ["a", "b", "c", "d", "e"]
+    assert shown.count("log: ") == 5
 
 
 def test_cancelled_jobs_are_only_counted(paths: SweepPaths) -> None:

@@ -74,6 +74,8 @@ def test_it_is_told_the_counts_and_where_the_sweep_is() -> None:
         "HSM_SWEEP_DIR": "/sweeps/s",
         "HSM_SWEEP_END": "finished",
         "HSM_JOBS": "5",
+        "HSM_BEST_JOB": "",
+        "HSM_BEST_VALUE": "",
         "HSM_COMPLETED": "2",
         "HSM_PRUNED": "0",
         "HSM_FAILED": "1",

@@ -61,6 +61,7 @@ def test_a_sweep_from_parameters_to_results(
     assert [(row["x"], row["value"]) for row in results] == [(x, 2 * x) for x in range(5)]
     screen = capsys.readouterr().out
     assert "mine: 5 jobs: 5 completed" in screen
+    assert "value of 5 jobs:\n  job  x  value\n    4  4      8\n" in screen
     assert "results: out" in screen
 
 

@@ -161,4 +161,12 @@ def test_nan_and_scalars_of_numpy_are_kept() -> None:
     assert math.isnan(json_value(math.nan))
     assert json_value(numpy.float64(0.25)) == 0.25
     assert json_value(numpy.int32(7)) == 7
+    nested = {
+        "loss": numpy.float64(0.25),
+        "hits": [numpy.int64(7), True],
+        "best": numpy.bool_(True),
+    }
+    assert json_value(nested) == {"loss": 0.25, "hits": [7, True], "best": True}
+    assert type(json_value(nested)["loss"]) is float
+    assert json_value({"loss": numpy.float32(0.5), "weights": numpy.zeros(3)}) is None
     assert json_value(numpy.zeros(3)) is None

@@ -24,8 +24,8 @@ from hsm.core.record.replay import Replay
 from hsm.core.record.resume import RERUN, runs_again
 from hsm.core.record.setting_aside import set_aside
 from hsm.core.record.sweep import VERSION, JournalError
-from hsm.display import wording as report
 from hsm.display.counts import Counts
+from hsm.display.summary import Shown, summary
 
 pytestmark = pytest.mark.thorough
 
@@ -256,7 +256,7 @@ def test_pruned_is_an_end_with_a_value_and_no_failure(tmp_path: Path) -> None:
     counts = Counts()
     counts.submitted([job], 6.0)
     assert (counts.ended, counts.failed, counts.unfinished) == (1, 0, 0)
-    assert "1 pruned" in report.summary(counts, paths, "", 6.0)[0]
+    assert "1 pruned" in summary(counts, paths, 6.0, Shown())[0]
 
 
 def test_pruned_is_in_the_live_view() -> None:

@@ -160,8 +160,7 @@ def test_what_cannot_be_best_is_refused_in_plain_words(sweep: Sweeps) -> None:
         "best: there are several metrics: loss, acc; pass metric='loss', or another"
     )
     assert refusal(sweep, "los", "minimize") == (
-        "best: no completed job has a number for metric 'los'; did you mean loss?; there are: "
-        "loss, acc"
+        "best: no completed job has a number for 'los' (did you mean loss?); there are: loss, acc"
     )
     assert refusal(sweep, "loss", "down") == (
         "argument direction must be one of minimize, maximize, none, not 'down'"

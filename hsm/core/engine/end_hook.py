@@ -12,6 +12,7 @@ from hsm.core.engine.interrupts import Interrupts
 from hsm.core.record.job import JobState, signal_name
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import JournalError, Sweep, read_sweep
+from hsm.core.results.collect import ranked_results
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ def run_hook(
     """Run `command` in its own session and wait for it; it ends with this process at the latest.
 
     Its environment has HSM_SWEEP_ID, HSM_SWEEP_DIR, HSM_SWEEP_END (why the sweep ended), HSM_JOBS
-    (the number of jobs) and, per final state, how many ended in it: HSM_COMPLETED, HSM_FAILED…
+    (the number of jobs), HSM_BEST_JOB and HSM_BEST_VALUE (the best job's number and its metric;
+    empty without a direction), and, per final state, how many ended in it: HSM_COMPLETED…
 
     Args:
         command: program and arguments.
@@ -74,4 +76,8 @@ def environment(sweep: Sweep) -> dict[str, str]:
         "HSM_SWEEP_END": sweep.closed or "launcher died",
         "HSM_JOBS": str(len(sweep.jobs)),
     }
+    _, ranking = ranked_results(sweep)
+    is_ranked = bool(ranking.rows) and ranking.goal.direction is not None
+    variables["HSM_BEST_JOB"] = str(ranking.rows[0]["job"]) if is_ranked else ""
+    variables["HSM_BEST_VALUE"] = repr(ranking.values[0]) if is_ranked else ""
     return variables | {f"HSM_{state}": str(counts[state]) for state in JobState if state.is_final}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 
-from hsm.core.program.syntax_tree import SyntaxTree, constant, keywords, texts
+from hsm.core.program.syntax_tree import SyntaxTree, constant, keywords, number, texts
 from hsm.core.space.flags import TRUTHS, Dialect, Lists, Option, Signature
 
 #: How a boolean is written for these types: `bool` takes any text but an empty one for True.
@@ -90,7 +90,8 @@ def _argparse_option(word: str, given: Mapping[str, ast.expr]) -> Option:
         lists = Lists.spread
     choices = texts(getattr(given.get("choices"), "elts", ()))
     chosen = next((each for each in _CHOICES if set(each) <= set(choices)), TRUTHS)
-    return Option(word, truths=_TRUTHS.get(str(kind), chosen), lists=lists)
+    truths, default = _TRUTHS.get(str(kind), chosen), number(given.get("default"))
+    return Option(word, truths=truths, lists=lists, default=default)
 
 
 def _is_closed(script: SyntaxTree) -> bool:
@@ -157,5 +158,6 @@ def absl_signature(script: SyntaxTree, dialect: Dialect) -> Signature:
         else:
             is_multi = define.startswith("DEFINE_multi_")
             lists = Lists.repeated if is_multi else _ABSL_LISTS.get(define, Lists.joined)
-            options[name] = Option(f"--{name}", lists=lists)
+            default = number(next(iter(call.args[1:2]), keywords(call).get("default")))
+            options[name] = Option(f"--{name}", lists=lists, default=default)
     return Signature(dialect, options)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from hsm.core.program.syntax_tree import SyntaxTree, constant, keywords, texts
-from hsm.core.space.flags import TRUTHS, Dialect, Lists, Option, Signature
+from hsm.core.program.syntax_tree import SyntaxTree, constant, keywords, number, texts
+from hsm.core.space.flags import Dialect, Lists, Option, Signature
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _LISTS = ("list", "List", "Sequence", "set", "Set")
@@ -38,7 +39,7 @@ def _click_option(word: str, off: str, given: Mapping[str, ast.expr]) -> Option:
     lists = Lists.repeated if constant(given.get("multiple")) is True else Lists.joined
     if constant(given.get("nargs")) not in (None, 1):
         lists = Lists.spread
-    return Option(word, lists=lists)
+    return Option(word, lists=lists, default=number(given.get("default")))
 
 
 def _add_option(options: dict[str, Option], declared: list[str], option: Option) -> None:
@@ -58,7 +59,7 @@ def _add_option(options: dict[str, Option], declared: list[str], option: Option)
         if off or not option.takes_value:
             found = Option(word, off, truths=None, takes_value=False, counts=option.counts)
         else:
-            found = Option(word, truths=option.truths, lists=option.lists)
+            found = replace(option, word=word)
         options.setdefault(name, found)
 
 
@@ -78,7 +79,9 @@ def typer_signature(script: SyntaxTree, dialect: Dialect) -> Signature:
                 continue
             given = keywords(info) if info else {}
             declared = [each for each in texts(info.args if info else ()) if each[:1] == "-"]
-            option = Option("", truths=TRUTHS, lists=_typer_lists(annotation, Lists.repeated))
+            several = _typer_lists(annotation, Lists.repeated)
+            shown = default if info is not default or not info else next(iter(info.args), None)
+            option = Option("", lists=several, default=number(shown))
             if constant(given.get("count")) is True:
                 option = Option("", truths=None, takes_value=False, counts=True)
             elif _mentions(annotation, ("bool",)):

@@ -93,3 +93,11 @@ def texts(nodes: Iterable[ast.AST]) -> list[str]:
 def keywords(call: ast.Call) -> dict[str, ast.expr]:
     """A call's keyword arguments, without those of ``**``."""
     return {word.arg: word.value for word in call.keywords if word.arg}
+
+
+def number(node: ast.AST | None) -> float | None:
+    """The number that an expression is, if it is one."""
+    value = constant(node)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value

@@ -49,6 +49,11 @@ class JobState(TextEnum):
         """Whether a job in this state ended as intended: completed or pruned."""
         return self in (JobState.COMPLETED, JobState.PRUNED)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether a job in this state ended for good, by its own fault: not cancelled."""
+        return self in (JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY)
+
 
 class IllegalTransition(HsmError):
     """An impossible change of state: a bug in hsm, or a damaged journal."""

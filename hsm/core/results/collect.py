@@ -34,7 +34,7 @@ from hsm.core.plain_json import is_flat
 from hsm.core.record.job import Job
 from hsm.core.record.large import Large, LargeLost
 from hsm.core.record.sweep import Sweep, read_sweep
-from hsm.core.results.metric import Goal
+from hsm.core.results.metric import Goal, Ranking
 from hsm.core.results.results_table import Results
 
 _FIRST = ("job", "state")
@@ -62,6 +62,19 @@ def collect_results(sweep_dir: str | os.PathLike[str]) -> Results:
 def results_of(sweep: Sweep, *, files: bool = True) -> Results:
     """The results of a sweep's jobs; without the jobs' `files`, what the journal has of them."""
     return _Collector(sweep, files=files).table()
+
+
+def ranked_results(sweep: Sweep, goal: Goal | None = None) -> tuple[Results, Ranking]:
+    """A sweep's results so far, and its completed jobs ranked; `goal` is its own by default.
+
+    The jobs' files are read only if the journal alone cannot say how they rank.
+    """
+    results = results_of(sweep, files=False)
+    ranking = results.ranking(goal)
+    if ranking.needs_files:
+        results = results_of(sweep)
+        ranking = results.ranking(goal)
+    return results, ranking
 
 
 class _Collector:

@@ -103,9 +103,9 @@ class Ranking:
                 return "no completed job returned or wrote a number"
             return f"there are several metrics: {_some(self.known)}"
         hint = did_you_mean(self.goal.metric, self.known)
-        others = f"there are: {_some(self.known)}" if self.known else "none has any"
-        told = "; ".join(filter(None, [hint, others]))
-        return f"no completed job has a number for metric {shown(self.goal.metric)}; {told}"
+        asked = f"{shown(self.goal.metric)} ({hint})" if hint else shown(self.goal.metric)
+        others = f"there are: {_some(self.known)}" if self.known else "there is none at all"
+        return f"no completed job has a number for {asked}; {others}"
 
 
 def _some(names: Sequence[str]) -> str:
@@ -176,7 +176,7 @@ class _Table:
         if len(names) < 2:
             return names
         varying = [name for name in names if len(set(self._values(name))) > 1]
-        return varying if len(varying) == 1 else names
+        return varying or names
 
     def _values(self, name: str) -> list[Number]:
         columns = self.columns(name)

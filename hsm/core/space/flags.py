@@ -51,6 +51,7 @@ class Option:
         takes_value: whether it takes values at all.
         lists: how it takes several values.
         counts: whether it takes an integer by being repeated, such as ``-v -v``.
+        default: the number that it has by default, if the script's source shows one.
     """
 
     word: str
@@ -59,6 +60,7 @@ class Option:
     takes_value: bool = True
     lists: Lists = Lists.joined
     counts: bool = False
+    default: float | None = None
 
 
 @dataclass(frozen=True)

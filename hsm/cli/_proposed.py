@@ -1,4 +1,4 @@
-"""A sweep for a Hydra app that has none yet, over what people usually sweep."""
+"""A sweep for a script that has none yet, over what it takes and people usually sweep."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hsm.core.program.hydra_script import config_place
-from hsm.hydra_app.app_config import look
-from hsm.hydra_app.asked_app import CannotAsk, ask
-from hsm.hydra_app.config_check import config_loader
+from hsm.core.program.program import Program
 
 #: Parts of the names of config groups that people sweep first, and names of those that they never
 #: do.
@@ -39,13 +37,34 @@ _PLAIN_OPTION = re.compile(r"(?!(?i:y|n|on|off|yes|no|true|false|null|nan|inf)$)
 _MAX_OPTIONS, _MAX_COMMENTS = 3, 10
 
 
-def propose(words: Sequence[str]) -> tuple[list[str], str]:
-    """Propose a sweep for the app that `words` run: an interpreter with its options, and a script.
+def propose(program: Program) -> tuple[list[str], str]:
+    """Propose a sweep of a script.
 
     Returns:
-        Lines of YAML for the grid, some of them comments; none if nothing is known of its config.
-        And what people should know of how that was found, often "".
+        Lines of YAML for the grid, some of them comments; none if nothing is known of what it
+        takes. And what people should know of how that was found, often "".
     """
+    if program.uses_hydra and program.script is not None:
+        return _propose_for_hydra(program.script)
+    signature, seen = program.writer.signature, set()
+    defaults: dict[str, float] = {}
+    for name, option in signature.options.items():
+        if len(name) > 1 and option.default is not None and option.word not in seen:
+            seen.add(option.word)
+            defaults[name] = option.default
+    lines = list(grid(defaults, {}, "by default"))
+    if not lines:
+        # No number is known: any option that takes a value, for people to write some.
+        named = [n for n, each in signature.options.items() if len(n) > 1 and each.takes_value]
+        lines = [f"{name}: [first, second]  # put your own values here" for name in named[:1]]
+    return lines, ""
+
+
+def _propose_for_hydra(words: Sequence[str]) -> tuple[list[str], str]:
+    from hsm.hydra_app.app_config import look
+    from hsm.hydra_app.asked_app import CannotAsk, ask
+    from hsm.hydra_app.config_check import config_loader
+
     try:
         found, note = ask(words, [[]], tries_groups=True), ""
     except CannotAsk as error:
@@ -59,10 +78,22 @@ def propose(words: Sequence[str]) -> tuple[list[str], str]:
         base = next((c for configs in found["free"].values() for c in configs.values()), None)
     if base is None:
         return [], f"the config of {words[-1]} does not compose: {found['error']}"
-    return list(_lines(base, found["free"])), note
+    lines = list(grid(base, found["free"]))
+    return lines or ["+lr: [0.1, 0.01]  # the + adds a key that the config lacks"], note
 
 
-def _lines(base: Mapping[str, Any], free: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def grid(
+    base: Mapping[str, Any],
+    free: Mapping[str, Mapping[str, Any]],
+    where: str = "in the config",
+) -> Iterator[str]:
+    """Yield the lines of a grid over what people usually sweep, then comments with more of it.
+
+    Args:
+        base: a config.
+        free: config groups, and the config that each option of them gives.
+        where: where its numbers are, for comments.
+    """
     groups = [group for group in free if not _NEVER_GROUPS.fullmatch(group.rpartition("/")[2])]
     groups.sort(key=lambda group: _GROUPS.search(group) is None)
     shared = dict(_numbers(base))
@@ -80,15 +111,10 @@ def _lines(base: Mapping[str, Any], free: Mapping[str, Mapping[str, Any]]) -> It
         swept = [*tuned, *shared][:1]
     for key in swept:
         values = f"range({shared[key]}, {shared[key] + 3})" if key in seeds else _two(shared[key])
-        yield f"{key}: {values}  # {shared[key]} in the config"
-    if not swept and not groups:
-        yield "+lr: [0.1, 0.01]  # the + adds a key that the config lacks"
+        yield f"{key}: {values}  # {shared[key]} {where}"
     more = [f"{group}: [{', '.join(map(_quoted, free[group]))}]" for group in groups[1:]]
-    more += [
-        f"{key}: {_two(shared[key])}"
-        for key in dict.fromkeys((*rates, *seeds, *tuned))
-        if key not in swept
-    ]
+    others = dict.fromkeys((*rates, *seeds, *tuned))
+    more += [f"{key}: {_two(shared[key])}" for key in others if key not in swept]
     yield from (f"# {line}" for line in more[:_MAX_COMMENTS])
 
 

@@ -1,0 +1,150 @@
+"""The best jobs of a sweep as a small table: their numbers, what varies between jobs, the metric.
+
+best by loss (lowest of 88; 2 have none):
+job  lr     model   loss
+17  0.001  mlp    0.1234
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from hsm.core.printable import printable
+from hsm.core.results.metric import Number, Ranking
+from hsm.core.results.results_table import Results
+from hsm.core.results.tables import as_text
+from hsm.core.settings.resolve import Direction
+from hsm.display.text import cell_width, fit
+
+#: Jobs shown: the best ones, or where nobody said which end is best, so many of either end.
+_BEST, _EACH_END = 5, 3
+_GAP = "  "
+#: Columns of the terminal that a parameter may take; the smaller one if not all have room.
+_WIDE, _NARROW = 24, 12
+#: Columns of a heading whose values are shorter.
+_HEADING = 12
+_DIGITS = (4, 5, 6)
+
+
+@dataclass(frozen=True)
+class _Column:
+    heading: str
+    cells: Sequence[str]
+    is_right: bool
+
+    @property
+    def width(self) -> int:
+        return max(map(cell_width, (self.heading, *self.cells)))
+
+    def padded(self) -> list[str]:
+        width = self.width
+        return [self._pad(text, width) for text in (self.heading, *self.cells)]
+
+    def _pad(self, text: str, width: int) -> str:
+        space = " " * (width - cell_width(text))
+        return space + text if self.is_right else text + space
+
+
+def best_jobs(results: Results, ranking: Ranking, width: int) -> list[str]:
+    """The lines of the table, each of at most `width` columns; none if nothing is ranked.
+
+    Args:
+        results: the sweep's.
+        ranking: its completed jobs by the metric.
+        width: columns of the terminal.
+    """
+    if ranking.metric is None:
+        return []
+    chosen, is_whole = _chosen(ranking)
+    rows = [ranking.rows[at] for at in chosen]
+    numbers = _Column("job", [str(row["job"]) for row in rows], True)
+    metric = _Column(
+        _heading(ranking.metric, _WIDE), _values([ranking.values[at] for at in chosen]), True
+    )
+    varying = results.varying
+    room = width - len(_GAP) - numbers.width - len(_GAP) - metric.width
+    columns = _fitting(rows, varying, room)
+    left_out = len(varying) - len(columns)
+    table = [numbers, *columns, metric]
+    lines = [
+        (_GAP + _GAP.join(cells)).rstrip()
+        for cells in zip(*(column.padded() for column in table), strict=True)
+    ]
+    if not is_whole and ranking.goal.direction is None:
+        lines.insert(1 + _EACH_END, f"{_GAP}{'…':>{numbers.width}}")
+    return [fit(_title(ranking, is_whole, left_out), width), *(fit(line, width) for line in lines)]
+
+
+def _chosen(ranking: Ranking) -> tuple[list[int], bool]:
+    """Which of the ranked jobs are shown, and whether that is all of them."""
+    count = len(ranking.rows)
+    if ranking.goal.direction is not None:
+        return list(range(min(count, _BEST))), count <= _BEST
+    if count <= 2 * _EACH_END:
+        return list(range(count)), True
+    return [*range(_EACH_END), *range(count - _EACH_END, count)], False
+
+
+def _title(ranking: Ranking, is_whole: bool, left_out: int) -> str:
+    count = len(ranking.rows)
+    metric = printable(str(ranking.metric))
+    remarks = []
+    if ranking.missing:
+        remarks.append(f"{ranking.missing} {'has' if ranking.missing == 1 else 'have'} none")
+    if left_out:
+        what = "parameter" if left_out == 1 else "parameters"
+        remarks.append(f"{left_out} {what} not shown")
+    if ranking.goal.direction is not None:
+        end = "lowest" if ranking.goal.direction is Direction.minimize else "highest"
+        return f"best by {metric} ({'; '.join([f'{end} of {count}', *remarks])}):"
+    jobs = "1 job" if count == 1 else f"{count} jobs"
+    what = f"{metric} of {jobs}" if is_whole else f"{metric} of {jobs}, highest and lowest"
+    return f"{what} ({'; '.join(remarks)}):" if remarks else f"{what}:"
+
+
+def _fitting(rows: Sequence[dict[str, Any]], names: Sequence[str], room: int) -> list[_Column]:
+    """The columns of as many parameters as there is room for."""
+    columns = [_parameter(name, [row[name] for row in rows], _WIDE) for name in names]
+    if sum(len(_GAP) + column.width for column in columns) > room:
+        columns = [_parameter(name, [row[name] for row in rows], _NARROW) for name in names]
+    ends = accumulate(len(_GAP) + column.width for column in columns)
+    return [column for column, end in zip(columns, ends, strict=True) if end <= room]
+
+
+def _parameter(name: str, values: Sequence[Any], most: int) -> _Column:
+    cells = [fit(printable(_text(value)), most) for value in values]
+    is_number = all(value is None or type(value) in (int, float) for value in values)
+    widest = max(map(cell_width, cells), default=0)
+    return _Column(_heading(name, max(_HEADING, widest)), cells, is_number)
+
+
+def _heading(name: str, most: int) -> str:
+    """A dotted name is cut at its front: what tells it from others is at its end."""
+    name = printable(name)
+    if cell_width(name) <= most:
+        return name
+    return "…" + fit(name[::-1], most)[:-1][::-1]
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else as_text(value)
+
+
+def _values(values: Sequence[Number]) -> list[str]:
+    """Numbers with as few digits as tell them apart, from four to six."""
+    texts: list[str] = []
+    for digits in _DIGITS:
+        texts = [_number(value, digits) for value in values]
+        if len(set(texts)) == len(set(values)):
+            break
+    return texts
+
+
+def _number(value: Number, digits: int) -> str:
+    if isinstance(value, int) and abs(value) < 10**9:
+        return str(value)
+    whole = len(str(int(abs(value))))  # of 12345.6, no digit before the point is worth an exponent
+    return f"{value:.{max(digits, min(whole, _DIGITS[-1]))}g}"
