@@ -8,7 +8,6 @@ job  lr     model   loss
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -17,7 +16,8 @@ from hsm.core.results.metric import Number, Ranking
 from hsm.core.results.results_table import Results
 from hsm.core.results.tables import as_text
 from hsm.core.settings.resolve import Direction
-from hsm.display.text import cell_width, fit
+from hsm.core.table_layout import Column, cell_width, plain_lines
+from hsm.display.text import fit
 
 #: Jobs shown: the best ones, or where nobody said which end is best, so many of either end.
 _BEST, _EACH_END = 5, 3
@@ -29,23 +29,8 @@ _HEADING = 12
 _DIGITS = (4, 5, 6)
 
 
-@dataclass(frozen=True)
-class _Column:
-    heading: str
-    cells: Sequence[str]
-    is_right: bool
-
-    @property
-    def width(self) -> int:
-        return max(map(cell_width, (self.heading, *self.cells)))
-
-    def padded(self) -> list[str]:
-        width = self.width
-        return [self._pad(text, width) for text in (self.heading, *self.cells)]
-
-    def _pad(self, text: str, width: int) -> str:
-        space = " " * (width - cell_width(text))
-        return space + text if self.is_right else text + space
+def _column(heading: str, cells: Sequence[str], is_right: bool) -> Column:
+    return Column(heading, cells, is_right, measure=cell_width)
 
 
 def best_jobs(results: Results, ranking: Ranking, width: int) -> list[str]:
@@ -60,8 +45,8 @@ def best_jobs(results: Results, ranking: Ranking, width: int) -> list[str]:
         return []
     chosen, is_whole = _chosen(ranking)
     rows = [ranking.rows[at] for at in chosen]
-    numbers = _Column("job", [str(row["job"]) for row in rows], True)
-    metric = _Column(
+    numbers = _column("job", [str(row["job"]) for row in rows], True)
+    metric = _column(
         _heading(ranking.metric, _WIDE), _values([ranking.values[at] for at in chosen]), True
     )
     varying = results.varying
@@ -69,10 +54,7 @@ def best_jobs(results: Results, ranking: Ranking, width: int) -> list[str]:
     columns = _fitting(rows, varying, room)
     left_out = len(varying) - len(columns)
     table = [numbers, *columns, metric]
-    lines = [
-        (_GAP + _GAP.join(cells)).rstrip()
-        for cells in zip(*(column.padded() for column in table), strict=True)
-    ]
+    lines = [_GAP + line for line in plain_lines(table)]
     if not is_whole and ranking.goal.direction is None:
         lines.insert(1 + _EACH_END, f"{_GAP}{'…':>{numbers.width}}")
     return [fit(_title(ranking, is_whole, left_out), width), *(fit(line, width) for line in lines)]
@@ -105,7 +87,7 @@ def _title(ranking: Ranking, is_whole: bool, left_out: int) -> str:
     return f"{what} ({'; '.join(remarks)}):" if remarks else f"{what}:"
 
 
-def _fitting(rows: Sequence[dict[str, Any]], names: Sequence[str], room: int) -> list[_Column]:
+def _fitting(rows: Sequence[dict[str, Any]], names: Sequence[str], room: int) -> list[Column]:
     """The columns of as many parameters as there is room for."""
     columns = [_parameter(name, [row[name] for row in rows], _WIDE) for name in names]
     if sum(len(_GAP) + column.width for column in columns) > room:
@@ -114,11 +96,11 @@ def _fitting(rows: Sequence[dict[str, Any]], names: Sequence[str], room: int) ->
     return [column for column, end in zip(columns, ends, strict=True) if end <= room]
 
 
-def _parameter(name: str, values: Sequence[Any], most: int) -> _Column:
+def _parameter(name: str, values: Sequence[Any], most: int) -> Column:
     cells = [fit(printable(_text(value)), most) for value in values]
     is_number = all(value is None or type(value) in (int, float) for value in values)
     widest = max(map(cell_width, cells), default=0)
-    return _Column(_heading(name, max(_HEADING, widest)), cells, is_number)
+    return _column(_heading(name, max(_HEADING, widest)), cells, is_number)
 
 
 def _heading(name: str, most: int) -> str:

@@ -12,35 +12,38 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TextIO
 from uuid import uuid4
 
 from hsm.core.at_fork import in_child
 from hsm.core.engine.compute_source import RunningJob
+from hsm.core.job_numbers import show_numbers
 from hsm.core.logger import get_logger
-from hsm.core.printable import printable, shorten
+from hsm.core.printable import shorten
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
 from hsm.core.results.failure_groups import kind_of_failure
 from hsm.display.base import shielded
 from hsm.display.counts import FAILURES
-from hsm.display.failures import failure_details
+from hsm.display.failures import Detail, failure_details, failure_message
 from hsm.display.notebook_view import FailedJobs, NotebookView
 from hsm.display.plain_display import NoDisplay
 from hsm.display.stream import SafeStream
 
 #: Seconds between two updates.
 _INTERVAL = 0.5
-#: Kinds of failures that are shown, job numbers of each, and messages.
-_MAX_KINDS, _MAX_NUMBERS, _MAX_MESSAGES = 10, 10, 10
-_MAX_LENGTH = 300
+#: Kinds of failures that are shown, and messages.
+_MAX_KINDS, _MAX_MESSAGES = 10, 10
+#: Characters of a list of jobs' numbers, and of a line of the summary.
+_MAX_NUMBERS, _WIDTH = 40, 100
 
 
 class NotebookDisplay(NoDisplay):
     """Shows a view below the cell; the jobs' output, if wanted, is what the cell prints."""
 
-    _tells_failures = False
+    _tells_failures = False  # the view does
 
     def __init__(
         self,
@@ -53,7 +56,7 @@ class NotebookDisplay(NoDisplay):
     ) -> None:
         super().__init__(paths, running, title=title, stream=stream, show_output=show_output)
         self._output = _Output()
-        self._failures: dict[str, list[Job]] = {}
+        self._failures: dict[str, _Failures] = {}
         self._messages: deque[str] = deque(maxlen=_MAX_MESSAGES)
         self._summary: Sequence[str] = ()
         self._stopping = threading.Event()
@@ -61,8 +64,15 @@ class NotebookDisplay(NoDisplay):
 
     def _show_end(self, job: Job) -> None:
         if job.state in FAILURES:
-            kind = kind_of_failure(job, job.ending())
-            self._failures.setdefault(kind, []).append(job)
+            details = failure_details(job, self.paths)
+            message = failure_message(job, details)
+            kind = kind_of_failure(job, message)
+            if kind not in self._failures:
+                self._failures[kind] = _Failures(f"{job.state}: {message}", details)
+            self._failures[kind].numbers.append(job.num)
+
+    def _width(self) -> int:
+        return _WIDTH
 
     def _show_message(self, text: str) -> None:
         with self._lock:
@@ -126,26 +136,36 @@ class NotebookDisplay(NoDisplay):
                 counts.wall_seconds(now),
                 counts.eta([job.elapsed for job in running], now),
                 running,
+                self.varying.names,
+                self.varying.constants,
                 self._failed(),
                 list(self._messages),
                 self._summary,
             )
 
     def _failed(self) -> list[FailedJobs]:
-        kinds = list(self._failures.values())
+        kinds = sorted(self._failures.values(), key=lambda each: -len(each.numbers))
         failed = []
-        for jobs in kinds[:_MAX_KINDS]:
-            numbers = " ".join(map(str, sorted(job.num for job in jobs)[:_MAX_NUMBERS]))
-            more = f" and {len(jobs) - _MAX_NUMBERS} more" if len(jobs) > _MAX_NUMBERS else ""
-            which = f"{'job' if len(jobs) == 1 else 'jobs'} {numbers}{more}"
+        for each in kinds[:_MAX_KINDS]:
+            text = f"job {each.numbers[0]} {each.how}"
+            if len(each.numbers) > 1:
+                numbers = shorten(show_numbers(each.numbers), _MAX_NUMBERS)
+                text = f"{len(each.numbers)} jobs {each.how} ({numbers})"
             # Only once it stays: an update closes what a reader has opened.
-            details = failure_details(jobs[0], self.paths) if self._summary else ()
-            ending = shorten(printable(jobs[0].ending()), _MAX_LENGTH)
-            what = f"{which} {jobs[0].state}: {ending}"
-            failed.append(FailedJobs(what, [line.text for line in details]))
+            details = [line.text for line in each.details] if self._summary else ()
+            failed.append(FailedJobs(text, details))
         if len(kinds) > _MAX_KINDS:
-            failed.append(FailedJobs(f"and {len(kinds) - _MAX_KINDS} other failures"))
+            failed.append(FailedJobs(f"and {len(kinds) - _MAX_KINDS} other kinds of failure"))
         return failed
+
+
+@dataclass(frozen=True)
+class _Failures:
+    """Jobs that failed in the same way: how, the end of what one printed, and their numbers."""
+
+    how: str
+    details: Sequence[Detail]
+    numbers: list[int] = field(default_factory=list)
 
 
 class _Output:

@@ -1,10 +1,12 @@
 """The view of a sweep in a notebook, as HTML: no scripts, and every text in it is escaped.
 
-digits  ▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇──────  37/50
-35 done  2 failed  2 running  11 pending    1:23  ETA 0:31
-job  overrides        time   cpu   memory  last output
- 37  lr=0.1 C=1       0:12   99%  1.2 GiB  epoch 3 loss 0.21
-2 FAILED: ValueError: not finite (jobs 4 9)
+digits 37/50
+▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇────────
+35 done, 2 failed, 11 pending, 2 running; 1:23, ETA 0:31
+all jobs: seed=0 data=mnist
+job   lr  C   time  cpu   memory  last output
+ 37  0.1  1   0:12  99%  1.2 GiB  epoch 3 loss 0.21
+2 jobs FAILED: ValueError: not finite (4,9)
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from hsm.core.results.html_table import NO_MATH, element_table
 from hsm.core.table_layout import Column
 from hsm.core.units import format_clock, format_size
 from hsm.display.counts import FAILURES
+from hsm.display.log_prefix import without_prefix
 from hsm.display.text import clean
+from hsm.display.varying import text_of
 
-#: Rows of the table of running jobs, and characters of a text in it.
-_MAX_ROWS, _MAX_TEXT = 12, 80
+#: Rows of the table of running jobs, columns of parameters, and characters of a text in it.
+_MAX_ROWS, _MAX_PARAMETERS, _MAX_TEXT = 12, 8, 80
 _GREEN, _RED, _YELLOW, _GREY = "seagreen", "firebrick", "darkorange", "rgba(128, 128, 128, 0.25)"
 
 
@@ -50,6 +54,8 @@ class NotebookView:
         wall: seconds since the sweep began.
         eta: estimated seconds until it ends; None if unknown.
         running: the running jobs.
+        names: the parameters that vary, and their short names.
+        constants: the other parameters, in one line.
         failed: the failures.
         messages: notices.
         summary: what is said at the end, if it has come.
@@ -60,6 +66,8 @@ class NotebookView:
     wall: float
     eta: float | None
     running: Sequence[RunningJob]
+    names: Mapping[str, str]
+    constants: str
     failed: Sequence[FailedJobs]
     messages: Sequence[str]
     summary: Sequence[str]
@@ -80,8 +88,10 @@ class NotebookView:
         if self.eta is not None:
             times += f", ETA {format_clock(self.eta)}"
         yield f"<div>{', '.join(self._counts())}; {times}</div>"
+        if self.constants:
+            yield f'<div style="opacity: 0.7">all jobs: {escape(self.constants)}</div>'
         if self.running:
-            yield from element_table(_columns(self.running[:_MAX_ROWS]))
+            yield from element_table(_columns(self.running[:_MAX_ROWS], self.names))
             if len(self.running) > _MAX_ROWS:
                 yield f"<div>+{len(self.running) - _MAX_ROWS} more running</div>"
         for failed in self.failed:
@@ -132,18 +142,34 @@ def _pre(lines: Sequence[str]) -> str:
     return f'<pre style="white-space: pre; overflow-x: auto">{escape(chr(10).join(lines))}</pre>'
 
 
-def _columns(running: Sequence[RunningJob]) -> list[Column]:
-    def texts(lines: Sequence[str]) -> list[str]:
-        return [shorten(line, _MAX_TEXT) for line in lines]
-
+def _columns(running: Sequence[RunningJob], names: Mapping[str, str]) -> list[Column]:
+    lines = [without_prefix(clean(job.last_line)) for job in running]
     return [
         Column("job", [str(job.num) for job in running], is_right=True),
-        Column("overrides", texts([printable(job.label) for job in running])),
+        *_parameters(running, names),
         Column("time", [format_clock(job.elapsed) for job in running], is_right=True),
         Column("cpu", [_percent(job.cpu_percent) for job in running], is_right=True),
         Column("memory", [_size(job.memory) for job in running], is_right=True),
-        Column("last output", texts([clean(job.last_line) for job in running])),
+        Column(
+            "last output", [shorten(f"{level} {text}".strip(), _MAX_TEXT) for level, text in lines]
+        ),
     ]
+
+
+def _parameters(running: Sequence[RunningJob], names: Mapping[str, str]) -> Iterator[Column]:
+    """A column for each parameter that varies, or one with the labels of jobs."""
+    if not 0 < len(names) <= _MAX_PARAMETERS or not all(job.params for job in running):
+        labels = [shorten(printable(job.label), _MAX_TEXT) for job in running]
+        yield Column("overrides", labels)
+        return
+    for name, short in names.items():
+        values = [job.params[name] for job in running if job.params and name in job.params]
+        texts = [
+            text_of(job.params[name]) if job.params and name in job.params else ""
+            for job in running
+        ]
+        is_number = all(type(value) in (int, float) for value in values)
+        yield Column(short, [shorten(text, _MAX_TEXT) for text in texts], is_number)
 
 
 def _percent(cpu: float | None) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from pathlib import Path
 
 from hsm.core.printable import printable, without_sequences
+from hsm.core.table_layout import cell_width
 
 
 def clean(line: str) -> str:
@@ -26,26 +26,13 @@ def last_redraw(line: str) -> str:
     return line.rstrip("\r").rpartition("\r")[2]
 
 
-def cell_width(text: str) -> int:
-    """How many columns of a terminal a printable text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(map(_cells, text))
-
-
-def _cells(char: str) -> int:
-    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
-
-
 def fit(text: str, width: int) -> str:
     """Cut a printable text to at most `width` columns; a cut ends with an ellipsis."""
     if cell_width(text) <= width:
         return text
     kept, room = [], width - 1
     for char in text:
-        room -= _cells(char)
+        room -= cell_width(char)
         if room < 0:
             break
         kept.append(char)

@@ -20,7 +20,7 @@ from helpers.html import Elements
 from helpers.processes import PATIENCE, child_environment, wait_for
 from hsm import LocalManager
 from hsm.core.engine.compute_source import RunningJob
-from hsm.core.record.job import JobState
+from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.display import make_display
 from hsm.display.notebook_display import NotebookDisplay
@@ -108,7 +108,7 @@ def test_ipython_in_a_terminal_is_no_notebook(
 
 
 def test_one_output_is_replaced_until_the_summary(tmp_path: Path, notebook: Notebook) -> None:
-    jobs = [RunningJob(1, "lr=0.2", 3.0, 99.0, 1 << 30, "epoch 3")]
+    jobs = [RunningJob(1, "lr=0.2", 3.0, 99.0, 1 << 30, "[INFO] epoch 3")]
     display = _display(tmp_path, jobs)
     display.jobs_submitted([pending(num) for num in range(3)])
     with display:
@@ -130,6 +130,22 @@ def test_one_output_is_replaced_until_the_summary(tmp_path: Path, notebook: Note
     assert output["text/plain"].startswith("s: 3 jobs: 2 completed, 1 failed")
 
 
+def test_running_jobs_have_a_column_for_each_parameter_that_varies(
+    tmp_path: Path, notebook: Notebook
+) -> None:
+    points = [{"optimizer.lr": lr, "data.seed": 0} for lr in (0.1, 0.2)]
+    jobs = [RunningJob(n, "", 1.0, params=points[n], last_line="[WARNING] odd") for n in (0, 1)]
+    display = _display(tmp_path, jobs)
+    display.jobs_submitted([Job(n, f"s_{n}", "", points[n]) for n in (0, 1)])
+    with display:
+        wait_for(lambda: "odd" in notebook.html, "the running jobs")
+        texts = Elements(notebook.html).texts
+    shown = [text for text in texts if text.strip()]
+    assert "all jobs: seed=0" in shown
+    assert shown[shown.index("job") :][:5] == ["job", "lr", "time", "cpu", "memory"]
+    assert "WARNING odd" in shown
+
+
 def test_nothing_is_sent_that_changes_nothing(tmp_path: Path, notebook: Notebook) -> None:
     display = _display(tmp_path)
     display.message("one")
@@ -148,7 +164,7 @@ def test_failures_of_one_kind_are_one_line(tmp_path: Path, notebook: Notebook) -
     display.summary()
     assert notebook.html.count("<details>") == 2
     assert "job 0 FAILED: odd" in notebook.html
-    assert "jobs 1 2 3 4 5 6 7 8 9 10 and 9 more FAILED: too high" in notebook.html
+    assert "19 jobs FAILED: too high (1-19)" in notebook.html
 
 
 def test_no_text_becomes_html_or_a_formula(tmp_path: Path, notebook: Notebook) -> None:
@@ -257,7 +273,7 @@ def test_a_notebook_that_is_really_executed() -> None:
     assert display["output_type"] == "display_data"
     html = display["data"]["text/html"]
     assert "4 done, 2 failed" in html
-    assert "jobs 4 5 FAILED: ValueError: &lt;b&gt;diverged&lt;/b&gt;" in html
+    assert "2 jobs FAILED: ValueError: &lt;b&gt;diverged&lt;/b&gt; (4-5)" in html
     assert "6 jobs: 4 completed, 2 failed" in display["data"]["text/plain"]
     [output] = table
     assert output["data"]["text/html"].count("<tr>") == 1 + 6
