@@ -16,21 +16,17 @@ from hsm.core.results.metric import Number, Ranking
 from hsm.core.results.results_table import Results
 from hsm.core.results.tables import as_text
 from hsm.core.settings.resolve import Direction
-from hsm.core.table_layout import Column, cell_width, plain_lines
+from hsm.core.table_layout import GAP, Column, cell_width, plain_lines
 from hsm.display.text import fit
 
 #: Jobs shown: the best ones, or where nobody said which end is best, so many of either end.
 _BEST, _EACH_END = 5, 3
-_GAP = "  "
+_INDENT = "  "
 #: Columns of the terminal that a parameter may take; the smaller one if not all have room.
 _WIDE, _NARROW = 24, 12
 #: Columns of a heading whose values are shorter.
 _HEADING = 12
 _DIGITS = (4, 5, 6)
-
-
-def _column(heading: str, cells: Sequence[str], is_right: bool) -> Column:
-    return Column(heading, cells, is_right, measure=cell_width)
 
 
 def best_jobs(results: Results, ranking: Ranking, width: int) -> list[str]:
@@ -45,18 +41,16 @@ def best_jobs(results: Results, ranking: Ranking, width: int) -> list[str]:
         return []
     chosen, is_whole = _chosen(ranking)
     rows = [ranking.rows[at] for at in chosen]
-    numbers = _column("job", [str(row["job"]) for row in rows], True)
-    metric = _column(
-        _heading(ranking.metric, _WIDE), _values([ranking.values[at] for at in chosen]), True
-    )
+    numbers = _column("job", [str(row["job"]) for row in rows])
+    values = _values([ranking.values[at] for at in chosen])
+    metric = _column(_heading(ranking.metric, _WIDE), values)
     varying = results.varying
-    room = width - len(_GAP) - numbers.width - len(_GAP) - metric.width
+    room = width - len(_INDENT) - numbers.width - GAP - metric.width
     columns = _fitting(rows, varying, room)
     left_out = len(varying) - len(columns)
-    table = [numbers, *columns, metric]
-    lines = [_GAP + line for line in plain_lines(table)]
+    lines = [_INDENT + line for line in plain_lines([numbers, *columns, metric])]
     if not is_whole and ranking.goal.direction is None:
-        lines.insert(1 + _EACH_END, f"{_GAP}{'…':>{numbers.width}}")
+        lines.insert(1 + _EACH_END, f"{_INDENT}{'…':>{numbers.width}}")
     return [fit(_title(ranking, is_whole, left_out), width), *(fit(line, width) for line in lines)]
 
 
@@ -90,9 +84,9 @@ def _title(ranking: Ranking, is_whole: bool, left_out: int) -> str:
 def _fitting(rows: Sequence[dict[str, Any]], names: Sequence[str], room: int) -> list[Column]:
     """The columns of as many parameters as there is room for."""
     columns = [_parameter(name, [row[name] for row in rows], _WIDE) for name in names]
-    if sum(len(_GAP) + column.width for column in columns) > room:
+    if sum(GAP + column.width for column in columns) > room:
         columns = [_parameter(name, [row[name] for row in rows], _NARROW) for name in names]
-    ends = accumulate(len(_GAP) + column.width for column in columns)
+    ends = accumulate(GAP + column.width for column in columns)
     return [column for column, end in zip(columns, ends, strict=True) if end <= room]
 
 
@@ -100,7 +94,11 @@ def _parameter(name: str, values: Sequence[Any], most: int) -> Column:
     cells = [fit(printable(_text(value)), most) for value in values]
     is_number = all(value is None or type(value) in (int, float) for value in values)
     widest = max(map(cell_width, cells), default=0)
-    return _column(_heading(name, max(_HEADING, widest)), cells, is_number)
+    return _column(_heading(name, max(_HEADING, widest)), cells, is_right=is_number)
+
+
+def _column(heading: str, cells: Sequence[str], *, is_right: bool = True) -> Column:
+    return Column(heading, cells, is_right, measure=cell_width)
 
 
 def _heading(name: str, most: int) -> str:
@@ -128,5 +126,8 @@ def _values(values: Sequence[Number]) -> list[str]:
 def _number(value: Number, digits: int) -> str:
     if isinstance(value, int) and abs(value) < 10**9:
         return str(value)
+    most = f"{value:.{_DIGITS[-1]}g}"
+    if float(most) == value:
+        return most
     whole = len(str(int(abs(value))))  # of 12345.6, no digit before the point is worth an exponent
     return f"{value:.{max(digits, min(whole, _DIGITS[-1]))}g}"
