@@ -110,8 +110,10 @@ def grid(
     if not swept and not groups:
         swept = [*tuned, *shared][:1]
     for key in swept:
-        values = f"range({shared[key]}, {shared[key] + 3})" if key in seeds else _two(shared[key])
-        yield f"{key}: {values}  # {shared[key]} {where}"
+        if key in seeds:
+            yield f"{key}: range({shared[key]}, {shared[key] + 3})"
+        else:
+            yield f"{key}: {_two(shared[key])}  # {shared[key]} {where}"
     more = [f"{group}: [{', '.join(map(_quoted, free[group]))}]" for group in groups[1:]]
     others = dict.fromkeys((*rates, *seeds, *tuned))
     more += [f"{key}: {_two(shared[key])}" for key in others if key not in swept]
@@ -124,6 +126,8 @@ def _numbers(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
         key = f"{prefix}{name}"
         if isinstance(value, dict):
             yield from _numbers(value, f"{key}.")
+        elif value is None and _SEED.fullmatch(_last(key)):  # drawn anew in each run
+            yield key, 0
         elif isinstance(value, (int, float)) and _may_be_swept(key, value):
             yield key, value
 

@@ -41,7 +41,7 @@ def list_sweeps(limit: Limit = 20, as_json: Json = False) -> None:
             ["sweep", "status", "jobs", "age", "started", "directory"],
             [_row(facts, now) for facts in found],
             right=("age",),
-            wraps=("status", "jobs", "directory"),
+            wraps=("status", "jobs"),
             shrinks=("sweep",),
             droppable=("directory", "started"),
         )

@@ -16,6 +16,7 @@ from hsm.cli._find import sweep_and_job, warn_of_problems, which_job
 from hsm.cli._options import HsmConfigFile, JobNumber, OptionalSweep, new_app
 from hsm.cli._printing import end_with_the_reader
 from hsm.cli._stdout import say, write_bytes
+from hsm.core.command_line import join_command
 from hsm.core.errors import HsmError
 from hsm.core.files import open_log, seek_last_lines
 from hsm.core.record.cut_logs import continue_in
@@ -84,11 +85,16 @@ def logs(
             )
         if isinstance(write, _Plain):
             write.end()
-        _say_where_more_is(replay.sweep, num, stderr)
+        named = [word for word in (sweep, "" if job is None else str(job)) if word]
+        _say_where_more_is(replay.sweep, num, stderr, ["hsm", "logs", *named])
 
 
-def _say_where_more_is(sweep: Record, num: int, stderr: bool) -> None:
-    """Say on stderr if what was printed does not tell why the job failed, or is nothing at all."""
+def _say_where_more_is(sweep: Record, num: int, stderr: bool, command: list[str]) -> None:
+    """Say on stderr if what was printed does not tell why the job failed, or is nothing at all.
+
+    Args:
+        command: prints the job's stdout.
+    """
     job, sizes = sweep.jobs[num], {}
     for name, path in (("stdout", sweep.paths.stdout(num)), ("stderr", sweep.paths.stderr(num))):
         with suppress(OSError):
@@ -99,9 +105,8 @@ def _say_where_more_is(sweep: Record, num: int, stderr: bool) -> None:
             say(f"hsm: job {num} of {sweep.sweep_id} printed nothing", error=True)
     elif not sizes.get(printed) or (other == "stderr" and job.state in FAILURES and sizes[other]):
         what = f"{job.state}: {job.ending()}" if sizes.get(printed) else f"no {printed}"
-        option = " --stderr" if other == "stderr" else ""
-        command = f"hsm logs {sweep.sweep_id} {num}{option}"
-        say(f"hsm: job {num}: {what}; for its {other}: {command}", error=True)
+        words = [*command, "--stderr"] if other == "stderr" else command
+        say(f"hsm: job {num}: {what}; for its {other}: {join_command(words)}", error=True)
 
 
 def _follow(replay: Replay, num: int, path: Path, write: _Write, lines: int | None) -> None:

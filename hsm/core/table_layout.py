@@ -19,10 +19,10 @@ from itertools import zip_longest
 GAP = 2
 #: Characters that a wrapping column is never narrower than, unless its texts are shorter.
 _MIN_TEXT = 20
-#: The same if the table must stay in one piece.
-_LEAST_TEXT = 10
-#: To how many characters texts are cut in the middle, while that is enough.
-_LEGIBLE_ID = 28
+#: The same if the table must stay in one piece: the words "interrupted" and "completed" fit.
+_LEAST_TEXT = 11
+#: To how many characters texts are cut in the middle, while that is enough, and at most.
+_LEGIBLE_ID, _LEAST_ID = 28, 9
 _HEADING_PARTS = re.compile(r"[^._/]*[._/]?")
 
 #: Tells how many character cells a text takes.
@@ -129,7 +129,7 @@ def lay_out(
     if any(column.shrinks for column in shown):
         shrunk = _shrunk(shown, width, _MIN_TEXT, _LEGIBLE_ID)
         if not fits(shrunk):
-            shrunk = _shrunk(shown, width, _LEAST_TEXT, _LEAST_TEXT)
+            shrunk = _shrunk(shown, width, _LEAST_TEXT, _LEAST_ID)
         return Layout([shrunk], left_out, fits(shrunk, _LEAST_TEXT))
     tables = _bands(shown, fits, lead) or _bands(shown, fits, 1)
     return Layout(tables or [shown], left_out, fits=bool(tables))

@@ -51,15 +51,17 @@ def failure_details(job: Job, paths: SweepPaths, *, brief: bool = False) -> list
     """
     errors, output = (last_lines(log, _LINES) for log in _logs(job, paths))
     stderr, stdout = (_note(log) for log in _logs(job, paths))
+    if brief:
+        errors = _end_of_traceback(errors, job)
     if errors and (not output or any(map(_is_error, errors))):
-        return [*_details(_end_of_traceback(errors) if brief else errors), stderr]
+        return [*_details(errors), stderr]
     if errors:
         return [*_details(errors), stderr, *_details(output[-_FEWER_LINES:]), stdout]
     if output:
         return [*_details(output), stdout]
     for log in _own_logs(job, paths):
         if lines := last_lines(log, _LINES):
-            return [*_details(lines), _note(log)]
+            return [*_details(_end_of_traceback(lines, job) if brief else lines), _note(log)]
     return [*_details(_message(job)), Detail("it printed nothing", is_note=True)]
 
 
@@ -95,10 +97,13 @@ def _is_error(line: str) -> bool:
     return _ERROR.search(line) is not None and _NO_ERROR.search(line) is None
 
 
-def _end_of_traceback(lines: Sequence[str]) -> Sequence[str]:
-    """The innermost frame of a traceback, and the exception; all lines if there is no frame."""
+def _end_of_traceback(lines: list[str], job: Job) -> list[str]:
+    """The innermost frame of a traceback, without the line that is shown of every failure.
+
+    All lines if there is no frame.
+    """
     frames = [number for number, line in enumerate(lines) if _FRAME.match(line)]
-    return lines[frames[-1] :] if frames else lines
+    return [line for line in lines[frames[-1] :] if line != job.ending()] if frames else lines
 
 
 def _own_logs(job: Job, paths: SweepPaths) -> list[Path]:

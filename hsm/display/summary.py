@@ -7,7 +7,7 @@ job  lr     model   loss
 17  0.001  mlp    0.1234
 8 jobs FAILED: ValueError: the rate is too high (80-87)     failures, those of a kind in one line
 table:   hsm collect-results digits                         where to look further
-failure: hsm logs digits 80
+failure: hsm show digits 80
 results: outputs/digits
 logs:    outputs/digits/.hsm/logs
 """
@@ -125,7 +125,7 @@ def _outcome(sweep: Sweep, shown: Shown, used: int) -> list[str]:
     groups = grouped_failures(sweep)
     further = [f"table:   {_command('collect-results', name)}"] if sweep.jobs else []
     if groups:
-        further.append(f"failure: {_command('logs', name, groups[0].jobs[0].num)}")
+        further.append(f"failure: {_command('show', name, groups[0].jobs[0].num)}")
     if groups and shown.failures:
         lines += _failures(groups, shown.width)
         lines += _tail(groups[0], sweep.paths, shown, used + len(lines) + len(further))

@@ -162,7 +162,7 @@ def _restored(carried: CarriedError) -> BaseException:
 
 def _dressed(error: BaseException, carried: CarriedError) -> BaseException:
     """Give `error` what pickle has not kept."""
-    error.__traceback__ = _traceback(carried.places)
+    error.__traceback__ = traceback_of(carried.places)
     error.__cause__ = None if carried.cause is None else _restored(carried.cause)
     error.__context__ = None if carried.context is None else _restored(carried.context)
     error.__suppress_context__ = carried.hides_context
@@ -175,7 +175,8 @@ def _dressed(error: BaseException, carried: CarriedError) -> BaseException:
     return error
 
 
-def _traceback(places: Sequence[Place]) -> TracebackType | None:
+def traceback_of(places: Sequence[Place]) -> TracebackType | None:
+    """Make a traceback that is shown as the one that had these frames."""
     result = None
     for place in reversed(places):
         frame, instruction = _frame(place)

@@ -7,7 +7,7 @@ import logging
 import os
 import pickle
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,7 +26,7 @@ from hsm.core.program.call import print_error, system_exit_code
 from hsm.core.program.reports import Outcome, dumps
 from hsm.core.record.log_links import unlink_logs
 from hsm.core.record.paths import SweepPaths
-from hsm.hydra_app.carried_errors import CarriedError
+from hsm.hydra_app.carried_errors import CarriedError, Place, traceback_of
 
 
 class JobExit(Exception):
@@ -43,10 +43,12 @@ class LightJobReturn(JobReturn):
     Unpacked configs would make up most of the launcher's memory at the end of a sweep.
 
     Attributes:
-        carried: the exception that the job raised; None if it raised none.
+        carried: the exception that the job raised, on its way; None if it raised none.
+        places: the frames of its traceback, once it has arrived.
     """
 
     carried: CarriedError | None = None
+    places: Sequence[Place] | None = None
     _packed: bytes
 
     @classmethod
@@ -66,6 +68,14 @@ class LightJobReturn(JobReturn):
         self.__dict__.update(configs)
         return configs.get(name)  # type: ignore[no-any-return]
 
+    def _returned(self) -> Any:
+        value = self.__dict__.get("_return_value")
+        if self.places is not None and isinstance(value, BaseException):
+            # A sweeper may ask more than once. The frames through which it was raised before would
+            # hide the app's from Hydra.
+            value.__traceback__ = traceback_of(self.places)
+        return value
+
     # As data descriptors, these take precedence over attributes of the instance.
     cfg = property(
         lambda self: self._config("cfg"), lambda self, value: self.__dict__.update(cfg=value)
@@ -73,6 +83,9 @@ class LightJobReturn(JobReturn):
     hydra_cfg = property(
         lambda self: self._config("hydra_cfg"),
         lambda self, value: self.__dict__.update(hydra_cfg=value),
+    )
+    _return_value = property(
+        _returned, lambda self, value: self.__dict__.update(_return_value=value)
     )
 
 

@@ -44,6 +44,7 @@ def job_return(source: SweepSource, job_id: str, overrides: list[str]) -> JobRet
         # Hydra 1.4 sends the job's traceback by itself, if the app has raised the exception.
         is_sent = getattr(result, "_remote_traceback", None) is not None
         error = carried.without_traceback(error) if is_sent else carried.restore(error)
+        result.places = () if is_sent else carried.places
     result.return_value = error
     return result
 

@@ -174,8 +174,9 @@ def test_completion_offers_commands_options_and_sweeps(project: Project, shell: 
     assert "last" in offered("hsm show la")
     if shell == "bash":
         assert "mine-1" in offered("hsm sweep --resume mi")
-        for command in ("cancel", "show", "logs"):
-            assert offered(f"hsm {command} mine-1 ").split() == ["0", "1"]
+        assert "mine-1" in offered("hsm rm other mi")
+        for line in ("cancel mine-1", "show mine-1", "logs mine-1", "rerun mine-1", "rerun 0"):
+            assert offered(f"hsm {line} ").split() == ["0", "1"]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_the_best_jobs_and_one_line_for_failures_of_a_kind(swept: str) -> None:
     head, _, end = swept.partition("s: 8 jobs: 4 completed, 4 failed\n")
     assert head.count("FAILED after") == 4
     assert end.partition("\n")[2] == (
-        f"{_BEST}table:   hsm collect-results s\nfailure: hsm logs s 4\n"
+        f"{_BEST}table:   hsm collect-results s\nfailure: hsm show s 4\n"
         "results: outputs/s\nlogs:    outputs/s/.hsm/logs\n"
     )
 

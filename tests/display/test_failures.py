@@ -129,6 +129,18 @@ def test_a_traceback_that_will_be_shown_is_cut_to_its_end(paths: SweepPaths) -> 
     assert _shown(paths, "", "error: 3\n", brief=True) == ["error: 3", "log: LOGS/0.err"]
 
 
+def test_the_line_that_is_shown_anyhow_is_not_repeated(paths: SweepPaths) -> None:
+    paths.stderr(0).write_text(_TRACEBACK)
+    job = running(0)
+    error = ("ZeroDivisionError", "division by zero")
+    job.end(1.0, Ending(JobState.FAILED, error_type=error[0], error_message=error[1]))
+    assert [text for text, _ in _details(job, paths, brief=True)][:-1] == [
+        '  File "train.py", line 3, in fit',
+        "    1 / 0",
+        "    ~~^~~",
+    ]
+
+
 def test_a_log_that_was_cut_shows_its_end(paths: SweepPaths) -> None:
     mark = "---- 123456 bytes were left out here (log_limit=1048576) ----"
     assert _shown(paths, "", f"x\n{mark}\nValueError: boom\n")[-2] == "ValueError: boom"

@@ -193,7 +193,7 @@ def test_eight_jobs_with_one_error_are_one_line_and_one_traceback(sweep: Sweeps)
               line 7
             ValueError: the seed 0
         table:   hsm collect-results out/demo
-        failure: hsm logs out/demo 0
+        failure: hsm show out/demo 0
         """)
     (group,) = grouped_failures(sweep.read())
     kinds = {f"{group.state} exit code #: ValueError: the seed #"}
@@ -238,9 +238,9 @@ def test_a_sweep_that_cannot_be_read_has_the_counts_still(sweep: Sweeps) -> None
 
 def test_commands_name_the_id_if_hsm_finds_it_else_the_directory(sweep: Sweeps) -> None:
     failed(sweep, 1, reason="boom")
-    assert "table:   hsm collect-results out/demo\nfailure: hsm logs out/demo 0\n" in outcome(sweep)
+    assert "table:   hsm collect-results out/demo\nfailure: hsm show out/demo 0\n" in outcome(sweep)
     register("demo", sweep.paths.sweep_dir)
-    assert "table:   hsm collect-results demo\nfailure: hsm logs demo 0\n" in outcome(sweep)
+    assert "table:   hsm collect-results demo\nfailure: hsm show demo 0\n" in outcome(sweep)
 
 
 def test_a_directory_is_quoted_and_looks_like_one(

@@ -114,7 +114,14 @@ _SWEEPER = """
 
 
     class RaisingSweeper(BasicSweeper):
-        pass
+        def sweep(self, arguments):
+            launched = self.launcher.launch([arguments], initial_job_idx=0)
+            for _ in range(5):
+                try:
+                    launched[0].return_value
+                except Exception:
+                    pass
+            return launched[0].return_value
 
 
     node = {"_target_": "hydra_plugins.raising.RaisingSweeper", "max_batch_size": None}
@@ -166,7 +173,7 @@ def test_all_frames_are_shown_on_request(tmp_path: Path) -> None:
     assert code == 1
     end = screen[screen.index("Error executing job") :]
     for function in ("run_and_report", "run_job", "main", "cause", "value"):
-        assert f", in {function}\n" in end
+        assert f"{function}\n" in end
     assert end.count("direct cause") == 1
     assert "hsm" not in end
 
@@ -181,7 +188,9 @@ def test_a_job_that_raised_nothing_ends_the_sweep_with_one_line(
     code, screen = _screen(tmp_path, "hydra/launcher=hsm_local", f"+kind={kind}")
     assert code == 1
     assert _end(screen)[1] == f"job 0 (+kind={kind}) FAILED: {message}"
-    assert "Traceback" not in screen
+    assert (
+        str(Path(hydra.__file__).parent) not in screen
+    )  # Hydra 1.4 writes them into the job's log
 
 
 @pytest.mark.slow
@@ -196,13 +205,16 @@ def test_the_error_is_of_the_job_that_failed_not_of_one_that_was_stopped_for_it(
 
 
 @pytest.mark.slow
-def test_a_sweeper_of_ones_own_that_lets_the_error_pass_ends_like_hydras(tmp_path: Path) -> None:
+def test_a_sweeper_that_asks_for_the_error_again_and_again_ends_like_hydras_own(
+    tmp_path: Path,
+) -> None:
     own = "hydra/sweeper=raising"
-    _, basic = _screen(tmp_path, own, "+kind=cause")
+    _, basic = _screen(tmp_path, "+kind=cause")
     code, screen = _screen(tmp_path, own, "hydra/launcher=hsm_local", "+kind=cause")
     assert code == 1
-    end = _end(screen)
-    assert end[: len(_end(basic))] == _end(basic)  # Hydra 1.3 has the summary after it.
+    end = iter(_end(screen))  # Hydra 1.3 has the summary after it, and 1.4 within it.
+    assert all(line in end for line in _end(basic))
+    assert str(Path(hydra.__file__).parent) not in screen
 
 
 def _cause() -> None:

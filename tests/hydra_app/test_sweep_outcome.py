@@ -35,7 +35,7 @@ def test_a_hydra_sweep_says_which_job_was_best_and_a_resumed_one_of_all(tmp_path
         "best by loss (lowest of 2):\n  job  lr  loss\n    1   1     1\n    0   2     4\n"
         "2 jobs FAILED: ValueError: the rate 6 is too high (2-3)\n"
         f"table:   hsm collect-results {sweep_id}\n"
-        f"failure: hsm logs {sweep_id} 2\n"
+        f"failure: hsm show {sweep_id} 2\n"
         "results: sweep\n"
     ) in done.out
     goal = ("hydra.launcher.direction=maximize", "hydra.launcher.metric=loss")
