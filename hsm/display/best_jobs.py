@@ -22,10 +22,9 @@ from hsm.display.text import fit
 #: Jobs shown: the best ones, or where nobody said which end is best, so many of either end.
 _BEST, _EACH_END = 5, 3
 _INDENT = "  "
-#: Columns of the terminal that a parameter may take; the smaller one if not all have room.
+#: Columns of the terminal that a parameter may take, its name too; the smaller one if not all have
+#: room.
 _WIDE, _NARROW = 24, 12
-#: Columns of a heading whose values are shorter.
-_HEADING = 12
 _DIGITS = (4, 5, 6)
 
 
@@ -93,8 +92,7 @@ def _fitting(rows: Sequence[dict[str, Any]], names: Sequence[str], room: int) ->
 def _parameter(name: str, values: Sequence[Any], most: int) -> Column:
     cells = [fit(printable(_text(value)), most) for value in values]
     is_number = all(value is None or type(value) in (int, float) for value in values)
-    widest = max(map(cell_width, cells), default=0)
-    return _column(_heading(name, max(_HEADING, widest)), cells, is_right=is_number)
+    return _column(_heading(name, most), cells, is_right=is_number)
 
 
 def _column(heading: str, cells: Sequence[str], *, is_right: bool = True) -> Column:

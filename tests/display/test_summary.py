@@ -157,6 +157,13 @@ def test_many_wide_parameters_are_cut_to_the_width(sweep: Sweeps) -> None:
     assert cell_width(wide[1]) > 120
 
 
+def test_a_parameters_name_is_whole_where_there_is_room(sweep: Sweeps) -> None:
+    sweep.submit({"model.max_depth": 8}, {"model.max_depth": 16})
+    for num in range(2):
+        sweep.end(num, value=num)
+    assert "  job  model.max_depth  value\n" in outcome(sweep)
+
+
 def test_values_are_told_apart_in_few_digits(sweep: Sweeps) -> None:
     completed(sweep, 0.123456789, 0.123466789, 12345.6789, 1e-9, 10**12)
     cells = [line.split()[-1] for line in outcome(sweep).splitlines()[2:7]]
