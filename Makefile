@@ -33,6 +33,7 @@ DEMO := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.installed-demo)
 demo: $(DEMO)
 	$(BIN)/python examples/train.py -m \
 	    hydra/launcher=hsm_local hydra.launcher.max_parallel_jobs=4 \
+	    hydra.launcher.metric=validation_accuracy hydra.launcher.direction=maximize \
 	    model=svm,logistic model.C=0.1,1,10 seed=0,1
 	@printf '\nnext: the results of all jobs in one table, and their means over the seeds\n\n'
 	@printf '    $(BIN)/hsm collect-results %s\n' '' '--over seed'

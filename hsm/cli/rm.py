@@ -67,7 +67,10 @@ def _describe(contents: SweepContents) -> str:
     counts = ", ".join(f"{n} {state.lower().replace('_', ' ')}" for state, n in states.items())
     jobs = f"{len(sweep.jobs)} job{'' if len(sweep.jobs) == 1 else 's'}"
     size = format_size(contents.size)
-    return f"{sweep.sweep_id}: {jobs} ({counts}), {size} in {from_here(sweep.paths.sweep_dir)}"
+    what = f"{sweep.sweep_id}: {jobs} ({counts}), {size} in {from_here(sweep.paths.sweep_dir)}"
+    if not contents.earlier:
+        return what
+    return f"{what}, and the records of {contents.earlier} that were there before"
 
 
 def _agreed(count: int) -> bool:

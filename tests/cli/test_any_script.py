@@ -280,6 +280,7 @@ def test_jobs_with_other_parameters_go_on_when_one_is_refused(project: Project) 
     assert project.states("s") == ["FAILED", "COMPLETED"]
 
 
+@pytest.mark.slow
 def test_a_sweep_is_resumed_in_the_style_that_it_began_with(project: Project) -> None:
     fails_once = """
         if __import__("os").environ["HSM_ATTEMPT"] == "1":

@@ -135,6 +135,7 @@ def test_requests_are_written_and_removed_through_no_link(project: Project, entr
     assert set(found.values()) == {"a stranger's"}
 
 
+@pytest.mark.slow
 def test_what_is_no_request_is_left_alone(project: Project) -> None:
     paths = _sweep(project, 1)
     (paths.requests / "all").mkdir(parents=True)

@@ -35,6 +35,7 @@ def test_without_any_word_it_is_the_newest_sweep(two_sweeps: Project) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_called_like_a_number(two_sweeps: Project) -> None:
     two_sweeps.here("sweep", "x=5", "--sweep-id", "1", *_ECHO)
     two_sweeps.here("sweep", "x=6,7", "--sweep-id", "newest", *_ECHO)
@@ -47,6 +48,7 @@ def test_a_sweep_that_is_called_like_a_number(two_sweeps: Project) -> None:
     assert two_sweeps.hsm("logs", "last", "1").out == "7\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -85,6 +87,7 @@ def test_what_is_no_list_of_numbers(text: str) -> None:
         parse_numbers(text)
 
 
+@pytest.mark.slow
 def test_the_directory_of_a_sweep_may_be_a_number(two_sweeps: Project, tmp_path: Path) -> None:
     directory = two_sweeps.folder / "5"
     two_sweeps.here("sweep", "x=8", "--sweep-id", "odd", "--sweep-dir", str(directory), *_ECHO)

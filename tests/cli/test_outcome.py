@@ -53,6 +53,7 @@ def test_the_best_jobs_and_one_line_for_failures_of_a_kind(swept: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_hsm_monitor_ranks_by_the_record_or_as_it_is_told(swept: str, project: Project) -> None:
     for once in ((), ("--once",)):
         told = project.here("monitor", "s", *once, code=None).out
@@ -68,6 +69,7 @@ def test_hsm_monitor_ranks_by_the_record_or_as_it_is_told(swept: str, project: P
     assert refused == "hsm: --metric must be a name, or none, not ''\n"
 
 
+@pytest.mark.slow
 def test_json_has_both_ends_and_the_failures(swept: str, project: Project) -> None:
     document = project.here("monitor", "s", "--json").json
     first = {"job": 0, "value": 0.5, "params": {"lr": 0.5, "seed": 0}}
@@ -81,6 +83,7 @@ def test_json_has_both_ends_and_the_failures(swept: str, project: Project) -> No
     assert (document["best"], document["lowest"], document["highest"]) == (last, first, last)
 
 
+@pytest.mark.slow
 def test_a_resumed_sweep_keeps_its_goal_and_ranks_all_its_jobs(
     swept: str, project: Project
 ) -> None:

@@ -265,6 +265,7 @@ def test_every_option_in_a_file_is_checked(project: Project) -> None:
     assert "s.yaml: model must be one of forest, svm, not 'forst'" in line
 
 
+@pytest.mark.slow
 def test_options_that_lie_elsewhere_are_not_refused(project: Project) -> None:
     _app(project)
     text = (project.folder / "conf/config.yaml").read_text()

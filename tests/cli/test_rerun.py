@@ -41,6 +41,7 @@ def test_rerun_runs_these_jobs_and_no_others(failed: Project) -> None:
     assert _attempts(failed) == [2, 1, 2, 2]
 
 
+@pytest.mark.slow
 def test_rerun_of_a_job_that_never_started(project: Project) -> None:
     project.here(
         *("sweep", "x=1,0,2", "--sweep-id", "s", "--fail-fast", "--parallel-jobs", "1"),
@@ -71,6 +72,7 @@ def test_rerun_after_a_script_has_changed(project: Project) -> None:
     assert project.states("s") == ["FAILED", "COMPLETED"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -129,6 +131,7 @@ _APP = """
 """
 
 
+@pytest.mark.slow
 def test_numbers_without_a_sweep_to_resume_start_no_new_one(tmp_path: Path) -> None:
     write_files(tmp_path, {"train.py": _APP})
     words = ("hydra/launcher=hsm_local", "+x=0", "hydra.sweep.dir=sweep")

@@ -36,6 +36,15 @@ def test_sweeps_are_removed_with_all_that_they_made(project: Project) -> None:
     assert str(project.folder / "outputs/s") not in registry_file().read_text()
 
 
+def test_records_of_earlier_sweeps_in_the_same_directory_go_and_are_told(project: Project) -> None:
+    directory = _sweep(project)
+    (directory / ".hsm.1").mkdir()  # what a new sweep in this directory makes of an old record
+    out = project.here("rm", "s", "--yes").out
+    assert out.startswith("s: 2 jobs (2 completed), ")
+    assert "in outputs/s, and the records of 1 that were there before\n" in out
+    assert not directory.exists()
+
+
 def test_without_a_terminal_nobody_is_asked(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

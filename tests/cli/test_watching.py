@@ -281,6 +281,7 @@ def test_a_sweep_with_a_torn_last_line(project: Project) -> None:
     assert read_sweep(project.folder / "outputs/s").problems == []
 
 
+@pytest.mark.slow
 def test_logs_say_where_the_cause_of_a_failure_is(project: Project) -> None:
     (project.folder / "fail.py").write_text(
         "import sys\n"

@@ -101,6 +101,7 @@ def test_a_job_that_waits_for_its_attempt_can_be_cancelled(place: Place) -> None
 # --- timeouts ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_job_that_takes_too_long_is_ended(place: Place) -> None:
     with place.source(timeout=0.4) as source:
         (job_id,) = source.submit_jobs(points(0), "s", "s", command=STAY)

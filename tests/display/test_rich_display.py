@@ -357,6 +357,7 @@ _FORKING = """
     """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
 def test_a_process_forked_under_the_live_view_has_its_streams_to_itself(tmp_path: Path) -> None:
     main, terminal = os.openpty()

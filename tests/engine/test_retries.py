@@ -222,6 +222,7 @@ def test_a_cancellation_just_before_the_back_off_begins_is_not_missed(
     assert why in read_sweep(tmp_path).jobs[0].ending()
 
 
+@pytest.mark.slow
 def test_a_cancellation_while_a_job_times_out_prevents_its_retry(tmp_path: Path) -> None:
     """It is deaf to SIGTERM: between timeout and SIGKILL there is time to cancel it."""
     deaf = ["sh", "-c", 'trap "" TERM; while :; do sleep 0.05; done']
@@ -268,6 +269,7 @@ def test_fail_fast_counts_a_job_once_it_has_no_attempt_left(tmp_path: Path) -> N
     assert [len(job.attempts) for job in read_sweep(tmp_path).jobs.values()][1:] == [3, 1]
 
 
+@pytest.mark.slow
 def test_each_attempt_has_its_own_timeout(tmp_path: Path) -> None:
     sleeps = ["sh", "-c", "[ $HSM_ATTEMPT -ge 2 ] || sleep 60"]
     with source(timeout=3, max_retries=1, retry_delay=0) as made:

@@ -27,7 +27,8 @@ PICTURES = REPOSITORY / "docs" / "pictures"
 #: What is typed, line by line; jobs of some seconds, so that there is something to see.
 TYPED = """\
 python examples/train.py -m hydra/launcher=hsm_local \\
-    model=random_forest model.n_estimators=2000 model.max_depth=2,4,8,16 seed=0,1,2
+    model=random_forest model.n_estimators=2000 model.max_depth=2,4,8,16 seed=0,1,2 \\
+    hydra.launcher.metric=validation_accuracy hydra.launcher.direction=maximize
 """
 COLUMNS = 100
 #: rich's own would have browsers load a font from elsewhere.

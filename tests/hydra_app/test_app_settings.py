@@ -39,6 +39,7 @@ def test_cfg_shows_the_settings(app: Path) -> None:
         assert re.search(rf"^{re.escape(line)}(\.0)?$", shown, re.MULTILINE), line
 
 
+@pytest.mark.slow
 def test_help_names_the_launcher_among_the_groups(app: Path) -> None:
     assert re.search(r"hydra/launcher:.*\bhsm_local\b", _show(app, "--hydra-help").out)
     assert "tag: ${doubled:21}" in _show(app, "hydra/launcher=hsm_local", "--help").out

@@ -225,6 +225,7 @@ def assert_told(done: Finished, num: int, fault: Fault) -> None:
         assert text in done.log(num)
 
 
+@pytest.mark.slow
 @both_methods
 def test_all_jobs_but_five_misbehave(tmp_path: Path, start_method: str) -> None:
     """Every fault but "hangs", which needs a time limit that others would have to keep as well."""

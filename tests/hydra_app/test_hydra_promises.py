@@ -186,6 +186,7 @@ def test_directories_may_depend_on_the_time_the_job_and_its_overrides(
         assert (path.parent / "stdout.log").exists()
 
 
+@pytest.mark.slow
 @both_methods
 def test_a_failure_shows_the_jobs_traceback(app: Path, start_method: str) -> None:
     done = sweep_app(app, "lr=0.1,0.2,0.3", "fail=1", start_method=start_method)

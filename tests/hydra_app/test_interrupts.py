@@ -188,6 +188,7 @@ def test_the_launcher_and_the_fork_server_are_killed(tmp_path: Path) -> None:
         assert_truth_after_death(running.finish())
 
 
+@pytest.mark.slow
 @both_methods
 def test_the_fork_server_is_killed(tmp_path: Path, start_method: str) -> None:
     with in_the_middle(tmp_path, start_method=start_method, kill_grace=LONG_GRACE) as running:
@@ -207,6 +208,7 @@ def test_the_fork_server_is_killed(tmp_path: Path, start_method: str) -> None:
         assert done.jobs[num].ending() in done.screen
 
 
+@pytest.mark.slow
 @both_methods
 def test_a_keeper_is_killed(tmp_path: Path, start_method: str) -> None:
     with in_the_middle(tmp_path, start_method=start_method, kill_grace=LONG_GRACE) as running:

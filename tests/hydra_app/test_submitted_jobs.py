@@ -12,6 +12,7 @@ from helpers.sweeps import HYDRA_14
 from hsm.core.record.paths import SweepPaths
 
 
+@pytest.mark.slow
 def test_a_job_that_takes_long_holds_up_no_other(tmp_path: Path) -> None:
     """The first job ends after the sixth has: of batches of two it would wait for ever."""
     sweep = Sweep(
@@ -53,6 +54,7 @@ def test_futures_of_a_resumed_sweep_have_the_earlier_values(tmp_path: Path) -> N
     assert sorted(value[0] for _, value, _ in sweep.returned()) == [10 * num for num in range(7)]
 
 
+@pytest.mark.slow
 def test_an_event_loop_may_await_jobs(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path)
     done = sweep.run("awaiting")

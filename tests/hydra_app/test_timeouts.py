@@ -264,6 +264,7 @@ def _see_them_end(running: RunningSweep, *numbers: int) -> Finished:
     return running.finish()
 
 
+@pytest.mark.slow
 @both_methods
 def test_what_a_job_leaves_behind_ends_with_it(tmp_path: Path, start_method: str) -> None:
     """None of it is deaf, so the grace of ten minutes is waited for by nobody."""

@@ -221,6 +221,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num", range(4))
 def test_show_output_never_mixes_lines(shown: dict[int, list[str]], num: int) -> None:
     lines = shown[num]

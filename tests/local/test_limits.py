@@ -163,6 +163,7 @@ def test_the_peak_is_that_of_all_processes_together(
     assert peaks == {}
 
 
+@pytest.mark.slow
 def test_memory_that_a_job_shares_with_the_launcher_is_not_its_own(tmp_path: Path) -> None:
     """The launcher holds 400 MB, and every fork maps them; its share alone is 100 MB."""
     write_driver(
@@ -460,6 +461,7 @@ def test_jobs_of_an_earlier_life_of_the_sweep_count(tmp_path: Path) -> None:
     assert [str(state) for state in states] == ["COMPLETED"] * 3 + ["TIMEOUT"]
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_meanwhile_makes_no_job_longer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -478,6 +480,7 @@ def test_two_jobs_are_too_few_for_a_median(tmp_path: Path) -> None:
         assert set(made.wait().values()) == {JobState.COMPLETED}
 
 
+@pytest.mark.slow
 def test_a_fixed_limit_holds_beside_the_multiple(tmp_path: Path) -> None:
     with source(timeout_factor=10**6, timeout=3, kill_grace=0.5) as made:
         made.submit_jobs(points(0, 0, 0, 600), "s", tmp_path, command=["sleep", "{x}"])

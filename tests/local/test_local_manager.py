@@ -149,6 +149,7 @@ def test_a_bad_setting_is_refused_before_anything_runs() -> None:
         LocalManager(timeout=-1)
 
 
+@pytest.mark.slow
 def test_a_job_that_takes_too_long_is_ended() -> None:
     results = LocalManager(timeout=3, progress="none").run(
         [{"s": 60}, {"s": 0}], command="sleep {s}", sweep_dir="out"

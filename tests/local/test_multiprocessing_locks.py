@@ -39,6 +39,7 @@ MADE_AT_IMPORT = """
 """
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_with_locks_held_keeps_no_other_waiting(tmp_path: Path) -> None:
     app = App(
         tmp_path,

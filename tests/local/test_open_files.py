@@ -126,6 +126,7 @@ def test_each_job_begins_where_the_app_had_got_to(tmp_path: Path) -> None:
     assert swept.values == [str([*lines, b"0000004\n", ["a", "b"]])] * JOBS, swept.screen
 
 
+@pytest.mark.slow
 def test_what_is_written_by_several_jobs_stays_whole(tmp_path: Path) -> None:
     """They share the offset, as nothing else keeps one job's lines from another's place."""
     writing = app(

@@ -301,6 +301,7 @@ def test_a_traced_keeper_is_killed_and_the_others_go_on(tmp_path: Path) -> None:
             assert is_running(server)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("code", first_fast(3, 0))
 def test_the_end_of_a_job_is_known_though_its_keeper_is_traced(tmp_path: Path, code: int) -> None:
@@ -326,6 +327,7 @@ def test_a_traced_server_is_replaced_and_its_jobs_go_on(tmp_path: Path) -> None:
             wait_until_gone(*jobs.pids())
 
 
+@pytest.mark.slow
 def test_nobody_is_left_of_a_killed_launcher_whose_server_is_traced(project: Project) -> None:
     command = ("--progress", "none", "--", "sh", "-c", _braces(_SHELL), "sh", ":")
     with project.start("sweep", "x=0", "--sweep-id", "s", *command) as launcher:

@@ -46,12 +46,12 @@ def test_every_name_is_answered_in_one_sentence() -> None:
 @pytest.mark.parametrize("name", ["minimize", "maximize"])
 def test_a_direction_as_a_switch_is_answered_with_the_setting(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / "hsm.yaml", f"local: {{{name}: true}}")
-    said = f"unknown setting local.{name} in {path}, line 1; write direction: {name}"
+    said = f"unknown setting local.{name} in {path}, line 1; set direction to {name}"
     assert str(refusal(hsm_config=path)) == said
     write(path, f"{name}: true")
     said = f"unknown setting {name} in {path}, line 1; write local: {{direction: {name}}}"
     assert str(refusal(hsm_config=path)) == said
-    said = f"unknown argument {name}; write direction: {name}"
+    said = f"unknown argument {name}; set direction to {name}"
     assert str(refusal({name: True})) == said
 
 

@@ -12,13 +12,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hsm.core.engine.backend import Work
 from hsm.core.engine.ledger import JobDir, JobHandle
 from hsm.core.program.kept_script import KeptScript
 from hsm.core.program.program import Program
-from hsm.core.program.refused_arguments import RefusalJudge
 from hsm.core.record.claim import check_rerun, claim_new, is_there_to_resume
 from hsm.core.record.job import Job
 from hsm.core.record.journal import Journal
@@ -27,6 +26,9 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import register
 from hsm.core.record.resume import Match, Resumption, open_sweep
 from hsm.core.settings.resolve import SweepConf
+
+if TYPE_CHECKING:
+    from hsm.core.program.refused_arguments import RefusalJudge
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,8 @@ def _refusals(program: Program, combinations: Sequence[Mapping[str, Any]]) -> Re
     """What tells that a job refused arguments which all others get, too."""
     if not program.takes_arguments:
         return None
+    from hsm.core.program.refused_arguments import RefusalJudge  # Functions need none of it.
+
     names = {tuple(key for key in point if point[key] is not None) for point in combinations}
     return RefusalJudge(program.writer) if len(names) == 1 else None
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hsm.core.engine import kept_reports
 from hsm.core.engine.backend import (
@@ -32,11 +33,14 @@ from hsm.core.engine.time_limits import TimeLimits
 from hsm.core.logger import get_logger
 from hsm.core.program import reports
 from hsm.core.program.params import variables
-from hsm.core.program.refused_arguments import Refusal
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal, JournalLost
 from hsm.core.record.log_links import link_logs, unlink_logs
 from hsm.core.settings.resolve import SweepConf
+
+if TYPE_CHECKING:
+    from hsm.core.program.refused_arguments import Refusal
+
 
 _log = get_logger(__name__)
 

@@ -36,6 +36,7 @@ class SweepContents:
         sweep: the sweep.
         places: the files and directories that it has made, its record last.
         elsewhere: directories of jobs that stay, since they are not below the sweep's own.
+        earlier: how many records of earlier sweeps there are, which go, too.
         size: bytes of all files in `places`.
 
     Raises:
@@ -54,6 +55,7 @@ class SweepContents:
         records = [top / name for name in os.listdir(top) if _RECORD.fullmatch(name)]
         # The record last: if something before it cannot be removed, the sweep can still be named.
         self.places = [*self._job_dirs(), *made, *sorted(records, reverse=True)]
+        self.earlier = sum(place != sweep.paths.hsm_dir for place in records)
         self.size = 0
         for place in self.places:
             self._look_into(place)

@@ -9,7 +9,6 @@ from typing import Any, TypeVar, overload
 
 from hsm.core.errors import SettingsError, did_you_mean
 from hsm.core.results import tables
-from hsm.core.results.html_table import html_table
 from hsm.core.results.overview import EXPLANATIONS, Field, Overview, brief, overview, own_text
 from hsm.core.results.text_table import text_table
 from hsm.core.user_files import replacing
@@ -75,6 +74,8 @@ class Table:
         return text_table(self.overview(), self.row_word, self._size())
 
     def _repr_html_(self) -> str:
+        from hsm.core.results.html_table import html_table  # notebooks alone need it
+
         return html_table(self.overview(), self.row_word, self._size())
 
     def _size(self) -> str:

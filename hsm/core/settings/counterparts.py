@@ -90,7 +90,7 @@ def counterpart(name: object, value: object) -> str:
         value: what it was given; for a mapping, a setting below it may be known.
     """
     if name in _ENDS:
-        return f"write direction: {name}"
+        return f"set direction to {name}"
     known = {
         theirs: (launcher, each)
         for launcher, all_of_it in COUNTERPARTS.items()
