@@ -163,6 +163,7 @@ def test_verbose(app: Path, verbose: str, debugged: set[str], start_method: str)
     assert {n for n in ("train", "other") if f"[{n}][DEBUG]" in log} == debugged
 
 
+@pytest.mark.slow
 @both_methods
 def test_directories_may_depend_on_the_time_the_job_and_its_overrides(
     app: Path, start_method: str

@@ -229,6 +229,7 @@ TEMPORARY = """
 """
 
 
+@pytest.mark.slow
 def test_tmpdir_is_kept_without_clean_up(tmp_path: Path) -> None:
     write_files(tmp_path, {"train.py": TEMPORARY})
     succeed(run_sweep(tmp_path, "hydra.launcher.cleanup_on_exit=false"))

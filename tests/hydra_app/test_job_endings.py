@@ -146,6 +146,7 @@ def _job(endings: Path, kind: str) -> Path:
     return endings / "sweep" / str(KINDS.index(kind))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["thread", "executor", "child"])
 def test_work_in_the_background_is_finished(endings: Path, kind: str) -> None:
     assert (_job(endings, kind) / "late").read_text() == "complete"

@@ -27,6 +27,7 @@ def assert_was_interrupted(done: Finished, name: str, completed: int, count: int
     assert "Traceback" not in done.screen
 
 
+@pytest.mark.slow
 @_SIGNALS
 def test_a_signal_between_batches_ends_the_sweep(tmp_path: Path, name: str) -> None:
     sweep = Sweep(tmp_path)

@@ -26,6 +26,7 @@ _APP = """
 """
 
 
+@pytest.mark.slow
 def test_a_hydra_sweep_says_which_job_was_best_and_a_resumed_one_of_all(tmp_path: Path) -> None:
     write_files(tmp_path, {"train.py": _APP})
     done = run_sweep(tmp_path, "+lr=2,1,6,7", "hydra.launcher.direction=minimize")

@@ -488,6 +488,7 @@ def test_a_fixed_limit_holds_beside_the_multiple(tmp_path: Path) -> None:
     assert read_sweep(tmp_path).jobs[3].ending() == "timeout after 3 s"
 
 
+@pytest.mark.slow
 def test_a_job_has_kill_grace_to_save_its_work(tmp_path: Path) -> None:
     saves = [
         "sh",

@@ -49,6 +49,7 @@ _MODULES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", first_fast(*_MODULES))
 def test_a_module_may_make_locks_and_choose_a_start_method(tmp_path: Path, kind: str) -> None:
     if "bar" in kind and find_spec("tqdm") is None:
