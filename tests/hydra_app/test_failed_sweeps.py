@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import hydra
 import pytest
 
 from helpers.hydra import DEADLINE, clean_environment, write_files
+from helpers.processes import SOURCE
 from hsm.core.program.reports import RemoteError
 from hsm.hydra_app.carried_errors import CarriedError
 
@@ -175,7 +177,8 @@ def test_all_frames_are_shown_on_request(tmp_path: Path) -> None:
     for function in ("run_and_report", "run_job", "main", "cause", "value"):
         assert f"{function}\n" in end
     assert end.count("direct cause") == 1
-    assert "hsm" not in end
+    own_folders = [f"{os.sep}{name}{os.sep}" for name in ("hsm", "hydra_plugins")]
+    assert not any(str(SOURCE) + folder in end for folder in own_folders)
 
 
 @pytest.mark.slow

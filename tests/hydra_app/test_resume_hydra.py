@@ -182,7 +182,7 @@ def readme_commands(heading: str) -> list[list[str]]:
     page = Page(REPOSITORY / "README.md")
     line = page.text[: page.text.index(f"## {heading}\n")].count("\n")
     block = next(b for b in page.blocks() if b.line > line and b.language == "bash")
-    return [shlex.split(command) for command in block.text.splitlines()]
+    return [shlex.split(command) for command in block.text.replace("\\\n", "").splitlines()]
 
 
 @pytest.mark.slow
