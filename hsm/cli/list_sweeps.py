@@ -12,7 +12,7 @@ import typer
 from hsm.cli._options import Json, new_app
 from hsm.cli._printing import end_with_the_reader, print_json, print_table
 from hsm.cli._stdout import say
-from hsm.core.record.job import count_states
+from hsm.core.record.job import JobState, count_states
 from hsm.core.record.registry import KnownSweep, known_sweeps
 from hsm.core.record.sweep import JournalError, read_sweep
 from hsm.core.units import format_age
@@ -66,9 +66,7 @@ def _describe(known: KnownSweep) -> dict[str, Any]:
 
 def _row(facts: dict[str, Any], now: float) -> list[str]:
     started = datetime.fromtimestamp(facts["started"]).astimezone()
-    counts = (
-        f"{count} {state.lower().replace('_', ' ')}" for state, count in facts["states"].items()
-    )
+    counts = (f"{count} {JobState(state).words}" for state, count in facts["states"].items())
     return [
         facts["sweep_id"],
         facts["status"],

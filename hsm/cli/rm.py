@@ -12,7 +12,7 @@ from hsm.cli._find import named_sweep
 from hsm.cli._options import HsmConfigFile, new_app
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError
-from hsm.core.record.job import count_states
+from hsm.core.record.job import JobState, count_states
 from hsm.core.record.sweep import read_sweep
 from hsm.core.record.sweep_contents import SweepContents
 from hsm.core.units import format_size
@@ -64,7 +64,7 @@ def remove(sweeps: Sweeps, yes: Yes = False, hsm_config: HsmConfigFile = "") -> 
 def _describe(contents: SweepContents) -> str:
     sweep = contents.sweep
     states = count_states(sweep.jobs.values())
-    counts = ", ".join(f"{n} {state.lower().replace('_', ' ')}" for state, n in states.items())
+    counts = ", ".join(f"{n} {JobState(state).words}" for state, n in states.items())
     jobs = f"{len(sweep.jobs)} job{'' if len(sweep.jobs) == 1 else 's'}"
     size = format_size(contents.size)
     what = f"{sweep.sweep_id}: {jobs} ({counts}), {size} in {from_here(sweep.paths.sweep_dir)}"

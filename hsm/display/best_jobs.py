@@ -14,7 +14,7 @@ from typing import Any
 from hsm.core.printable import printable
 from hsm.core.results.metric import Number, Ranking
 from hsm.core.results.results_table import Results
-from hsm.core.results.tables import as_text
+from hsm.core.results.tables import for_people
 from hsm.core.settings.resolve import Direction
 from hsm.core.table_layout import GAP, Column, cell_width, plain_lines
 from hsm.display.text import fit
@@ -90,7 +90,7 @@ def _fitting(rows: Sequence[dict[str, Any]], names: Sequence[str], room: int) ->
 
 
 def _parameter(name: str, values: Sequence[Any], most: int) -> Column:
-    cells = [fit(printable(_text(value)), most) for value in values]
+    cells = [fit(printable(for_people(value)), most) for value in values]
     is_number = all(value is None or type(value) in (int, float) for value in values)
     return _column(_heading(name, most), cells, is_right=is_number)
 
@@ -105,10 +105,6 @@ def _heading(name: str, most: int) -> str:
     if cell_width(name) <= most:
         return name
     return "…" + fit(name[::-1], most)[:-1][::-1]
-
-
-def _text(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else as_text(value)
 
 
 def _values(values: Sequence[Number]) -> list[str]:

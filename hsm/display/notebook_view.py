@@ -20,10 +20,10 @@ from hsm.core.printable import printable, shorten
 from hsm.core.record.job import JobState
 from hsm.core.results.html_table import NO_MATH, element_table
 from hsm.core.table_layout import Column
-from hsm.core.units import format_clock, format_size
+from hsm.core.units import format_clock
 from hsm.display.counts import FAILURES
 from hsm.display.log_prefix import without_prefix
-from hsm.display.text import clean
+from hsm.display.text import clean, cpu_text, memory_text
 from hsm.display.varying import text_of
 
 #: Rows of the table of running jobs, columns of parameters, and characters of a text in it.
@@ -111,7 +111,7 @@ class NotebookView:
         for state in sorted(self.by_state, key=lambda state: not state.is_final):
             count = self.by_state[state]
             if count or state is JobState.COMPLETED:
-                yield f"{count} {words.get(state, state.lower().replace('_', ' '))}"
+                yield f"{count} {words.get(state, state.words)}"
 
     def _bar(self) -> str:
         total = max(1, sum(self.by_state.values()))
@@ -148,8 +148,8 @@ def _columns(running: Sequence[RunningJob], names: Mapping[str, str]) -> list[Co
         Column("job", [str(job.num) for job in running], is_right=True),
         *_parameters(running, names),
         Column("time", [format_clock(job.elapsed) for job in running], is_right=True),
-        Column("cpu", [_percent(job.cpu_percent) for job in running], is_right=True),
-        Column("memory", [_size(job.memory) for job in running], is_right=True),
+        Column("cpu", [cpu_text(job) for job in running], is_right=True),
+        Column("memory", [memory_text(job) for job in running], is_right=True),
         Column(
             "last output", [shorten(f"{level} {text}".strip(), _MAX_TEXT) for level, text in lines]
         ),
@@ -170,11 +170,3 @@ def _parameters(running: Sequence[RunningJob], names: Mapping[str, str]) -> Iter
         ]
         is_number = all(type(value) in (int, float) for value in values)
         yield Column(short, [shorten(text, _MAX_TEXT) for text in texts], is_number)
-
-
-def _percent(cpu: float | None) -> str:
-    return "" if cpu is None else f"{cpu:.0f}%"
-
-
-def _size(memory: int | None) -> str:
-    return "" if memory is None else format_size(memory)

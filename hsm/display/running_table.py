@@ -17,10 +17,10 @@ from rich.cells import cell_len, set_cell_size
 
 from hsm.core.engine.compute_source import RunningJob
 from hsm.core.printable import printable
-from hsm.core.units import format_clock, format_size
+from hsm.core.units import format_clock
 from hsm.display.log_prefix import without_prefix
 from hsm.display.styles import CYAN, DIM, RED, YELLOW, Line
-from hsm.display.text import clean
+from hsm.display.text import clean, cpu_text, memory_text
 from hsm.display.varying import text_of
 
 _GAP = " "
@@ -50,8 +50,8 @@ class RunningTable:
         self._ascii_only = ascii_only
         self._num = max(3, *(len(str(job.num)) for job in running))
         self._time = max(6, *(len(format_clock(job.elapsed)) for job in running))
-        self._cpu = max(6, *(len(_cpu(job)) for job in running))
-        self._memory = max(8, *(len(_memory(job)) for job in running))
+        self._cpu = max(6, *(len(cpu_text(job)) for job in running))
+        self._memory = max(8, *(len(memory_text(job)) for job in running))
         figures = self._cpu + self._memory
         rest = width - (self._num + self._time + 4 * len(_GAP) + figures + 1)
         self._figures = rest >= _MIN_TEXT
@@ -80,7 +80,9 @@ class RunningTable:
         yield [("".join(text for text, _ in head).rstrip(), DIM)]
         for job in self._running[:fitting]:
             elapsed = format_clock(job.elapsed)
-            row = self._line(str(job.num), self._identity.of(job), elapsed, _cpu(job), _memory(job))
+            row = self._line(
+                str(job.num), self._identity.of(job), elapsed, cpu_text(job), memory_text(job)
+            )
             yield row + self._last_output(job)
         if fitting < len(self._running):
             more = f"{'+':>{self._num + 1}}{len(self._running) - fitting} more running"
@@ -194,14 +196,6 @@ class _Labels:
             for name, short in self._names.items()
             if name in job.params
         )
-
-
-def _cpu(job: RunningJob) -> str:
-    return "" if job.cpu_percent is None else f"{job.cpu_percent:.0f}%"
-
-
-def _memory(job: RunningJob) -> str:
-    return "" if job.memory is None else format_size(job.memory)
 
 
 def fit(text: str, width: int, ascii_only: bool, *, keeps_end: bool = False) -> str:

@@ -89,7 +89,7 @@ def summary(counts: Counts, paths: SweepPaths, now: float, shown: Shown) -> list
 
 def _head(counts: Counts, title: str) -> str:
     states = [
-        f"{count} {state.lower().replace('_', ' ')}"
+        f"{count} {state.words}"
         for state in (
             JobState.COMPLETED,
             JobState.PRUNED,

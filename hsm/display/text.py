@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hsm.core.printable import printable, without_sequences
 from hsm.core.table_layout import cell_width
+from hsm.core.units import format_size
+
+if TYPE_CHECKING:
+    from hsm.core.engine.compute_source import RunningJob
 
 
 def clean(line: str) -> str:
@@ -42,6 +47,16 @@ def fit(text: str, width: int) -> str:
 def shorten_start(text: str, length: int) -> str:
     """Cut `text` to its last `length` characters; a cut begins with an ellipsis."""
     return text if len(text) <= length else "…" + text[1 - length :]
+
+
+def cpu_text(job: RunningJob) -> str:
+    """The share of a core that a job takes, as ``99%``; empty until it is known."""
+    return "" if job.cpu_percent is None else f"{job.cpu_percent:.0f}%"
+
+
+def memory_text(job: RunningJob) -> str:
+    """The memory that a job takes, as ``1.2 GiB``; empty until it is known."""
+    return "" if job.memory is None else format_size(job.memory)
 
 
 def from_here(path: Path) -> str:

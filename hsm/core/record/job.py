@@ -54,6 +54,11 @@ class JobState(TextEnum):
         """Whether a job in this state ended for good, by its own fault: not cancelled."""
         return self in (JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY)
 
+    @property
+    def words(self) -> str:
+        """The state as people write it: ``out of memory``."""
+        return self.lower().replace("_", " ")
+
 
 class IllegalTransition(HsmError):
     """An impossible change of state: a bug in hsm, or a damaged journal."""
@@ -124,7 +129,7 @@ class Ending:
             return f"killed by {self.signal}"
         if self.exit_code is not None:
             return f"exit code {self.exit_code}"
-        return self.state.lower().replace("_", " ")
+        return self.state.words
 
 
 @dataclass
