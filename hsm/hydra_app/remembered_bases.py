@@ -39,7 +39,6 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from hsm.hydra_app.base_watch import IssuedWarning, Watch, is_known_resolver, watching
-from hsm.hydra_app.compose_switch import composes_plainly
 from hsm.hydra_app.config_copy import copy_config
 from hsm.hydra_app.equal_configs import are_equal
 from hsm.hydra_app.frozen_config import (
@@ -49,6 +48,7 @@ from hsm.hydra_app.frozen_config import (
     class_name,
 )
 from hsm.hydra_app.kept_overrides import KeptOverridesParser
+from hsm.hydra_app.plain_composing import composes_plainly
 
 #: Bases are kept up to this size together, the last used ones. A small app's takes 15 kB.
 _MAX_BYTES = 16 << 20
