@@ -96,7 +96,7 @@ class Supervisor:
                 self._end(handle, _never_ran(handle, repr(error)), recorded=False)
         finally:
             if not runs_again:  # Even after an error, or its waiters would wait forever.
-                self.ledger.finish(handle)
+                self.ledger.finish([handle])
 
     def _attempt(self, handle: JobHandle) -> tuple[Ending, bool]:
         """Run one attempt; returns its ending, and whether the journal needs no line for that."""
