@@ -3,7 +3,7 @@
 OmegaConf's own deep copy makes each node with its constructor, which validates a value that was
 valid before, and copies its metadata through pickle's protocol. Most of that time goes into finding
 out how to copy. This copies the kinds of nodes that configs are made of in a direct way, and leaves
-every other kind, such as unions, enums and classes of the app's own, to `copy.deepcopy`.
+every other kind, such as unions and classes of the app's own, to `copy.deepcopy`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from omegaconf import (
     BytesNode,
     Container,
     DictConfig,
+    EnumNode,
     FloatNode,
     IntegerNode,
     ListConfig,
@@ -32,12 +33,13 @@ _C = TypeVar("_C", bound=Container)
 Memo = dict[int, Any]
 
 #: Kinds of values whose copies differ from the original in nothing but the metadata and parent.
-_VALUES = frozenset((AnyNode, BooleanNode, BytesNode, FloatNode, IntegerNode, PathNode, StringNode))
-_CONTAINERS = frozenset((DictConfig, ListConfig))
-#: Attributes that a node of these kinds has, and fields of their metadata. Where there are others,
-#: this OmegaConf is not one that this module knows.
-_NODE_SIZE = 4
-_METADATA_SIZES = {Metadata: 7, ContainerMetadata: 9}
+_VALUES = frozenset(
+    (AnyNode, BooleanNode, BytesNode, EnumNode, FloatNode, IntegerNode, PathNode, StringNode)
+)
+#: Numbers of attributes that nodes have, and fields of their metadata. Where there are others, this
+#: OmegaConf is not one that this module knows.
+_NODE_SIZES: dict[Any, int] = dict.fromkeys((*_VALUES, DictConfig, ListConfig), 4) | {EnumNode: 6}
+_METADATA_SIZES: dict[type, int] = {Metadata: 7, ContainerMetadata: 9}
 #: Kinds of keys that deepcopy does not copy.
 _KEYS = frozenset((str, int, type(None)))
 _new = object.__new__
@@ -51,8 +53,8 @@ def copy_config(node: _C) -> _C:
 
 def is_known(node: Any) -> bool:
     """Whether `node` is of a kind that `copy_node` copies."""
-    kind = type(node)
-    return (kind in _CONTAINERS or kind in _VALUES) and len(node.__dict__) == _NODE_SIZE
+    size = _NODE_SIZES.get(type(node))
+    return size is not None and size == len(node.__dict__)
 
 
 def copy_node(node: Any, memo: Memo) -> Any:
@@ -65,6 +67,10 @@ def copy_node(node: Any, memo: Memo) -> Any:
     attributes, kind = node.__dict__, type(node)
     duplicate = memo[id(node)] = _new(kind)
     copied = duplicate.__dict__
+    if kind is EnumNode:
+        members = attributes["enum_type"].__members__
+        copied["fields"] = {name: member.value for name, member in members.items()}
+        copied["enum_type"] = attributes["enum_type"]
     copied["_metadata"] = _copy_metadata(attributes["_metadata"], memo)
     copied["_parent"] = attributes["_parent"]
     if kind in _VALUES:
