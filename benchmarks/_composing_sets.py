@@ -18,15 +18,17 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import _composing_schemas as schemas
 from _composing_apps import App
-from _config_trees import difference, error_chain, ruin
+from _tree_differences import difference, error_chain, ruin
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_automatic_config_search_path
+from hydra.core import utils as hydra_utils
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -87,17 +89,17 @@ class Set:
 def make_sets(app: App, seed: int) -> list[Set]:
     """Make the sets that one remembering loader gets in turn."""
     source = random.Random(f"{app.name} {seed}")
-    chosen = [_some(source, app.groups, 2) for _ in range(source.choice((1, 3, 6)))]
+    chosen = [_some(source, app.groups, 2) for _ in range(source.choice((1, 2, 4)))]
     masters = source.sample(app.masters, min(len(app.masters), source.choice((1, 2, 4))))
     return [
-        _make_set(app, source, chosen, masters) for _ in range(source.choice((10, 25, 25, 50, 120)))
+        _make_set(app, source, chosen, masters) for _ in range(source.choice((20, 60, 120, 240)))
     ]
 
 
 def _make_set(
     app: App, source: random.Random, chosen: list[list[str]], masters: Sequence[str]
 ) -> Set:
-    groups = source.choice(chosen) if source.random() < 0.8 else _some(source, app.groups, 3)
+    groups = source.choice(chosen) if source.random() < 0.9 else _some(source, app.groups, 3)
     overrides = [*groups, *_some(source, app.values, 2)]
     overrides += [_random_value(source, app.keys) for _ in range(source.choice((0, 0, 1, 2)))]
     if source.random() < 0.15:
@@ -147,6 +149,7 @@ class Stage:
         self._remember = remember
         self._plain: dict[bool, ConfigLoaderImpl] = {}
         self._masters: dict[str, DictConfig] = {}
+        self._hydra_configs: dict[str, Any] = {}
         self._leave = contextlib.ExitStack()
         #: What remembering loaders did, and how compositions ended.
         self.seen: Counter[str] = Counter()
@@ -167,6 +170,9 @@ class Stage:
                 for text in self.app.masters:
                     with contextlib.suppress(HydraException):  # another Hydra's
                         self._masters[text] = self._master(text)
+                for text, config in self._masters.items():
+                    HydraConfig.instance().set_config(config)  # too slow for each set
+                    self._hydra_configs[text] = HydraConfig.instance().cfg
             if not self._masters:
                 raise ValueError(f"Hydra cannot begin any sweep of {self.app.name}")
             self._leave = stack.pop_all()
@@ -261,13 +267,15 @@ class Stage:
         schemas.made["next"] = one.state
         random.seed(one.state)
         os.environ.update(one.environment)
+        clock: Any = hydra_utils  # where ${now:} looks
+        clock.datetime = _Clock(one.state)
         instance = HydraConfig.instance()
-        if one.master in self._masters:
-            instance.set_config(self._masters[one.master])
+        instance.cfg = self._hydra_configs.get(one.master)
         try:
             yield
         finally:
             instance.cfg = None
+            clock.datetime = datetime
             for name, _ in one.environment:
                 del os.environ[name]
 
@@ -285,6 +293,16 @@ class Stage:
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content, encoding="utf-8")
+
+
+class _Clock:
+    """A time of day that stands still."""
+
+    def __init__(self, state: int) -> None:
+        self._now = datetime.fromtimestamp(state, timezone.utc)
+
+    def now(self) -> datetime:
+        return self._now
 
 
 class _Outcome:

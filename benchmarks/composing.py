@@ -32,7 +32,7 @@ from _composing_sets import Remember, Set, Stage, make_sets, run_sets, shrink
 
 #: Of so many loaders, one is compared with a loader that reads its files from the disk each time.
 _UNFROZEN = 8
-#: So many differences are told; then it ends.
+#: So many differences are told of each part; then it ends.
 _MOST = 10
 #: A job of hydra's shape costs three times one of another app: it gets fewer sets.
 _SHARES = {"hydra": 0.3, "old": 0.3}
@@ -54,15 +54,15 @@ def apps_of(names: Sequence[str]) -> list[App]:
     return [APPS[name] for name in names if APPS[name].hydra <= present < APPS[name].before]
 
 
-def hunt(app: App, sets: int, seed: int, remember: Remember) -> Found:
-    """Compare at least so many sets of one app, from this seed on."""
+def hunt(app: App, sets: int, seed: int, remember: Remember, most: int = _MOST) -> Found:
+    """Compare so many sets of one app, from this seed on, but end after `most` differences."""
     found = Found(app.name)
     began = time.process_time()
     with (
         tempfile.TemporaryDirectory(prefix="composing-") as folder,
         Stage(app, Path(folder), remember) as stage,
     ):
-        while stage.seen["sets"] < sets and len(found.differences) < _MOST:
+        while stage.seen["sets"] < sets and len(found.differences) < most:
             those = stage.possible(make_sets(app, seed))[: sets - stage.seen["sets"]]
             frozen = seed % _UNFROZEN != 0
             differing = run_sets(stage, those, frozen=frozen)
