@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.processes import wait_for
+from helpers.processes import wait_for
 from hsm import LocalComputeSource, read_sweep
 from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.engine.ledger import JobHandle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.base import Node
 
 from helpers.hydra import write_files
+from hsm.hydra_app.base_store import Base
 from hsm.hydra_app.frozen_config import freeze
-from hsm.hydra_app.remembered_bases import Base, remember_bases
+from hsm.hydra_app.remembered_bases import remember_bases
 
 
 class Composers:
@@ -32,7 +34,9 @@ class Composers:
         conf = Path("conf").absolute()
         write_files(conf, files)
         self.plain, self.quick = _loader(conf), _loader(conf)
-        self.master = self.plain.load_configuration("config", list(given), RunMode.MULTIRUN)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.master = self.plain.load_configuration("config", list(given), RunMode.MULTIRUN)
         freeze(self.quick)
         remember_bases(self.quick)
         self.from_bases = 0
