@@ -15,8 +15,9 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from helpers.config_trees import describe
-from hsm.hydra_app import quick_run_job
-from hsm.hydra_app.quick_run_job import alike_texts, prepared_quickly
+from hsm.hydra_app import quick_yaml
+from hsm.hydra_app.quick_run_job import get_ready, prepared_quickly
+from hsm.hydra_app.quick_yaml import alike_texts
 
 #: Texts and keys, some of which LibYAML writes otherwise than PyYAML.
 TEXTS = [
@@ -40,6 +41,8 @@ TEXTS = [
 KEYS = [text for text in TEXTS if "${" not in text and text != "???"]
 #: Where OmegaConf looks for its dumper.
 omegaconf: Any = import_module("omegaconf.omegaconf")
+base: Any = import_module("omegaconf.base")
+_utils: Any = import_module("omegaconf._utils")
 LIBYAML = getattr(yaml, "CDumper", None)
 needs_libyaml = pytest.mark.skipif(LIBYAML is None, reason="PyYAML was built without LibYAML")
 #: OmegaConf 2.4 uses LibYAML by itself.
@@ -58,9 +61,9 @@ class Looking(Callback):
 
 @pytest.fixture(autouse=True)
 def fresh_dumper() -> Iterator[None]:
-    quick_run_job._quick_dumper.cache_clear()
+    quick_yaml._quick_dumper.cache_clear()
     yield
-    quick_run_job._quick_dumper.cache_clear()
+    quick_yaml._quick_dumper.cache_clear()
 
 
 def context(*callbacks: Callback) -> Any:
@@ -72,7 +75,7 @@ def context(*callbacks: Callback) -> Any:
 def state() -> tuple[Any, ...]:
     """What is replaced."""
     dumper = omegaconf.get_omega_conf_dumper
-    return DictConfig.__deepcopy__, ListConfig.__deepcopy__, dumper
+    return DictConfig.__deepcopy__, ListConfig.__deepcopy__, dumper, base.parse, _utils.parse
 
 
 def quick_yaml(config: Any, alike: dict[Any, Any]) -> str:
@@ -88,7 +91,7 @@ def uses_libyaml(config: Any, alike: dict[Any, Any], monkeypatch: pytest.MonkeyP
         calls.append(1)
         return own
 
-    monkeypatch.setattr(quick_run_job, "get_omega_conf_dumper", get_dumper)
+    monkeypatch.setattr(quick_yaml, "get_omega_conf_dumper", get_dumper)
     quick_yaml(config, alike)
     return not calls
 
@@ -180,6 +183,23 @@ def test_copies_are_the_same() -> None:
     assert copied_pair[1] is copied_pair[0].a
 
 
+def test_interpolations_mean_the_same() -> None:
+    texts = ["${a}", "${.a}", "x ${a} ${c.${d}}", "${oc.env:NONE,${a}}", "${oc.create:{b:[${a}]}}"]
+    texts += ["\\${a}", "${oc.decode:'[1]'}", "${c[e]}", "${a", "${none}", "${oc.env:}"]
+    config = OmegaConf.create({"a": 1, "c": {"e": 2, "a": 3}, "d": "e"})
+
+    def meaning(text: str) -> Any:
+        try:
+            return OmegaConf.to_container(OmegaConf.merge(config, {"text": text}), resolve=True)
+        except Exception as error:
+            return type(error), str(error)
+
+    for _ in range(2):
+        plain = [meaning(text) for text in texts]
+        with prepared_quickly(context(), {}):
+            assert [meaning(text) for text in texts] == plain
+
+
 def test_the_apps_callbacks_and_function_find_omegaconf_as_it_is() -> None:
     before, app = state(), Looking()
     job = context(app)
@@ -206,6 +226,6 @@ def test_the_switch_leaves_everything_to_hydra(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HSM_COMPOSE", "plain")
     before = state()
 
-    assert alike_texts(OmegaConf.create({"a": "b\nc"})) == {}
+    assert get_ready(OmegaConf.create({"a": "b\nc"})) == {}
     with prepared_quickly(context(), {}):
         assert state() == before
