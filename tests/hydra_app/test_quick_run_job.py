@@ -78,7 +78,7 @@ def state() -> tuple[Any, ...]:
     return DictConfig.__deepcopy__, ListConfig.__deepcopy__, dumper, base.parse, _utils.parse
 
 
-def quick_yaml(config: Any, alike: dict[Any, Any]) -> str:
+def written_quickly(config: Any, alike: dict[Any, Any]) -> str:
     with prepared_quickly(context(), alike):
         return OmegaConf.to_yaml(config)
 
@@ -92,7 +92,7 @@ def uses_libyaml(config: Any, alike: dict[Any, Any], monkeypatch: pytest.MonkeyP
         return own
 
     monkeypatch.setattr(quick_yaml, "get_omega_conf_dumper", get_dumper)
-    quick_yaml(config, alike)
+    written_quickly(config, alike)
     return not calls
 
 
@@ -102,9 +102,9 @@ def test_yaml_of_any_text_is_the_same(text: str) -> None:
 
     plain = OmegaConf.to_yaml(config)
 
-    assert quick_yaml(config, {}) == plain
-    assert quick_yaml(config, alike_texts(config)) == plain
-    assert quick_yaml(OmegaConf.create([text]), alike_texts(config)) == OmegaConf.to_yaml(
+    assert written_quickly(config, {}) == plain
+    assert written_quickly(config, alike_texts(config)) == plain
+    assert written_quickly(OmegaConf.create([text]), alike_texts(config)) == OmegaConf.to_yaml(
         OmegaConf.create([text])
     )
 
@@ -113,14 +113,14 @@ def test_yaml_of_any_text_is_the_same(text: str) -> None:
 def test_yaml_of_any_key_is_the_same(key: Any) -> None:
     config = OmegaConf.create({key: 1, "deep": {"list": [{key: {key: [1, "a\nb"]}}]}})
 
-    assert quick_yaml(config, alike_texts(config)) == OmegaConf.to_yaml(config)
+    assert written_quickly(config, alike_texts(config)) == OmegaConf.to_yaml(config)
 
 
 def test_an_unusual_text_is_known_only_in_its_place() -> None:
     base = OmegaConf.create({"help": "two\nlines", "list": [1, "a\nb"], "deep": {"same": "é"}})
     moved = OmegaConf.create({"list": ["a\nb", 1], "help": {"deep": "two\nlines"}, "new": "é"})
 
-    assert quick_yaml(moved, alike_texts(base)) == OmegaConf.to_yaml(moved)
+    assert written_quickly(moved, alike_texts(base)) == OmegaConf.to_yaml(moved)
 
 
 @needs_libyaml
@@ -143,8 +143,8 @@ def test_an_app_that_changed_the_dumper_gets_its_yaml(monkeypatch: pytest.Monkey
     monkeypatch.setattr(dumper, "yaml_representers", own)
     config = OmegaConf.create({"flag": True})
 
-    assert quick_yaml(config, alike_texts(config)) == OmegaConf.to_yaml(config)
-    assert "is True" in quick_yaml(config, {})
+    assert written_quickly(config, alike_texts(config)) == OmegaConf.to_yaml(config)
+    assert "is True" in written_quickly(config, {})
 
 
 @needs_omegaconf_23
@@ -158,7 +158,11 @@ def test_an_app_that_changed_how_yaml_is_laid_out_gets_its_layout(
     monkeypatch.setattr(yaml.Dumper, "increase_indent", indented)
     config = OmegaConf.create({"list": [1]})
 
-    assert quick_yaml(config, alike_texts(config)) == OmegaConf.to_yaml(config) == "list:\n  - 1\n"
+    assert (
+        written_quickly(config, alike_texts(config))
+        == OmegaConf.to_yaml(config)
+        == "list:\n  - 1\n"
+    )
 
 
 def test_without_libyaml_pyyaml_writes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +170,7 @@ def test_without_libyaml_pyyaml_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     config = OmegaConf.create({"a": [1, "b\nc"]})
 
     assert alike_texts(config) == {}
-    assert quick_yaml(config, {}) == OmegaConf.to_yaml(config)
+    assert written_quickly(config, {}) == OmegaConf.to_yaml(config)
 
 
 def test_copies_are_the_same() -> None:
