@@ -109,6 +109,13 @@ class Display(SweepDisplay):
             self.counts.ended_now(job, self._skew())
             self._show_end(job)
 
+    def jobs_ended(self, jobs: Sequence[Job]) -> None:
+        with shielded(), self._lock:
+            skew = self._skew()
+            for job in jobs:
+                self.counts.ended_now(job, skew)
+                self._show_end(job)
+
     @property
     def shows_messages(self) -> bool:
         return type(self)._show_message is not Display._show_message

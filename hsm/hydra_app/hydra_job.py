@@ -27,6 +27,7 @@ from hsm.core.program.reports import Outcome, dumps
 from hsm.core.record.log_links import unlink_logs
 from hsm.core.record.paths import SweepPaths
 from hsm.hydra_app.carried_errors import CarriedError, Place, traceback_of
+from hsm.hydra_app.quick_run_job import alike_texts, prepared_quickly
 
 
 class JobExit(Exception):
@@ -103,6 +104,7 @@ class HydraJob:
         self.hydra_context = hydra_context
         self.config = config
         self.task_function = task_function
+        self._alike = alike_texts(config)
 
     def __reduce__(self) -> tuple[Any, ...]:
         for callback in self.hydra_context.callbacks.callbacks:
@@ -119,19 +121,21 @@ class HydraJob:
         with read_write(self.config.hydra):  # read-only by now in Hydra 1.4
             self.config.hydra.overrides.hydra = of_hydra
         job_dir: str | None = None
+        context = self.hydra_context
         try:
-            config = compose(self.hydra_context.config_loader, self.config, overrides, num, job_id)
-            HydraConfig.instance().set_config(config)
-            job_dir = str(_enter_job_dir(config))
-            # Hydra tells the last one first of the job's end.
-            self.hydra_context.callbacks.callbacks.append(_HidesOwnFrames())
-            result = run_job(
-                hydra_context=self.hydra_context,
-                task_function=_without_exit(self.task_function),
-                config=config,
-                job_dir_key="hydra.sweep.dir",
-                job_subdir_key="hydra.sweep.subdir",
-            )
+            with prepared_quickly(context, self._alike):
+                config = compose(context.config_loader, self.config, overrides, num, job_id)
+                HydraConfig.instance().set_config(config)
+                job_dir = str(_enter_job_dir(config))
+                # Hydra tells the last one first of the job's end.
+                context.callbacks.callbacks.append(_HidesOwnFrames())
+                result = run_job(
+                    hydra_context=context,
+                    task_function=_without_exit(self.task_function),
+                    config=config,
+                    job_dir_key="hydra.sweep.dir",
+                    job_subdir_key="hydra.sweep.subdir",
+                )
         except BaseException as error:
             # Hydra 1.4 attaches the JobReturn, which holds the error, to the error. Pickling one
             # would pickle the other inside it, without end.

@@ -39,6 +39,7 @@ from hsm.hydra_app.job_ends import JobEnds
 from hsm.hydra_app.launched import code_files, program_record
 from hsm.hydra_app.multirun import configure_logging, failures_first, raises_failures, will_raise
 from hsm.hydra_app.refusals import launcher_errors
+from hsm.hydra_app.remembered_bases import remember_bases
 from hsm.hydra_app.returns import job_return
 from hsm.hydra_app.specs import JobSpecs
 from hsm.hydra_app.sweep_dir import SweepDir
@@ -83,6 +84,7 @@ class Session:
         config: DictConfig,
     ) -> None:
         freeze(hydra_context.config_loader)
+        remember_bases(hydra_context.config_loader)
         self._conf = conf
         self._config = config
         self._context = hydra_context

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ class _OverrideValues:
         self._parser = OverridesParser.create()
         self._known: dict[str, tuple[str, Any]] = {}
 
-    def of(self, overrides: Sequence[str]) -> Mapping[str, Any]:
+    def of(self, overrides: Sequence[str]) -> dict[str, Any]:
         """Return the parameters of a job with these overrides, as values that JSON can hold."""
         return dict(self._parse(text) for text in overrides)
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import pickle
 
 import pytest
@@ -88,4 +87,4 @@ def test_job_failed_tells_how_the_job_ended() -> None:
     error = JobFailed(job)
     assert error.job is job
     assert str(error) == f"job 3 (lr=0.1) PENDING: {job.ending()}"
-    assert str(JobFailed(dataclasses.replace(job, label=""))).startswith("job 3 PENDING: ")
+    assert str(JobFailed(Job(3, "s-3"))).startswith("job 3 PENDING: ")

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 #: CPU (percent of one core) and memory (bytes) of all processes of a job; None: unknown.
 Usage = tuple[float | None, int | None]
 
+_recording = threading.Lock()  # guards `Work._recorded` of all works
+
 
 class CannotStart(HsmError):
     """No process can be started for this job; says why. Other jobs may be more lucky."""
@@ -58,7 +60,7 @@ class JobLost(HsmError):
     """The job was killed along with the process that supervised it; nothing of it is left."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Work:
     """What jobs do: call a function with their argument, or exec a command.
 
@@ -76,10 +78,7 @@ class Work:
     script: KeptScript | None = None
     refusals: RefusalJudge | None = None
     how: Mapping[str, Any] | None = field(default=None, repr=False)
-    _recorded: dict[Journal, Mapping[str, Any]] = field(
-        default_factory=dict, init=False, repr=False
-    )
-    _mutex: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _recorded: dict[Journal, Mapping[str, Any]] | None = field(default=None, init=False, repr=False)
 
     def record_how(self, journal: Journal) -> None:
         """Write to `journal` how the place runs the function, unless it is there already.
@@ -88,10 +87,13 @@ class Work:
             OSError, JournalLost: see `Journal.append`.
         """
         how = self.how
-        with self._mutex:
-            if how is None or self._recorded.get(journal) is how:
+        if how is None:  # as of every command, of which there may be very many
+            return
+        with _recording:
+            recorded = self._recorded = self._recorded or {}
+            if recorded.get(journal) is how:
                 return
-            self._recorded[journal] = how
+            recorded[journal] = how
         journal.append("server", keep=True, **how)
 
 

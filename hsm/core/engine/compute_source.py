@@ -83,6 +83,14 @@ class SweepObserver:
     def job_ended(self, job: Job) -> None:
         """`job` is in a final state."""
 
+    def jobs_ended(self, jobs: Sequence[Job]) -> None:
+        """`jobs`, maybe very many, have ended without being started: the source was stopped.
+
+        By default, calls `job_ended` for each of them.
+        """
+        for job in jobs:
+            self.job_ended(job)
+
     def message(self, text: str) -> None:
         """A one-line notice for the person watching."""
 

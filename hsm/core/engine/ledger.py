@@ -28,7 +28,7 @@ class NotWanted(Exception):
         self.stop = stop
 
 
-@dataclass
+@dataclass(eq=False, slots=True)
 class _Watch:
     """Call `callback` when `left` more jobs have ended."""
 
@@ -44,7 +44,7 @@ class JobDir(Enum):
     SHARED = "the job reports it, and other jobs may use it too"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class JobHandle:
     """A job with its live state, while a source has it.
 
@@ -61,6 +61,7 @@ class JobHandle:
         stop: why hsm wants the job to end; the first reason if there are several.
         is_cancelled: whether one of the reasons was a cancel, after which there is no retry.
         is_over: whether the job has ended and the journal and all observers know.
+        is_queued: whether it waits for a slot.
         directory: what is known about the job's directory before it runs.
         watches: callbacks waiting for the job to be over.
         unsaved: the latest attempt's report, if it could not be written to its file.
@@ -78,8 +79,9 @@ class JobHandle:
     stop: Stop | None = None
     is_cancelled: bool = False
     is_over: bool = False
+    is_queued: bool = False
     directory: JobDir = JobDir.USUAL
-    watches: list[_Watch] = field(default_factory=list)
+    watches: tuple[_Watch, ...] = ()
     unsaved: Report | None = None
     attempts_before: int = field(init=False)
 
@@ -187,14 +189,28 @@ class Ledger:
             self._running.pop(handle.job.job_id, None)
             handle.job.end(time.time(), ending)
 
-    def finish(self, handle: JobHandle) -> None:
-        """The journal and observers know that the job has ended: call its waiting callbacks."""
+    def end_unstarted(self, handles: Iterable[JobHandle], stop: Stop) -> None:
+        """These jobs, which wait for their first attempt, have ended because of `stop`."""
+        now = time.time()
+        endings: dict[str, Ending] = {}  # which most of them share
         with self._lock:
-            handle.is_over = True
-            watches, handle.watches = handle.watches, []
-            for watch in watches:
-                watch.left -= 1
-            due = [watch.callback for watch in watches if watch.left == 0]
+            for handle in handles:
+                handle.stop, missed = stop, handle.job.missed_attempt
+                if missed not in endings:
+                    endings[missed] = Ending(stop.state, reason=f"{missed}: {stop.reason}")
+                handle.job.end(now, endings[missed])
+
+    def finish(self, handles: Iterable[JobHandle]) -> None:
+        """The journal and observers know that the jobs have ended: call their waiting callbacks."""
+        due = []
+        with self._lock:
+            for handle in handles:
+                handle.is_over = True
+                watches, handle.watches = handle.watches, ()
+                for watch in watches:
+                    watch.left -= 1
+                    if watch.left == 0:
+                        due.append(watch.callback)
         for callback in due:
             callback()
 
@@ -237,8 +253,12 @@ class Ledger:
             ids = list(self._handles) if job_ids is None else list(job_ids)
             unfinished = [handle for job_id in ids if not (handle := self._handles[job_id]).is_over]
             watch = _Watch(len(unfinished), callback)
+            longer: dict[tuple[_Watch, ...], tuple[_Watch, ...]] = {}  # of many jobs, the same
             for handle in unfinished:
-                handle.watches.append(watch)
+                watches = handle.watches
+                handle.watches = longer.get(watches) or longer.setdefault(
+                    watches, (*watches, watch)
+                )
         if not unfinished:
             callback()
         return ids

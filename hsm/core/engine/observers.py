@@ -66,6 +66,9 @@ class Observers(SweepObserver):
     def job_ended(self, job: Job) -> None:
         self._tell(lambda each: each.job_ended(job))
 
+    def jobs_ended(self, jobs: Sequence[Job]) -> None:
+        self._tell(lambda each: each.jobs_ended(jobs))
+
     def message(self, text: str) -> None:
         self._tell(lambda each: each.message(text))
 

@@ -1,7 +1,7 @@
 """Decides which job runs when: a queue, a thread per slot, and a timer for retries.
 
-SweepSource --handles--> Scheduler: JobQueue --ThreadPoolExecutor--> Supervisor.run, once per
-|          ^ Timer: retries                  attempt --> Backend
+SweepSource --handles--> Scheduler: JobQueue --threads of the slots--> Supervisor.run, once per
+|          ^ Timer: retries                   attempt --> Backend
 `-- Ledger, OutputFollower
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -66,6 +66,8 @@ class Scheduler:
             conf.max_parallel_jobs, thread_name_prefix=f"{OWN_THREADS}slot"
         )
         self._queue = JobQueue()
+        self._mutex = threading.Lock()  # guards the next one
+        self._asked = 0  # threads of the pool that look for jobs, or will as soon as there are any
         self._has_thread = False
 
     def run(self, handles: Iterable[JobHandle]) -> None:
@@ -77,8 +79,7 @@ class Scheduler:
             elif handle.job.state is JobState.COMPLETED:
                 self._time_limits.completed(handle.job.duration)
                 self._stops.has_completed = True
-        for handle in waiting:
-            self._enqueue(handle)
+        self._enqueue(waiting)
 
     def running(self) -> list[RunningJob]:
         """The running jobs, by number, with a sample of their CPU and memory use."""
@@ -127,24 +128,65 @@ class Scheduler:
             stack.callback(self._pool.shutdown, wait=True)
 
     def _retry_later(self, handle: JobHandle, delay: float) -> None:
-        self._timer.later(delay, handle, lambda: self._enqueue(handle))
+        self._timer.later(delay, handle, lambda: self._enqueue([handle]))
         if not self.ledger.is_wanted(handle) and self._timer.cancel(handle):
             # It was cancelled, or the source stopped, just before the timer had it.
-            self._enqueue(handle)
+            self._enqueue([handle])
 
-    def _enqueue(self, handle: JobHandle) -> None:
-        self._queue.add(handle)
+    def _enqueue(self, handles: Sequence[JobHandle]) -> None:
+        self._queue.add(handles)
         try:
-            self._pool.submit(self._run_next)
-            self._has_thread = True
+            for _ in handles:
+                if not self._ask_for_thread():
+                    return
         except RuntimeError as error:
-            # No new thread could be started. If the pool has one already, that one takes the job.
-            if not self._has_thread and self._queue.remove(handle):
+            # No new thread could be started. If the pool has one already, that one takes the jobs.
+            if not self._has_thread:
+                with self._mutex:
+                    self._asked -= 1
                 self.start_no_more(f"cannot start a thread: {error}")
-                self._supervisor.run(handle)
+                self._end_waiting()
 
-    def _run_next(self) -> None:
-        """Run the next job, in a slot's thread; called once per queued job."""
-        handle = self._queue.take()
-        if handle is not None:  # None: the job was cancelled.
+    def _ask_for_thread(self) -> bool:
+        """Have one more thread of the pool look for jobs; False if all of them do."""
+        with self._mutex:
+            if self._asked == self._conf.max_parallel_jobs:
+                return False
+            self._asked += 1
+        self._pool.submit(self._run_jobs)
+        self._has_thread = True
+        return True
+
+    def _run_jobs(self) -> None:
+        """Run one job after another until none is waiting, in a slot's thread."""
+        while (handle := self._next()) is not None:
             self._supervisor.run(handle)
+            if self.ledger.stopped is not None:
+                self._end_waiting()
+
+    def _next(self) -> JobHandle | None:
+        """The next job; None if there is none, and then another thread is asked for the next."""
+        with self._mutex:
+            handle = self._queue.take()
+            if handle is None:
+                self._asked -= 1
+        return handle
+
+    def _end_waiting(self) -> None:
+        """End the jobs that wait for a slot, now that the source is stopped.
+
+        There may be very many. Those that had no attempt, which need no line in the journal (see
+        `Supervisor`), are ended together.
+        """
+        stop = self.ledger.stopped
+        unstarted = []
+        for handle in self._queue.take_all():
+            has_run = len(handle.job.attempts) > handle.attempts_before
+            if stop is None or handle.stop is not None or has_run:
+                self._supervisor.run(handle)
+            else:
+                unstarted.append(handle)
+        if stop is not None and unstarted:
+            self.ledger.end_unstarted(unstarted, stop)
+            self._observers.jobs_ended([handle.job for handle in unstarted])
+            self.ledger.finish(unstarted)

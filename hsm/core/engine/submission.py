@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from hsm.core.program.refused_arguments import RefusalJudge
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """A job to submit, for callers that number and label their jobs themselves.
 
     Attributes:
         num: the job's number in the sweep.
-        params: its parameters, for the journal; must be representable in JSON.
+        params: its parameters, for the journal; must be representable in JSON. The job keeps them.
         label: one line that identifies the job.
         argument: the argument for its function; must be picklable.
         makes_own_dir: whether the job's process makes its directory and reports the path.
@@ -49,7 +49,7 @@ class JobSpec:
     """
 
     num: int
-    params: Mapping[str, Any]
+    params: dict[str, Any]
     label: str
     argument: Any
     makes_own_dir: bool = False
@@ -130,13 +130,13 @@ class OpenSweep:
         runs = spec.earlier is None or spec.earlier.runs
         if job is None:
             job_id = f"{self.journal.sweep_id}_{spec.num}"
-            job = Job(spec.num, job_id, spec.label, dict(spec.params))
+            job = Job(spec.num, job_id, spec.label, spec.params)
         elif runs:
             job.requeue()
             job.job_dir = None  # The sweep's directory may have been moved since.
-            job.params = dict(spec.params)  # The journal may have them in a file beside it only.
+            job.params = spec.params  # The journal may have them in a file beside it only.
         if not spec.makes_own_dir and job.job_dir is None:
-            job.job_dir = self.journal.paths.job_dir(spec.num)
+            job.job_dir = self.journal.paths
         return JobHandle(
             job,
             work,
@@ -181,7 +181,7 @@ def give_back(lock: LockFile, resumption: Resumption | None) -> None:
 
 
 def make_specs(
-    combinations: Sequence[Mapping[str, Any]],
+    combinations: Sequence[dict[str, Any]],
     program: Program,
     paths: SweepPaths,
     *,
@@ -196,7 +196,7 @@ def make_specs(
             num,
             params,
             label_of(params),
-            params,
+            dict(params) if program.function is not None else None,
             command=program.command_for(params, paths.job_dir(num)),
             script=program.kept_script,
             refusals=refusals,

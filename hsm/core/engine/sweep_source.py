@@ -129,7 +129,7 @@ class SweepSource(ComputeSource):
 
     def _begin(
         self,
-        combinations: Sequence[Mapping[str, Any]],
+        combinations: Sequence[dict[str, Any]],
         program: Program,
         sweep_id: str,
         paths: SweepPaths,

@@ -27,7 +27,7 @@ log = get_logger(__name__)
 _MAX_RESTARTS = 3
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class FunctionWork(Work):
     """A function, called in forks of a server that carries it, or in spawned interpreters.
 

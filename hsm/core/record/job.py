@@ -19,11 +19,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from hsm.core.errors import HsmError
 from hsm.core.printable import printable
 from hsm.core.record.large import Large
+from hsm.core.record.paths import SweepPaths
 from hsm.core.text_enum import TextEnum
 
 
@@ -69,7 +70,7 @@ class IllegalTransition(HsmError):
         self.event = event
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ending:
     """How one attempt ended.
 
@@ -132,7 +133,7 @@ class Ending:
         return self.state.words
 
 
-@dataclass
+@dataclass(slots=True)
 class Attempt:
     """One run of a job's process.
 
@@ -196,26 +197,10 @@ class Attempt:
         return self.ending.max_memory if self.ending else None
 
 
-class _Params:
-    """`Job.params`: a dict, or a `Large` beside the journal that is read on each access."""
-
-    @overload
-    def __get__(self, job: None, owner: type[Job]) -> None: ...
-
-    @overload
-    def __get__(self, job: Job, owner: type[Job]) -> dict[str, Any]: ...
-
-    def __get__(self, job: Job | None, owner: type[Job]) -> dict[str, Any] | None:
-        if job is None:
-            return None  # the default, see `__set__`
-        held: dict[str, Any] | Large = job.__dict__["held_params"]
-        return held.load_or({}) if isinstance(held, Large) else held
-
-    def __set__(self, job: Job, value: dict[str, Any] | Large | None) -> None:
-        job.__dict__["held_params"] = {} if value is None else value
+#: The attributes that tell what is known of a job.
+_SHOWN = ("num", "job_id", "label", "params", "state", "attempts", "outcome", "job_dir")
 
 
-@dataclass
 class Job:
     """One point of a sweep.
 
@@ -223,37 +208,81 @@ class Job:
         num: its number in the sweep, from 0; names its directory and its logs.
         job_id: unique across sweeps: ``<sweep id>_<num>``.
         label: one line that identifies it, such as ``lr=0.1 model=svm``.
-        params: its parameters, representable in JSON. Empty if they lie in a file beside the
-            journal that cannot be read.
+        held_params: its parameters, or a reference to their file beside the journal (for a job
+            read from a journal); see `params`.
         state: its current state; changed only by `start`, `end`, `retry` and `requeue`.
         attempts: its attempts so far, oldest first.
         outcome: how it finally ended; None until then.
-        job_dir: its directory, once known.
+        held_dir: its directory, once known, or the sweep where it has the usual one; see
+            `job_dir`.
         before: its outcome before it was requeued; None once it has started again.
         large_label: the full label, if `label` is only the beginning.
     """
 
-    num: int
-    job_id: str
-    label: str = ""
-    params: _Params = _Params()
-    state: JobState = JobState.PENDING
-    attempts: list[Attempt] = field(default_factory=list)
-    outcome: Ending | None = None
-    job_dir: Path | None = None
-    before: Ending | None = field(default=None, repr=False)
-    large_label: Large | None = field(default=None, repr=False, compare=False)
+    # There may be very many, so they have no dict.
+    __slots__ = (
+        *("num", "job_id", "label", "held_params", "state", "attempts", "outcome", "held_dir"),
+        *("before", "large_label"),
+    )
+
+    def __init__(
+        self,
+        num: int,
+        job_id: str,
+        label: str = "",
+        params: dict[str, Any] | Large | None = None,
+        *,
+        job_dir: Path | SweepPaths | None = None,
+        large_label: Large | None = None,
+    ) -> None:
+        self.num = num
+        self.job_id = job_id
+        self.label = label
+        self.held_params = {} if params is None else params
+        self.state = JobState.PENDING
+        self.attempts: list[Attempt] = []
+        self.outcome: Ending | None = None
+        self.held_dir = job_dir
+        self.before: Ending | None = None
+        self.large_label = large_label
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Job):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in (*_SHOWN, "before"))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Job({', '.join(f'{name}={getattr(self, name)!r}' for name in _SHOWN)})"
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Its parameters, representable in JSON; those beside the journal are read on each access.
+
+        Empty if they lie in a file there that cannot be read.
+        """
+        held = self.held_params
+        return held.load_or({}) if isinstance(held, Large) else held
+
+    @params.setter
+    def params(self, value: dict[str, Any]) -> None:
+        self.held_params = value
+
+    @property
+    def job_dir(self) -> Path | None:
+        """Its directory, once known."""
+        held = self.held_dir
+        return held.job_dir(self.num) if isinstance(held, SweepPaths) else held
+
+    @job_dir.setter
+    def job_dir(self, value: Path | SweepPaths | None) -> None:
+        self.held_dir = value
 
     @property
     def value(self) -> Any:
         """The return value, if JSON can represent it; a large value is read on each access."""
         return None if self.outcome is None else self.outcome.whole("value")
-
-    @property
-    def held_params(self) -> dict[str, Any] | Large:
-        """The parameters, or a reference to their file (for a job read from a journal)."""
-        held: dict[str, Any] | Large = self.__dict__["held_params"]
-        return held
 
     @property
     def attempt(self) -> Attempt | None:
