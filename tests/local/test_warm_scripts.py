@@ -39,7 +39,9 @@ def depth(count=0):
 def status():
     with open("/proc/self/status") as file:
         named = dict(line.split(":\\t", 1) for line in file)
-    return {name: named[name] for name in ("Name", "SigIgn", "SigCgt", "SigBlk", "Threads")}
+    # Not the two signals that glibc itself uses: posix_spawn has them ignored.
+    signals = [int(named[name], 16) & 0x7fffffff for name in ("SigIgn", "SigCgt", "SigBlk")]
+    return named["Name"], named["Threads"], signals
 def stream(file):
     own = "line_buffering", "write_through", "encoding", "errors", "newlines", "name", "mode"
     return type(file).__name__, [getattr(file, name, None) for name in own], file.seekable()
