@@ -27,7 +27,7 @@ from hsm.core.program.reports import Outcome, dumps
 from hsm.core.record.log_links import unlink_logs
 from hsm.core.record.paths import SweepPaths
 from hsm.hydra_app.carried_errors import CarriedError, Place, traceback_of
-from hsm.hydra_app.quick_run_job import alike_texts, prepared_quickly
+from hsm.hydra_app.quick_run_job import get_ready, prepared_quickly
 
 
 class JobExit(Exception):
@@ -104,7 +104,7 @@ class HydraJob:
         self.hydra_context = hydra_context
         self.config = config
         self.task_function = task_function
-        self._alike = alike_texts(config)
+        self._alike = get_ready(config)
 
     def __reduce__(self) -> tuple[Any, ...]:
         for callback in self.hydra_context.callbacks.callbacks:
