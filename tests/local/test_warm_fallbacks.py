@@ -16,9 +16,14 @@ from hsm.core.local import LocalComputeSource
 from hsm.core.local.warm_start import WarmStart
 from hsm.core.program.kept_script import KeptScript
 
-_PRINTS_HOW = (
-    "import os, sys\nprint('warm' if 'hsm.core.local.warm_server' in sys.modules else 'cold')\n"
-)
+_PRINTS_HOW = """\
+import os, sys
+print("warm" if "hsm.core.local.warm_server" in sys.modules else "cold")
+"""
+_STARTS_A_THREAD = """\
+import threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+"""
 
 
 @pytest.fixture
@@ -67,10 +72,7 @@ def _note(script: str, *, insists: bool = False, limit: float | None = None) -> 
         ("import signal; signal.alarm(1000)", "an import sets a timer"),
         ("import socket; pair = socket.socketpair()", "after its imports it has a pipe open"),
         ("import asyncio; loop = asyncio.new_event_loop()", "it has an event loop open"),
-        (
-            "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
-            "after its imports it has other threads",
-        ),
+        (_STARTS_A_THREAD, "after its imports it has other threads"),
     ),
 )
 def test_imports_that_do_more_than_import(project: Project, module: str, note: str) -> None:
@@ -80,16 +82,10 @@ def test_imports_that_do_more_than_import(project: Project, module: str, note: s
     assert note in told
 
 
-@pytest.mark.parametrize(
-    "script",
-    ["print(1)", "import site_packages_has_no_such\n", "import broken", "def f(:", "import sys.x"],
-)
+@pytest.mark.parametrize("script", ["print(1)", "import broken", "def f(:", "import sys.x"])
 def test_nothing_is_said_where_jobs_show_it(project: Project, script: str) -> None:
     project.write("site-packages/broken.py", "1 / 0\n")
-    assert _note(script) in (
-        "",
-        "no warm start of fit.py: there is no module site_packages_has_no_such",
-    )
+    assert not _note(script)
 
 
 def test_a_module_beside_the_script_that_hides_another(project: Project) -> None:
@@ -101,10 +97,7 @@ def test_a_module_beside_the_script_that_hides_another(project: Project) -> None
 
 def test_who_insists_gets_a_warm_start_in_spite_of_doubts(project: Project) -> None:
     project.write("own.py", "import uuid\nRUN = uuid.uuid4()\n")
-    thread = (
-        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()"
-    )
-    project.write("site-packages/doing.py", thread)
+    project.write("site-packages/doing.py", _STARTS_A_THREAD)
     assert _note("import own\n").endswith("own.py does more than define things (line 2)")
     assert _note("import own\n", insists=True) == "warm"
     assert _note("import doing\n", insists=True) == "warm"
@@ -152,17 +145,15 @@ def test_jobs_in_another_directory_and_of_another_sweep_import_anew(project: Pro
     project.write("fit.py", f"import own\n{_PRINTS_HOW}print(own.VALUE, os.getcwd())\n")
     script = Path("fit.py").absolute()
     with LocalComputeSource(max_parallel_jobs=1) as source:
-        for name, value in (("a", 1), ("b", 2)):
+        for name, value in (("a", 1), ("b", 22)):  # of another size, or byte code would serve
             project.write("own.py", f"VALUE = {value}\n")
             source.submit_jobs([{"x": 0}], name, project.folder / name, script=script)
             source.wait()
         os.chdir("/")
         source.submit_jobs([{"x": 1}], "b", project.folder / "b", script=script)
-    out = [
-        (project.folder / name).read_text() for name in ("a/.hsm/logs/0.out", "b/.hsm/logs/0.out")
-    ]
-    assert out == [f"warm\n{value} {project.folder}\n" for value in (1, 2)]
-    assert (project.folder / "b/.hsm/logs/1.out").read_text() == "cold\n2 /\n"
+    out = [(project.folder / name / ".hsm/logs/0.out").read_text() for name in ("a", "b")]
+    assert out == [f"warm\n{value} {project.folder}\n" for value in (1, 22)]
+    assert (project.folder / "b/.hsm/logs/1.out").read_text() == "cold\n22 /\n"
 
 
 def test_jobs_that_are_not_wanted_do_not_wait_for_imports(project: Project) -> None:
