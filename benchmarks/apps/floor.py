@@ -2,10 +2,10 @@
 
     python floor.py 100 2 sweep     100 jobs, two at a time, in the directory sweep
 
-It has imported what a Hydra app has, as a launcher that forks must. Each job is a fork that leads a
-session, writes the files that a job of `app.py` leaves, with content of the same size, and exits.
-The launching process waits for it, and writes two lines to a journal. Nothing is composed, checked,
-supervised or recovered.
+It has imported what every launcher's process has: Hydra, and its plugins. Each job is a fork that
+leads a session, writes the files that a job of `app.py` leaves, with content of the same size, and
+exits. The launching process waits for it, and writes two lines to a journal. Nothing is composed,
+checked, supervised or recovered.
 """
 
 from __future__ import annotations
@@ -14,20 +14,18 @@ import gc
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import NoReturn
 
-import hydra
-import hydra._internal.hydra
-import hydra.core.plugins
-from omegaconf import OmegaConf
+from hydra._internal.hydra import Hydra
+from hydra.core.plugins import Plugins
 
 #: What a job's files have in them, near enough in size: Hydra's own config, and the report.
 HYDRA_YAML = "hydra:\n" + "  key_of_usual_length: and a value\n" * 150
 REPORT = b"x" * 4500
 LINE = json.dumps({"event": "of a job", "padding": "x" * 180}) + "\n"
-#: Kept in memory, as the sweep's config is.
-CONFIG = OmegaConf.create({"num": 0, "modules": [hydra.__name__]})
+LOADED = (Hydra, Plugins.instance())
 
 
 def run_job(num: int, folder: str, record: str) -> NoReturn:
@@ -46,7 +44,8 @@ def run_job(num: int, folder: str, record: str) -> NoReturn:
     for name in ("out", "err"):
         os.symlink(f"../.hsm/logs/{num}.{name}", f"{own}/std{name}.log")
     with open(record, "a", encoding="utf-8") as file:
-        file.write(json.dumps({"num": num, "pid": os.getpid(), "imports": []}) + "\n")
+        job = {"num": num, "pid": os.getpid(), "imports": [], "started": time.time()}
+        file.write(json.dumps(job) + "\n")
     Path(f"{folder}/.hsm/results/{num}.pkl").write_bytes(REPORT)
     os._exit(0)
 

@@ -45,8 +45,9 @@ def get_ready(config: DictConfig) -> dict[Any, Any]:
     """
     if composes_plainly():
         return {}
+    of_hydra: Any = OmegaConf.to_container(config.hydra, resolve=False)
     for name in _RESOLVED:
-        _parse_all(OmegaConf.to_container(config.hydra, resolve=False)[name])
+        _parse_all(of_hydra[name])
     return alike_texts(config)
 
 

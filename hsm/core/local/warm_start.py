@@ -32,6 +32,8 @@ from hsm.core.units import format_duration
 _LIMIT = 60.0
 #: Seconds that imports which have printed something get to say more.
 _LAST_WORDS = 0.3
+#: Seconds after which people are told that jobs wait for imports.
+_LONG = 5.0
 #: Seconds between checks whether a job that waits is still wanted.
 _LOOK = 0.5
 _MAX_WORDS = 1 << 16
@@ -47,19 +49,23 @@ class WarmStart:
         limit: the most seconds that its imports may take; None for the usual.
 
     Attributes:
+        server: the server, once jobs can be forks of it.
         note: one line for people on how the jobs start; "" if there is nothing to say.
     """
 
     def __init__(
         self, script: KeptScript, cwd: str, *, insists: bool, limit: float | None = None
     ) -> None:
-        self._server: ForkServer | None = None
+        self.server: ForkServer | None = None
         self.note = ""
         self._script = WarmScript(script, trusts=insists)
         self._cwd = cwd
         self._insists = insists
         self._limit = min(limit or _LIMIT, _LIMIT)
-        self._mutex = threading.Lock()  # guards the next two
+        self._name = os.path.basename(script.path)
+        self._began = time.monotonic()
+        self._mutex = threading.Lock()  # guards the next three
+        self._told: set[str] = set()
         self._starting: ForkServer | None = None
         self._is_closed = False
         self._decided = threading.Event()
@@ -87,10 +93,24 @@ class WarmStart:
         except CannotStart:
             self._decided.set()
 
-    def wait(self, is_wanted: Callable[[], bool]) -> None:
-        """Wait until it is known whether there is a server."""
+    def wait(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:
+        """Wait until it is known whether there is a server.
+
+        Args:
+            is_wanted, notice: see `Backend.wait_for_room`.
+        """
         while not self._decided.wait(_LOOK) and is_wanted():
-            continue
+            if time.monotonic() > self._began + _LONG:
+                self._tell_once(f"jobs wait: {self._name} does its imports, once for all", notice)
+        if self.note:
+            self._tell_once(self.note, notice)
+
+    def _tell_once(self, text: str, notice: Callable[[str], None]) -> None:
+        with self._mutex:
+            is_news = text not in self._told
+            self._told.add(text)
+        if is_news:
+            notice(text)
 
     def server_for(self, launch: Launch) -> ForkServer | None:
         """The server, if it has done what this job would do itself; else None."""
@@ -101,16 +121,16 @@ class WarmStart:
             and launch.cwd == self._cwd
             and all(map(is_of_one_job, launch.env))
         )
-        return self._server if fits else None
+        return self.server if fits else None
 
     def lose(self, server: ForkServer) -> None:
         """Use the server no more, if it is this one."""
-        if self._server is server:
-            self._server = None
+        if self.server is server:
+            self.server = None
 
     def retire(self) -> None:
         """Let the server end after its last job."""
-        server, self._server = self._server, None
+        server, self.server = self.server, None
         if server is not None:
             server.retire()
 
@@ -149,7 +169,7 @@ class WarmStart:
             os.close(read_end)
         if why_not is None:
             server.want()
-            self._server = server
+            self.server = server
         return why_not
 
     def _hear(self, server: ForkServer, output: int) -> str | None:
@@ -159,8 +179,9 @@ class WarmStart:
         poll.register(server, select.POLLIN)
         poll.register(output, select.POLLIN)
         ready = {fd for fd, _ in poll.poll(self._limit * 1000)}
-        if output in ready and (words := _last_line(output)):
-            return f"its imports print: {words}"
+        words, has_ended = _last_line(output) if output in ready else ("", False)
+        if words:
+            return "" if has_ended else f"its imports print: {words}"  # Or jobs show what failed.
         try:
             imported = server.hear(deadline)
         except TimeoutError:
@@ -174,17 +195,16 @@ class WarmStart:
 
     def _give_up(self, why_not: str) -> None:
         if why_not:
-            name = os.path.basename(self._script.script.path)
-            self.note = f"no warm start of {name}: {why_not}"
+            self.note = f"no warm start of {self._name}: {why_not}"
         with self._mutex:
             server = self._starting
         if server is not None:
             server.kill()
 
 
-def _last_line(output: int) -> str:
-    """The last line of what comes from a pipe, once that pauses; "" if it just ends."""
-    said = b""
+def _last_line(output: int) -> tuple[str, bool]:
+    """The last line of what comes from a pipe, once that pauses, and whether the pipe has ended."""
+    said, has_ended = b"", False
     deadline = time.monotonic() + _LAST_WORDS
     poll = select.poll()
     poll.register(output, select.POLLIN)
@@ -192,7 +212,8 @@ def _last_line(output: int) -> str:
         with suppress(OSError):
             more = os.read(output, _MAX_WORDS)
             if not more:
+                has_ended = True
                 break
             said += more
     lines = said.decode("utf-8", "replace").strip().splitlines()
-    return printable(lines[-1]) if lines else ""
+    return printable(lines[-1]) if lines else "", has_ended

@@ -41,10 +41,9 @@ class WarmStarts:
         self._is_on = conf.warm is not Warm.false and LINUX and not spawns
         self._insists = conf.warm is Warm.true
         self._limit = conf.timeout
-        self._mutex = threading.Lock()  # guards what follows
+        self._mutex = threading.Lock()  # guards the next attribute
         # By id() of the script, which the value keeps alive. The newest is last.
         self._starts: dict[int, WarmStart] = {}
-        self._told: set[int] = set()
 
     def start(self, script: KeptScript) -> bool:
         """Start the server of a script, unless it was started; return whether there may be one."""
@@ -63,13 +62,8 @@ class WarmStarts:
 
     def wait(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:
         """Wait until it is known which scripts have a server; tell people once if one has none."""
-        for key, start in list(self._starts.items()):
-            start.wait(is_wanted)
-            with self._mutex:
-                is_news = start.note and key not in self._told
-                self._told.add(key)
-            if is_news:
-                notice(start.note)
+        for start in list(self._starts.values()):
+            start.wait(is_wanted, notice)
 
     def server(self, launch: Launch) -> ForkServer | None:
         """The server of which a job can be a fork; None if there is none."""
