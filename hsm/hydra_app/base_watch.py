@@ -7,6 +7,7 @@ which all of these pass.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import warnings
@@ -43,6 +44,8 @@ _KNOWN_MODULES = frozenset(
 _WARNING_MODULES = ("hydra.", "omegaconf.", "antlr4.")
 
 _one_at_a_time = threading.Lock()
+#: What a watch stands in for: where, by which name, the original.
+_replaced: list[tuple[Any, str, Any]] = []
 
 
 @dataclass(frozen=True)
@@ -205,14 +208,24 @@ def _installed(watch: Watch) -> Iterator[Watch]:
         (_utils, "get_attr_data", watch.making_defaults),
         (warnings, "warn", watch.warning),
     ]
-    replaced = [(place, name, getattr(place, name)) for place, name, _ in places]
     try:
         for place, name, wrap in places:
-            setattr(place, name, wrap(getattr(place, name)))
+            original = getattr(place, name)
+            _replaced.append((place, name, original))
+            setattr(place, name, wrap(original))
         yield watch
     finally:
-        for place, name, original in replaced:
-            setattr(place, name, original)
+        _put_back()
+
+
+def _put_back() -> None:
+    while _replaced:
+        setattr(*_replaced.pop())
+
+
+# A job may be forked while another thread is being watched: it has no such thread.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_put_back)
 
 
 def _frame(depth: int) -> Any:

@@ -7,13 +7,16 @@ import copy
 from hydra import version
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-
-from hsm.hydra_app.base_watch import watching
+from hydra.errors import HydraException
 
 #: At half a kilobyte each. A sweep of more points than this has fewer distinct values, as a rule.
 _MAX_KEPT = 20_000
 
-_kept: dict[tuple[str, str | None], Override] = {}
+#: Functions, as `shuffle` returns something else each time; and what issues a warning each time.
+_NOT_KEPT = ("(", "_name_")
+
+#: By text and version base.
+_kept: dict[tuple[str, str], Override] = {}
 
 
 class KeptOverridesParser(OverridesParser):
@@ -21,18 +24,19 @@ class KeptOverridesParser(OverridesParser):
 
     def parse_overrides(self, overrides: list[str]) -> list[Override]:
         """Parse all; raises what Hydra's parser does."""
-        return [self._parse(text) for text in overrides]
+        try:
+            return [self._parse(text) for text in overrides]
+        except HydraException:
+            pass
+        # Hydra 1.4 says where among the others the bad one is.
+        return super().parse_overrides(overrides)
 
     def _parse(self, text: str) -> Override:
-        base = version.getbase()
-        key = (text, None if base is None else str(base))
+        key = (text, str(version.getbase()))
         kept = _kept.get(key)
         if kept is None:
-            with watching() as watch:
-                kept = super().parse_overrides([text])[0]
-            # A function, such as shuffle, may return something else the next time.
-            is_same_again = watch is not None and watch.is_repeatable and not watch.warnings
-            if is_same_again and "(" not in text:
+            kept = super().parse_overrides([text])[0]
+            if not any(each in text for each in _NOT_KEPT):
                 if len(_kept) >= _MAX_KEPT:
                     _kept.clear()
                 _kept[key] = kept

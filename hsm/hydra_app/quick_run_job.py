@@ -1,57 +1,63 @@
 """Hydra's preparation of a job in less time, with the same configs and the same files.
 
-Two operations of OmegaConf's take most of the time of Hydra's `run_job`: deep copies of the config,
-and dumping it as YAML. While a job is being prepared, both are done by quicker means:
+Three operations of OmegaConf's take most of the time of Hydra's `run_job`. While a job is being
+prepared, they are done by quicker means:
 
     copy.deepcopy(config)  -->  a structural copy, see `hsm.hydra_app.config_copy`
-    OmegaConf.to_yaml      -->  LibYAML, for a config whose text is the same as PyYAML's
+    OmegaConf.to_yaml      -->  LibYAML where its text is the same, see `hsm.hydra_app.quick_yaml`
+    ${interpolation}       -->  parsed once for all jobs: the tree depends on nothing but the text
 
-The app's function and its callbacks find OmegaConf as it is. LibYAML and PyYAML are known to write
-different texts for some characters (beyond ASCII, line breaks, control characters) and some keys
-(empty or long ones). So LibYAML gets only what has none of these, except where the sweep's own
-config has the same text in the same place, and the launcher has seen both write it alike. And it is
-used only if both write the same text of a sample: an app may have changed PyYAML's dumper.
+The app's function and its callbacks find OmegaConf as it is.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache, partial
-from itertools import chain, repeat
+from contextlib import contextmanager, suppress
+from functools import lru_cache, partial
 from typing import Any
 
-import yaml
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
-from omegaconf import DictConfig, ListConfig, OmegaConf, omegaconf
-from omegaconf._utils import get_omega_conf_dumper
+from omegaconf import DictConfig, ListConfig, OmegaConf, _utils, base, omegaconf
+from omegaconf.errors import OmegaConfBaseException
+from omegaconf.grammar_parser import parse
 
 from hsm.hydra_app.config_copy import Memo, copy_node, is_known
 from hsm.hydra_app.plain_composing import composes_plainly
+from hsm.hydra_app.quick_yaml import alike_texts, choosing_dumper
 
-#: Texts of which LibYAML and PyYAML write the same, keys of up to `_MAX_KEY` characters included.
-_is_printable = re.compile(r"[ -~]*").fullmatch
-_MAX_KEY = 100
-_PLAIN_VALUES = frozenset((int, float, bool, type(None)))
-_SAMPLE: dict[Any, Any] = {
-    "texts": ["a", "", "yes", "1", "1e3", "~", "- a", "a: b", "a #b", " a", "it's", '"', "???"],
-    "long text": "${a.b} " * 20 + "'" + "b" * 90 + ": c" * 60,
-    "values": [1, -1.5, 1e30, float("nan"), True, None, [], {}, [[1], {"a": {"b": [{"c": 2}]}}]],
-    5: {True: False, None: 0.1},
-}
+#: Parts of Hydra's config whose interpolations every job resolves.
+_RESOLVED = ("sweep", "job", "job_logging")
+
+#: `parse` of OmegaConf's, which remembers.
+_parsed = lru_cache(maxsize=512)(parse)
 
 
-def alike_texts(config: DictConfig) -> dict[Any, Any]:
-    """Find texts in a sweep's config that both write alike, although there are such that differ.
+def get_ready(config: DictConfig) -> dict[Any, Any]:
+    """Do in the launcher what would else be done in every job.
 
-    The launcher does this once, for `prepared_quickly` in every job.
+    Args:
+        config: the sweep's.
+
+    Returns:
+        For `prepared_quickly`: the texts that LibYAML is known to write as PyYAML does.
     """
-    if composes_plainly() or (quick := _quick_dumper()) is None:
+    if composes_plainly():
         return {}
-    unusual = _unusual(OmegaConf.to_container(config, resolve=False, enum_to_str=True)) or {}
-    return {key: part for key, part in unusual.items() if _write_alike({key: part}, quick)}
+    of_hydra: Any = OmegaConf.to_container(config.hydra, resolve=False)
+    for name in _RESOLVED:
+        _parse_all(of_hydra[name])
+    return alike_texts(config)
+
+
+def _parse_all(data: Any) -> None:
+    if isinstance(data, str) and "${" in data:
+        with suppress(OmegaConfBaseException):  # The job that needs it will fail.
+            _parsed(data)
+    elif isinstance(data, dict | list):
+        for value in data.values() if isinstance(data, dict) else data:
+            _parse_all(value)
 
 
 @contextmanager
@@ -60,7 +66,7 @@ def prepared_quickly(context: HydraContext, alike: dict[Any, Any]) -> Iterator[N
 
     Args:
         context: has the app's callbacks.
-        alike: what `alike_texts` found.
+        alike: what `get_ready` returned in the launcher.
     """
     changes = [] if composes_plainly() else [*_changes(alike)]
     own = [(place, name, getattr(place, name)) for place, name, _ in changes]
@@ -85,8 +91,10 @@ def _set(changes: Sequence[_Change]) -> None:
 def _changes(alike: dict[Any, Any]) -> Iterator[_Change]:
     for kind in (DictConfig, ListConfig):
         yield kind, "__deepcopy__", _quick_deepcopy(kind.__deepcopy__)
-    if (dumper := _quick_dumper()) is not None:
-        yield omegaconf, "get_omega_conf_dumper", lambda: partial(_Dumper, dumper, alike)
+    if (dumper := choosing_dumper(alike)) is not None:
+        yield omegaconf, "get_omega_conf_dumper", lambda: dumper
+    for module in (base, _utils):
+        yield module, "parse", _parsed
 
 
 class _EndsPreparation(Callback):
@@ -102,96 +110,3 @@ def _quick_deepcopy(own: Callable[[Any, Memo], Any]) -> Callable[[Any, Memo], An
         return copy_node(node, memo) if is_known(node) else own(node, memo)
 
     return deepcopy
-
-
-@cache
-def _quick_dumper() -> Any:
-    """LibYAML's dumper for OmegaConf's YAML; None if it is not there, or is not to be used."""
-    own = get_omega_conf_dumper()
-    libyaml: Any = getattr(yaml, "CDumper", None)
-    if libyaml is None or issubclass(own, libyaml):  # the latter in OmegaConf 2.4
-        return None
-
-    class QuickDumper(libyaml):  # type: ignore[misc]
-        yaml_representers = own.yaml_representers
-        yaml_multi_representers = own.yaml_multi_representers
-        yaml_implicit_resolvers = own.yaml_implicit_resolvers
-        yaml_path_resolvers = own.yaml_path_resolvers
-
-    return QuickDumper if _write_alike(_SAMPLE, QuickDumper) else None
-
-
-def _write_alike(data: Any, quick: Any) -> bool:
-    settings: dict[str, Any] = {"default_flow_style": False, "allow_unicode": True}
-    dumpers = (quick, get_omega_conf_dumper())
-    try:
-        return len({yaml.dump(data, Dumper=each, **settings) for each in dumpers}) == 1
-    except Exception:  # LibYAML cannot write half a surrogate pair, say
-        return False
-
-
-class _Dumper:
-    """As `yaml.dump` uses a dumper; which one it is depends on what it dumps."""
-
-    def __init__(self, quick: Any, alike: Any, stream: Any, **settings: Any) -> None:
-        self._quick, self._alike = quick, alike
-        self._settings = {"stream": stream, **settings}
-        self._dumper: Any = None
-
-    def open(self) -> None:
-        pass  # not before it is known which
-
-    def represent(self, data: Any) -> None:
-        kind = self._quick if _is_alike(data, self._alike) else get_omega_conf_dumper()
-        self._dumper = kind(**self._settings)
-        self._dumper.open()
-        self._dumper.represent(data)
-
-    def close(self) -> None:
-        self._dumper.close()
-
-    def dispose(self) -> None:
-        if self._dumper is not None:
-            self._dumper.dispose()
-
-
-def _is_alike(data: Any, alike: Any) -> bool:
-    """Whether LibYAML and PyYAML write the same text of `data`.
-
-    Args:
-        data: what is dumped.
-        alike: unusual texts of which they do, each at its place in data like this. What the text
-            looks like depends on the place, but on nothing beside it.
-    """
-    kind = type(data)
-    if kind is str:
-        return _is_printable(data) is not None or data == alike
-    if kind is dict:
-        known = alike if type(alike) is dict else {}
-        return all(
-            _is_usual_key(key) and _is_alike(value, known.get(key)) for key, value in data.items()
-        )
-    if kind is list:
-        places = alike if type(alike) is list else ()
-        return all(map(_is_alike, data, chain(places, repeat(None))))
-    return kind in _PLAIN_VALUES
-
-
-def _is_usual_key(key: Any) -> bool:
-    if type(key) is str:
-        return 0 < len(key) <= _MAX_KEY and _is_printable(key) is not None
-    return type(key) in _PLAIN_VALUES
-
-
-def _unusual(data: Any) -> Any:
-    """What `data` has of texts that may be written differently; None if it has none."""
-    kind = type(data)
-    if kind is str:
-        return None if _is_printable(data) else data
-    if kind is dict:
-        found = {key: _unusual(value) for key, value in data.items() if _is_usual_key(key)}
-        return {key: value for key, value in found.items() if value is not None} or None
-    if kind is list:
-        places = [_unusual(value) for value in data]
-        return None if places.count(None) == len(places) else places
-    return None

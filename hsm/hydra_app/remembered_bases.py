@@ -16,14 +16,12 @@ the process that asked for this learns bases; jobs that it forks use them.
 from __future__ import annotations
 
 import functools
-import operator
 import os
-import pickle
 import sys
-import threading
-from collections import OrderedDict
-from collections.abc import Hashable
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import is_dataclass
 from types import FunctionType
 from typing import Any
 
@@ -36,11 +34,10 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import DefaultsTreeNode, ResultDefault, VirtualRoot
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from hsm.hydra_app.base_watch import IssuedWarning, Watch, is_known_resolver, watching
-from hsm.hydra_app.config_copy import copy_config
-from hsm.hydra_app.equal_configs import are_equal
+from hsm.hydra_app.base_store import Base, Bases
+from hsm.hydra_app.base_watch import Watch, watching
 from hsm.hydra_app.frozen_config import (
     FrozenFileSource,
     FrozenPackageSource,
@@ -50,18 +47,13 @@ from hsm.hydra_app.frozen_config import (
 from hsm.hydra_app.kept_overrides import KeptOverridesParser
 from hsm.hydra_app.plain_composing import composes_plainly
 
-#: Bases are kept up to this size together, the last used ones. A small app's takes 15 kB.
-_MAX_BYTES = 16 << 20
-#: Keys of bases that are known not to be the same twice.
-_MAX_REFUSED = 10_000
 #: Sources whose configs stay as they are: files that were read, and the ConfigStore, which is
 #: compared. An app's own source may return something else each time.
 _STEADY_SOURCES = frozenset(
     map(class_name, (FrozenFileSource, FrozenPackageSource, StructuredConfigSource))
 )
-#: With these set, a warning becomes an error.
-_STRICT_VARIABLES = ("HYDRA_DEPRECATION_WARNINGS_AS_ERRORS", "SELF_WARNING_AS_ERROR")
-
+#: What `noting_keys` notes in.
+_noted_keys: ContextVar[list[Hashable] | None] = ContextVar("noted_keys", default=None)
 #: Fields of Hydra's Overrides that say nothing of groups, or only what came of the others.
 _NOT_CHOICES = frozenset(("config_overrides", "override_metadata"))
 
@@ -76,108 +68,25 @@ def remember_bases(config_loader: ConfigLoader) -> None:
     if type(config_loader) is not ConfigLoaderImpl or type(repository) is not FrozenRepository:
         return
     if not composes_plainly():
-        config_loader.__dict__["bases"] = Bases()
+        config_loader.__dict__["bases"] = Bases(os.getpid(), _stored(repository))
         config_loader.__class__ = RememberingLoader
 
 
-@dataclass(frozen=True)
-class Base:
-    """A merged config before any value is overridden, and what else comes of the same choices.
-
-    Attributes:
-        config: the config, pickled.
-        choices: the option that was chosen of each group, as Hydra reports them to the job.
-        warnings: those that composing it issues.
-        resolvers: the names of the resolvers that are called.
-    """
-
-    config: bytes
-    choices: dict[str, Any]
-    warnings: tuple[IssuedWarning, ...]
-    resolvers: frozenset[str]
-
-    def is_usable(self) -> bool:
-        """Whether Hydra, composing it anew now, would call the same resolvers and only warn."""
-        is_strict = any(os.environ.get(name) for name in _STRICT_VARIABLES)
-        return not (self.warnings and is_strict) and all(map(is_known_resolver, self.resolvers))
-
-    def equals(self, other: Base) -> bool:
-        """Whether the other came of the same choices in the same way."""
-        is_same_way = (self.choices, self.resolvers) == (other.choices, other.resolvers)
-        texts, others = ([str(each.message) for each in base.warnings] for base in (self, other))
-        configs = pickle.loads(self.config), pickle.loads(other.config)
-        return is_same_way and texts == others and are_equal(*configs)
-
-    def copy(self) -> DictConfig:
-        """Return a new copy of the config."""
-        config: DictConfig = pickle.loads(self.config)
-        return config
+def take_base(config_loader: ConfigLoader, packed: bytes) -> None:
+    """Give the loader, in a job, a base that the launcher has learned and packed."""
+    if isinstance(config_loader, RememberingLoader):
+        config_loader.bases.unpack(packed)
 
 
-class Bases:
-    """The bases of one loader, by the choices that lead to them. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()  # guards what follows
-        self._seen: OrderedDict[Hashable, Base] = OrderedDict()  # composed once
-        self._known: OrderedDict[Hashable, Base] = OrderedDict()
-        self._refused: OrderedDict[Hashable, None] = OrderedDict()
-        self._stored: list[Any] = []
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A new interpreter may have other classes of the same names, so it composes all itself.
-        return _NoBases, ()
-
-    def find(self, key: Hashable, stored: list[Any]) -> Base | None:
-        """Return the base of these choices, if one is known and still holds.
-
-        Args:
-            key: the choices.
-            stored: what the ConfigStore has now. All is forgotten if it has changed.
-        """
-        with self._lock:
-            self._compare(stored)
-            base = self._known.get(key)
-            if base is not None:
-                self._known.move_to_end(key)
-        return base if base is not None and base.is_usable() else None
-
-    def learns(self, key: Hashable) -> bool:
-        """Whether a composition with these choices is worth watching."""
-        return os.getpid() == self._pid and key not in self._refused
-
-    def learn(self, key: Hashable, base: Base | None) -> None:
-        """Take note of what came of these choices; None if that may be otherwise the next time."""
-        with self._lock:
-            seen = self._seen.pop(key, None)
-            if base is None or (seen is not None and not seen.equals(base)):
-                self._refused[key] = None
-                while len(self._refused) > _MAX_REFUSED:
-                    self._refused.popitem(last=False)
-                return
-            kept = self._seen if seen is None else self._known
-            kept[key] = base
-            while len(kept) > 1 and sum(len(each.config) for each in kept.values()) > _MAX_BYTES:
-                kept.popitem(last=False)
-
-    def _compare(self, stored: list[Any]) -> None:
-        if len(stored) == len(self._stored) and all(map(operator.is_, stored, self._stored)):
-            return
-        self._stored = stored
-        self._seen.clear()
-        self._known.clear()
-        self._refused.clear()
-
-
-class _NoBases(Bases):
-    """The bases of a loader that was pickled: none, and it learns none."""
-
-    def find(self, key: Hashable, stored: list[Any]) -> Base | None:
-        return None
-
-    def learns(self, key: Hashable) -> bool:
-        return False
+@contextmanager
+def noting_keys() -> Iterator[list[Hashable]]:
+    """Note the choices with which configs are composed in the block, None for unknown ones."""
+    noted: list[Hashable] = []
+    token = _noted_keys.set(noted)
+    try:
+        yield noted
+    finally:
+        _noted_keys.reset(token)
 
 
 class _Defaults(list[ResultDefault]):
@@ -205,12 +114,14 @@ def _list_defaults(
 ) -> DefaultsList:
     """Stand in for Hydra's `create_defaults_list`, which is called by this name and these."""
     arguments = (repo, config_name, overrides_list, prepend_hydra, skip_missing)
-    bases: Bases | None = getattr(repo, "bases", None)
+    bases: Bases = repo.bases  # type: ignore[attr-defined] # see the loader
     overrides = Overrides(repo=repo, overrides_list=overrides_list)
     key = _key(repo, overrides, (config_name, prepend_hydra, skip_missing))
-    if bases is None or key is None:
+    if (noted := _noted_keys.get()) is not None:
+        noted.append(key)
+    if key is None:
         return create_defaults_list(*arguments)
-    base = bases.find(key, _stored(repo))
+    base = bases.find(key)
     if base is not None:
         for warning in base.warnings:
             warning.issue()
@@ -224,10 +135,11 @@ def _list_defaults(
         return create_defaults_list(*arguments)
     with watching() as watch:
         result = create_defaults_list(*arguments)
-    if watch is None:
-        return result
-    if watch.resolvers or not watch.is_repeatable:  # Of a defaults list, each value matters.
-        bases.learn(key, None)
+        # Of a defaults list, every value that a resolver returns matters.
+        is_repeatable = watch is not None and watch.is_repeatable and not watch.resolvers
+        if watch is not None and not is_repeatable:
+            bases.learn(key, None)
+    if watch is None or not is_repeatable:
         return result
     defaults = _Defaults(result.defaults)
     defaults.key, defaults.watch = key, watch
@@ -298,9 +210,14 @@ class RememberingLoader(ConfigLoaderImpl):
 
     bases: Bases
 
+    def lacks(self, key: Hashable) -> bool:
+        """Whether there is no base of these choices, but one may be learned."""
+        return key is not None and self.bases.find(key) is None and self.bases.learns(key)
+
     def _parse_overrides_and_create_caching_repo(self, *args: Any, **kwargs: Any) -> Any:
         parsed, repo = _parse_and_create_repo(self, *args, **kwargs)
-        repo.bases = self.bases  # for `_list_defaults`, which gets no loader
+        # For `_list_defaults`, which gets no loader.
+        repo.bases = self.bases = self.bases.now(_stored(repo))
         return parsed, repo
 
     def _compose_config_from_defaults_list(
@@ -313,28 +230,10 @@ class RememberingLoader(ConfigLoaderImpl):
             return defaults.base.copy()
         with watching(defaults.watch) as watch:
             config = compose(defaults=defaults, repo=repo)
-        if watch is not None:
-            self.bases.learn(defaults.key, _base(config, watch, defaults.choices))
+            if watch is not None:  # Inside: one thread learns at a time.
+                base = Base.of(config, watch, defaults.choices)
+                repo.bases.learn(defaults.key, base)  # type: ignore[attr-defined]
         return config
-
-
-def _base(config: DictConfig, watch: Watch, choices: dict[str, Any]) -> Base | None:
-    """Make a base of what was composed; None if it cannot be copied, or is not the same again."""
-    if not watch.is_repeatable:
-        return None
-    config = copy_config(config)
-    # Of its own merge; no later one has seen it.
-    OmegaConf.clear_cache(config)
-    try:
-        packed = pickle.dumps(config, pickle.HIGHEST_PROTOCOL)
-        is_same = are_equal(config, pickle.loads(packed))
-    except Exception:  # a class that pickle does not find, or an object that it cannot copy
-        return None
-    return (
-        Base(packed, choices, tuple(watch.warnings), frozenset(watch.resolvers))
-        if is_same
-        else None
-    )
 
 
 def _with_own_names(method: str) -> Any:

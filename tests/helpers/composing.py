@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.utils import setup_globals
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.base import Node
 
 from helpers.hydra import write_files
+from hsm.hydra_app.base_store import Base
 from hsm.hydra_app.frozen_config import freeze
-from hsm.hydra_app.remembered_bases import Base, remember_bases
+from hsm.hydra_app.remembered_bases import remember_bases
 
 
 class Composers:
@@ -32,7 +34,9 @@ class Composers:
         conf = Path("conf").absolute()
         write_files(conf, files)
         self.plain, self.quick = _loader(conf), _loader(conf)
-        self.master = self.plain.load_configuration("config", list(given), RunMode.MULTIRUN)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.master = self.plain.load_configuration("config", list(given), RunMode.MULTIRUN)
         freeze(self.quick)
         remember_bases(self.quick)
         self.from_bases = 0
@@ -40,8 +44,13 @@ class Composers:
     def compose(self, *overrides: str) -> DictConfig:
         """Return what the quick loader makes of these overrides, after comparing it to Hydra's."""
         config = self.quickly(*overrides)
-        assert _seen(config) == _seen(self.plain.load_sweep_config(self.master, list(overrides)))
+        assert tree(config) == tree(self.plain.load_sweep_config(self.master, list(overrides)))
         return config
+
+    def learn(self, *overrides: str) -> None:
+        """Compose twice: what both gave is remembered, if it may be."""
+        for _ in range(2):
+            self.quickly(*overrides)
 
     def quickly(self, *overrides: str) -> DictConfig:
         """Return what the quick loader makes of these overrides."""
@@ -66,10 +75,6 @@ def _errors(loader: ConfigLoaderImpl, master: DictConfig, overrides: Sequence[st
         chain.append((type(error), str(error)))
         error = error.__cause__
     return chain
-
-
-def _seen(config: DictConfig) -> Any:
-    return tree(config), OmegaConf.to_yaml(config)
 
 
 def tree(node: Any) -> Any:

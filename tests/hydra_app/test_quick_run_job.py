@@ -15,8 +15,9 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from helpers.config_trees import describe
-from hsm.hydra_app import quick_run_job
-from hsm.hydra_app.quick_run_job import alike_texts, prepared_quickly
+from hsm.hydra_app import quick_yaml
+from hsm.hydra_app.quick_run_job import get_ready, prepared_quickly
+from hsm.hydra_app.quick_yaml import alike_texts
 
 #: Texts and keys, some of which LibYAML writes otherwise than PyYAML.
 TEXTS = [
@@ -40,6 +41,8 @@ TEXTS = [
 KEYS = [text for text in TEXTS if "${" not in text and text != "???"]
 #: Where OmegaConf looks for its dumper.
 omegaconf: Any = import_module("omegaconf.omegaconf")
+base: Any = import_module("omegaconf.base")
+_utils: Any = import_module("omegaconf._utils")
 LIBYAML = getattr(yaml, "CDumper", None)
 needs_libyaml = pytest.mark.skipif(LIBYAML is None, reason="PyYAML was built without LibYAML")
 #: OmegaConf 2.4 uses LibYAML by itself.
@@ -58,9 +61,9 @@ class Looking(Callback):
 
 @pytest.fixture(autouse=True)
 def fresh_dumper() -> Iterator[None]:
-    quick_run_job._quick_dumper.cache_clear()
+    quick_yaml._quick_dumper.cache_clear()
     yield
-    quick_run_job._quick_dumper.cache_clear()
+    quick_yaml._quick_dumper.cache_clear()
 
 
 def context(*callbacks: Callback) -> Any:
@@ -72,10 +75,10 @@ def context(*callbacks: Callback) -> Any:
 def state() -> tuple[Any, ...]:
     """What is replaced."""
     dumper = omegaconf.get_omega_conf_dumper
-    return DictConfig.__deepcopy__, ListConfig.__deepcopy__, dumper
+    return DictConfig.__deepcopy__, ListConfig.__deepcopy__, dumper, base.parse, _utils.parse
 
 
-def quick_yaml(config: Any, alike: dict[Any, Any]) -> str:
+def written_quickly(config: Any, alike: dict[Any, Any]) -> str:
     with prepared_quickly(context(), alike):
         return OmegaConf.to_yaml(config)
 
@@ -88,8 +91,8 @@ def uses_libyaml(config: Any, alike: dict[Any, Any], monkeypatch: pytest.MonkeyP
         calls.append(1)
         return own
 
-    monkeypatch.setattr(quick_run_job, "get_omega_conf_dumper", get_dumper)
-    quick_yaml(config, alike)
+    monkeypatch.setattr(quick_yaml, "get_omega_conf_dumper", get_dumper)
+    written_quickly(config, alike)
     return not calls
 
 
@@ -99,9 +102,9 @@ def test_yaml_of_any_text_is_the_same(text: str) -> None:
 
     plain = OmegaConf.to_yaml(config)
 
-    assert quick_yaml(config, {}) == plain
-    assert quick_yaml(config, alike_texts(config)) == plain
-    assert quick_yaml(OmegaConf.create([text]), alike_texts(config)) == OmegaConf.to_yaml(
+    assert written_quickly(config, {}) == plain
+    assert written_quickly(config, alike_texts(config)) == plain
+    assert written_quickly(OmegaConf.create([text]), alike_texts(config)) == OmegaConf.to_yaml(
         OmegaConf.create([text])
     )
 
@@ -110,14 +113,14 @@ def test_yaml_of_any_text_is_the_same(text: str) -> None:
 def test_yaml_of_any_key_is_the_same(key: Any) -> None:
     config = OmegaConf.create({key: 1, "deep": {"list": [{key: {key: [1, "a\nb"]}}]}})
 
-    assert quick_yaml(config, alike_texts(config)) == OmegaConf.to_yaml(config)
+    assert written_quickly(config, alike_texts(config)) == OmegaConf.to_yaml(config)
 
 
 def test_an_unusual_text_is_known_only_in_its_place() -> None:
     base = OmegaConf.create({"help": "two\nlines", "list": [1, "a\nb"], "deep": {"same": "é"}})
     moved = OmegaConf.create({"list": ["a\nb", 1], "help": {"deep": "two\nlines"}, "new": "é"})
 
-    assert quick_yaml(moved, alike_texts(base)) == OmegaConf.to_yaml(moved)
+    assert written_quickly(moved, alike_texts(base)) == OmegaConf.to_yaml(moved)
 
 
 @needs_libyaml
@@ -140,8 +143,8 @@ def test_an_app_that_changed_the_dumper_gets_its_yaml(monkeypatch: pytest.Monkey
     monkeypatch.setattr(dumper, "yaml_representers", own)
     config = OmegaConf.create({"flag": True})
 
-    assert quick_yaml(config, alike_texts(config)) == OmegaConf.to_yaml(config)
-    assert "is True" in quick_yaml(config, {})
+    assert written_quickly(config, alike_texts(config)) == OmegaConf.to_yaml(config)
+    assert "is True" in written_quickly(config, {})
 
 
 @needs_omegaconf_23
@@ -155,7 +158,11 @@ def test_an_app_that_changed_how_yaml_is_laid_out_gets_its_layout(
     monkeypatch.setattr(yaml.Dumper, "increase_indent", indented)
     config = OmegaConf.create({"list": [1]})
 
-    assert quick_yaml(config, alike_texts(config)) == OmegaConf.to_yaml(config) == "list:\n  - 1\n"
+    assert (
+        written_quickly(config, alike_texts(config))
+        == OmegaConf.to_yaml(config)
+        == "list:\n  - 1\n"
+    )
 
 
 def test_without_libyaml_pyyaml_writes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +170,7 @@ def test_without_libyaml_pyyaml_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     config = OmegaConf.create({"a": [1, "b\nc"]})
 
     assert alike_texts(config) == {}
-    assert quick_yaml(config, {}) == OmegaConf.to_yaml(config)
+    assert written_quickly(config, {}) == OmegaConf.to_yaml(config)
 
 
 def test_copies_are_the_same() -> None:
@@ -178,6 +185,23 @@ def test_copies_are_the_same() -> None:
 
     assert describe(copied) == describe(copy.deepcopy(config))
     assert copied_pair[1] is copied_pair[0].a
+
+
+def test_interpolations_mean_the_same() -> None:
+    texts = ["${a}", "${.a}", "x ${a} ${c.${d}}", "${oc.env:NONE,${a}}", "${oc.create:{b:[${a}]}}"]
+    texts += ["\\${a}", "${oc.decode:'[1]'}", "${c[e]}", "${a", "${none}", "${oc.env:}"]
+    config = OmegaConf.create({"a": 1, "c": {"e": 2, "a": 3}, "d": "e"})
+
+    def meaning(text: str) -> Any:
+        try:
+            return OmegaConf.to_container(OmegaConf.merge(config, {"text": text}), resolve=True)
+        except Exception as error:
+            return type(error), str(error)
+
+    for _ in range(2):
+        plain = [meaning(text) for text in texts]
+        with prepared_quickly(context(), {}):
+            assert [meaning(text) for text in texts] == plain
 
 
 def test_the_apps_callbacks_and_function_find_omegaconf_as_it_is() -> None:
@@ -206,6 +230,6 @@ def test_the_switch_leaves_everything_to_hydra(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HSM_COMPOSE", "plain")
     before = state()
 
-    assert alike_texts(OmegaConf.create({"a": "b\nc"})) == {}
+    assert get_ready(OmegaConf.create({"a": "b\nc"})) == {}
     with prepared_quickly(context(), {}):
         assert state() == before

@@ -67,7 +67,7 @@ def values_from_expression(
 
 def _read(text: str, origin: str, config_loader: ConfigLoader | None) -> tuple[str, Values]:
     """The key of an override, and the values that it sweeps over."""
-    if isinstance(text, str) and (plain := read_plain_override(text)) is not None:
+    if (plain := read_plain_override(text)) is not None:
         return plain
     override = parse_override(text, origin)
     key = check_key(override.get_key_element(), origin)

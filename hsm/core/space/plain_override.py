@@ -20,8 +20,10 @@ _SPACE = " \t"
 _MAX_ARGUMENTS = 3  # of range()
 
 
-def read_plain_override(text: str) -> tuple[str, Values] | None:
+def read_plain_override(text: object) -> tuple[str, Values] | None:
     """The key of an override and the values that it sweeps over; None if that takes the grammar."""
+    if not isinstance(text, str):
+        return None
     key, equals, value = text.partition("=")
     if not equals or key.startswith("~") or not is_usual_key(key):
         return None
