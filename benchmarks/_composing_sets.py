@@ -2,8 +2,8 @@
 
     (app, seed) --make_sets--> sets --Stage.compare--> what differs, if anything
 
-A seed's sets go through one remembering loader in turn, so that a base which one set has left is what
-the next one meets. Nothing depends on anything but the app and the seed.
+A seed's sets go through one remembering loader in turn, so that each meets bases that others
+have left. Nothing depends on anything but the app and the seed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import _composing_schemas as schemas
-from _composing_apps import App
-from _tree_differences import difference, error_chain, ruin
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_automatic_config_search_path
@@ -39,16 +36,52 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
+import _composing_schemas as schemas
+from _composing_apps import App
+from _tree_differences import difference, error_chain, ruin
 from hsm.hydra_app.frozen_config import freeze
 
 Remember = Callable[[ConfigLoader], None]
 
 #: What random values are made of.
 _VALUES = (
-    *("1", "-2.5", "1e-7", "true", "null", "abc", "???", "", "''", '"a b"', "'it\\'s'", "nan", "-0.0"),
-    *("[]", "[1,2]", "[a,[b,{c:1}]]", "{}", "{a:1}", "{a:{b:[1,null]},c:'x'}", "[${lr}]", "{a:${v}}"),
+    *(
+        "1",
+        "-2.5",
+        "1e-7",
+        "true",
+        "null",
+        "abc",
+        "???",
+        "",
+        "''",
+        '"a b"',
+        "'it\\'s'",
+        "nan",
+        "-0.0",
+    ),
+    *(
+        "[]",
+        "[1,2]",
+        "[a,[b,{c:1}]]",
+        "{}",
+        "{a:1}",
+        "{a:{b:[1,null]},c:'x'}",
+        "[${lr}]",
+        "{a:${v}}",
+    ),
     *("${lr}", "${n}", "${v}", "${hydra:job.num}", "${hydra.job.name}", "${oc.env:HOME}", "a:b"),
-    *("${oc.env:NOT_SET,7}", "${nowhere}", "${now:%Y}", "ünï", "10_000", "0x10", "x/y", "$5", "a\\,b"),
+    *(
+        "${oc.env:NOT_SET,7}",
+        "${nowhere}",
+        "${now:%Y}",
+        "ünï",
+        "10_000",
+        "0x10",
+        "x/y",
+        "$5",
+        "a\\,b",
+    ),
     *("int('3')", "str(1)", "sort([2,1])", "shuffle([1,2,3])", "bool(1)"),
 )
 _WRONG_VALUES = ("1,2", "\\", "[1", "range(1,3)", "${a", "int(x)", "nope(1)", "{a:1,a}")
@@ -64,7 +97,7 @@ class Set:
         overrides: the job's.
         environment: variables of its process, as pairs.
         state: what counters and random numbers begin with.
-        call: what composes it: "job" as launchers and jobs do, or "run" and "multirun" as Hydra does.
+        call: "job" as launchers and jobs compose, "run" or "multirun" as Hydra does.
         thorough: whether to look at copies, resolved values and YAML as well.
     """
 
@@ -191,9 +224,7 @@ class Stage:
         self._remember(loader)
         return loader
 
-    def compare(
-        self, loader: ConfigLoaderImpl, one: Set, *, frozen: bool = True
-    ) -> str | None:
+    def compare(self, loader: ConfigLoaderImpl, one: Set, *, frozen: bool = True) -> str | None:
         """Compose a set by `loader` and by Hydra's own, and return how they differ.
 
         Args:
@@ -348,7 +379,7 @@ def _difference_in_use(mine: DictConfig, its: DictConfig) -> str | None:
         for config in (mine, its):
             random.seed(1)
             schemas.calls.clear()
-            HydraConfig.instance().cfg = config
+            HydraConfig.instance().cfg = config  # type: ignore[assignment]
             try:
                 results.append(repr(way(config)))
             except Exception as error:

@@ -3,8 +3,8 @@
     python benchmarks/composing.py --sets 100000 --seed 1 --json benchmarks/results/composing.json
 
 Random sets of overrides of differently shaped apps (_composing_apps.py) are composed twice in one
-process, and the two configs have to be equal in every node, or the two errors in every word. Of what
-differs, the smallest set is told, and the command that composes it again.
+process, and the two configs have to be equal in every node, or the two errors in every word.
+Of what differs, the smallest set is told, and the command that composes it again.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+
 from _composing_apps import APPS, App
 from _composing_sets import Remember, Set, Stage, make_sets, run_sets, shrink
 
@@ -164,7 +165,9 @@ def main() -> int:
     parser.add_argument("--sets", type=int, default=1000, help="in all (default 1000)")
     parser.add_argument("--seed", type=int, default=1, help="the first one (default 1)")
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
-    parser.add_argument("--app", action="append", choices=APPS, help="may be repeated (default: all)")
+    parser.add_argument(
+        "--app", action="append", choices=APPS, help="may be repeated (default: all)"
+    )
     parser.add_argument("--json", help="a file for the figures")
     parser.add_argument("--repeat", metavar="SETS", help="sets to compose again, as told before")
     parser.add_argument(
