@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import os
 import pickle
-import re
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
@@ -24,8 +23,6 @@ _MAX_BYTES = 16 << 20
 _MAX_REFUSED = 10_000
 #: With these set, a warning becomes an error.
 _STRICT_VARIABLES = ("HYDRA_DEPRECATION_WARNINGS_AS_ERRORS", "SELF_WARNING_AS_ERROR")
-#: An argument that a resolver gets as it is written: a pattern of ${now:}.
-_is_literal = re.compile(r"[^'\"\\$]*%[^'\"\\$]*").fullmatch
 
 
 @dataclass(frozen=True)
@@ -37,14 +34,12 @@ class Base:
         choices: the option that was chosen of each group, as Hydra reports them to the job.
         warnings: those that composing it issues.
         resolvers: the names of the resolvers that are called.
-        cached: the calls of which the config keeps what they returned: resolvers and arguments.
     """
 
     config: bytes
     choices: dict[str, Any]
     warnings: tuple[IssuedWarning, ...]
     resolvers: frozenset[str]
-    cached: tuple[tuple[str, tuple[str, ...]], ...]
 
     @classmethod
     def of(cls, config: DictConfig, watch: Watch, choices: dict[str, Any]) -> Base | None:
@@ -54,21 +49,15 @@ class Base:
         """
         if not watch.is_repeatable:
             return None
-        cached = [
-            (name, args) for name, kept in OmegaConf.get_cache(config).items() for args in kept
-        ]
-        if not all(len(each) == 1 and _is_literal(each[0]) for _, each in cached):
-            return None
         config = copy_config(config)
-        OmegaConf.clear_cache(config)  # each composition has its own
+        OmegaConf.clear_cache(config)  # of resolvers: each composition calls them anew
         try:
             packed = pickle.dumps(config, pickle.HIGHEST_PROTOCOL)
             if not are_equal(config, pickle.loads(packed)):
                 return None
         except Exception:  # a class that pickle does not find, or an object that it cannot copy
             return None
-        resolvers = frozenset(watch.resolvers)
-        return cls(packed, choices, tuple(watch.warnings), resolvers, tuple(cached))
+        return cls(packed, choices, tuple(watch.warnings), frozenset(watch.resolvers))
 
     def is_usable(self) -> bool:
         """Whether Hydra, composing it anew now, would call the same resolvers and only warn."""
@@ -85,9 +74,6 @@ class Base:
     def copy(self) -> DictConfig:
         """Return a new copy of the config."""
         config: DictConfig = pickle.loads(self.config)
-        for name, arguments in self.cached:
-            resolver: Any = OmegaConf._get_resolver(name)
-            resolver(config, config, config, arguments, arguments)  # which caches what it returns
         return config
 
 

@@ -22,7 +22,6 @@ from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.types import RunMode
 from hydra.version import VersionBase
 from omegaconf import MISSING, OmegaConf
 from omegaconf.base import Container, Node
@@ -176,18 +175,6 @@ def test_what_is_harmless_in_a_merge_prevents_no_base(interpolation: str) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pattern", ["%Y-%m", "'%Y'"])
-def test_a_config_keeps_the_times_that_its_own_merge_asked_for(pattern: str) -> None:
-    """A sweep's jobs get the launcher's instead; this is what the app itself composes."""
-    app = Composers(_overridden(f"${{now:{pattern}}}", by="5"))
-    plain = app.plain.load_configuration("config", [], RunMode.RUN)
-    for _ in range(4):
-        config = app.quick.load_configuration("config", [], RunMode.RUN)
-        assert OmegaConf.get_cache(config) == OmegaConf.get_cache(plain)
-        assert "now" in OmegaConf.get_cache(config)
-        OmegaConf.clear_cache(config)
-
-
 def test_a_known_resolver_that_was_replaced_is_known_no_more() -> None:
     app = Composers(_overridden("'${oc.env:HOME}'"))
     app.learn()
