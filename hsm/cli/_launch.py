@@ -18,8 +18,9 @@ from hsm.core.errors import HsmError
 from hsm.core.local import LocalComputeSource
 from hsm.core.own_command import command_to_paste, own_words
 from hsm.core.record.job import Job
+from hsm.core.record.journal_header import JournalError
 from hsm.core.record.resume import SweepChanged
-from hsm.core.record.sweep import JournalError, read_sweep
+from hsm.core.record.sweep import read_sweep
 from hsm.core.settings.resolve import LocalConf
 from hsm.display import wording
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from helpers.processes import wait_for
 from hsm import LocalComputeSource, read_sweep
 from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.engine.ledger import JobHandle
 from hsm.core.record.job import Job, JobState
 from hsm.core.space.definition import parse_overrides
-from tests.helpers.processes import wait_for
 
 #: Bytes that a waiting command may take, objects of the caller's own included.
 MOST_BYTES = 2000
