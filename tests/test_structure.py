@@ -11,7 +11,7 @@ from pathlib import Path
 
 import hsm
 from helpers.processes import REPOSITORY
-from hsm.cli.main import COMMANDS
+from hsm.cli._commands import COMMANDS
 
 MODULES = [
     path

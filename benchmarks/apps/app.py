@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import time
 from pathlib import Path
 
 import hydra
@@ -21,7 +22,8 @@ MODULES = [importlib.import_module(name) for name in NAMES]
 @hydra.main(version_base=None, config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> int:
     """Record this job and return its number."""
-    job = {"num": cfg.num, "pid": os.getpid(), "imports": [module.__name__ for module in MODULES]}
+    imports = [module.__name__ for module in MODULES]
+    job = {"num": cfg.num, "pid": os.getpid(), "imports": imports, "started": time.time()}
     with Path(os.environ["BENCHMARK_RECORD"]).open("a", encoding="utf-8") as record:
         record.write(json.dumps(job) + "\n")  # short enough to be one write, so lines never mix
     return int(cfg.num)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
 from hsm.cli._complete import job_numbers, one_of, sweep_ids
-from hsm.core.errors import SettingsError
-from hsm.core.settings.kinds import Choice, Switch
+from hsm.cli._given import HSM_CONFIG, MODES
+from hsm.core.settings.kinds import Switch
 from hsm.core.settings.resolve import SETTINGS, Group, Setting
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-HSM_CONFIG = "--hsm-config"
-_MODES = ("local",)
 #: The settings of every command that ranks jobs.
 RANKING = ("metric", "direction")
 
@@ -72,7 +70,7 @@ Mode = Annotated[
         metavar="MODE",
         help="Where jobs run: local, on this machine.",
         show_default=False,
-        autocompletion=one_of(*_MODES),
+        autocompletion=one_of(*MODES),
         rich_help_panel=Group.sweep,
     ),
 ]
@@ -103,16 +101,10 @@ def new_app() -> typer.Typer:
     )
 
 
-def check_mode(mode: str) -> None:
-    """Raises SettingsError for a mode that is not there."""
-    if mode not in _MODES:
-        raise SettingsError("mode", mode, "--mode", " or ".join(_MODES))
-
-
 def with_settings(*names: str) -> Callable[[_Function], _Function]:
     """Give a command an option for each of these settings; by default, all that have a plain one.
 
-    The command takes them as ``**settings``, to be read by `given_settings`.
+    The command takes them as ``**settings``, to be read by `hsm.cli._given.given_settings`.
     """
 
     def add_options(function: _Function) -> _Function:
@@ -124,26 +116,6 @@ def with_settings(*names: str) -> Callable[[_Function], _Function]:
         return function
 
     return add_options
-
-
-def given_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that were given on the command line, checked. Raises SettingsError."""
-    given: dict[str, Any] = {}
-    for name, value in settings.items():
-        setting = SETTINGS[name]
-        if isinstance(value, bool) and isinstance(setting.kind, Choice):
-            given[name] = setting.kind.parse(setting.kind.names[0 if value else 1])
-        elif isinstance(value, bool):
-            given[name] = value
-        elif value is not None:
-            given[name] = setting.parse(value, setting.flag)
-    return given
-
-
-def option_name(setting_name: str) -> str:
-    """What a setting, or the hsm.yaml itself, is called on the command line: for errors."""
-    setting = SETTINGS.get(setting_name)
-    return HSM_CONFIG if setting is None else setting.flag
 
 
 def _option(setting: Setting) -> inspect.Parameter:

@@ -111,6 +111,15 @@ def give_up(error: OSError) -> None:
             say(f"hsm: cannot write the output: {error.strerror or error}", error=True)
 
 
+def give_up_all() -> None:
+    """Redirect stdout and stderr to nowhere: the reader of one of them has gone."""
+    with suppress(OSError):
+        null_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        for fd in (1, 2):
+            os.dup2(null_fd, fd)
+        os.close(null_fd)
+
+
 @contextmanager
 def best_effort() -> Iterator[None]:
     """Ignore failures to print in this block; they must not change, say, a sweep's exit code."""

@@ -5,22 +5,17 @@
     2         bad usage, settings or files: nothing was started
     128 + n   ended by signal n: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP
 
-Importing typer takes half of the time that `hsm --help` may take, so this module imports nothing
-else that is slow; the commands import the core and rich themselves. (Help drawn by rich would take
-as long again.)
+Importing typer takes half of the time that `hsm --help` may take, and a usual `hsm sweep` needs
+none of it. So this module imports nothing that is slow; the commands import the core and rich
+themselves.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
-
-import typer
-import typer.core
-import typer.main
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hsm
 from hsm.cli import _stdout
@@ -29,88 +24,7 @@ if TYPE_CHECKING:
     from io import TextIOWrapper
     from types import TracebackType
 
-#: Name of a command -> its module in this package, and its line in `hsm --help`.
-COMMANDS: Mapping[str, tuple[str, str]] = {
-    "sweep": ("sweep", "Run the jobs of a sweep on this machine."),
-    "monitor": ("monitor", "Watch a sweep, from any terminal, while it runs or after."),
-    "collect-results": ("collect_results", "Show the results of all jobs in one table."),
-    "list": ("list_sweeps", "List your sweeps, newest first."),
-    "show": ("show", "Show everything known about a job or a sweep."),
-    "logs": ("logs", "Print the output of a job, or follow it."),
-    "rerun": ("rerun", "Run some jobs of a sweep again, and none else."),
-    "cancel": ("cancel", "Cancel a running sweep, or some of its jobs."),
-    "rm": ("rm", "Remove sweeps, with all that they have made."),
-    "init": ("init", "Write hsm.yaml and a sweep file for this project."),
-    "config": ("config", "Print every setting, its value and where it came from."),
-}
-
 _FAILED, _REFUSED = 1, 2
-#: The base of typer's errors for bad usage. Not every version of typer gives it a public name.
-_UsageError: type[Exception] = next(
-    c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
-)
-
-
-class _Commands(typer.core.TyperGroup):
-    """A group that imports a command's module when that command runs."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
-            return None
-        module = import_module(f"hsm.cli.{COMMANDS[cmd_name][0]}")
-        return typer.main.get_command(module.app)
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            ctx.fail(_no_such_command(args[0]))
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-
-def _no_such_command(name: str) -> str:
-    from hsm.core.errors import did_you_mean
-
-    hint = did_you_mean(name, COMMANDS) or f"commands: {', '.join(COMMANDS)}"
-    return f"no command {name!r}; {hint}"
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from hsm import __version__
-
-        _stdout.say(f"hsm {__version__}")
-        raise typer.Exit
-
-
-app = typer.Typer(
-    name="hsm",
-    cls=_Commands,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Run parameter sweeps on this machine: each job in its own process, none ever lost.",
-    epilog="`hsm COMMAND --help` explains each command. Name a sweep by its id, an unambiguous "
-    "start of it, its directory, or `last`; most commands take the last one if none is named. Exit "
-    "codes: 0 all jobs completed, 1 some did not, 2 refused before anything was started, 130, 143 "
-    "and 129 ended by Ctrl-C, SIGTERM and SIGHUP.",
-)
-
-
-@app.callback()
-def _main_options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
-    ] = False,
-) -> None:
-    """Options of `hsm` itself."""
 
 
 def main() -> NoReturn:
@@ -147,14 +61,22 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    command = typer.main.get_command(app)
+    from hsm.cli._sweep_line import read_usual_line
+
+    line = read_usual_line(arguments)
+    if line is None:
+        from hsm.cli._commands import run_command
+
+        return run_command(arguments)
+    from hsm.cli._sweep_action import run_line
+
     try:
-        code = command(args=list(arguments) or ["--help"], prog_name="hsm", standalone_mode=False)
-    except _UsageError as error:
-        return _refuse(_usage(error))
-    except (KeyboardInterrupt, typer.Abort):
+        return run_line(line)
+    except KeyboardInterrupt:
         return 128 + 2
-    return code if isinstance(code, int) else 0
+    except BrokenPipeError:
+        _stdout.give_up_all()
+        sys.exit(_FAILED)
 
 
 def _refuse(text: str) -> int:
@@ -170,14 +92,6 @@ def _show_bug(kind: type[BaseException], error: BaseException, place: TracebackT
 
     for line in "".join(traceback.format_exception(kind, error, place)).splitlines():
         _stdout.say(line, error=True)
-
-
-def _usage(error: Any) -> str:
-    """Describe a usage error in one line that points to the help."""
-    message = " ".join(error.format_message().split()).rstrip(".")
-    context = getattr(error, "ctx", None)
-    where = context.command_path if context is not None else "hsm"
-    return f"{message} (see {where} --help)"
 
 
 def _replace_unencodable(stream: TextIOWrapper | Any) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from hsm.cli._complete import one_of
 from hsm.cli._find import few_problems, named_sweep, warn_of_problems
+from hsm.cli._given import check_mode, given_settings
 from hsm.cli._options import (
     RANKING,
     HsmConfigFile,
@@ -19,8 +20,6 @@ from hsm.cli._options import (
     Mode,
     OptionalSweep,
     SweepId,
-    check_mode,
-    given_settings,
     new_app,
     with_settings,
 )

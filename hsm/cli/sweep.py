@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Any
 
 import typer
 import typer.core
 
 from hsm.cli._complete import one_of, sweep_ids
-from hsm.cli._earlier import find_earlier, from_there, recorded_settings
-from hsm.cli._find import warn_of_problems
 from hsm.cli._options import (
     OTHER,
     SECTIONS,
@@ -18,20 +15,13 @@ from hsm.cli._options import (
     HsmConfigFile,
     Json,
     Mode,
-    check_mode,
-    given_settings,
     new_app,
-    option_name,
     with_settings,
 )
-from hsm.cli._plan import Asked, Plan
-from hsm.cli._printing import end_with_the_reader, print_json
-from hsm.cli._stdout import say
-from hsm.core.command_line import join_command
-from hsm.core.record.sweep import Sweep
-from hsm.core.settings.args_style import ArgsStyle, check_args_style
-from hsm.core.settings.resolve import Group, LocalConf, Resolved, resolve_local
-from hsm.display.text import from_here
+from hsm.cli._sweep_action import run_line
+from hsm.cli._sweep_line import SweepLine
+from hsm.core.settings.args_style import ArgsStyle
+from hsm.core.settings.resolve import Group
 
 app = new_app()
 
@@ -228,64 +218,23 @@ def sweep(
     **settings: Any,
 ) -> int:
     """See `_HELP`."""
-    check_mode(mode)
-    given = given_settings(settings)
-    earlier = None
-    if resume:
-        here = os.getcwd()
-        earlier = find_earlier(resume, hsm_config)
-        config, script, hsm_config = (
-            from_there(path, here) for path in (config, script, hsm_config)
+    return run_line(
+        SweepLine(
+            overrides=overrides or (),
+            command=context.meta.get(_COMMAND),
+            script=script,
+            args_style=args_style,
+            config=config,
+            mode=mode,
+            sweep_id=sweep_id,
+            sweep_dir=sweep_dir,
+            resume=resume,
+            max_runs=max_runs,
+            dry_run=dry_run,
+            count_only=count_only,
+            detach=detach,
+            as_json=as_json,
+            hsm_config=hsm_config,
+            settings=settings,
         )
-        if count_only or dry_run or detach:
-            warn_of_problems(earlier)  # A launcher logs them itself.
-        given = {**recorded_settings(earlier), **given, "resume": True}
-    resolved = resolve_local(given, argument_origin=option_name, hsm_config=hsm_config or None)
-    style = check_args_style(args_style, "--args-style") if args_style else None
-    command = context.meta.get(_COMMAND)
-    asked = Asked(overrides or (), config, script, command, style, sweep_id, sweep_dir, max_runs)
-    if count_only:
-        count = _count(asked, resolved, earlier)
-        print_json({"jobs": count} if as_json else count)
-        return 0
-    plan = asked.plan(resolved, earlier)
-    if dry_run:
-        _list(plan, as_json)
-        return 0
-    return _run(plan, resolved.conf, detach=detach, as_json=as_json)
-
-
-def _count(asked: Asked, resolved: Resolved, earlier: Sweep | None) -> int:
-    if earlier is None:
-        return asked.count(resolved.hsm_config)
-    return sum(1 for _ in asked.plan(resolved, earlier).jobs())
-
-
-def _run(plan: Plan, conf: LocalConf, *, detach: bool, as_json: bool) -> int:
-    if detach:
-        from hsm.cli._detach import run_detached
-
-        _tell_notes(plan)
-        run_detached(plan, conf, as_json)
-        return 0
-    from hsm.cli._launch import run
-
-    return run(plan, conf, as_json=as_json)
-
-
-def _tell_notes(plan: Plan) -> None:
-    """Say how the jobs run, apart from what is printed for programs."""
-    for note in plan.program.notes:
-        say(f"hsm: {note}", error=True)
-
-
-def _list(plan: Plan, as_json: bool) -> None:
-    end_with_the_reader()
-    if not as_json:
-        _tell_notes(plan)
-    for job in plan.jobs():
-        if as_json:
-            facts = {"job": job.num, "job_dir": job.directory, "command": job.command}
-            print_json({**facts, "params": job.params}, indent=None)
-        else:
-            say(f"job {job.num} in {from_here(job.directory)}: {join_command(job.command)}")
+    )

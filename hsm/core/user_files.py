@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,7 +36,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         target = os.path.realpath(place)
         if before is not None and not os.access(place, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place)
-        temporary = os.path.join(os.path.dirname(target), f".hsm-{secrets.token_hex(8)}")
+        temporary = os.path.join(os.path.dirname(target), f".hsm-{os.urandom(8).hex()}")
         fd = _create(temporary, must=before is None)
         if fd is not None:
             with _replacement(fd, temporary, target, before) as file:

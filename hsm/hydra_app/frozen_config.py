@@ -80,7 +80,7 @@ class FrozenRepository(ConfigRepository):
         return files
 
     def _freeze(self, source: ConfigSource) -> ConfigSource:
-        kind = _FROZEN.get(type(source))
+        kind = _FROZEN.get(class_name(type(source)))
         if kind is None:  # the ConfigStore, which is in memory anyway, or a source unknown to hsm
             return source
         key = (kind, source.provider, source.path)
@@ -206,9 +206,18 @@ def _package_directory(name: str) -> Path | None:
     return None if any(Path(place).resolve() in path.parents for place in installed) else directory
 
 
-_FROZEN: dict[type, type[FrozenFileSource] | type[FrozenPackageSource]] = {
-    FileConfigSource: FrozenFileSource,
-    ImportlibResourcesConfigSource: FrozenPackageSource,
+def class_name(kind: type) -> str:
+    """Return the full name of a class.
+
+    Hydra 1.3 executes the modules of its sources again when it looks for plugins, so a source may
+    be of another class of the same name than the one that was imported before.
+    """
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+_FROZEN: dict[str, type[FrozenFileSource] | type[FrozenPackageSource]] = {
+    class_name(FileConfigSource): FrozenFileSource,
+    class_name(ImportlibResourcesConfigSource): FrozenPackageSource,
 }
 
 

@@ -27,6 +27,8 @@ from hsm.core.program.reports import Outcome, dumps
 from hsm.core.record.log_links import unlink_logs
 from hsm.core.record.paths import SweepPaths
 from hsm.hydra_app.carried_errors import CarriedError, Place, traceback_of
+from hsm.hydra_app.quick_run_job import get_ready, prepared_quickly
+from hsm.hydra_app.remembered_bases import take_base
 
 
 class JobExit(Exception):
@@ -92,9 +94,10 @@ class LightJobReturn(JobReturn):
 class HydraJob:
     """Composes a job's config and calls the app's function with it.
 
-    Called with the job's number, its id, its overrides, and the overrides of Hydra's own config
-    that all jobs of its batch share. A forked process inherits the loaded app with it; pickled for
-    a new interpreter, it takes Hydra's singletons along.
+    Called with the job's number, its id, its overrides, the overrides of Hydra's own config that
+    all jobs of its batch share, and the base of its config, if the server does not know that. A
+    forked process inherits the loaded app with it; pickled for a new interpreter, it takes Hydra's
+    singletons along.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class HydraJob:
         self.hydra_context = hydra_context
         self.config = config
         self.task_function = task_function
+        self._alike = get_ready(config)
 
     def __reduce__(self) -> tuple[Any, ...]:
         for callback in self.hydra_context.callbacks.callbacks:
@@ -114,24 +118,28 @@ class HydraJob:
         content = by_value.dumps((Singleton.get_state(), self.__dict__))
         return _restore, (content,)
 
-    def __call__(self, argument: tuple[int, str, list[str], list[str]]) -> Outcome:
-        num, job_id, overrides, of_hydra = argument
+    def __call__(self, argument: tuple[int, str, list[str], list[str], bytes | None]) -> Outcome:
+        num, job_id, overrides, of_hydra, base = argument
         with read_write(self.config.hydra):  # read-only by now in Hydra 1.4
             self.config.hydra.overrides.hydra = of_hydra
         job_dir: str | None = None
+        context = self.hydra_context
         try:
-            config = compose(self.hydra_context.config_loader, self.config, overrides, num, job_id)
-            HydraConfig.instance().set_config(config)
-            job_dir = str(_enter_job_dir(config))
-            # Hydra tells the last one first of the job's end.
-            self.hydra_context.callbacks.callbacks.append(_HidesOwnFrames())
-            result = run_job(
-                hydra_context=self.hydra_context,
-                task_function=_without_exit(self.task_function),
-                config=config,
-                job_dir_key="hydra.sweep.dir",
-                job_subdir_key="hydra.sweep.subdir",
-            )
+            with prepared_quickly(context, self._alike):
+                if base is not None:
+                    take_base(context.config_loader, base)
+                config = compose(context.config_loader, self.config, overrides, num, job_id)
+                HydraConfig.instance().set_config(config)
+                job_dir = str(_enter_job_dir(config))
+                # Hydra tells the last one first of the job's end.
+                context.callbacks.callbacks.append(_HidesOwnFrames())
+                result = run_job(
+                    hydra_context=context,
+                    task_function=_without_exit(self.task_function),
+                    config=config,
+                    job_dir_key="hydra.sweep.dir",
+                    job_subdir_key="hydra.sweep.subdir",
+                )
         except BaseException as error:
             # Hydra 1.4 attaches the JobReturn, which holds the error, to the error. Pickling one
             # would pickle the other inside it, without end.

@@ -33,12 +33,14 @@ from hsm.core.printable import printable
 from hsm.core.record.resume import Resumption
 from hsm.core.settings.resolve import SweepConf
 from hsm.display import Display, wording
+from hsm.hydra_app.base_supply import BaseSupply
 from hsm.hydra_app.frozen_config import freeze, loaded_files
 from hsm.hydra_app.hydra_job import HydraJob
 from hsm.hydra_app.job_ends import JobEnds
 from hsm.hydra_app.launched import code_files, program_record
 from hsm.hydra_app.multirun import configure_logging, failures_first, raises_failures, will_raise
 from hsm.hydra_app.refusals import launcher_errors
+from hsm.hydra_app.remembered_bases import remember_bases
 from hsm.hydra_app.returns import job_return
 from hsm.hydra_app.specs import JobSpecs
 from hsm.hydra_app.sweep_dir import SweepDir
@@ -83,6 +85,7 @@ class Session:
         config: DictConfig,
     ) -> None:
         freeze(hydra_context.config_loader)
+        remember_bases(hydra_context.config_loader)
         self._conf = conf
         self._config = config
         self._context = hydra_context
@@ -104,6 +107,7 @@ class Session:
         self._mutex = threading.RLock()  # guards what follows
         self._resumption: Resumption | None = None
         self._specs = JobSpecs(self.paths)
+        self._bases = BaseSupply(hydra_context.config_loader)
         self._saved: set[str] = set()  # paths of the configs that the record has
         self._closed = False
         self._closing = threading.RLock()  # held until everything is closed
@@ -252,7 +256,10 @@ class Session:
         self, job_overrides: Sequence[Sequence[str]], asked: int | None, **more: Any
     ) -> list[str]:
         """Submit jobs to the source; `more` is what it needs to begin a sweep."""
-        specs = self._specs.of(job_overrides, asked, self._config, self.sweep_id, self._resumption)
+        bases = self._bases.packed(job_overrides, self._config)
+        specs = self._specs.of(
+            job_overrides, asked, self._config, self.sweep_id, self._resumption, bases
+        )
         directory = self.paths.sweep_dir
         job_ids = self.source.submit(
             specs, self.sweep_id, directory, function=self._job, though_stopped=True, **more

@@ -44,6 +44,7 @@ class JobSpecs:
         config: DictConfig,
         sweep_id: str,
         resumption: Resumption | None,
+        bases: Sequence[bytes | None],
     ) -> list[JobSpec]:
         """Make a spec for each job.
 
@@ -54,6 +55,7 @@ class JobSpecs:
             config: the sweep's config as the sweeper has it now.
             sweep_id: the sweep's id.
             resumption: the earlier jobs, if the sweep is resumed.
+            bases: what each job is to compose its config from, if its server does not know that.
         """
         hydra = config.hydra
         # Jobs' configs start from these, and a sweeper may have changed them since the last batch.
@@ -75,13 +77,13 @@ class JobSpecs:
                 num,
                 params,
                 " ".join(words),
-                (num, f"{sweep_id}_{num}", list(overrides), of_hydra),
+                (num, f"{sweep_id}_{num}", list(overrides), of_hydra, base),
                 makes_own_dir=True,
                 directory=_directory(subdir, overrides, is_moved=is_moved),
                 earlier=earlier,
             )
-            for overrides, words, params, (num, earlier) in zip(
-                job_overrides, shown, points, numbers, strict=True
+            for overrides, words, params, (num, earlier), base in zip(
+                job_overrides, shown, points, numbers, bases, strict=True
             )
         ]
 

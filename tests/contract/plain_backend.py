@@ -31,7 +31,7 @@ class PlainBackend(Backend):
         self._payloads: dict[Work, Any] = {}
         self._attempts: list[PlainAttempt] = []
 
-    def prepare(self, function: Callable[[Any], Any] | None) -> Work:
+    def prepare(self, function: Callable[[Any], Any] | None, script: object = None) -> Work:
         work = next((one for one in self._payloads if one.function is function), Work(function))
         if work not in self._payloads:
             self._payloads[work] = function and Payload(function, self._folder / f"{id(function)}")

@@ -26,7 +26,7 @@ from helpers.benchmark_tables import BENCHMARKS
 from helpers.docs import MARKS, Page, pages, table
 from helpers.processes import REPOSITORY, SOURCE
 from helpers.reader import Reader, ShellPerBlock, write_program, write_python
-from hsm.cli.main import COMMANDS
+from hsm.cli._commands import COMMANDS
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
 from hsm.core.record.large import Large

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsm.core.engine.output import MAX_LINE, LineSplitter
+from hsm.core.engine.line_splitter import MAX_LINE, LineSplitter
 
 
 def lines_of(*chunks: bytes, longest: int = MAX_LINE) -> list[str]:

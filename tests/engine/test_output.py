@@ -1,4 +1,4 @@
-"""Following the output of running jobs: `LineSplitter` and `OutputFollower`."""
+"""Following the output of running jobs: `OutputFollower`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from helpers.processes import PATIENCE, wait_for
-from hsm.core.engine.output import MAX_LINE, OutputFollower, _Stream
+from hsm.core.engine.line_splitter import MAX_LINE
+from hsm.core.engine.output import OutputFollower, _Stream
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
 

@@ -40,6 +40,12 @@ def _launchers(document: Any) -> list[str]:
         title = f"{cases[case]['jobs']} jobs that return at once{script}"
         rows.append(row(f"{title}: seconds", cases[case]["seconds"].get, 1))
         rows.append(row("… `hsm_local`'s share of that time", ratio(case), 2))
+    if "cpu" in cases:
+        of_jobs = cases["cpu"]["milliseconds_per_job"]
+        rows.append(row("CPU time of a job, in all processes: ms", of_jobs.get, 0))
+    if "first" in cases:
+        title = f"until the first of {cases['first']['jobs']:,} jobs starts: seconds"
+        rows.append(row(title, cases["first"]["seconds"].get, 1))
     slope = cases["memory"]["kilobytes_per_job"]
     rows.append(row("memory that the launcher grows by: kB a job", slope.get, 0))
     added = cases["import"]["milliseconds"]

@@ -9,7 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,73 @@ def test_a_killed_launchers_protected_files_are_removed_by_its_server(tmp_path: 
         sweep.process.send_signal(signal.SIGKILL)
         scratch = Path(where.read_text()).parent
         wait_for(lambda: not scratch.exists(), "its end")
+
+
+def touch(path: Path) -> None:
+    (path / "left").touch()
+
+
+def touch_and_remove(path: Path) -> None:
+    (path / "left").touch()
+    (path / "left").unlink()
+
+
+def open_to_all(path: Path) -> None:
+    path.chmod(0o777)
+
+
+def replace(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.mkdir(0o700)
+
+
+def remove(path: Path) -> None:
+    path.rmdir()
+
+
+@pytest.mark.parametrize("deed", [touch, touch_and_remove, open_to_all, replace, remove])
+def test_what_a_job_does_to_its_directory_is_not_seen_by_the_next(
+    deed: Callable[[Path], None],
+) -> None:
+    scratch = Scratch(keep=False)
+    first = scratch.make(0)
+    wait_for(lambda: time.time() > first.stat().st_ctime + 0.05, "another tick of the clock")
+    deed(first)
+    scratch.clean(0)
+    assert not first.exists()
+    second = scratch.make(1)
+    assert (second.name, os.listdir(second)) == ("1", [])
+    assert second.stat().st_mode & 0o777 == 0o700
+    scratch.close()
+    assert not first.parent.exists()
+
+
+def test_an_untouched_directory_is_used_again_under_the_name_of_the_next_job() -> None:
+    scratch = Scratch(keep=False)
+    first = scratch.make(0)
+    made = first.stat()
+    scratch.clean(0)
+    assert not first.exists()
+    second, third = scratch.make(1), scratch.make(2)
+    assert second.stat().st_ino == made.st_ino
+    assert third.stat().st_ino != made.st_ino
+    for num in (1, 2):
+        scratch.clean(num)
+    assert {path.name for path in second.parent.iterdir()} == {"spare-1", "spare-2"}
+    scratch.close()
+    assert not first.parent.exists()
+
+
+def test_a_spare_directory_that_somebody_uses_or_removes_becomes_no_jobs() -> None:
+    scratch = Scratch(keep=False)
+    for num in (0, 1):
+        scratch.make(num)
+    parent = scratch.path
+    for num in (0, 1):
+        scratch.clean(num)
+    (parent / "spare-0").rmdir()
+    (parent / "spare-1" / "file").touch()
+    for num in (2, 3):
+        assert os.listdir(scratch.make(num)) == []
+    scratch.close()
+    assert not parent.exists()

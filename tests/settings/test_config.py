@@ -55,7 +55,13 @@ def test_every_field_is_described_and_its_default_is_allowed() -> None:
 
 def test_this_machines_settings_are_those_of_any_sweep_and_some_more() -> None:
     of_any, here = ({field.name for field in dataclasses.fields(c)} for c in (SweepConf, LocalConf))
-    assert here - of_any == {"start_method", "min_free_memory", "cleanup_on_exit", "exit_hooks"}
+    assert here - of_any == {
+        "start_method",
+        "min_free_memory",
+        "cleanup_on_exit",
+        "exit_hooks",
+        "warm",
+    }
     assert of_any <= here
 
 
@@ -129,6 +135,7 @@ _VALUES: dict[str, tuple[Any, Any, str]] = {
     "share_with_group": (True, True, "1"),
     "on_sweep_end": (("a", "b c"), ("d",), "e 'f g'"),
     "start_method": ("fork", "spawn", "fork"),
+    "warm": (True, "false", "true"),
     "min_free_memory": (10**9, 2 * 10**9, "3GiB"),
     "cleanup_on_exit": (False, False, "no"),
     "exit_hooks": (True, True, "on"),

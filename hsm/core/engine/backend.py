@@ -230,8 +230,15 @@ class Attempt(Protocol):
 class Backend(Protocol):
     """A place where jobs run."""
 
-    def prepare(self, function: Callable[[Any], Any] | None) -> Work:
+    def prepare(
+        self, function: Callable[[Any], Any] | None, script: KeptScript | None = None
+    ) -> Work:
         """Get ready to run a function (None: commands); the same function gets the same work.
+
+        Args:
+            function: the function.
+            script: the Python script that the commands run, if a new sweep of one begins: the place
+                may do for all jobs at once what each would do.
 
         The thread that submits the jobs calls this before any of them starts.
 

@@ -25,12 +25,13 @@ class ResultLost(HsmError):
     """The value that a job returned no longer exists."""
 
 
-def make_room(path: Path) -> None:
+def make_room(path: str | os.PathLike[str]) -> None:
     """Remove an old file from where an attempt is to report. Raises OSError.
 
     There is one only if the journal lost an attempt with this number.
     """
-    path.unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def keep(paths: SweepPaths, job: Job) -> None:

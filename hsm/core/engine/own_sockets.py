@@ -23,6 +23,12 @@ def own_pair() -> tuple[socket.socket, socket.socket]:
     return pair
 
 
+def own(sock: socket.socket) -> None:
+    """Count a socket that this process was given by hsm as hsm's own."""
+    with _mutex:
+        _own.add(sock)
+
+
 def own_descriptors() -> set[int]:
     """The descriptors of hsm's open sockets."""
     with _mutex:

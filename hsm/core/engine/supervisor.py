@@ -185,7 +185,7 @@ class Supervisor:
         if job.job_dir is not None:
             env["HSM_JOB_DIR"] = str(job.job_dir)
         self._make_dir(handle)
-        result = paths.attempt_result(job.num, number)
+        stdout, stderr, result = paths.attempt_files(job.num, number)
         if handle.work.function is not None:
             with Obstacles("remove an earlier report", paths.results):
                 kept_reports.make_room(result)
@@ -193,13 +193,13 @@ class Supervisor:
             num=job.num,
             env=env,
             root=str(paths.sweep_dir),
-            stdout=str(paths.stdout(job.num)),
-            stderr=str(paths.stderr(job.num)),
+            stdout=stdout,
+            stderr=stderr,
             cwd=handle.cwd,
             command=handle.work.command,
             script=handle.work.script,
             argument=_pickled_argument(handle),
-            result=str(result),
+            result=result,
             grace=self.conf.kill_grace,
             header=_header(number) if job.attempts else None,
             log_limit=self.conf.log_limit,

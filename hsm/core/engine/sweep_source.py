@@ -197,9 +197,10 @@ class SweepSource(ComputeSource):
         with self._mutex:
             self._check_open(though_stopped)
             # First, while there are no threads: this may fork a fork server from this process.
-            work = self._backend.prepare(function)
             paths = SweepPaths(sweep_dir)
             begins = not self.has(paths)
+            script = next((spec.script for spec in specs if spec.script), None) if begins else None
+            work = self._backend.prepare(function, script)
             sweep = self._sweep(sweep_id, paths, lock, program, resumption)
             if files:
                 save_files(sweep.journal.paths, files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -18,6 +19,7 @@ from hsm.core.local.memory import Memory
 from hsm.core.local.processes.server_client import ForkServer
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.servers import FunctionWork, Servers
+from hsm.core.program.kept_script import KeptScript
 from hsm.core.program.payload import Payload
 from hsm.core.settings.resolve import LocalConf
 
@@ -38,9 +40,11 @@ class LocalBackend(Backend):
         self._descriptors = DescriptorLimit(conf)
         self._memory = Memory(conf)
         self._scratch = Scratch(keep=not conf.cleanup_on_exit)
-        self._servers = Servers(self._scratch, conf.start_method.value, conf.exit_hooks)
+        self._servers = Servers(self._scratch, conf)
 
-    def prepare(self, function: Callable[[Any], Any] | None) -> Work:
+    def prepare(
+        self, function: Callable[[Any], Any] | None, script: KeptScript | None = None
+    ) -> Work:
         """Start the server for a function (None: for commands), unless it is already running.
 
         Call this before starting threads: a function's server is forked from this process.
@@ -50,21 +54,22 @@ class LocalBackend(Backend):
             CannotStart: neither fork nor spawn would work.
         """
         self._descriptors.keep_up()
-        return self._servers.prepare(function)
+        return self._servers.prepare(function, script)
 
     def wait_for_room(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:
+        self._servers.wait_for_imports(is_wanted, notice)
         self._memory.wait_for_room(is_wanted, notice)
 
     def attempt(self, work: Work, launch: Launch) -> LocalAttempt:
         self._memory.get_ready()
-        server, slot = self._servers.slot(work)
+        server, slot = self._servers.slot(work, launch)
         clean = partial(self._scratch.clean, launch.num)
         try:
             with Obstacles("write its temporary files"):
                 temporary = self._scratch.make(launch.num)
                 launch = replace(launch, env={**launch.env, "TMPDIR": str(temporary)})
                 launch, facts = self._with_payload(work, launch, server)
-                launch = self._with_script(launch)
+                launch = self._with_script(launch, server)
         except BaseException:
             server.give_back(slot)
             clean()
@@ -92,12 +97,15 @@ class LocalBackend(Backend):
         command = work.payload.command(path, Path(launch.result))
         return replace(launch, command=command, argument=None), Payload.facts_beside(path)
 
-    def _with_script(self, launch: Launch) -> Launch:
+    def _with_script(self, launch: Launch, server: ForkServer) -> Launch:
         """Make a job run its Python script as the sweep has read it, not the file."""
         if launch.script is None:
             return launch
         assert launch.command is not None
         command = launch.script.command(launch.command, self._scratch.path)
+        if server.carries_script:
+            argument = pickle.dumps((launch.command, command[2]))
+            return replace(launch, command=None, script=None, argument=argument)
         return replace(launch, command=command, script=None)
 
     def close(self) -> None:

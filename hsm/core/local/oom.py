@@ -21,6 +21,8 @@ _GROUPS = "/sys/fs/cgroup"
 _OWN_GROUP = "/proc/self/cgroup"
 _MACHINE = "/proc/vmstat"
 
+_CHUNK = 1 << 16
+
 #: Exit codes, as of `os.waitstatus_to_exitcode`, of a job that was killed itself, or that exited
 #: like a shell because the command that it ran was killed.
 KILLED = (-SIGKILL, 128 + SIGKILL)
@@ -113,6 +115,11 @@ def _count(path: str) -> int:
 
 
 def _read(path: str) -> bytes:
-    # Runs for every job, and `Path.read_text` takes three times as long.
-    with open(path, "rb", buffering=0) as file:
-        return file.read()
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # runs for every job; `open` takes twice as long
+    text = b""
+    try:
+        while some := os.read(fd, _CHUNK):
+            text += some
+    finally:
+        os.close(fd)
+    return text

@@ -4,6 +4,9 @@ They are in /tmp, which is cleaned now and then: of files that nobody has used f
 person. So the source's directory has a lock, for which systemd-tmpfiles leaves it alone, and it is
 made again when it is gone. Another user may have taken its name then, so it is used only while its
 name leads to the directory that was made here.
+
+Most jobs leave no trace in theirs. It is then renamed and put by for a later job: to make and
+remove a directory takes the file system ten times as long.
 """
 
 from __future__ import annotations
@@ -27,6 +30,10 @@ log = get_logger(__name__)
 _MAX_PARENT = 40
 
 
+#: Of a directory: which one it is, its rights, and when it or what it lists was last changed.
+_State = tuple[int, int, int, int, int, int]
+
+
 class Scratch:
     """Makes and removes the temporary directories of one source.
 
@@ -39,7 +46,8 @@ class Scratch:
         self._mutex = threading.Lock()  # guards what follows
         self._path: Path | None = None
         self._fd: int | None = None  # the directory, locked
-        self._nums: set[int] = set()  # jobs that have a directory
+        self._jobs: dict[int, _State | None] = {}  # the directories of jobs, as they were given
+        self._spare: dict[str, _State] = {}  # those put by, by name
         in_child(self, Scratch._release)
 
     @property
@@ -52,7 +60,8 @@ class Scratch:
         with self._mutex:
             if self._path is None or not self._is_there(self._path):
                 self._path = self._make_again(self._path)
-                for num in self._nums:  # of jobs that are running
+                self._spare.clear()
+                for num in self._jobs:  # of jobs that are running
                     (self._path / str(num)).mkdir(mode=0o700)
             return self._path
 
@@ -97,19 +106,50 @@ class Scratch:
             OSError: it cannot be made.
         """
         path = self.path / str(num)
-        path.mkdir(mode=0o700, exist_ok=True)
+        if not self._use_spare(path):
+            path.mkdir(mode=0o700, exist_ok=True)
+        state = None
+        with suppress(OSError):  # somebody cleans up here
+            state = _state(os.lstat(path))
         with self._mutex:
-            self._nums.add(num)
+            self._jobs[num] = state
         return path
+
+    def _use_spare(self, path: Path) -> bool:
+        """Make the directory `path` of one that was put by; returns whether there was one."""
+        with self._mutex:
+            if not self._spare:
+                return False
+            name, state = self._spare.popitem()
+        spare = path.parent / name
+        with suppress(OSError):
+            if _state(os.lstat(spare)) == state:
+                os.rename(spare, path)
+                return True
+        return False
 
     def clean(self, num: int) -> None:
         """Remove the directory of job `num`, unless directories are kept."""
         with self._mutex:
-            self._nums.discard(num)
+            state = self._jobs.pop(num, None)
             path = self._path
-        if path is not None and not self.keep:
+        if path is not None and not self.keep and not self._put_by(path / str(num), state):
             # What cannot be removed is reported at the end.
             remove_tree(path / str(num))
+
+    def _put_by(self, path: Path, state: _State | None) -> bool:
+        """Keep a job's directory for another job, if this one has not touched it."""
+        with suppress(OSError):
+            # What happens within one tick of the clock leaves the time of change as it is.
+            if _state(os.lstat(path)) != state or os.listdir(path):
+                return False
+            spare = path.with_name(f"spare-{path.name}")
+            os.rename(path, spare)
+            with self._mutex:
+                if path.parent == self._path:
+                    self._spare[spare.name] = _state(os.lstat(spare))
+            return True
+        return False
 
     def close(self) -> None:
         """Remove everything; with `keep`, only hsm's own files and empty directories."""
@@ -130,6 +170,11 @@ class Scratch:
                     below.rmdir()
             except OSError:
                 continue  # not empty: kept for the user
+
+
+def _state(status: os.stat_result) -> _State:
+    rights = status.st_mode, status.st_uid, status.st_gid
+    return (*file_key(status), *rights, status.st_ctime_ns)
 
 
 def _new_directory() -> Path:

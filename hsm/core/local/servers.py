@@ -8,15 +8,18 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from hsm.core.engine.backend import NoRoom, NothingStarts, Work
+from hsm.core.engine.backend import Launch, NoRoom, NothingStarts, Work
 from hsm.core.engine.obstacles import Obstacles
 from hsm.core.local.descriptor_limit import soft_limit_of_jobs
 from hsm.core.local.fork_safety.start_method import ServerStart, choose
 from hsm.core.local.processes.server_client import ForkServer
 from hsm.core.local.processes.slot import ServerLost, Slot, SlotLost
 from hsm.core.local.scratch import Scratch
+from hsm.core.local.warm_starts import WarmStarts
 from hsm.core.logger import get_logger
+from hsm.core.program.kept_script import KeptScript
 from hsm.core.program.payload import CannotSpawn, Payload
+from hsm.core.settings.resolve import LocalConf
 
 log = get_logger(__name__)
 
@@ -40,14 +43,14 @@ class Servers:
 
     Args:
         scratch: where payloads are written.
-        start_method: how to start Python jobs: "auto", "fork" or "spawn".
-        exit_hooks: whether forked jobs run exit hooks that the app has registered.
+        conf: the settings, of which those on how jobs start count.
     """
 
-    def __init__(self, scratch: Scratch, start_method: str, exit_hooks: bool) -> None:
+    def __init__(self, scratch: Scratch, conf: LocalConf) -> None:
         self._scratch = scratch
-        self._start_method = start_method
-        self._exit_hooks = exit_hooks
+        self._start_method = conf.start_method.value
+        self._exit_hooks = conf.exit_hooks
+        self._warm = WarmStarts(scratch, conf)
         self._mutex = threading.Lock()
         # Servers that carry a function, by their work. At None is the clean server, for all jobs
         # that exec.
@@ -58,22 +61,34 @@ class Servers:
         self._restarts = 0
         self._closed = False
 
-    def prepare(self, function: Callable[[Any], Any] | None) -> Work:
+    def prepare(self, function: Callable[[Any], Any] | None, script: KeptScript | None) -> Work:
         """See `LocalBackend.prepare`."""
         if id(function) in self._functions:
             return self._functions[id(function)]
         work = Work() if function is None else FunctionWork(function)
+        if script is not None and self._warm.start(script):
+            return work  # Only if it comes to nothing there is need for another server.
         with suppress(NoRoom):  # The jobs wait for it, in their threads.
             self._server(work)
         if isinstance(work, FunctionWork):
             self._functions[id(function)] = work
         return work
 
-    def slot(self, work: Work) -> tuple[ForkServer, Slot]:
+    def wait_for_imports(
+        self, is_wanted: Callable[[], bool], notice: Callable[[str], None]
+    ) -> None:
+        """Wait until scripts that are to start warm have done their imports, or failed to.
+
+        Args:
+            is_wanted, notice: see `Backend.wait_for_room`.
+        """
+        self._warm.wait(is_wanted, notice)
+
+    def slot(self, work: Work, launch: Launch) -> tuple[ForkServer, Slot]:
         """Get a free slot for a job of `work`. Raises CannotStart."""
         while True:
             try:
-                server = self._server(work)
+                server = self._warm.server(launch) or self._server(work)
             except CannotSpawn as error:
                 raise NothingStarts(f"the fork server cannot be replaced: {error}") from None
             try:
@@ -88,6 +103,7 @@ class Servers:
         with self._mutex:
             self._closed = True
             servers, self._running = [*self._running.values(), *self._retired], {}
+        self._warm.close()
         for server in servers:
             server.close()
         for work in self._functions.values():
@@ -158,6 +174,9 @@ class Servers:
 
     def _retire(self, server: ForkServer) -> None:
         """Give up a dead or stuck server; the next call starts another."""
+        if self._warm.lose(server):
+            server.retire()
+            return
         with self._mutex:
             for work, running in list(self._running.items()):
                 if running is server:

@@ -90,6 +90,8 @@ class LaunchState:
         opened: files that each job opens for itself.
         memory: memory of which each forked job gets its own.
         exit_hooks: whether each job runs the app's exit hooks.
+        is_script: whether each job goes on with the script that this process runs: it has all that
+            this process has, and ends as any interpreter does.
     """
 
     signals: dict[int, Any]
@@ -100,6 +102,7 @@ class LaunchState:
     opened: list[SharedFile] = field(default_factory=list)
     memory: SharedMemory | None = None
     exit_hooks: bool = False
+    is_script: bool = False
 
     @classmethod
     def take(cls) -> LaunchState:
@@ -207,6 +210,12 @@ def _fileno(stream: Any) -> int:
         return int(stream.fileno())
     except (OSError, ValueError):
         return -1
+
+
+def renew_multiprocessing() -> None:
+    """Give this process a key of its own, as `multiprocessing` does when it is imported."""
+    if (process := sys.modules.get("multiprocessing.process")) is not None:
+        process.current_process().authkey = os.urandom(32)
 
 
 def _forget_multiprocessing() -> None:

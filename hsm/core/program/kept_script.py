@@ -18,14 +18,15 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
 from hsm.core.files import renamed
 
-#: Stands for the code of `_BEGIN` until the script is compiled: syntax trees hold no code.
+#: Stands for code of hsm's until the script is compiled: syntax trees hold no code.
 _PLACE = "hsm: this is replaced"
 #: What the job runs before the script's own first statement. It has `main`, the globals of
 #: `__main__`, and `facts`. If the file has changed, what shows lines of it (tracebacks, `inspect`)
@@ -38,6 +39,16 @@ import _frozen_importlib_external as importer
 words, file, directory, stamp, source = facts
 kept = main["__file__"]
 main["__file__"] = file
+{}
+if main["__name__"] == "__main__":
+    main["__loader__"] = importer.SourceFileLoader("__main__", file)
+    sys.orig_argv[:] = [words if word == kept else word for word in sys.orig_argv]
+    sys.argv[0] = words
+    if not getattr(sys.flags, "safe_path", sys.flags.isolated):
+        sys.path[0] = directory
+"""
+#: Uses `os`, `sys`, `importer`, `file`, `stamp`, `source` and `kept`.
+IF_CHANGED = """\
 try:
     status = os.stat(file)
     has_changed = stamp != (status.st_mtime_ns, status.st_size, status.st_ino)
@@ -59,14 +70,8 @@ if has_changed:
         return data
     path = os.path.normpath(file)
     spawn.get_preparation_data = prepare
-if main["__name__"] == "__main__":
-    main["__loader__"] = importer.SourceFileLoader("__main__", file)
-    sys.orig_argv[:] = [words if word == kept else word for word in sys.orig_argv]
-    sys.argv[0] = words
-    if not getattr(sys.flags, "safe_path", sys.flags.isolated):
-        sys.path[0] = directory
 """
-_BEGIN_CODE = compile(_BEGIN, "<hsm>", "exec")
+_BEGIN_CODE = compile(_BEGIN.format(IF_CHANGED), "<hsm>", "exec")
 
 
 class KeptScript:
@@ -75,21 +80,24 @@ class KeptScript:
     Args:
         path: the script, as a command line names it; valid in the current directory.
 
+    Attributes:
+        path: the same.
+        source: what it says.
+        directory: where Python looks first for what it imports.
+
     Raises:
         OSError: it cannot be read.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        file_name = os.path.join(os.getcwd(), path)  # as the interpreter makes it absolute
+        self._file = os.path.join(os.getcwd(), path)  # as the interpreter makes it absolute
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
             self.source = file.read()
         stamp = status.st_mtime_ns, status.st_size, status.st_ino
-        directory = os.path.dirname(os.path.realpath(path))
-        self._pyc = _pyc(self.source, file_name, (path, file_name, directory, stamp, self.source))
-        digest = hashlib.sha256(self._pyc or b"").hexdigest()[:8]
-        self._name = f"{digest}-{Path(path).stem}.pyc"  # so that pkill -f train.py finds it
+        self.directory = os.path.dirname(os.path.realpath(path))
+        self._facts = path, self._file, self.directory, stamp, self.source
 
     def command(self, words: Sequence[str], directory: Path) -> tuple[str, ...]:
         """The command line `words`, which runs the file, with the script as it was read instead.
@@ -104,46 +112,86 @@ class KeptScript:
         """
         if self._pyc is None:
             return tuple(words)
-        kept = directory / self._name
-        if not os.path.exists(kept):
-            temporary = directory / f".{self._name}.{threading.get_ident()}"
-            with renamed(temporary, kept):
-                temporary.write_bytes(self._pyc)
         at = words.index(self.path)
-        return (*words[:at], str(kept), *words[at + 1 :])
+        return (*words[:at], str(self._keep(self._pyc, directory)), *words[at + 1 :])
+
+    def keep_with(
+        self, code: Callable[[Sequence[ast.stmt]], Mapping[int, CodeType]], directory: Path
+    ) -> Path | None:
+        """Keep the script with other code in it than what each job begins with.
+
+        Args:
+            code: code to run before certain statements, by their index; called with the script's
+                statements. Its globals are `main` and `facts`, like those of `_BEGIN`.
+            directory: see `command`.
+
+        Returns:
+            The file; None if Python cannot compile the script.
+
+        Raises:
+            OSError: it cannot be kept there.
+        """
+        pyc = self._compiled(code)
+        return None if pyc is None else self._keep(pyc, directory)
+
+    @cached_property
+    def _pyc(self) -> bytes | None:
+        return self._compiled(lambda body: {first_statement(body): _BEGIN_CODE})
+
+    def _keep(self, pyc: bytes, directory: Path) -> Path:
+        digest = hashlib.sha256(pyc).hexdigest()[:8]
+        # Named so that pkill -f train.py finds it.
+        kept = directory / f"{digest}-{Path(self.path).stem}.pyc"
+        if not os.path.exists(kept):
+            temporary = directory / f".{kept.name}.{threading.get_ident()}"
+            with renamed(temporary, kept):
+                temporary.write_bytes(pyc)
+        return kept
+
+    def _compiled(
+        self, code: Callable[[Sequence[ast.stmt]], Mapping[int, CodeType]]
+    ) -> bytes | None:
+        """The content of a .pyc; None if Python cannot compile the script: its jobs show why."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                compiled = _compile(self.source, self._file, self._facts, code)
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
+                return None
+        header = importlib.util.MAGIC_NUMBER + bytes(12)  # flags, time and size, which nobody reads
+        return header + marshal.dumps(compiled)
 
 
-def _pyc(source: bytes, file: str, facts: tuple[Any, ...]) -> bytes | None:
-    """The content of the .pyc; None if Python cannot compile the script: its jobs show why."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            code = _compile(source, file, facts)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
-    header = importlib.util.MAGIC_NUMBER + bytes(12)  # flags, time and size, which nobody reads
-    return header + marshal.dumps(code)
-
-
-def _compile(source: bytes, file: str, facts: tuple[Any, ...]) -> CodeType:
-    """The code of a script that begins with `_BEGIN`. Raises what `compile` does."""
+def _compile(
+    source: bytes,
+    file: str,
+    facts: tuple[Any, ...],
+    code: Callable[[Sequence[ast.stmt]], Mapping[int, CodeType]],
+) -> CodeType:
+    """The code of a script with other code in it. Raises what `compile` does."""
     tree = ast.parse(source, file)
-    [begin] = ast.parse(f"exec({_PLACE!r}, {{'main': globals(), 'facts': {facts!r}}})").body
-    tree.body.insert(_first_statement(tree), begin)
+    places: dict[str, CodeType] = {}
+    for index, own in sorted(code(tree.body).items(), reverse=True):
+        place = f"{_PLACE} {index}"
+        places[place] = own
+        [call] = ast.parse(f"exec({place!r}, {{'main': globals(), 'facts': {facts!r}}})").body
+        tree.body.insert(index, call)
     # The jobs' interpreters have the level that the environment says, and no option for it.
     level = sys.flags.optimize if os.environ.get("PYTHONOPTIMIZE") else 0
-    code = compile(tree, file, "exec", dont_inherit=True, optimize=level)
-    consts = tuple(_BEGIN_CODE if const == _PLACE else const for const in code.co_consts)
-    return code.replace(co_consts=consts)
+    compiled = compile(tree, file, "exec", dont_inherit=True, optimize=level)
+    consts = tuple(
+        places.get(const, const) if isinstance(const, str) else const
+        for const in compiled.co_consts
+    )
+    return compiled.replace(co_consts=consts)
 
 
-def _first_statement(tree: ast.Module) -> int:
+def first_statement(body: Sequence[ast.stmt]) -> int:
     """The index of the first statement that may follow another one."""
-    at = 0
-    if ast.get_docstring(tree, clean=False) is not None:
-        at = 1
-    while at < len(tree.body):
-        node = tree.body[at]
+    is_documented = ast.get_docstring(ast.Module(list(body), []), clean=False) is not None
+    at = 1 if is_documented else 0
+    while at < len(body):
+        node = body[at]
         if not (isinstance(node, ast.ImportFrom) and node.module == "__future__"):
             break
         at += 1

@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
 import socket
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -212,7 +211,7 @@ def _acquire(folder: Path, place: int, name: str) -> int:
 
 def _make(place: int, name: str) -> int | None:
     """Make a file in the open directory; return its descriptor, None if there is one already."""
-    temporary = f"{name}.{secrets.token_hex(8)}"
+    temporary = f"{name}.{os.urandom(8).hex()}"
     fd = _write_new(place, temporary)
     try:
         os.link(temporary, name, src_dir_fd=place, dst_dir_fd=place, follow_symlinks=False)
@@ -237,7 +236,7 @@ def _make(place: int, name: str) -> int | None:
 
 
 def _replace(place: int, name: str) -> int:
-    temporary = f"{name}.{secrets.token_hex(8)}"
+    temporary = f"{name}.{os.urandom(8).hex()}"
     fd = _write_new(place, temporary)
     with renamed(temporary, name, place):
         return fd

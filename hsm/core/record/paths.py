@@ -117,6 +117,12 @@ class SweepPaths:
     def attempt_result(self, num: int, attempt: int) -> Path:
         return self.results / f"{num}.{attempt}.pkl"
 
+    def attempt_files(self, num: int, attempt: int) -> tuple[str, str, str]:
+        """The paths of `stdout`, `stderr` and `attempt_result`: each job needs them as texts."""
+        out, err = self.log_names(num)
+        logs = self.logs
+        return f"{logs}/{out}", f"{logs}/{err}", f"{self.results}/{num}.{attempt}.pkl"
+
     def large_file(self, sha256: str) -> Path:
         return self.large / f"{sha256}.json"
 

@@ -6,18 +6,17 @@ recorded, because it may hold secrets.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shlex
 import socket
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hsm.core.own_command import own_words
+from hsm.core.record.installed import installed_version
 from hsm.core.record.repository import Changes, Repository
 
 
@@ -38,8 +37,8 @@ def describe(program: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "command": dict(zip(("program", "arguments"), own_words(), strict=True)),
         "cwd": os.getcwd(),
     }
-    with suppress(importlib.metadata.PackageNotFoundError):
-        facts["hydra"] = importlib.metadata.version("hydra-core")
+    if (hydra := installed_version("hydra-core")) is not None:
+        facts["hydra"] = hydra
     repository, script = _repository(program)
     git = repository.state(script) if repository is not None else None
     if git is not None:

@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +52,19 @@ class KnownSweep:
 
     Attributes:
         sweep_id: its id.
-        paths: its paths.
+        sweep_dir: its directory.
         time: when it was started or last resumed, in Unix seconds.
         cwd: the working directory at that time; None if unknown.
     """
 
     sweep_id: str
-    paths: SweepPaths
+    sweep_dir: Path
     time: float
     cwd: Path | None = None
+
+    @cached_property  # a list may have thousands of sweeps, of which one is sought
+    def paths(self) -> SweepPaths:
+        return SweepPaths(self.sweep_dir)
 
     @property
     def exists(self) -> bool:
@@ -68,7 +73,7 @@ class KnownSweep:
 
     def belongs_to(self, project: Path) -> bool:
         """Whether it was started in the directory `project`, or lies anywhere below it."""
-        return self.cwd == project or project in self.paths.sweep_dir.parents
+        return self.cwd == project or project in self.sweep_dir.parents
 
 
 def registry_file() -> Path:
@@ -113,8 +118,8 @@ def taken_by(sweep_id: str) -> Path | None:
     The project is the current directory, see `KnownSweep.belongs_to`.
     """
     here = Path(os.getcwd())  # the list records it like this
-    found = (sweep for sweep in known_sweeps() if sweep.sweep_id == sweep_id)
-    return next((sweep.paths.sweep_dir for sweep in found if sweep.belongs_to(here)), None)
+    found = (sweep for sweep in _entries() if sweep.sweep_id == sweep_id and sweep.exists)
+    return next((sweep.sweep_dir for sweep in found if sweep.belongs_to(here)), None)
 
 
 def find_sweep(
@@ -166,7 +171,7 @@ def has_sweep(sweep_id: str, roots: Sequence[str | os.PathLike[str]] = ()) -> bo
         sweep_id: the id.
         roots: directories that contain sweeps, besides the current one.
     """
-    if any(sweep.sweep_id == sweep_id for sweep in known_sweeps()):
+    if any(sweep.sweep_id == sweep_id and sweep.exists for sweep in _entries()):
         return True
     places = (SweepPaths(Path(root, sweep_id)) for root in (*roots, os.curdir))
     return any(os.path.exists(paths.journal) for paths in places)
@@ -176,10 +181,10 @@ def _only(name: str, found: Sequence[KnownSweep], origin: str) -> SweepPaths:
     """The one sweep that is meant. Raises SettingsError if that is ambiguous."""
     if len(found) > 1 and len({entry.sweep_id for entry in found}) == 1:
         here = Path.cwd()
-        below = [entry for entry in found if here in entry.paths.sweep_dir.parents]
+        below = [entry for entry in found if here in entry.sweep_dir.parents]
         own = [entry for entry in found if entry.belongs_to(here)]
         found = next((some for some in (below, own) if len(some) == 1), found)
-        names = [str(entry.paths.sweep_dir) for entry in found]
+        names = [str(entry.sweep_dir) for entry in found]
     else:
         names = [entry.sweep_id for entry in found]
     if len(found) == 1:
@@ -216,8 +221,8 @@ def _entries() -> Iterator[KnownSweep]:
     seen = set()
     for line in reversed(lines):
         entry = _read(line)
-        if entry is not None and entry.paths.sweep_dir not in seen:
-            seen.add(entry.paths.sweep_dir)
+        if entry is not None and entry.sweep_dir not in seen:
+            seen.add(entry.sweep_dir)
             yield entry
 
 
@@ -230,7 +235,7 @@ def _read(line: bytes) -> KnownSweep | None:
         return None
     cwd = entry.get("cwd")
     started_in = None if cwd is None else Path(cwd)
-    return KnownSweep(entry["sweep_id"], SweepPaths(entry["dir"]), entry["time"], started_in)
+    return KnownSweep(entry["sweep_id"], Path(entry["dir"]).absolute(), entry["time"], started_in)
 
 
 _FIELDS = {"sweep_id": TEXT, "dir": PATH, "time": TIME, "cwd": PATH}
@@ -304,7 +309,7 @@ def forget(sweep_dir: Path) -> None:
 
 def _is_of(sweep_dir: Path, line: bytes) -> bool:
     entry = _read(line.rstrip(b"\n"))
-    return entry is not None and entry.paths.sweep_dir == sweep_dir
+    return entry is not None and entry.sweep_dir == sweep_dir
 
 
 def _compact(path: Path) -> None:
@@ -313,7 +318,7 @@ def _compact(path: Path) -> None:
     room = _MAX_SIZE // 2
     for entry in known_sweeps():
         cwd = None if entry.cwd is None else str(entry.cwd)
-        line = _line(entry.sweep_id, str(entry.paths.sweep_dir), entry.time, cwd)
+        line = _line(entry.sweep_id, str(entry.sweep_dir), entry.time, cwd)
         room -= len(line)
         if room < 0:
             break

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import time
 
 from hsm.core.errors import SettingsError
@@ -21,7 +20,7 @@ _ALLOWED = f"a name for a directory other than {LAST!r}, with no slash and no . 
 def new_sweep_id(name: str) -> str:
     """A unique id that sorts by time: ``train-20260131-235959-3fa9c1``."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "sweep"
-    return f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    return f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
 
 
 def check_sweep_id(sweep_id: str, origin: str) -> None:

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -245,10 +246,11 @@ def _read_object(directory: str, name: str, sweep_dir: Path) -> dict[str, Any] |
 
     The file may be a link to a file in the job's directory or in the sweep's.
     """
-    folder = Path(directory)
-    path = folder / name
+    place = f"{directory}/{name}"
     try:
-        fd = open_linked(path, folder, sweep_dir) if path.is_symlink() else open_below(folder, path)
+        is_link = stat.S_ISLNK(os.lstat(place).st_mode)  # most jobs have no such file
+        folder, path = Path(directory), Path(place)
+        fd = open_linked(path, folder, sweep_dir) if is_link else open_below(folder, path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     with open(fd, "rb") as file:

@@ -58,6 +58,14 @@ class StartMethod(TextEnum):
     spawn = "spawn"
 
 
+class Warm(TextEnum):
+    """Whether what a script imports is imported once for all its jobs."""
+
+    auto = "auto"
+    true = "true"
+    false = "false"
+
+
 class ProgressMode(TextEnum):
     """How progress is shown; `auto` is rich on a terminal and plain elsewhere."""
 
@@ -288,6 +296,13 @@ class LocalConf(SweepConf):
         Choice(StartMethod),
         "How jobs start: fork (milliseconds), spawn (a fresh interpreter), or auto (fork where "
         "that is safe).",
+        group=Group.machine,
+    )
+    warm: Warm = setting(
+        Warm.auto,
+        Choice(Warm),
+        "Do the imports that a Python script begins with once, for all its jobs: true, false, or "
+        "auto (where jobs cannot tell).",
         group=Group.machine,
     )
     min_free_memory: int | None = setting(

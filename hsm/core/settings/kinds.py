@@ -316,14 +316,16 @@ class Choice(Kind):
 
     def __init__(self, members: type[Enum], *, optional: bool = False) -> None:
         self.members, self.optional = members, optional
-        self.annotation = Any if optional else members
         self.names = [member.value for member in members]
+        self.annotation = Any if optional or "true" in self.names else members
         self.metavar = "|".join(self.names)
         self.allowed = f"one of {', '.join([*self.names, *(['none'] if optional else [])])}"
 
     def check(self, value: Any) -> Enum | None:
         if value is None and self.optional:
             return None
+        if isinstance(value, bool) and "true" in self.names:
+            value = "true" if value else "false"
         if not isinstance(value, str):
             raise TypeError
         return None if self.optional and _is_none(value) else self.members(value)

@@ -25,6 +25,7 @@ from hsm.core.settings.fields import (
     Rerun,
     StartMethod,
     SweepConf,
+    Warm,
 )
 from hsm.core.settings.hsm_yaml import CONFIG_VARIABLE, HsmConfig, load_hsm_config
 from hsm.core.settings.kinds import Kind
@@ -46,6 +47,7 @@ __all__ = [
     "Setting",
     "StartMethod",
     "SweepConf",
+    "Warm",
     "argument",
     "load_hsm_config",
     "resolve_local",

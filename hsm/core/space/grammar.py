@@ -42,6 +42,11 @@ def plain_key(key: str) -> str:
     return key.lstrip("+")
 
 
+def is_usual_key(key: str) -> bool:
+    """Whether `key` is valid in every Hydra; some Hydras accept more."""
+    return _KEY.fullmatch(key) is not None
+
+
 def check_key(key: object, origin: str, hint: str = "") -> str:
     """Return `key` if it is valid before the ``=`` of an override.
 
@@ -53,7 +58,7 @@ def check_key(key: object, origin: str, hint: str = "") -> str:
     Raises:
         SettingsError: it is not valid.
     """
-    if isinstance(key, str) and (_KEY.fullmatch(key) or (key.strip("+~") and _hydra_takes(key))):
+    if isinstance(key, str) and (is_usual_key(key) or (key.strip("+~") and _hydra_takes(key))):
         return key
     message = ""
     if not isinstance(key, str):

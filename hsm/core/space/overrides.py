@@ -2,7 +2,8 @@
 
     lr=0.1,0.01   'seed=range(5)'   'model=choice(svm, forest)'   '+x=sort(3, 1, 2)'   a.b=3   ~c
 
-Hydra is imported on first use only, see `hsm.core.space.grammar`.
+Hydra is imported on first use only, see `hsm.core.space.grammar`. Most overrides need none of it,
+see `hsm.core.space.plain_override`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from hsm.core.space.axes import (
     stepped,
 )
 from hsm.core.space.grammar import SYNTAX, check_key, parse_override, plain_key
+from hsm.core.space.plain_override import read_plain_override
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -42,14 +44,13 @@ def axes_from_overrides(
         raise SettingsError("overrides", overrides, origin, f"a list, each {SYNTAX}")
     axes: dict[str, Zipped] = {}
     for text in overrides:
-        override = parse_override(text, origin)
-        key = check_key(override.get_key_element(), origin)
+        key, values = _read(text, origin, config_loader)
         if plain_key(key) in axes:
             name = plain_key(key)
             hint = f"several values go into one override: {key}=1,2"
             message = f"{origin}: {name} is given twice, last as {shown(text)}; {hint}"
             raise SettingsError(name, text, origin, "given once", hint, message=message)
-        axes[plain_key(key)] = Zipped({key: _values(override, config_loader, origin)})
+        axes[plain_key(key)] = Zipped({key: values})
     return tuple(axes.values())
 
 
@@ -61,7 +62,16 @@ def values_from_expression(
     Raises:
         SettingsError: see `axes_from_overrides`.
     """
-    return _values(parse_override(f"{key}={expression}", origin), config_loader, origin)
+    return _read(f"{key}={expression}", origin, config_loader)[1]
+
+
+def _read(text: str, origin: str, config_loader: ConfigLoader | None) -> tuple[str, Values]:
+    """The key of an override, and the values that it sweeps over."""
+    if (plain := read_plain_override(text)) is not None:
+        return plain
+    override = parse_override(text, origin)
+    key = check_key(override.get_key_element(), origin)
+    return key, _values(override, config_loader, origin)
 
 
 def _values(override: Override, config_loader: ConfigLoader | None, origin: str) -> Values:

@@ -58,6 +58,9 @@ def become_server(state: LaunchState) -> None:
     jobs share.
     """
     gc.freeze()
+    if state.is_script:
+        _ignore_signals(state)
+        return
     if state.is_forked:
         own_streams()
         pass_over_hsm()

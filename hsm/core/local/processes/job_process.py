@@ -2,7 +2,8 @@
 
 fork --> own process group, signals, environment
               |--> a command:  exec
-              `--> a function: call it, see `hsm.core.program.call`
+              |--> a function: call it, see `hsm.core.program.call`
+              `--> a warm script: leave all calls of hsm's, and go on with it
 """
 
 from __future__ import annotations
@@ -23,6 +24,36 @@ from hsm.core.program.isolation import NO_ENDS, LaunchState
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 
+class ScriptBegins(BaseException):
+    """Raised in a job that is to go on with the script which the server has begun to run.
+
+    Args:
+        argument: the argument of its `Launch`.
+    """
+
+    def __init__(self, argument: bytes | None) -> None:
+        super().__init__(argument)
+        self.argument = argument
+
+
+class EndsProcess:
+    """Ends this process if an error leaves a `with` block, unless a script's job goes on there."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        if isinstance(error, ScriptBegins):
+            return
+        try:
+            # A bug in hsm. Print it where the user will look: to its log, if this is a job.
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+
+
 def become_job(
     launch: Launch,
     keeper: int,
@@ -33,8 +64,11 @@ def become_job(
     """Turn this process, a new child of the keeper, into the job that `launch` describes.
 
     Its stdout and stderr are already the job's logs, and its stdin is /dev/null, like the server's.
+
+    Raises:
+        ScriptBegins: the job is a warm script's.
     """
-    try:
+    with EndsProcess():
         os.setpgrp()
         die_with_parent(signal.SIGKILL, keeper)
         state.restore_signals()
@@ -42,13 +76,9 @@ def become_job(
         os.chdir(launch.cwd)
         if launch.command is not None:
             _execute(launch.command)
-        assert function is not None
+        if function is None:
+            raise ScriptBegins(launch.argument)
         call_function(function, launch.argument, launch.result, state, note.write)
-    except BaseException:
-        # A bug in hsm. Print it to the job's log, where the user will look.
-        traceback.print_exc()
-    finally:
-        os._exit(1)
 
 
 def _execute(command: tuple[str, ...]) -> NoReturn:

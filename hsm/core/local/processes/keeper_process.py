@@ -21,14 +21,13 @@ import os
 import resource
 import select
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import NoReturn
 
 from hsm.core.engine.backend import CannotStart, Launch, Started
-from hsm.core.engine.obstacles import Obstacles, may_pass
+from hsm.core.engine.obstacles import Obstacles
+from hsm.core.local.processes.command_process import CommandStarter
 from hsm.core.local.processes.job_logs import JobLogs
 from hsm.core.local.processes.messages import Channel, End, NotStarted, Ready, Reaped
 from hsm.core.local.processes.note import Note
@@ -80,6 +79,7 @@ class Keeper:
         self._launcher = launcher
         self._logs = logs
         self._become_job = become_job
+        self._commands = CommandStarter(*logs.write_ends)
         self._report = Note(_MAX_REPORT)
         self._doomed = False
 
@@ -180,46 +180,20 @@ class Keeper:
         """
         self._report.clear()
         with Obstacles(f"enter {launch.cwd}"):
-            os.stat(os.path.join(launch.cwd, os.curdir))
+            os.chdir(launch.cwd)
         with Obstacles("start a process"):
-            pid = None if launch.command is None else self._exec(launch)
-            if pid is not None:
-                return pid, 0
+            if launch.command is not None:
+                # If the keeper is killed, the fork server kills such a job.
+                pid = self._commands.start(launch.command, launch.env, launch.cwd)
+                if pid is not None:
+                    return pid, 0
+            # A command that cannot be executed: the child says so in the job's log.
             inherited = _peak_memory(resource.getrusage(resource.RUSAGE_SELF))
             pid = os.fork()
             if pid == 0:
                 self._in_child(launch)
             # A program has memory of its own, however little of it.
             return pid, inherited if launch.command is None else 0
-
-    def _exec(self, launch: Launch) -> int | None:
-        """Start a command with vfork, which does not copy this process and costs a third of a fork.
-
-        Such a job has no parent-death signal; if the keeper is killed, the fork server kills it.
-        Returns None if the command cannot be executed. The caller then forks a child, which reports
-        the error in the job's log. Before Python 3.11, Popen makes no process group, so the caller
-        forks there, too. Raises OSError if there can be no other process now.
-        """
-        assert launch.command is not None
-        stdout, stderr = self._logs.write_ends
-        if sys.version_info >= (3, 11):
-            try:
-                process = subprocess.Popen(
-                    launch.command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=stdout,
-                    stderr=stderr,
-                    cwd=launch.cwd,
-                    env={**os.environ, **launch.env},
-                    process_group=0,
-                )
-            except OSError as error:
-                if may_pass(error):
-                    raise
-                return None
-            process.returncode = 0  # `_JobTree` reaps it, with all others; Popen must not
-            return process.pid
-        return None
 
     def _in_child(self, launch: Launch) -> NoReturn:
         signal.set_wakeup_fd(-1)

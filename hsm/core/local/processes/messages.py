@@ -87,6 +87,8 @@ class Channel:
         self._sock = sock
         self._sending = threading.Lock()
         self._unsent = bytearray()
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -113,13 +115,15 @@ class Channel:
 
     def wait(self, deadline: float | None) -> bool:
         """Wait for a message or the connection's end; False if `deadline` (monotonic) passes."""
-        poll = select.poll()
         while True:
-            poll.register(self._sock, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+            poll = self._poll
+            if self._unsent:
+                poll = select.poll()
+                poll.register(self._sock, select.POLLIN | select.POLLOUT)
             # At most a day at a time, since poll() takes a C int of milliseconds.
             left = 86400.0 if deadline is None else deadline - time.monotonic()
             ready = poll.poll(min(max(0.0, left), 86400.0) * 1000)
-            if any(event != select.POLLOUT for _, event in ready):
+            if ready and ready[0][1] != select.POLLOUT:
                 return True
             if ready:
                 with self._sending, suppress(OSError):  # the next poll reports the connection's end

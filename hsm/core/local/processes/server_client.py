@@ -2,6 +2,7 @@
 
 ForkServer.start_carrying(function)   forked from this process; jobs call the function
 ForkServer.start_clean()              a new interpreter, if there is one to start; jobs exec
+ForkServer.start_warm(command)        the interpreter of a script; jobs go on with that script
      |
      `-- slot() --> Slot: one keeper, one job at a time
 """
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +51,8 @@ class ForkServer:
     """A running fork server, which ends with `close` or with this process. Thread-safe.
 
     Attributes:
-        carries_function: whether its jobs call a function; otherwise they exec.
+        carries_function: whether its jobs call a function.
+        carries_script: whether they go on with a script that it has begun; otherwise they exec.
     """
 
     def __init__(
@@ -59,9 +61,11 @@ class ForkServer:
         control: socket.socket,
         process: subprocess.Popen[bytes] | None,
         *,
-        carries_function: bool,
+        carries_function: bool = False,
+        carries_script: bool = False,
     ) -> None:
         self.carries_function = carries_function
+        self.carries_script = carries_script
         self._pid = pid
         self._control = control
         self._process = process
@@ -148,7 +152,63 @@ class ForkServer:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        return cls(process.pid, ours, process, carries_function=False)
+        return cls(process.pid, ours, process)
+
+    @classmethod
+    def start_warm(
+        cls, command: Sequence[str], cwd: str, output: int, scratch: Path | None, soft_limit: int
+    ) -> ForkServer:
+        """Start the interpreter of a script, which becomes a server: see `local.warm_server`.
+
+        It is none before `hear` has said so, and `want` was called.
+
+        Args:
+            command: the interpreter, its options and the script.
+            cwd: the jobs' working directory.
+            output: a descriptor for what it prints before.
+            scratch: a directory that the server removes when it ends.
+            soft_limit: how many files jobs may open.
+
+        Raises:
+            CannotStart: it cannot be started.
+        """
+        folder = [] if scratch is None else [str(scratch)]
+        with _connection("start the fork server") as (ours, theirs):
+            process = subprocess.Popen(
+                [*command, str(theirs.fileno()), str(os.getpid()), str(soft_limit), *folder],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=cwd,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        return cls(process.pid, ours, process, carries_script=True)
+
+    def fileno(self) -> int:
+        """The connection's descriptor, to wait for what a warm server says."""
+        return self._control.fileno()
+
+    def hear(self, deadline: float) -> Any:
+        """What a warm server says of its imports.
+
+        Raises:
+            EOFError: it has ended.
+            TimeoutError: it has said nothing at `deadline` (`time.monotonic()`).
+        """
+        channel = Channel(self._control)
+        if not channel.wait(deadline):
+            raise TimeoutError
+        return channel.receive()
+
+    def want(self) -> None:
+        """Have a warm server serve. Raises OSError if it has ended."""
+        socket.send_fds(self._control, [b"w"], [2], SEND_FLAGS)
+
+    def kill(self) -> None:
+        """Kill the server's process and all below it; `close` frees what is left."""
+        with suppress(psutil.NoSuchProcess):
+            kill_tree(psutil.Process(self._pid))
 
     def slot(self) -> Slot:
         """Get a free slot: one that was given back, or a new one.

@@ -19,7 +19,6 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from hsm.core.engine.backend import Launch
 from hsm.core.engine.obstacles import obstacle
 from hsm.core.local.processes.fork_isolation import become_server
 from hsm.core.local.processes.job_logs import JobLogs
-from hsm.core.local.processes.job_process import become_job
+from hsm.core.local.processes.job_process import EndsProcess, become_job
 from hsm.core.local.processes.keeper_process import Keeper
 from hsm.core.local.processes.messages import Channel, NotStarted
 from hsm.core.local.processes.note import Note
@@ -143,8 +142,7 @@ class _Server:
         return True
 
     def _in_keeper(self, server: int, own: _Kept) -> NoReturn:
-        status = 1
-        try:
+        with EndsProcess():
             signal.set_wakeup_fd(-1)
             self._control.close()
             os.close(self._wake)
@@ -166,11 +164,7 @@ class _Server:
                     channel.send(NotStarted(obstacle(error, "start a keeper")))
                 else:
                     keeper.run()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
+            os._exit(0)
 
     def _reap(self) -> bool:
         """Reap children that have ended, and kill those that have lost their keeper.
@@ -248,26 +242,27 @@ def serve(
         control: this process's end of the connection to the launcher.
         launcher: the launcher's pid.
         state: the state of the launching process, whose signal handlers and seeds jobs get back.
-        function: what jobs without a command call with their argument.
+        function: what jobs without a command call with their argument; None if they go on with the
+            script that this process runs.
         scratch: a directory to remove at the end.
         soft_limit: how many files jobs may open, see `DescriptorLimit`.
+
+    Raises:
+        ScriptBegins: in a job that goes on with the script.
     """
-    status = 1
-    try:
-        if os.getsid(0) != os.getpid():
-            os.setsid()  # signals to the launcher's process group are not meant for the server
-        become_server(state)
-        become_subreaper()
-        set_process_name(b"hsm-server")
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        _Server(control, launcher, state, function, scratch, soft_limit).run()
-        status = 0
-    except OSError as error:  # the machine lacks something: no fault of this code
-        print(f"hsm: the fork server ended: {error}", file=sys.stderr, flush=True)
-    except BaseException:
-        traceback.print_exc()  # to the launcher's stderr, the only place there is
-    finally:
-        os._exit(status)
+    with EndsProcess():
+        try:
+            if os.getsid(0) != os.getpid():
+                os.setsid()  # signals to the launcher's process group are not meant for the server
+            become_server(state)
+            become_subreaper()
+            set_process_name(b"hsm-server")
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            _Server(control, launcher, state, function, scratch, soft_limit).run()
+        except OSError as error:  # the machine lacks something: no fault of this code
+            print(f"hsm: the fork server ended: {error}", file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
 
 
 def main() -> NoReturn:

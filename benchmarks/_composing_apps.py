@@ -1,0 +1,851 @@
+"""The apps whose configs composing.py composes: each of another shape, and what may be overridden.
+
+A file begins with "== its path". `groups` are overrides that choose or package configs, `values` fixed
+overrides of values, `keys` what random values are given to. Most apps leave out much of Hydra's own
+config, which costs most of the time; `hydra` has it all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import _composing_schemas as schemas
+
+#: At the end of a defaults list: without these, composing takes a third of the time.
+_THIN = """\
+  - override hydra/help: null
+  - override hydra/hydra_help: null
+  - override hydra/output: null
+  - override hydra/env: null
+  - override hydra/hydra_logging: null
+  - override hydra/job_logging: null
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class App:
+    """An app, with all that a set may say.
+
+    Attributes:
+        files: its configs, each after a line "== path"; FOLDER stands for their folder.
+        groups: overrides that change which configs are composed, and how they are packaged.
+        values: overrides of values.
+        wrong: overrides that mostly raise.
+        keys: keys that get random values.
+        masters: the sweeps' own overrides, of which a set has one; each may begin with a config's name.
+        environment: variables, and the values that they may have.
+        version_base: as hydra.main gets it.
+        prepare: called before the first composition, with Hydra's ConfigStore empty but for its own.
+        hydra: the first Hydra that has it all.
+        before: the first one that no longer has it.
+    """
+
+    name: str
+    files: str
+    groups: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    masters: tuple[str, ...] = ("config",)
+    environment: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    version_base: str | None = "1.3"
+    prepare: Callable[[], None] = schemas.nothing
+    hydra: tuple[int, int] = (1, 3)
+    before: tuple[int, int] = (2, 0)
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+PLAIN = App(
+    name="plain",
+    files=f"""\
+== config.yaml
+defaults:
+  - _self_
+{_THIN}
+lr: 0.1
+name: run-${{lr}}-${{nested.a.b}}
+nested: {{a: {{b: 1, c: [1, 2, {{d: 3}}]}}, ref: "${{nested.a}}", up: "${{.a.b}}"}}
+box: ${{nested}}
+items: [1, "two", 3.0, null, "${{lr}}", [4, 5]]
+first: ${{items.0}}
+empty: {{}}
+none: null
+miss: ???
+"quoted key": 1
+3: three
+true: yes
+txt: "yes"
+home: ${{oc.env:HOME}}
+where: ${{hydra:job.name}}
+many: {{a: 1, b: 2}}
+keys: ${{oc.dict.keys:many}}
+hydra:
+  job:
+    env_set: {{FUZZ_SET: "${{lr}}"}}
+    env_copy: [HOME]
+    config: {{override_dirname: {{kv_sep: "-", exclude_keys: [none]}}}}
+  sweep: {{dir: sweep, subdir: "${{hydra.job.num}}_${{hydra.job.override_dirname}}"}}
+== other.yaml
+defaults: [config, _self_]
+lr: 5
+nested: {{a: {{b: 2}}}}
+hydra: {{sweep: {{dir: other}}}}
+""",
+    groups=("hydra/job_logging=none", "hydra/job_logging=disabled"),
+    values=_lines("""
+        nested.a.b=2
+        nested.a.c=[9]
+        nested.a.c.2.d=4
+        ++nested.a.new.deep=1
+        nested.ref.b=5
+        nested.up=0
+        box.a.b=7
+        +box.x=1
+        items.1=changed
+        items=[]
+        +items=[1]
+        ~items
+        ~nested.a
+        ~lr=0.1
+        ~nested.a.c
+        none={a: {b: 1}}
+        miss=here
+        miss=???
+        keys=1
+        ++many={d: ${lr}}
+        lr=shuffle([1, 2, 3, 4, 5])
+        items=shuffle([1, 2, 3, 4])
+        lr=int(2.5)
+        lr=str(2.5)
+        hydra.job.chdir=true
+        hydra.job.name=other
+        hydra.job.env_copy=[PATH]
+        +hydra.job.env_set.X=1
+        hydra.job.config.override_dirname.item_sep=.
+        hydra.job.config.override_dirname.exclude_keys=[lr, nested.a.b]
+        hydra.verbose=true
+        hydra.verbose=[a, b]
+        hydra.sweep.subdir=${name}
+        hydra.output_subdir=null
+        hydra.runtime.choices={}
+        hydra.overrides.task=[]
+        hydra.mode=RUN
+        """),
+    wrong=_lines("""
+        hydra/nope=1
+        +nested.a.b=3
+        ~items=[]
+        ~lr=0.2
+        many={c: 3}
+        lr=sort(3, 2, 1)
+        +made=choice(1, 2)
+        lr=1,2
+        lr=range(1, 4)
+        lr=glob(*)
+        hydra.job.env_copy=[NOWHERE_TO_BE_FOUND]
+        hydra.callbacks={a: {_target_: nowhere.Callback}}
+        hydra.nope=1
+        ~hydra.job
+        nope=1
+        =1
+        lr
+        lr=[1
+        ~lr=1
+        """),
+    keys=("lr", "nested.a.b", "items", "none", "miss", "txt", "name", "+new", "++new.deep"),
+    masters=("config", "other", "config hydra.job.chdir=true", "config hydra.job.env_copy=[]"),
+)
+
+GROUPS = App(
+    name="groups",
+    files=f"""\
+== config.yaml
+defaults:
+  - _self_
+  - db: mysql
+  - db@backup: postgres
+  - schema: school
+  - optional dbschema: ${{db}}_${{schema}}
+  - optional absent: nothing
+  - trainer/opt: adam
+  - model: [small, extra]
+  - loose: null
+{_THIN}
+lr: 0.1
+name: ${{db.driver}}-${{schema.name}}
+nested: {{a: {{b: 1, c: [1, 2, {{d: 3}}]}}, ref: "${{nested.a}}"}}
+cont: ${{nested}}
+opt_ref: ${{trainer.opt}}
+none: null
+miss: ???
+hydra:
+  job: {{env_set: {{FOO: "1"}}, env_copy: [HOME]}}
+  sweep: {{dir: sweep, subdir: "${{hydra.job.num}}_${{name}}"}}
+== db/mysql.yaml
+driver: mysql
+user: root
+opts: {{timeout: 1, mysql: {{x: 1}}}}
+== db/postgres.yaml
+driver: postgres
+user: root
+opts: {{timeout: 1, postgres: {{x: 1}}}}
+== db/sqlite.yaml
+defaults: [base]
+driver: sqlite
+== db/base.yaml
+user: base
+path: ${{hydra:runtime.cwd}}
+== db/broken.yaml
+defaults: [nowhere]
+== db/torn.yaml
+a: [1
+== schema/school.yaml
+name: school
+== schema/shop.yaml
+# @package _group_
+name: shop
+extra: ${{..lr}}
+== dbschema/mysql_school.yaml
+# @package _global_
+combo: ms
+== dbschema/postgres_shop.yaml
+# @package _global_
+lr: 5
+combo: {{x: 1}}
+== trainer/opt/adam.yaml
+betas: [0.9, 0.99]
+== trainer/opt/sgd.yaml
+defaults: [/sched: cos]
+m: 0.9
+== sched/cos.yaml
+t: 1
+== sched/step.yaml
+t: [1, 2]
+== model/small.yaml
+n: 1
+== model/big.yaml
+n: 100
+layers: ${{n_layers}}
+== model/extra.yaml
+e: {{f: 1}}
+== loose/one.yaml
+# @package first.second
+x: 1
+cont: {{y: 2}}
+== experiment/one.yaml
+# @package _global_
+defaults:
+  - override /db: sqlite
+  - override /trainer/opt: sgd
+lr: 7
+cont: {{own: 1}}
+== experiment/two.yaml
+# @package _global_
+defaults:
+  - override /db@backup: mysql
+  - override /model: [big]
+  - /sched@added: step
+nested: 5
+none: {{now: dict}}
+""",
+    groups=_lines("""
+        db=mysql
+        db=postgres
+        db=sqlite
+        db@backup=mysql
+        db@backup=sqlite
+        schema=shop
+        schema=school
+        trainer/opt=sgd
+        trainer/opt=adam
+        +sched=step
+        +sched@trainer.opt.sched=step
+        model=[big]
+        model=[small,big]
+        model=[]
+        model=big
+        loose=one
+        +loose@_global_=one
+        +experiment=one
+        +db@foo=mysql
+        +db@a.b=postgres
+        ~db@backup
+        hydra/job_logging=disabled
+        hydra.searchpath=[file://FOLDER/db]
+        """),
+    values=_lines("""
+        lr=2.5
+        lr=${nested.a.b}
+        +n_layers=3
+        nested.a.b=2
+        nested.a={b: 9}
+        nested.ref={x: 1}
+        cont={y: 1}
+        cont=5
+        ++cont.nested.z=1
+        opt_ref={q: 1}
+        trainer.opt.betas=[1, 2, 3]
+        +trainer.opt.new=1
+        ~nested.a
+        ~lr
+        none=[1]
+        miss=${db}
+        db.user=me
+        +db.new=1
+        backup.opts={}
+        combo=1
+        ++combo.x=2
+        hydra.job.config.override_dirname.exclude_keys=[lr]
+        """),
+    wrong=_lines("""
+        db=nope
+        db=broken
+        db=torn
+        db=null
+        sched@trainer.opt.sched=step
+        /sched@trainer.opt.sched=step
+        model=null
+        ~db
+        ~db=mysql
+        ~schema=school
+        ~schema=shop
+        +experiment=two
+        db@foo=mysql
+        hydra/job_logging=nope
+        opt_ref.betas=[1]
+        trainer.opt={new: 1}
+        schema={a: 1}
+        hydra.runtime.choices.db=forged
+        hydra.job.env_set={A: b}
+        hydra/launcher=hsm_local
+        db={driver: hand}
+        """),
+    keys=("lr", "db", "db.user", "nested.a.c", "cont", "none", "+db.opts.new", "++first.second.x"),
+    masters=("config", "config db=sqlite", "config hydra/job_logging=none", "config +sched@more=step"),
+)
+
+DEFAULTS = App(
+    name="defaults",
+    files=f"""\
+== config.yaml
+defaults:
+  - k: ${{oc.env:FUZZ_K}}
+  - g: a
+  - nest: one
+  - by: ${{nest}}_${{g}}
+  - _self_
+  - last
+{_THIN}
+v: 1
+box: {{a: 1}}
+== quiet.yaml
+defaults:
+  - g: ???
+  - k: x
+  - nest: one
+  - optional by: ${{nest}}_${{g}}
+{_THIN}
+v: 2
+== called.yaml
+defaults:
+  - k: ${{chosen:}}
+  - g: ${{oc.select:k,a}}
+  - _self_
+{_THIN}
+v: 3
+== k/x.yaml
+kk: 1
+== k/y.yaml
+kk: 2
+extra: {{z: 1}}
+== g/a.yaml
+ga: ${{v}}
+== g/b.yaml
+# @package _global_
+box: {{b: 2}}
+v: 9
+== by/one_a.yaml
+oa: 1
+== by/two_a.yaml
+ta: 1
+== by/one_b.yaml
+defaults: [one_a]
+ob: 1
+== nest/one.yaml
+defaults:
+  - deeper: p
+  - deeper@other: q
+  - _self_
+w: 1
+== nest/two.yaml
+defaults:
+  - one
+  - override deeper: q
+w: 2
+== nest/deeper/p.yaml
+p: {{x: 1}}
+== nest/deeper/q.yaml
+q: {{y: "${{...w}}"}}
+== last.yaml
+# @package _global_
+box: {{last: 1}}
+""",
+    groups=_lines("""
+        k=x
+        k=y
+        g=a
+        g=b
+        by=one_a
+        by=one_b
+        +by@more=two_a
+        nest=two
+        nest/deeper=q
+        nest/deeper@nest.other=p
+        +nest@there=two
+        ~k
+        ~by
+        k=${oc.env:FUZZ_K}
+        """),
+    values=("v=2", "++box.a=5", "k.kk=7", "nest.w=5", "~box"),
+    wrong=_lines("""
+        ~nest
+        ~g
+        +nest=one
+        k={z: 1}
+        last=1
+        box={c: 3}
+        g=${k}
+        +nest.w=1
+        """),
+    keys=("v", "box", "box.a", "k.kk", "nest.w", "++other"),
+    masters=("config", "quiet g=a", "called", "config k=y", "quiet g=b nest=two"),
+    environment={"FUZZ_K": ("x", "y", "x", "y", "z")},
+    prepare=schemas.register_resolvers,
+)
+
+STRUCTURED = App(
+    name="structured",
+    files=f"""\
+== config.yaml
+defaults:
+  - fuzz_schema
+  - opt: sgd
+  - data: x
+  - patch: one
+  - _self_
+{_THIN}
+n: 5
+inner: {{d: {{b: 2}}}}
+late: {{a: 2}}
+== made.yaml
+defaults:
+  - fuzz_schema
+  - opt: base
+  - data: y
+  - patch: two
+  - _self_
+{_THIN}
+made: {{v: 2}}
+== patch/one.yaml
+# @package _global_
+inner3: {{o: {{lr: 3}}}}
+lst: [{{u: 1}}]
+== patch/two.yaml
+# @package _global_
+inner2: {{a: 5}}
+made: {{v: 3}}
+== patch/wrong.yaml
+# @package _global_
+inner: {{u: [1]}}
+""",
+    groups=_lines("""
+        opt=base
+        opt=sgd
+        data=x
+        data=y
+        patch=one
+        patch=two
+        ~data
+        ~patch
+        """),
+    values=_lines("""
+        opt.lr=2
+        opt.betas=[1]
+        opt.m=1
+        opt={lr: 3}
+        inner.o.lr=4
+        inner.d.b=2
+        +inner.d.c=2
+        inner.u=abc
+        inner.u=null
+        inner.c=BLUE
+        inner2={a: 1}
+        inner2=null
+        inner3.a=4
+        inner3={o: {lr: 9}}
+        lst=[{u: 1}, {c: BLUE}]
+        lst.0.u=5
+        tup=[2, 3]
+        ref=1
+        ref.lr=8
+        ref={lr: 1}
+        path=/tmp/x
+        ++opt.lr=7
+        inner=${inner3}
+        late.a=3
+        made.v=4
+        data.q.r=[2]
+        +new=1
+        """),
+    wrong=_lines("""
+        opt=nope
+        patch=wrong
+        +data@d2=x
+        +data@extra.deep=y
+        data@data=x
+        opt.lr=abc
+        inner.d={z: 1}
+        inner.u=[1]
+        inner.c=3
+        tup=[y, 2]
+        inner2.a=4
+        """),
+    keys=("n", "s", "opt.lr", "inner.u", "inner.d", "lst", "data.p", "inner2", "flag", "ratio"),
+    masters=("config", "made", "config opt=base", "made hydra.job.chdir=false"),
+    environment={"FUZZ_MADE": ("1", "2", "3")},
+    prepare=schemas.store_schemas,
+)
+
+RESOLVERS = App(
+    name="resolvers",
+    files=f"""\
+== config.yaml
+defaults:
+  - g: one
+  - _self_
+  - late
+{_THIN}
+hydra:
+  searchpath: [file://FOLDER/extra, pkg://fuzz_package.configs]
+a: ${{oc.env:HOME}}
+stamp: ${{now:%Y}}
+box: ${{box:}}
+when: ${{hydra:job.name}}
+sum: ${{add:1,${{v}}}}
+v: 1
+== calm.yaml
+defaults:
+  - g: one
+  - _self_
+  - late
+{_THIN}
+hydra:
+  searchpath: [file://FOLDER/extra]
+a: ${{oc.env:HOME}}
+stamp: ${{now:%Y}}
+when: ${{hydra:job.name}}
+version: ${{python_version:micro}}
+old: ${{oc.deprecated:a}}
+listed: ${{oc.dict.values:pair}}
+pair: {{x: 1, y: "${{v}}"}}
+v: 1
+== stepping.yaml
+defaults:
+  - g: one
+  - _self_
+{_THIN}
+a: 1
+stamp: ${{now:%Y}}
+when: ${{hydra:job.name}}
+rnd: ${{rnd:}}
+kept: ${{kept:}}
+keptbox: ${{keptbox:}}
+parent: {{p: "${{above:}}"}}
+maybe: ${{oc.decode:${{oc.env:FUZZ_BOX}}}}
+made: "${{oc.create:{{a: 1}}}}"
+mood: ${{moody:}}
+v: 1
+== late.yaml
+# @package _global_
+a: over
+stamp: over
+== g/one.yaml
+k: 1
+== g/two.yaml
+k: ${{oc.env:HOME}}
+w: ${{now:%Y}}
+== h/boxed.yaml
+# @package _global_
+box: {{own: 1}}
+== h/rnd.yaml
+# @package _global_
+rnd: 5
+== h/maybe.yaml
+# @package _global_
+maybe: {{own: 1}}
+== h/kept.yaml
+# @package _global_
+kept: 5
+keptbox: {{own: 1}}
+== h/parent.yaml
+# @package _global_
+parent: {{p: {{own: 1}}}}
+== h/made.yaml
+# @package _global_
+made: {{own: 1}}
+mood: {{own: 1}}
+== h/more.yaml
+# @package _global_
+a: {{b: 1}}
+listed: {{c: 1}}
+old: {{d: 1}}
+when: {{e: 1}}
+== extra/g/three.yaml
+k: {{z: 1}}
+== extra/h/named.yaml
+# @package _global_
+named: ${{hydra:job.name}}
+== fuzz_package/__init__.py
+== fuzz_package/configs/__init__.py
+== fuzz_package/configs/g/four.yaml
+k: {{packaged: "${{v}}"}}
+""",
+    groups=_lines("""
+        g=one
+        g=two
+        g=three
+        g=four
+        +h=boxed
+        +h=rnd
+        +h=[boxed,more]
+        +h=[maybe]
+        +h=[kept,rnd]
+        +h=[parent,made]
+        +h=[made,maybe,rnd]
+        +h=more
+        +h=named
+        hydra.searchpath=[]
+        hydra.searchpath=[file://FOLDER/extra]
+        hydra.searchpath=[file://FOLDER/nowhere]
+        hydra.searchpath=[pkg://fuzz_package.configs]
+        """),
+    values=_lines("""
+        v=2
+        a=1
+        stamp=2
+        box=4
+        box={q: 1}
+        ++box.q=1
+        when=now
+        g.k=5
+        g.k={z: 2}
+        hydra.job.name=zz
+        v=${rnd:}
+        v=${kept:}
+        +c=${box:}
+        +d=${keptbox:}
+        maybe={x: 1}
+        kept=5
+        parent.p=1
+        mood={x: 1}
+        v=${nowhere:}
+        """),
+    wrong=_lines("""
+        g=${oc.env:FUZZ_G}
+        hydra.searchpath=5
+        box.n=7
+        keptbox.n=3
+        made.a=2
+        """),
+    keys=("v", "a", "g.k", "box", "+c", "++rnd", "kept", "maybe"),
+    masters=("config", "calm", "stepping", "stepping +h=[rnd]", "config +h=boxed"),
+    environment={
+        "FUZZ_BOX": ("5", "{a: 1}", "[1, 2]"),
+        "FUZZ_G": ("one", "two"),
+        "FUZZ_MOOD": ("value", "box", "error"),
+    },
+    prepare=schemas.register_resolvers,
+)
+
+HYDRA = App(
+    name="hydra",
+    files="""\
+== config.yaml
+defaults:
+  - _self_
+  - hydra/callbacks: [noting]
+  - override hydra/launcher: hsm_local
+  - override hydra/job_logging: own
+n: 1
+opt: {lr: 1, name: "${hydra:runtime.choices.hydra/launcher}"}
+hydra:
+  sweep: {dir: "sweep_${n}", subdir: "${hydra.job.num}"}
+  launcher: {max_parallel_jobs: 2}
+  job: {chdir: true, env_set: {N: "${n}"}}
+  help: {header: "${hydra.help.app_name} here"}
+== hydra/callbacks/noting.yaml
+noting: {_target_: helpers.Noting, where: "${hydra.runtime.output_dir}"}
+== hydra/job_logging/own.yaml
+version: 1
+formatters: {simple: {format: "[%(name)s] - %(message)s"}}
+handlers:
+  file:
+    class: logging.FileHandler
+    formatter: simple
+    filename: ${hydra.runtime.output_dir}/${hydra.job.name}.log
+root: {level: INFO, handlers: [file]}
+disable_existing_loggers: false
+== hydra/launcher/mine.yaml
+defaults: [hsm_local]
+max_parallel_jobs: 7
+""",
+    groups=_lines("""
+        hydra/launcher=hsm_local
+        hydra/job_logging=default
+        hydra/job_logging=disabled
+        hydra/hydra_logging=none
+        hydra/sweeper=basic
+        hydra/output=default
+        hydra/help=default
+        ~hydra/callbacks
+        """),
+    values=_lines("""
+        n=2
+        opt.lr=3
+        hydra.job.chdir=null
+        hydra.sweep.dir=other
+        hydra.sweep={dir: x, subdir: y}
+        hydra.job_logging.root.level=DEBUG
+        ~hydra.job_logging.handlers.file
+        hydra.help.header=h
+        hydra.callbacks.noting.where=x
+        hydra.verbose=a
+        hydra.run.dir=${n}
+        """),
+    wrong=_lines("""
+        hydra/launcher=mine
+        hydra/launcher=basic
+        hydra/callbacks=null
+        hydra/nope=1
+        hydra.launcher.nope=3
+        hydra.launcher.max_parallel_jobs=3
+        hydra.sweeper.max_batch_size=2
+        +hydra.launcher.env={A: "1"}
+        """),
+    keys=("n", "opt.lr", "hydra.job.name", "hydra.sweep.subdir", "+hydra.launcher.env.B"),
+    masters=("config", "config hydra/job_logging=disabled", "config hydra/job_logging=default n=1"),
+)
+
+OLD = App(
+    name="old",
+    files=f"""\
+== config.yaml
+defaults:
+  - db: mysql
+{_THIN}
+v: 1
+db: {{port: 4}}
+hydra: {{sweep: {{dir: sweep}}}}
+== db/mysql.yaml
+driver: mysql
+port: 3
+== db/named.yaml
+# @package _group_._name_
+driver: named
+""",
+    groups=("db=mysql", "db=named", "db=typed", "~db", "+db@second=mysql"),
+    values=("v=2", "db.port=5", "db.port=x", "db.driver=d", "hydra.job.chdir=true"),
+    wrong=("+db.new=1", "db.port=y"),
+    keys=("v", "db.port", "db.driver", "+new"),
+    version_base="1.1",
+    before=(1, 4),
+    prepare=schemas.store_matching_schema,
+)
+
+NEW = App(
+    name="new",
+    files=f"""\
+== config.yaml
+defaults:
+  - fuzz_tuples@typed
+  - group: sub/one
+  - by: ${{group/sub}}
+  - _self_
+  - late
+{_THIN}
+hydra:
+  aliases: {{rate: opt.lr, "quick,fast": "opt.lr=9", pick: group/sub}}
+opt: {{lr: 1, items: [1, 2, {{x: 3}}]}}
+typed: {{pair: [7, seven]}}
+== late.yaml
+defaults:
+  - more: one
+  - override /group/sub: two
+== group/sub/one.yaml
+s: 1
+== group/sub/two.yaml
+s: 2
+t: {{u: 1}}
+== group/three.yaml
+s: 3
+== by/one.yaml
+b: 1
+== by/two.yaml
+b: {{c: 2}}
+== more/one.yaml
+m: 1
+== more/up.yaml
+defaults: [../group/three]
+""",
+    groups=_lines("""
+        group/sub=one
+        group/sub=two
+        +group=sub/one
+        +group@_group_.deep=three
+        +more@x=one
+        by=one
+        by=two
+        ~by=two
+        """),
+    values=_lines("""
+        opt.lr=2
+        opt.items[0]=5
+        opt.items[2].x=6
+        opt.items=extend_list(4, 5)
+        opt.items=extend_list({y: 1})
+        ~opt.items[1]
+        typed.pair=[8, eight]
+        typed.counts=[1, 2, 3]
+        typed.counts=[]
+        hydra.aliases={}
+        opt.lr=${hydra:job.override_dirname}
+        """),
+    wrong=_lines("""
+        group=three
+        more=up
+        more@late.more=up
+        ~group/sub
+        pick=one
+        rate=2
+        quick
+        fast
+        +opt.items[3]=1
+        typed.pair=[eight, 8]
+        typed.pair[0]=5
+        typed.numbers.a=5
+        +hydra.aliases.n=opt.lr
+        group={a: 1}
+        """),
+    keys=("opt.lr", "opt.items[1]", "opt.items", "++typed.numbers", "++new"),
+    masters=("config", "config group/sub=one"),
+    prepare=schemas.store_tuples,
+    hydra=(1, 4),
+)
+
+APPS = {
+    app.name: app for app in (PLAIN, GROUPS, DEFAULTS, STRUCTURED, RESOLVERS, HYDRA, OLD, NEW)
+}

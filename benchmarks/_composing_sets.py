@@ -1,0 +1,398 @@
+"""Sets of overrides, and composing one twice: by Hydra's own loader, and by one that remembers.
+
+    (app, seed) --make_sets--> sets --Stage.compare--> what differs, if anything
+
+A seed's sets go through one remembering loader in turn, so that a base which one set has left is what
+the next one meets. Nothing depends on anything but the app and the seed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+import os
+import random
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import _composing_schemas as schemas
+from _composing_apps import App
+from _config_trees import difference, error_chain, ruin
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_automatic_config_search_path
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobRuntime, setup_globals
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.basecontainer import BaseContainer
+
+from hsm.hydra_app.frozen_config import freeze
+
+Remember = Callable[[ConfigLoader], None]
+
+#: What random values are made of.
+_VALUES = (
+    *("1", "-2.5", "1e-7", "true", "null", "abc", "???", "", "''", '"a b"', "'it\\'s'", "nan", "-0.0"),
+    *("[]", "[1,2]", "[a,[b,{c:1}]]", "{}", "{a:1}", "{a:{b:[1,null]},c:'x'}", "[${lr}]", "{a:${v}}"),
+    *("${lr}", "${n}", "${v}", "${hydra:job.num}", "${hydra.job.name}", "${oc.env:HOME}", "a:b"),
+    *("${oc.env:NOT_SET,7}", "${nowhere}", "${now:%Y}", "ünï", "10_000", "0x10", "x/y", "$5", "a\\,b"),
+    *("int('3')", "str(1)", "sort([2,1])", "shuffle([1,2,3])", "bool(1)"),
+)
+_WRONG_VALUES = ("1,2", "\\", "[1", "range(1,3)", "${a", "int(x)", "nope(1)", "{a:1,a}")
+_OPERATORS = (*[""] * 9, *["++"] * 3, "+", "~")
+
+
+@dataclass(frozen=True)
+class Set:
+    """One config to compose.
+
+    Attributes:
+        master: the sweep's own overrides, after the config's name.
+        overrides: the job's.
+        environment: variables of its process, as pairs.
+        state: what counters and random numbers begin with.
+        call: what composes it: "job" as launchers and jobs do, or "run" and "multirun" as Hydra does.
+        thorough: whether to look at copies, resolved values and YAML as well.
+    """
+
+    master: str
+    overrides: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+    state: int = 0
+    call: str = "job"
+    thorough: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as `from_json` reads it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, given: dict[str, Any]) -> Set:
+        """Make the set that `as_json` returned."""
+        pairs = tuple((name, value) for name, value in given["environment"])
+        return cls(**{**given, "overrides": tuple(given["overrides"]), "environment": pairs})
+
+
+def make_sets(app: App, seed: int) -> list[Set]:
+    """Make the sets that one remembering loader gets in turn."""
+    source = random.Random(f"{app.name} {seed}")
+    chosen = [_some(source, app.groups, 2) for _ in range(source.choice((1, 3, 6)))]
+    masters = source.sample(app.masters, min(len(app.masters), source.choice((1, 2, 4))))
+    return [
+        _make_set(app, source, chosen, masters) for _ in range(source.choice((10, 25, 25, 50, 120)))
+    ]
+
+
+def _make_set(
+    app: App, source: random.Random, chosen: list[list[str]], masters: Sequence[str]
+) -> Set:
+    groups = source.choice(chosen) if source.random() < 0.8 else _some(source, app.groups, 3)
+    overrides = [*groups, *_some(source, app.values, 2)]
+    overrides += [_random_value(source, app.keys) for _ in range(source.choice((0, 0, 1, 2)))]
+    if source.random() < 0.15:
+        overrides += source.sample(app.wrong, min(1, len(app.wrong)))
+    if source.random() < 0.3:
+        source.shuffle(overrides)
+    if overrides and source.random() < 0.05:
+        overrides.append(source.choice(overrides))
+    master = source.choice(masters)
+    of_sweep = [text for text in master.split(" ")[1:] if not text.startswith("hydra")]
+    return Set(
+        master,
+        (*of_sweep, *overrides),
+        tuple((name, source.choice(values)) for name, values in app.environment.items()),
+        source.randrange(1 << 30),
+        source.choices(("job", "run", "multirun"), (18, 1, 1))[0],
+        source.random() < 0.15,
+    )
+
+
+def _some(source: random.Random, texts: Sequence[str], most: int) -> list[str]:
+    return source.sample(texts, min(len(texts), source.randint(0, most))) if texts else []
+
+
+def _random_value(source: random.Random, keys: Sequence[str]) -> str:
+    key = source.choice(keys)
+    operator = source.choice(_OPERATORS) if key[0] not in "+~" else ""
+    if operator == "~" and source.random() < 0.7:
+        return f"~{key}"
+    return f"{operator}{key}={source.choice(_VALUES if source.random() < 0.97 else _WRONG_VALUES)}"
+
+
+class Stage:
+    """A process as an app would have it: its files, ConfigStore, resolvers, version_base.
+
+    Its own state comes back when it is left. Composing has to leave random numbers, counters of
+    resolvers and warnings as Hydra's own loader does; a `default_factory` may be called more often.
+
+    Args:
+        folder: an empty folder for the app's files.
+        remember: makes a loader remember.
+    """
+
+    def __init__(self, app: App, folder: Path, remember: Remember) -> None:
+        self.app = app
+        self.folder = folder
+        self._remember = remember
+        self._plain: dict[bool, ConfigLoaderImpl] = {}
+        self._masters: dict[str, DictConfig] = {}
+        self._leave = contextlib.ExitStack()
+        #: What remembering loaders did, and how compositions ended.
+        self.seen: Counter[str] = Counter()
+
+    def __enter__(self) -> Stage:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_own_state())
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+            self._write_files()
+            sys.path.insert(0, os.fspath(self.folder))
+            version.setbase(self.app.version_base)
+            setup_globals()
+            self.app.prepare()
+            JobRuntime.instance().set("name", self.app.name)
+            self._plain = {True: self._new_loader(True), False: self._new_loader(False)}
+            with self._process(Set("", (), self._environment())):
+                for text in self.app.masters:
+                    with contextlib.suppress(HydraException):  # another Hydra's
+                        self._masters[text] = self._master(text)
+            if not self._masters:
+                raise ValueError(f"Hydra cannot begin any sweep of {self.app.name}")
+            self._leave = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave.close()
+
+    def possible(self, sets: Sequence[Set]) -> list[Set]:
+        """Return the sets whose sweep the present Hydra can begin."""
+        return [one for one in sets if one.master in self._masters]
+
+    def remembering_loader(self) -> ConfigLoaderImpl:
+        """Return a new loader that reads the files once and remembers what it composed."""
+        loader = self._new_loader(True)
+        self._remember(loader)
+        return loader
+
+    def compare(
+        self, loader: ConfigLoaderImpl, one: Set, *, frozen: bool = True
+    ) -> str | None:
+        """Compose a set by `loader` and by Hydra's own, and return how they differ.
+
+        Args:
+            loader: a remembering one.
+            one: the set.
+            frozen: whether Hydra's own loader reads files from memory, too, which costs less.
+        """
+        with self._process(one):
+            expected = self._compose(self._plain[frozen], one)
+        with self._process(one):
+            actual = self._compose(loader, one)
+        self.seen["sets"] += 1
+        self.seen["errors" if expected.error else "configs"] += 1
+        if not expected.error:
+            assert expected.merged, "Hydra's own loader has composed nothing"
+            merged = "merged_nothing" if not actual.merged else "merged_once"
+            self.seen[merged if actual.merged <= expected.merged else "merged_twice"] += 1
+        try:
+            return self._difference(expected, actual, one)
+        finally:
+            ruin(actual.config)
+
+    def _difference(self, expected: _Outcome, actual: _Outcome, one: Set) -> str | None:
+        for name in ("error", "warned", "calls", "random"):
+            mine, its = getattr(actual, name), getattr(expected, name)
+            if mine != its:
+                return f"{name}: {mine!r:.1500}, not {its!r:.1500}"
+        if expected.error:
+            return None
+        found = difference(actual.config, expected.config)
+        if found is None and one.thorough:
+            with self._process(one):
+                found = _difference_in_use(actual.config, expected.config)
+        return found
+
+    def _compose(self, loader: ConfigLoaderImpl, one: Set) -> _Outcome:
+        outcome = _Outcome()
+        merging = _Merging()
+        with warnings.catch_warnings(record=True) as caught, merging:
+            warnings.simplefilter("always")
+            try:
+                outcome.config = self._call(loader, one)
+            except Exception as error:
+                outcome.error = error_chain(error)
+        outcome.warned = [(warning.category.__name__, str(warning.message)) for warning in caught]
+        outcome.calls = dict(schemas.calls)
+        outcome.random = hash(random.getstate())
+        outcome.merged = merging.count
+        return outcome
+
+    def _call(self, loader: ConfigLoaderImpl, one: Set) -> DictConfig:
+        overrides = [text.replace("FOLDER", os.fspath(self.folder)) for text in one.overrides]
+        if one.call == "job":
+            return loader.load_sweep_config(self._masters[one.master], overrides)
+        config_name, *of_hydra = one.master.split(" ")
+        of_hydra = [text for text in of_hydra if text.startswith("hydra")]
+        mode = RunMode.RUN if one.call == "run" else RunMode.MULTIRUN
+        return loader.load_configuration(config_name, [*of_hydra, *overrides], mode)
+
+    def _master(self, text: str) -> DictConfig:
+        config_name, *overrides = text.split(" ")
+        return self._plain[True].load_configuration(config_name, overrides, RunMode.MULTIRUN)
+
+    def _environment(self) -> tuple[tuple[str, str], ...]:
+        return tuple((name, values[0]) for name, values in self.app.environment.items())
+
+    @contextlib.contextmanager
+    def _process(self, one: Set) -> Iterator[None]:
+        """What a set's process has of its own: variables, counters, random numbers, HydraConfig."""
+        schemas.calls.clear()
+        schemas.made["next"] = one.state
+        random.seed(one.state)
+        os.environ.update(one.environment)
+        instance = HydraConfig.instance()
+        if one.master in self._masters:
+            instance.set_config(self._masters[one.master])
+        try:
+            yield
+        finally:
+            instance.cfg = None
+            for name, _ in one.environment:
+                del os.environ[name]
+
+    def _new_loader(self, frozen: bool) -> ConfigLoaderImpl:
+        path = create_automatic_config_search_path(None, None, os.fspath(self.folder))
+        loader = ConfigLoaderImpl(config_search_path=path)
+        if frozen:
+            freeze(loader)
+        return loader
+
+    def _write_files(self) -> None:
+        text = self.app.files.replace("FOLDER", os.fspath(self.folder))
+        for part in text.split("== ")[1:]:
+            name, _, content = part.partition("\n")
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+
+
+class _Outcome:
+    config: Any = None
+    error: list[tuple[str, str, bool]] | None = None
+    warned: list[tuple[str, str]]
+    calls: dict[str, int]
+    random: int
+    merged: int
+
+
+class _Merging:
+    """Counts the configs that Hydra's own code merges: none, where a base is remembered."""
+
+    def __enter__(self) -> _Merging:
+        self.count = 0
+        original = self._original = ConfigLoaderImpl._load_single_config
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.count += 1
+            return original(*args, **kwargs)
+
+        ConfigLoaderImpl._load_single_config = counted  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ConfigLoaderImpl._load_single_config = self._original  # type: ignore[method-assign]
+
+
+def _difference_in_use(mine: DictConfig, its: DictConfig) -> str | None:
+    """Compare what is made of two configs: copies, resolved values, YAML."""
+    found = difference(copy.deepcopy(mine), copy.deepcopy(its))
+    if found is not None:
+        return f"deep copy: {found}"
+    ways: dict[str, Callable[[Any], Any]] = {
+        "YAML": OmegaConf.to_yaml,
+        "container": lambda config: OmegaConf.to_container(config, resolve=True),
+        "YAML of resolved": lambda config: OmegaConf.to_yaml(config, resolve=True),
+        "missing keys": OmegaConf.missing_keys,
+    }
+    for name, way in ways.items():
+        results = []
+        for config in (mine, its):
+            random.seed(1)
+            schemas.calls.clear()
+            HydraConfig.instance().cfg = config
+            try:
+                results.append(repr(way(config)))
+            except Exception as error:
+                results.append(repr(error_chain(error)))
+        if results[0] != results[1]:
+            return f"{name}: {results[0]:.1500}, not {results[1]:.1500}"
+    return difference(mine, its)
+
+
+@contextlib.contextmanager
+def _own_state() -> Iterator[None]:
+    """Give back, in the end, what apps change of a process."""
+    Plugins.instance()  # which stores its configs when it is first asked for
+    store, resolvers = ConfigStore.instance(), BaseContainer._resolvers
+    saved = (store.repo, dict(resolvers), version.getbase(), HydraConfig.instance().cfg)
+    environment, path, state = dict(os.environ), list(sys.path), random.getstate()
+    modules = set(sys.modules)
+    os.environ.setdefault("HOME", "/")
+    store.repo = copy.deepcopy(store.repo)
+    try:
+        yield
+    finally:
+        store.repo, kept, base, HydraConfig.instance().cfg = saved
+        resolvers.clear()
+        resolvers.update(kept)
+        version.VersionBase.instance().version_base = base
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.path[:] = path
+        random.setstate(state)
+        for name in set(sys.modules) - modules:
+            if name.partition(".")[0] == "fuzz_package":
+                del sys.modules[name]
+
+
+def run_sets(stage: Stage, sets: Sequence[Set], *, frozen: bool = True) -> tuple[int, str] | None:
+    """Compare sets in turn on a new loader; return the first that differs, and how."""
+    loader = stage.remembering_loader()
+    for number, one in enumerate(sets):
+        found = stage.compare(loader, one, frozen=frozen)
+        if found is not None:
+            return number, found
+    return None
+
+
+def shrink(stage: Stage, sets: Sequence[Set], *, frozen: bool = True) -> list[Set]:
+    """Return as few sets, with as few overrides, as still differ."""
+
+    def differs(those: Sequence[Set]) -> bool:
+        return run_sets(stage, those, frozen=frozen) is not None
+
+    left = list(sets)
+    size = len(left) // 2
+    while size:  # whole stretches first
+        for start in range(len(left) - 1 - size, -1, -size):
+            if differs(shorter := left[:start] + left[start + size :]):
+                left = shorter
+        size //= 2
+    for at, number in itertools.product(range(len(left)), range(20, -1, -1)):
+        texts = left[at].overrides
+        if number < len(texts):
+            fewer = Set(**{**asdict(left[at]), "overrides": texts[:number] + texts[number + 1 :]})
+            if differs(shorter := [*left[:at], fewer, *left[at + 1 :]]):
+                left = shorter
+    return left

@@ -1,0 +1,92 @@
+"""What `hsm sweep` does with a command line that has been read."""
+
+from __future__ import annotations
+
+import os
+
+from hsm.cli._earlier import find_earlier, from_there, recorded_settings
+from hsm.cli._find import warn_of_problems
+from hsm.cli._given import check_mode, given_settings, option_name
+from hsm.cli._plan import Asked, Plan
+from hsm.cli._printing import end_with_the_reader, print_json
+from hsm.cli._stdout import say
+from hsm.cli._sweep_line import SweepLine
+from hsm.core.command_line import join_command
+from hsm.core.record.sweep import Sweep
+from hsm.core.settings.args_style import check_args_style
+from hsm.core.settings.resolve import LocalConf, Resolved, resolve_local
+from hsm.display.text import from_here
+
+
+def run_line(line: SweepLine) -> int:
+    """Run a command line; return the exit code. Raises HsmError."""
+    check_mode(line.mode)
+    given = given_settings(line.settings)
+    config, script, hsm_config = line.config, line.script, line.hsm_config
+    earlier = None
+    if line.resume:
+        here = os.getcwd()
+        earlier = find_earlier(line.resume, hsm_config)
+        config, script, hsm_config = (
+            from_there(path, here) for path in (config, script, hsm_config)
+        )
+        if line.count_only or line.dry_run or line.detach:
+            warn_of_problems(earlier)  # A launcher logs them itself.
+        given = {**recorded_settings(earlier), **given, "resume": True}
+    resolved = resolve_local(given, argument_origin=option_name, hsm_config=hsm_config or None)
+    style = check_args_style(line.args_style, "--args-style") if line.args_style else None
+    asked = Asked(
+        line.overrides,
+        config,
+        script,
+        line.command,
+        style,
+        line.sweep_id,
+        line.sweep_dir,
+        line.max_runs,
+    )
+    if line.count_only:
+        count = _count(asked, resolved, earlier)
+        print_json({"jobs": count} if line.as_json else count)
+        return 0
+    plan = asked.plan(resolved, earlier)
+    if line.dry_run:
+        _list(plan, line.as_json)
+        return 0
+    return _run(plan, resolved.conf, detach=line.detach, as_json=line.as_json)
+
+
+def _count(asked: Asked, resolved: Resolved, earlier: Sweep | None) -> int:
+    if earlier is None:
+        return asked.count(resolved.hsm_config)
+    return sum(1 for _ in asked.plan(resolved, earlier).jobs())
+
+
+def _run(plan: Plan, conf: LocalConf, *, detach: bool, as_json: bool) -> int:
+    if detach:
+        from hsm.cli._detach import run_detached
+
+        _tell_notes(plan)
+        run_detached(plan, conf, as_json)
+        return 0
+    from hsm.cli._launch import run
+
+    return run(plan, conf, as_json=as_json)
+
+
+def _tell_notes(plan: Plan) -> None:
+    """Say how the jobs run, apart from what is printed for programs."""
+    for note in plan.program.notes:
+        say(f"hsm: {note}", error=True)
+
+
+def _list(plan: Plan, as_json: bool) -> None:
+    end_with_the_reader()
+    if not as_json:
+        _tell_notes(plan)
+    for job in plan.jobs():
+        if as_json:
+            facts = {"job": job.num, "job_dir": job.directory, "command": job.command}
+            print_json({**facts, "params": job.params}, indent=None)
+        else:
+            say(f"job {job.num} in {from_here(job.directory)}: {join_command(job.command)}")

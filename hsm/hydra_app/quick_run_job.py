@@ -1,0 +1,112 @@
+"""Hydra's preparation of a job in less time, with the same configs and the same files.
+
+Three operations of OmegaConf's take most of the time of Hydra's `run_job`. While a job is being
+prepared, they are done by quicker means:
+
+    copy.deepcopy(config)  -->  a structural copy, see `hsm.hydra_app.config_copy`
+    OmegaConf.to_yaml      -->  LibYAML where its text is the same, see `hsm.hydra_app.quick_yaml`
+    ${interpolation}       -->  parsed once for all jobs: the tree depends on nothing but the text
+
+The app's function and its callbacks find OmegaConf as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache, partial
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from hydra.types import HydraContext
+from omegaconf import DictConfig, ListConfig, OmegaConf, _utils, base, omegaconf
+from omegaconf.errors import OmegaConfBaseException
+from omegaconf.grammar_parser import parse
+
+from hsm.hydra_app.config_copy import Memo, copy_node, is_known
+from hsm.hydra_app.plain_composing import composes_plainly
+from hsm.hydra_app.quick_yaml import alike_texts, choosing_dumper
+
+#: Parts of Hydra's config whose interpolations every job resolves.
+_RESOLVED = ("sweep", "job", "job_logging")
+
+#: `parse` of OmegaConf's, which remembers.
+_parsed = lru_cache(maxsize=512)(parse)
+
+
+def get_ready(config: DictConfig) -> dict[Any, Any]:
+    """Do in the launcher what would else be done in every job.
+
+    Args:
+        config: the sweep's.
+
+    Returns:
+        For `prepared_quickly`: the texts that LibYAML is known to write as PyYAML does.
+    """
+    if composes_plainly():
+        return {}
+    of_hydra: Any = OmegaConf.to_container(config.hydra, resolve=False)
+    for name in _RESOLVED:
+        _parse_all(of_hydra[name])
+    return alike_texts(config)
+
+
+def _parse_all(data: Any) -> None:
+    if isinstance(data, str) and "${" in data:
+        with suppress(OmegaConfBaseException):  # The job that needs it will fail.
+            _parsed(data)
+    elif isinstance(data, dict | list):
+        for value in data.values() if isinstance(data, dict) else data:
+            _parse_all(value)
+
+
+@contextmanager
+def prepared_quickly(context: HydraContext, alike: dict[Any, Any]) -> Iterator[None]:
+    """Have Hydra prepare the job that is run in this block quickly, up to its `on_job_start`.
+
+    Args:
+        context: has the app's callbacks.
+        alike: what `get_ready` returned in the launcher.
+    """
+    changes = [] if composes_plainly() else [*_changes(alike)]
+    own = [(place, name, getattr(place, name)) for place, name, _ in changes]
+    # Hydra tells the first one first of the job's start.
+    context.callbacks.callbacks.insert(0, _EndsPreparation(partial(_set, own)))
+    try:
+        _set(changes)
+        yield
+    finally:
+        _set(own)
+
+
+#: An object, one of its attributes, and a value for it.
+_Change = tuple[Any, str, Any]
+
+
+def _set(changes: Sequence[_Change]) -> None:
+    for place, name, value in changes:
+        setattr(place, name, value)
+
+
+def _changes(alike: dict[Any, Any]) -> Iterator[_Change]:
+    for kind in (DictConfig, ListConfig):
+        yield kind, "__deepcopy__", _quick_deepcopy(kind.__deepcopy__)
+    if (dumper := choosing_dumper(alike)) is not None:
+        yield omegaconf, "get_omega_conf_dumper", lambda: dumper
+    for module in (base, _utils):
+        yield module, "parse", _parsed
+
+
+class _EndsPreparation(Callback):
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end = end
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._end()
+
+
+def _quick_deepcopy(own: Callable[[Any, Memo], Any]) -> Callable[[Any, Memo], Any]:
+    def deepcopy(node: Any, memo: Memo) -> Any:
+        return copy_node(node, memo) if is_known(node) else own(node, memo)
+
+    return deepcopy

@@ -1,0 +1,261 @@
+"""Composing configs from remembered bases.
+
+What takes long when Hydra composes a config is to build the defaults list and to merge the configs
+that it names. Both depend only on the config's name, the sources of configs and the overrides of
+groups. Overrides of values are applied afterwards. So a loader that remembers its bases, the merged
+configs before any value is overridden, composes the next config with the same choices from a copy:
+
+    overrides --parse--> choices of groups --> [defaults list, merge]  or  a copy of the base
+                     '-> values -----------------------------------------> applied by Hydra
+
+All other steps are Hydra's own code. A base is remembered when two compositions have given the
+same, and nothing that happened in them could be otherwise the next time (see `base_watch`). Only
+the process that asked for this learns bases; jobs that it forks use them.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import is_dataclass
+from types import FunctionType
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.core_plugins.structured_config_source import StructuredConfigSource
+from hydra._internal.defaults_list import DefaultsList, Overrides, create_defaults_list
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_store import ConfigStore
+from hydra.core.default_element import DefaultsTreeNode, ResultDefault, VirtualRoot
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
+
+from hsm.hydra_app.base_store import Base, Bases
+from hsm.hydra_app.base_watch import Watch, watching
+from hsm.hydra_app.frozen_config import (
+    FrozenFileSource,
+    FrozenPackageSource,
+    FrozenRepository,
+    class_name,
+)
+from hsm.hydra_app.kept_overrides import KeptOverridesParser
+from hsm.hydra_app.plain_composing import composes_plainly
+
+#: Sources whose configs stay as they are: files that were read, and the ConfigStore, which is
+#: compared. An app's own source may return something else each time.
+_STEADY_SOURCES = frozenset(
+    map(class_name, (FrozenFileSource, FrozenPackageSource, StructuredConfigSource))
+)
+#: What `noting_keys` notes in.
+_noted_keys: ContextVar[list[Hashable] | None] = ContextVar("noted_keys", default=None)
+#: Fields of Hydra's Overrides that say nothing of groups, or only what came of the others.
+_NOT_CHOICES = frozenset(("config_overrides", "override_metadata"))
+
+
+def remember_bases(config_loader: ConfigLoader) -> None:
+    """Make `config_loader` compose from remembered bases from now on. Idempotent.
+
+    Its config files must be frozen. Other loaders stay as they are. Does nothing if the user wants
+    plain composing, or if the loader is not Hydra's own.
+    """
+    repository = getattr(config_loader, "repository", None)
+    if type(config_loader) is not ConfigLoaderImpl or type(repository) is not FrozenRepository:
+        return
+    if not composes_plainly():
+        config_loader.__dict__["bases"] = Bases(os.getpid(), _stored(repository))
+        config_loader.__class__ = RememberingLoader
+
+
+def take_base(config_loader: ConfigLoader, packed: bytes) -> None:
+    """Give the loader, in a job, a base that the launcher has learned and packed."""
+    if isinstance(config_loader, RememberingLoader):
+        config_loader.bases.unpack(packed)
+
+
+@contextmanager
+def noting_keys() -> Iterator[list[Hashable]]:
+    """Note the choices with which configs are composed in the block, None for unknown ones."""
+    noted: list[Hashable] = []
+    token = _noted_keys.set(noted)
+    try:
+        yield noted
+    finally:
+        _noted_keys.reset(token)
+
+
+class _Defaults(list[ResultDefault]):
+    """A defaults list on its way from the step that builds it to the step that merges.
+
+    Attributes:
+        base: what merging gives, if that is known.
+        key: else, the choices to learn a base of; None if there is nothing to learn.
+        choices: the option that was chosen of each group.
+        watch: what happened while the list was built.
+    """
+
+    base: Base | None = None
+    key: Hashable = None
+    choices: dict[str, Any]
+    watch: Watch
+
+
+def _list_defaults(
+    repo: IConfigRepository,
+    config_name: str | None,
+    overrides_list: list[Override],
+    prepend_hydra: bool,
+    skip_missing: bool,
+) -> DefaultsList:
+    """Stand in for Hydra's `create_defaults_list`, which is called by this name and these."""
+    arguments = (repo, config_name, overrides_list, prepend_hydra, skip_missing)
+    bases: Bases = repo.bases  # type: ignore[attr-defined] # see the loader
+    overrides = Overrides(repo=repo, overrides_list=overrides_list)
+    key = _key(repo, overrides, (config_name, prepend_hydra, skip_missing))
+    if (noted := _noted_keys.get()) is not None:
+        noted.append(key)
+    if key is None:
+        return create_defaults_list(*arguments)
+    base = bases.find(key)
+    if base is not None:
+        for warning in base.warnings:
+            warning.issue()
+        overrides.known_choices = dict(base.choices)
+        defaults = _Defaults()
+        defaults.base = base
+        # The tree is for those who ask for the defaults list alone.
+        tree = DefaultsTreeNode(node=VirtualRoot())
+        return DefaultsList(defaults, tree, overrides.config_overrides, overrides)
+    if not bases.learns(key):
+        return create_defaults_list(*arguments)
+    with watching() as watch:
+        result = create_defaults_list(*arguments)
+        # Of a defaults list, every value that a resolver returns matters.
+        is_repeatable = watch is not None and watch.is_repeatable and not watch.resolvers
+        if watch is not None and not is_repeatable:
+            bases.learn(key, None)
+    if watch is None or not is_repeatable:
+        return result
+    defaults = _Defaults(result.defaults)
+    defaults.key, defaults.watch = key, watch
+    defaults.choices = dict(result.overrides.known_choices)
+    result.defaults = defaults
+    return result
+
+
+def _key(repo: IConfigRepository, overrides: Overrides, asked: Hashable) -> Hashable:
+    """Return all that a base depends on; None if it depends on what nobody knows."""
+    sources = repo.get_sources()
+    kinds = [class_name(type(source)) for source in sources]
+    if not _STEADY_SOURCES.issuperset(kinds):
+        return None
+    choices = {name: value for name, value in vars(overrides).items() if name not in _NOT_CHOICES}
+    try:
+        return (
+            asked,
+            str(version.getbase()),
+            tuple((type(source), source.provider, source.path) for source in sources),
+            _hashable(choices),
+        )
+    except TypeError:
+        return None
+
+
+def _hashable(value: Any) -> Hashable:
+    """Return a key that is equal for equal values of the same types. Raises TypeError."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return type(value), _hashable(vars(value))
+    if isinstance(value, dict):
+        return tuple((key, _hashable(each)) for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return type(value), *map(_hashable, value)
+    if value is None or isinstance(value, str | int | float | bool):
+        return type(value), value
+    if isinstance(value, set) and not value:
+        return ()
+    raise TypeError(f"unknown: {type(value)}")
+
+
+def _stored(repo: IConfigRepository) -> list[Any]:
+    """Return the names and nodes that the ConfigStore has."""
+    stored: list[Any] = []
+    for source in repo.get_sources():
+        if source.scheme() == StructuredConfigSource.scheme():
+            # Hydra 1.3 keeps the store in it.
+            _flatten(getattr(source, "store", ConfigStore.instance()).repo, stored)
+    return stored
+
+
+def _flatten(group: dict[str, Any], stored: list[Any]) -> None:
+    for name, held in group.items():
+        stored.append(sys.intern(name))
+        if isinstance(held, dict):
+            _flatten(held, stored)
+        else:
+            # The config of a plugin may be made when it is asked for.
+            stored += held, held.__dict__.get("node")
+
+
+class RememberingLoader(ConfigLoaderImpl):
+    """Hydra's loader, which looks for a base before it lists the defaults.
+
+    Attributes:
+        bases: what it remembers.
+    """
+
+    bases: Bases
+
+    def lacks(self, key: Hashable) -> bool:
+        """Whether there is no base of these choices, but one may be learned."""
+        return key is not None and self.bases.find(key) is None and self.bases.learns(key)
+
+    def _parse_overrides_and_create_caching_repo(self, *args: Any, **kwargs: Any) -> Any:
+        parsed, repo = _parse_and_create_repo(self, *args, **kwargs)
+        # For `_list_defaults`, which gets no loader.
+        repo.bases = self.bases = self.bases.now(_stored(repo))
+        return parsed, repo
+
+    def _compose_config_from_defaults_list(
+        self, defaults: list[ResultDefault], repo: IConfigRepository
+    ) -> DictConfig:
+        compose = super()._compose_config_from_defaults_list
+        if not isinstance(defaults, _Defaults):
+            return compose(defaults=defaults, repo=repo)
+        if defaults.base is not None:
+            return defaults.base.copy()
+        with watching(defaults.watch) as watch:
+            config = compose(defaults=defaults, repo=repo)
+            if watch is not None:  # Inside: one thread learns at a time.
+                base = Base.of(config, watch, defaults.choices)
+                repo.bases.learn(defaults.key, base)  # type: ignore[attr-defined]
+        return config
+
+
+def _with_own_names(method: str) -> Any:
+    """Return a method of Hydra's loader that calls this module's functions by Hydra's names.
+
+    Replacing them in Hydra's module would change every other loader in the process.
+    """
+    function: FunctionType = getattr(ConfigLoaderImpl, method)
+    names = {
+        **function.__globals__,
+        "create_defaults_list": _list_defaults,
+        "OverridesParser": KeptOverridesParser,
+    }
+    rebound = FunctionType(
+        function.__code__, names, method, function.__defaults__, function.__closure__
+    )
+    rebound.__kwdefaults__ = function.__kwdefaults__
+    return functools.update_wrapper(rebound, function)
+
+
+_parse_and_create_repo = _with_own_names("_parse_overrides_and_create_caching_repo")
+# The last is of Hydra 1.4.
+for _name in "_load_configuration_impl", "load_sweep_config", "parse_overrides":
+    if hasattr(ConfigLoaderImpl, _name):
+        setattr(RememberingLoader, _name, _with_own_names(_name))
