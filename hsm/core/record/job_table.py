@@ -274,17 +274,16 @@ class JobTable(Mapping[int, Job]):
 
     def places(self, paths: SweepPaths) -> Iterator[str]:
         """Where jobs that have started may have written files, before the sweep was moved too."""
-        usual = os.fspath(paths.sweep_dir)
         for num, code in enumerate(self._codes):
             if code in (_RUNNING, _COMPLETED, _FAILED):
-                yield f"{usual}/{num}"
+                yield paths.job_dir_text(num)
         for num, job in self._jobs.items():
             if job.attempts:
-                yield f"{usual}/{num}"
+                yield paths.job_dir_text(num)
                 if job.job_dir is not None:
                     yield os.fspath(job.job_dir)
         for num, recorded in self._dirs.items():
-            if recorded != f"{usual}/{num}":
+            if recorded != paths.job_dir_text(num):
                 yield recorded
 
     def tally(self) -> Tally:

@@ -96,7 +96,6 @@ class _Collector:
 
     def __init__(self, sweep: Sweep, *, files: bool) -> None:
         self._sweep = sweep
-        self._sweep_dir = os.fspath(sweep.paths.sweep_dir)
         self._reads_files = files
         self._problems = list(sweep.problems)
         if sweep.problem_count > len(sweep.problems):
@@ -172,7 +171,7 @@ class _Collector:
 
     def _job_dir(self, job: Job) -> str:
         """The job's directory, even if the sweep's directory was moved."""
-        usual = f"{self._sweep_dir}/{job.num}"  # as `SweepPaths.job_dir` has it, which takes long
+        usual = self._sweep.paths.job_dir_text(job.num)
         if job.job_dir is None:
             return usual
         recorded = os.fspath(job.job_dir)
