@@ -94,7 +94,7 @@ class Watch:
             if not self._is_elsewhere():
                 self.resolvers.add(inter_type)
                 self._called.append(inter_type)
-                if not self._dereferencing or not is_known_resolver(inter_type):
+                if not self._dereferencing:  # somewhere that this module knows nothing of
                     self.is_repeatable = False
             return original(container, key, node, inter_type, *args, **kwargs)
 
@@ -121,6 +121,8 @@ class Watch:
     def _is_same_kind_again(self, result: Any) -> bool:
         """Whether what an interpolation led to stays a value, or stays the same container."""
         called = set(self._called)
+        if not all(map(is_known_resolver, called)):
+            return False
         if called <= _PURE:
             return True
         if not called <= _TEXTS and self._called != ["hydra"]:

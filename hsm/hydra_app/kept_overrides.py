@@ -7,6 +7,7 @@ import copy
 from hydra import version
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 
 #: At half a kilobyte each. A sweep of more points than this has fewer distinct values, as a rule.
 _MAX_KEPT = 20_000
@@ -23,7 +24,12 @@ class KeptOverridesParser(OverridesParser):
 
     def parse_overrides(self, overrides: list[str]) -> list[Override]:
         """Parse all; raises what Hydra's parser does."""
-        return [self._parse(text) for text in overrides]
+        try:
+            return [self._parse(text) for text in overrides]
+        except HydraException:
+            pass
+        # Hydra 1.4 says where among the others the bad one is.
+        return super().parse_overrides(overrides)
 
     def _parse(self, text: str) -> Override:
         key = (text, str(version.getbase()))

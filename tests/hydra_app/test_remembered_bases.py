@@ -22,6 +22,7 @@ from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 from hydra.version import VersionBase
 from omegaconf import MISSING, OmegaConf
 from omegaconf.base import Container, Node
@@ -104,7 +105,7 @@ def test_an_error_has_the_same_text_and_cause() -> None:
     app = Composers(_GROUPS)
     app.learn()
     for bad in ("nope=1", "db=nope", "lr=[", "+lr=1", "~nope"):
-        wanted, got = app.errors(bad)
+        wanted, got = app.errors("+before=1", bad)
         assert got == wanted
 
 
@@ -137,10 +138,11 @@ def test_a_container_that_a_resolver_returns_is_asked_for_anew() -> None:
     assert made == list(range(made[0], made[0] + 3))
 
 
-def test_a_resolver_that_nobody_knows_may_return_a_container_the_next_time() -> None:
+@pytest.mark.parametrize("name", ["some", pytest.param("oc.env", marks=pytest.mark.slow)])
+def test_a_resolver_that_nobody_knows_may_return_a_container_the_next_time(name: str) -> None:
     results: list[Any] = [5]
-    _register("some", lambda: results[0])
-    app = Composers(_overridden("'${some:}'"))
+    _register(name, lambda: results[0])
+    app = Composers(_overridden(f"'${{{name}:}}'"))
     app.learn()
     results[0] = OmegaConf.create({"late": 1})
     assert app.compose().x == {"late": 1, "own": 1}
@@ -172,6 +174,15 @@ def test_what_is_harmless_in_a_merge_prevents_no_base(interpolation: str) -> Non
     app.learn()
     app.compose()
     assert app.from_bases == 1
+
+
+@pytest.mark.slow
+def test_what_hydra_composes_for_no_job_is_hydras_own() -> None:
+    app = Composers(_overridden("'${now:%S}'"))
+    app.learn()
+    for loader in (app.plain, app.quick):
+        config = loader.load_configuration("config", [], RunMode.RUN)
+        assert "now" in OmegaConf.get_cache(config)  # as it was in the merge
 
 
 @pytest.mark.slow
