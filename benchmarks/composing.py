@@ -3,8 +3,8 @@
     python benchmarks/composing.py --sets 100000 --seed 1 --json benchmarks/results/composing.json
 
 Random sets of overrides of differently shaped apps (_composing_apps.py) are composed twice in one
-process, and the two configs have to be equal in every node, or the two errors in every word. Of what
-differs, the smallest set is told, and the command that composes it again.
+process, and the two configs have to be equal in every node, or the two errors in every word.
+Of what differs, the smallest set is told, and the command that composes it again.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+
 from _composing_apps import APPS, App
 from _composing_sets import Remember, Set, Stage, make_sets, run_sets, shrink
 
 #: Of so many loaders, one is compared with a loader that reads its files from the disk each time.
 _UNFROZEN = 8
-#: So many differences are told; then it ends.
+#: So many differences are told of each part; then it ends.
 _MOST = 10
 #: A job of hydra's shape costs three times one of another app: it gets fewer sets.
 _SHARES = {"hydra": 0.3, "old": 0.3}
@@ -54,15 +55,15 @@ def apps_of(names: Sequence[str]) -> list[App]:
     return [APPS[name] for name in names if APPS[name].hydra <= present < APPS[name].before]
 
 
-def hunt(app: App, sets: int, seed: int, remember: Remember) -> Found:
-    """Compare at least so many sets of one app, from this seed on."""
+def hunt(app: App, sets: int, seed: int, remember: Remember, most: int = _MOST) -> Found:
+    """Compare so many sets of one app, from this seed on, but end after `most` differences."""
     found = Found(app.name)
     began = time.process_time()
     with (
         tempfile.TemporaryDirectory(prefix="composing-") as folder,
         Stage(app, Path(folder), remember) as stage,
     ):
-        while stage.seen["sets"] < sets and len(found.differences) < _MOST:
+        while stage.seen["sets"] < sets and len(found.differences) < most:
             those = stage.possible(make_sets(app, seed))[: sets - stage.seen["sets"]]
             frozen = seed % _UNFROZEN != 0
             differing = run_sets(stage, those, frozen=frozen)
@@ -164,7 +165,9 @@ def main() -> int:
     parser.add_argument("--sets", type=int, default=1000, help="in all (default 1000)")
     parser.add_argument("--seed", type=int, default=1, help="the first one (default 1)")
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
-    parser.add_argument("--app", action="append", choices=APPS, help="may be repeated (default: all)")
+    parser.add_argument(
+        "--app", action="append", choices=APPS, help="may be repeated (default: all)"
+    )
     parser.add_argument("--json", help="a file for the figures")
     parser.add_argument("--repeat", metavar="SETS", help="sets to compose again, as told before")
     parser.add_argument(

@@ -6,20 +6,18 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from hsm.core.record.job import count_states
 from hsm.core.record.sweep import Sweep
 from hsm.display.text import from_here
 
 
 def sweep_facts(sweep: Sweep) -> dict[str, Any]:
     """Collect everything known about the sweep, for JSON and for `sweep_lines`."""
-    jobs = list(sweep.jobs.values())
     return {
         "sweep_id": sweep.sweep_id,
         "status": sweep.closed or ("running" if sweep.alive else "launcher died"),
         "started": sweep.header.get("time"),
-        "jobs": len(jobs),
-        "states": count_states(jobs),
+        "jobs": len(sweep.jobs),
+        "states": sweep.jobs.count_states(),
         "servers": sweep.servers,
         "host": sweep.latest.get("host"),
         "cwd": sweep.latest.get("cwd"),

@@ -121,8 +121,6 @@ class Watch:
     def _is_same_kind_again(self, result: Any) -> bool:
         """Whether what an interpolation led to stays a value, or stays the same container."""
         called = set(self._called)
-        if not all(map(is_known_resolver, called)):
-            return False
         if called <= _PURE:
             return True
         if not called <= _TEXTS and self._called != ["hydra"]:

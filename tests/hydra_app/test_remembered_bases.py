@@ -30,7 +30,7 @@ from omegaconf.basecontainer import BaseContainer
 
 from helpers.composing import Composers, tree
 from helpers.hydra import write_files
-from hsm.hydra_app import base_store
+from hsm.hydra_app import base_store, base_watch
 from hsm.hydra_app.base_store import Bases
 from hsm.hydra_app.base_supply import BaseSupply
 from hsm.hydra_app.remembered_bases import RememberingLoader, take_base
@@ -205,18 +205,36 @@ class _WithVariable:
     id: str = field(default_factory=lambda: os.environ["VARIABLE"])
 
 
-def _structured(kind: type) -> Composers:
+@dataclass
+class _Constant:
+    v: int = 1
+    id: list[int] = field(default_factory=lambda: [1, 2])
+
+
+@dataclass
+class _HoldsId:
+    inner: _WithId = MISSING
+
+
+@dataclass
+class _HoldsVariable:
+    inner: _WithVariable = MISSING
+
+
+@dataclass
+class _HoldsConstant:
+    inner: _Constant = MISSING
+
+
+def _structured(holder: type) -> Composers:
     """An app with a nested structure that a config fills."""
-    holder: Any = dataclass(
-        type("Holder", (), {"__annotations__": {"inner": kind}, "inner": MISSING})
-    )
     _store("schema", holder)
     inner = "# @package _global_\ninner: {v: 2}\n"
     return Composers({"config.yaml": "defaults: [schema, one, _self_]\n", "one.yaml": inner})
 
 
 def test_a_default_factory_is_called_for_each_config() -> None:
-    app = _structured(_WithId)
+    app = _structured(_HoldsId)
     assert len({app.quickly().inner.id for _ in range(3)}) == 3
 
 
@@ -224,10 +242,26 @@ def test_a_default_factory_that_was_the_same_twice_may_differ_the_next_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("VARIABLE", "first")
-    app = _structured(_WithVariable)
+    app = _structured(_HoldsVariable)
     app.learn()
     monkeypatch.setenv("VARIABLE", "second")
     assert app.compose().inner.id == "second"
+
+
+@pytest.mark.slow
+def test_two_compositions_that_differ_for_whatever_reason_leave_no_base(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(base_watch, "has_constant_defaults", lambda kind: True)
+    app = _structured(_HoldsId)
+    assert len({app.quickly().inner.id for _ in range(4)}) == 4
+
+
+def test_a_default_factory_of_constants_prevents_no_base() -> None:
+    app = _structured(_HoldsConstant)
+    app.learn()
+    assert app.compose().inner.id == [1, 2]
+    assert app.from_bases == 1
 
 
 def test_a_shuffled_list_is_shuffled_for_each_config() -> None:
@@ -247,13 +281,11 @@ def test_what_is_stored_while_the_sweep_runs_is_found() -> None:
 @pytest.mark.slow
 def test_another_search_path_has_its_own_base() -> None:
     app = Composers(_GROUPS)
-    write_files(Path("more"), {"db/other.yaml": "user: other\n", "db/mysql.yaml": "user: mine\n"})
-    other = f"hydra.searchpath=[file://{Path('more').absolute()}]"
-    for _ in range(3):
-        assert app.quickly(other, "db=other").db.user == "other"
-        assert app.quickly("db=mysql").db.user == "root"
-    assert app.compose(other, "db=other").db.user == "other"
-    assert app.from_bases == 3
+    for user in "ab":
+        write_files(Path(user), {"db/other.yaml": f"user: {user}\n"})
+    paths = [f"hydra.searchpath=[file://{Path(user).absolute()}]" for user in "ab"]
+    assert [app.quickly(path, "db=other").db.user for path in paths * 3] == ["a", "b"] * 3
+    assert app.from_bases == 2
 
 
 @pytest.mark.slow
@@ -300,12 +332,13 @@ def test_a_warning_that_is_an_error_is_raised_from_a_base_as_well(
             assert app.errors()[0] == app.errors()[1]
 
 
+class _Own:
+    pass
+
+
 @pytest.mark.slow
 def test_values_of_the_apps_own_classes_are_composed_anew() -> None:
-    class Own:
-        pass
-
-    own = Own()
+    own = _Own()
     node = OmegaConf.create({"value": own}, flags={"allow_objects": True})
     _store("own", node)
     app = Composers({"config.yaml": "defaults: [own, _self_]\n"})
