@@ -129,7 +129,7 @@ class HydraJob:
                 if base is not None:
                     take_base(context.config_loader, base)
                 config = compose(context.config_loader, self.config, overrides, num, job_id)
-                # For ${hydra:…} in the directory's name. `run_job` sets a copy of it, as Hydra does.
+                # For ${hydra:…} in the directory's name. `run_job` sets a copy, as Hydra does.
                 HydraConfig.instance().cfg = config  # type: ignore[assignment]
                 job_dir = str(_enter_job_dir(config))
                 # Hydra tells the last one first of the job's end.
