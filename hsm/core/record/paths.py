@@ -130,6 +130,10 @@ class SweepPaths:
     def job_dir(self, num: int) -> Path:
         return self.sweep_dir / str(num)
 
+    def job_dir_text(self, num: int) -> str:
+        """The same as text, which takes a tenth of the time."""
+        return f"{self.sweep_dir}{os.sep}{num}"
+
     def new_git_diff(self) -> Path:
         """An unused path for uncommitted changes: each launcher of a sweep may save some."""
         number, path = 0, self.git_diff
