@@ -148,8 +148,8 @@ def _make_set(
         (*of_sweep, *overrides),
         tuple((name, source.choice(values)) for name, values in app.environment.items()),
         source.randrange(1 << 30),
-        source.choices(("job", "run", "multirun"), (18, 1, 1))[0],
-        source.random() < 0.15,
+        source.choices(("job", "run", "multirun"), (40, 1, 1))[0],
+        source.random() < 0.08,
     )
 
 
