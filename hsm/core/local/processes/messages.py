@@ -7,6 +7,7 @@ They are length-prefixed pickles over a socketpair:
               End    --->                         or NotStarted        --->
 
 If there can be no keeper, NotStarted comes instead of Ready, from the fork server or the keeper.
+A warm script's server begins with Imported, over its own connection.
 
 Pickle is safe here: both ends are processes of the same program and user, and no other process can
 reach the socketpair.
@@ -76,6 +77,19 @@ class Reaped:
     max_memory: int
     lost: str | None = None
     report: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A warm script's server has done its imports; see `hsm.core.local.warm_server`.
+
+    Attributes:
+        why_not: why jobs cannot be forks of this process, as a clause; None if they can.
+        doubts: what is not known to be safe in a fork, but may be.
+    """
+
+    why_not: str | None
+    doubts: tuple[str, ...] = ()
 
 
 class Channel:
