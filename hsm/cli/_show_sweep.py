@@ -43,7 +43,13 @@ def sweep_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _server_lines(server: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Say how job processes are started, and what the check for a safe fork found."""
     method, reason = server["start_method"], server["reason"]
-    joined = "" if reason is None else f", because {reason}" if method == "spawn" else f", {reason}"
+    joined = (
+        ""
+        if reason is None
+        else f", because {reason}"
+        if method in ("spawn", "cold")
+        else f", {reason}"
+    )
     yield "start method", f"{method}{joined}"
     found = server["found"] or []
     if reason is None or len(found) > 1:

@@ -94,7 +94,7 @@ class Watch:
             if not self._is_elsewhere():
                 self.resolvers.add(inter_type)
                 self._called.append(inter_type)
-                if not self._dereferencing or not is_known_resolver(inter_type):
+                if not self._dereferencing:  # somewhere that this module knows nothing of
                     self.is_repeatable = False
             return original(container, key, node, inter_type, *args, **kwargs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 from hydra import version
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -21,20 +22,16 @@ _kept: dict[tuple[str, str], Override] = {}
 class KeptOverridesParser(OverridesParser):
     """Hydra's parser, which keeps what it has parsed, and hands out copies."""
 
-    def parse_overrides(self, overrides: list[str]) -> list[Override]:
-        """Parse all; raises what Hydra's parser does."""
-        return [self._parse(text) for text in overrides]
-
-    def _parse(self, text: str) -> Override:
-        key = (text, str(version.getbase()))
+    def parse_rule(self, s: str, rule_name: str) -> Any:
+        """Parse a text; raises what Hydra's parser does."""
+        if rule_name != "override" or any(each in s for each in _NOT_KEPT):
+            return super().parse_rule(s, rule_name)
+        key = (s, str(version.getbase()))
         kept = _kept.get(key)
         if kept is None:
-            kept = super().parse_overrides([text])[0]
-            if not any(each in text for each in _NOT_KEPT):
-                if len(_kept) >= _MAX_KEPT:
-                    _kept.clear()
-                _kept[key] = kept
+            kept = super().parse_rule(s, rule_name)
+            if len(_kept) >= _MAX_KEPT:
+                _kept.clear()
+            _kept[key] = kept
         # The values in it are shared, as `Override.value` returns new lists and dicts at each call.
-        override = copy.copy(kept)
-        override.config_loader = self.config_loader
-        return override
+        return copy.copy(kept)

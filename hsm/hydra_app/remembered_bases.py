@@ -19,7 +19,7 @@ import functools
 import os
 import sys
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import is_dataclass
 from types import FunctionType
@@ -80,7 +80,11 @@ def take_base(config_loader: ConfigLoader, packed: bytes) -> None:
 
 @contextmanager
 def noting_keys() -> Iterator[list[Hashable]]:
-    """Note the choices with which configs are composed in the block, None for unknown ones."""
+    """Note the choices of the jobs whose configs are composed in the block, None for unknown ones.
+
+    Bases are for jobs alone. A config that Hydra composes for another purpose keeps what resolvers
+    returned in the merge; a job's has that of the sweep's config.
+    """
     noted: list[Hashable] = []
     token = _noted_keys.set(noted)
     try:
@@ -114,14 +118,15 @@ def _list_defaults(
 ) -> DefaultsList:
     """Stand in for Hydra's `create_defaults_list`, which is called by this name and these."""
     arguments = (repo, config_name, overrides_list, prepend_hydra, skip_missing)
-    bases: Bases = repo.bases  # type: ignore[attr-defined] # see the loader
+    noted, bases = _noted_keys.get(), repo.bases  # type: ignore[attr-defined] # see the loader
+    if noted is None:
+        return create_defaults_list(*arguments)
     overrides = Overrides(repo=repo, overrides_list=overrides_list)
     key = _key(repo, overrides, (config_name, prepend_hydra, skip_missing))
-    if (noted := _noted_keys.get()) is not None:
-        noted.append(key)
+    noted.append(key)
     if key is None:
         return create_defaults_list(*arguments)
-    base = bases.find(key)
+    base: Base | None = bases.find(key)
     if base is not None:
         for warning in base.warnings:
             warning.issue()
@@ -214,6 +219,14 @@ class RememberingLoader(ConfigLoaderImpl):
         """Whether there is no base of these choices, but one may be learned."""
         return key is not None and self.bases.find(key) is None and self.bases.learns(key)
 
+    def load_sweep_config(
+        self, master_config: DictConfig, sweep_overrides: list[str]
+    ) -> DictConfig:
+        """Compose a job's config."""
+        with nullcontext() if _noted_keys.get() is not None else noting_keys():
+            config: DictConfig = _load_sweep_config(self, master_config, sweep_overrides)
+        return config
+
     def _parse_overrides_and_create_caching_repo(self, *args: Any, **kwargs: Any) -> Any:
         parsed, repo = _parse_and_create_repo(self, *args, **kwargs)
         # For `_list_defaults`, which gets no loader.
@@ -255,7 +268,7 @@ def _with_own_names(method: str) -> Any:
 
 
 _parse_and_create_repo = _with_own_names("_parse_overrides_and_create_caching_repo")
-# The last is of Hydra 1.4.
-for _name in "_load_configuration_impl", "load_sweep_config", "parse_overrides":
-    if hasattr(ConfigLoaderImpl, _name):
-        setattr(RememberingLoader, _name, _with_own_names(_name))
+_load_sweep_config = _with_own_names("load_sweep_config")
+RememberingLoader._load_configuration_impl = _with_own_names(  # type: ignore[method-assign]
+    "_load_configuration_impl"
+)

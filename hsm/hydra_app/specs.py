@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import filter_overrides
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,6 +21,7 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.record.resume import Resumption
 from hsm.core.space.axes import Listed
 from hsm.core.space.plain_override import read_plain_override
+from hsm.hydra_app.kept_overrides import KeptOverridesParser
 
 log = get_logger(__name__)
 
@@ -106,7 +106,8 @@ class _OverrideValues:
     """
 
     def __init__(self) -> None:
-        self._parser = OverridesParser.create()
+        # A sweeper that validates its points has had most of them parsed.
+        self._parser = KeptOverridesParser.create()
         self._known: dict[str, tuple[str, Any]] = {}
 
     def of(self, overrides: Sequence[str]) -> dict[str, Any]:

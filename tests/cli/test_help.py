@@ -13,8 +13,8 @@ import hsm
 from helpers.cli import Project
 from helpers.processes import SOURCE
 from hsm import __version__
-from hsm.cli._complete import sweep_ids
 from hsm.cli._commands import COMMANDS
+from hsm.cli._complete import sweep_ids
 from hsm.cli.main import run
 from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths

@@ -106,7 +106,12 @@ def _counts(numbers: dict[str, int]) -> str:
 
 
 def _commands(document: Any) -> list[str]:
-    names = {"api": "`LocalComputeSource`", "cli": "`hsm sweep`", "parallel": "GNU parallel"}
+    names = {
+        "api": "`LocalComputeSource`",
+        "cli": "`hsm sweep`",
+        "parallel": "GNU parallel",
+        "xargs": "xargs, which keeps no record",
+    }
     rows = []
     for name, figures in document["drivers"].items():
         rows.append(

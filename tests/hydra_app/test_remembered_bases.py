@@ -22,6 +22,7 @@ from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 from hydra.version import VersionBase
 from omegaconf import MISSING, OmegaConf
 from omegaconf.base import Container, Node
@@ -29,7 +30,7 @@ from omegaconf.basecontainer import BaseContainer
 
 from helpers.composing import Composers, tree
 from helpers.hydra import write_files
-from hsm.hydra_app import base_store
+from hsm.hydra_app import base_store, base_watch
 from hsm.hydra_app.base_store import Bases
 from hsm.hydra_app.base_supply import BaseSupply
 from hsm.hydra_app.remembered_bases import RememberingLoader, take_base
@@ -104,7 +105,7 @@ def test_an_error_has_the_same_text_and_cause() -> None:
     app = Composers(_GROUPS)
     app.learn()
     for bad in ("nope=1", "db=nope", "lr=[", "+lr=1", "~nope"):
-        wanted, got = app.errors(bad)
+        wanted, got = app.errors("+before=1", bad)
         assert got == wanted
 
 
@@ -137,23 +138,28 @@ def test_a_container_that_a_resolver_returns_is_asked_for_anew() -> None:
     assert made == list(range(made[0], made[0] + 3))
 
 
-def test_a_resolver_that_nobody_knows_may_return_a_container_the_next_time() -> None:
+@pytest.mark.parametrize("name", ["some", pytest.param("oc.env", marks=pytest.mark.slow)])
+def test_a_resolver_that_nobody_knows_may_return_a_container_the_next_time(name: str) -> None:
     results: list[Any] = [5]
-    _register("some", lambda: results[0])
-    app = Composers(_overridden("'${some:}'"))
+    _register(name, lambda: results[0])
+    app = Composers(_overridden(f"'${{{name}:}}'"))
     app.learn()
     results[0] = OmegaConf.create({"late": 1})
     assert app.compose().x == {"late": 1, "own": 1}
 
 
 @pytest.mark.parametrize(
-    "interpolation",
-    ["${${oc.env:PLACE}}", pytest.param("${oc.select:${oc.env:PLACE}}", marks=pytest.mark.slow)],
+    ("interpolation", "first"),
+    [
+        ("${${oc.env:PLACE}}", "b"),
+        pytest.param("${${oc.env:PLACE}}", "nowhere", marks=pytest.mark.slow),
+        pytest.param("${oc.select:${oc.env:PLACE}}", "b", marks=pytest.mark.slow),
+    ],
 )
 def test_a_text_of_a_resolver_may_lead_to_another_place_the_next_time(
-    interpolation: str, monkeypatch: pytest.MonkeyPatch
+    interpolation: str, first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PLACE", "b")
+    monkeypatch.setenv("PLACE", first)
     app = Composers(_overridden(f"'{interpolation}'"))
     app.learn()
     monkeypatch.setenv("PLACE", "a")
@@ -172,6 +178,15 @@ def test_what_is_harmless_in_a_merge_prevents_no_base(interpolation: str) -> Non
     app.learn()
     app.compose()
     assert app.from_bases == 1
+
+
+@pytest.mark.slow
+def test_what_hydra_composes_for_no_job_is_hydras_own() -> None:
+    app = Composers(_overridden("'${now:%S}'"))
+    app.learn()
+    for loader in (app.plain, app.quick):
+        config = loader.load_configuration("config", [], RunMode.RUN)
+        assert "now" in OmegaConf.get_cache(config)  # as it was in the merge
 
 
 @pytest.mark.slow
@@ -194,18 +209,36 @@ class _WithVariable:
     id: str = field(default_factory=lambda: os.environ["VARIABLE"])
 
 
-def _structured(kind: type) -> Composers:
+@dataclass
+class _Constant:
+    v: int = 1
+    id: list[int] = field(default_factory=lambda: [1, 2])
+
+
+@dataclass
+class _HoldsId:
+    inner: _WithId = MISSING
+
+
+@dataclass
+class _HoldsVariable:
+    inner: _WithVariable = MISSING
+
+
+@dataclass
+class _HoldsConstant:
+    inner: _Constant = MISSING
+
+
+def _structured(holder: type) -> Composers:
     """An app with a nested structure that a config fills."""
-    holder: Any = dataclass(
-        type("Holder", (), {"__annotations__": {"inner": kind}, "inner": MISSING})
-    )
     _store("schema", holder)
     inner = "# @package _global_\ninner: {v: 2}\n"
     return Composers({"config.yaml": "defaults: [schema, one, _self_]\n", "one.yaml": inner})
 
 
 def test_a_default_factory_is_called_for_each_config() -> None:
-    app = _structured(_WithId)
+    app = _structured(_HoldsId)
     assert len({app.quickly().inner.id for _ in range(3)}) == 3
 
 
@@ -213,10 +246,26 @@ def test_a_default_factory_that_was_the_same_twice_may_differ_the_next_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("VARIABLE", "first")
-    app = _structured(_WithVariable)
+    app = _structured(_HoldsVariable)
     app.learn()
     monkeypatch.setenv("VARIABLE", "second")
     assert app.compose().inner.id == "second"
+
+
+@pytest.mark.slow
+def test_two_compositions_that_differ_for_whatever_reason_leave_no_base(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(base_watch, "has_constant_defaults", lambda kind: True)
+    app = _structured(_HoldsId)
+    assert len({app.quickly().inner.id for _ in range(4)}) == 4
+
+
+def test_a_default_factory_of_constants_prevents_no_base() -> None:
+    app = _structured(_HoldsConstant)
+    app.learn()
+    assert app.compose().inner.id == [1, 2]
+    assert app.from_bases == 1
 
 
 def test_a_shuffled_list_is_shuffled_for_each_config() -> None:
@@ -236,13 +285,11 @@ def test_what_is_stored_while_the_sweep_runs_is_found() -> None:
 @pytest.mark.slow
 def test_another_search_path_has_its_own_base() -> None:
     app = Composers(_GROUPS)
-    write_files(Path("more"), {"db/other.yaml": "user: other\n", "db/mysql.yaml": "user: mine\n"})
-    other = f"hydra.searchpath=[file://{Path('more').absolute()}]"
-    for _ in range(3):
-        assert app.quickly(other, "db=other").db.user == "other"
-        assert app.quickly("db=mysql").db.user == "root"
-    assert app.compose(other, "db=other").db.user == "other"
-    assert app.from_bases == 3
+    for user in "ab":
+        write_files(Path(user), {"db/other.yaml": f"user: {user}\n"})
+    paths = [f"hydra.searchpath=[file://{Path(user).absolute()}]" for user in "ab"]
+    assert [app.quickly(path, "db=other").db.user for path in paths * 3] == ["a", "b"] * 3
+    assert app.from_bases == 2
 
 
 @pytest.mark.slow
@@ -289,12 +336,13 @@ def test_a_warning_that_is_an_error_is_raised_from_a_base_as_well(
             assert app.errors()[0] == app.errors()[1]
 
 
+class _Own:
+    pass
+
+
 @pytest.mark.slow
 def test_values_of_the_apps_own_classes_are_composed_anew() -> None:
-    class Own:
-        pass
-
-    own = Own()
+    own = _Own()
     node = OmegaConf.create({"value": own}, flags={"allow_objects": True})
     _store("own", node)
     app = Composers({"config.yaml": "defaults: [own, _self_]\n"})

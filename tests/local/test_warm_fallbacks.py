@@ -15,6 +15,7 @@ from hsm.core.errors import SettingsError
 from hsm.core.local import LocalComputeSource
 from hsm.core.local.warm_start import WarmStart
 from hsm.core.program.kept_script import KeptScript
+from hsm.core.record.sweep import read_sweep
 
 _PRINTS_HOW = """\
 import os, sys
@@ -138,6 +139,11 @@ def test_a_killed_server_fails_its_jobs_and_others_start_without_it(project: Pro
     assert states == ["FAILED", "COMPLETED"]
     outputs = [Path(f"s/.hsm/logs/{num}.out").read_text() for num in (0, 1)]
     assert outputs == ["warm\n", "cold\n"]
+    starts = [(each["start_method"], each["reason"]) for each in read_sweep("s").servers]
+    assert starts == [
+        ("warm", "the first imports of fit.py are done once"),
+        ("cold", "the server with their imports is gone"),
+    ]
 
 
 def test_jobs_in_another_directory_and_of_another_sweep_import_anew(project: Project) -> None:

@@ -13,13 +13,16 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from hsm.core.engine.backend import CannotStart, Launch
 from hsm.core.engine.obstacles import start_thread
 from hsm.core.interpreter import interpreter
+from hsm.core.local.fork_safety.start_method import ServerStart
 from hsm.core.local.processes.server_client import ForkServer
 from hsm.core.local.warm_server import Imported
 from hsm.core.printable import printable
@@ -64,8 +67,9 @@ class WarmStart:
         self._limit = min(limit or _LIMIT, _LIMIT)
         self._name = os.path.basename(script.path)
         self._began = time.monotonic()
-        self._mutex = threading.Lock()  # guards the next three
+        self._mutex = threading.Lock()  # guards the next four
         self._told: set[str] = set()
+        self._how: ServerStart | None = None
         self._starting: ForkServer | None = None
         self._is_closed = False
         self._decided = threading.Event()
@@ -123,10 +127,17 @@ class WarmStart:
         )
         return self.server if fits else None
 
+    def news(self) -> Mapping[str, Any] | None:
+        """How jobs start from now on, for the journal; None if that is as it was, or as ever."""
+        with self._mutex:
+            how, self._how = self._how, None
+        return None if how is None else asdict(how)
+
     def lose(self, server: ForkServer) -> None:
         """Use the server no more, if it is this one."""
         if self.server is server:
             self.server = None
+            self._how = ServerStart("cold", "the server with their imports is gone")
 
     def retire(self) -> None:
         """Let the server end after its last job."""
@@ -170,6 +181,7 @@ class WarmStart:
         if why_not is None:
             server.want()
             self.server = server
+            self._how = ServerStart("warm", f"the first imports of {self._name} are done once")
         return why_not
 
     def _hear(self, server: ForkServer, output: int) -> str | None:
@@ -196,6 +208,7 @@ class WarmStart:
     def _give_up(self, why_not: str) -> None:
         if why_not:
             self.note = f"no warm start of {self._name}: {why_not}"
+            self._how = ServerStart("cold", why_not)
         with self._mutex:
             server = self._starting
         if server is not None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from hsm.core.engine.backend import Launch
 from hsm.core.errors import SettingsError
@@ -69,6 +70,11 @@ class WarmStarts:
         """The server of which a job can be a fork; None if there is none."""
         start = None if launch.script is None else self._starts.get(id(launch.script))
         return None if start is None else start.server_for(launch)
+
+    def news(self, launch: Launch) -> Mapping[str, Any] | None:
+        """How jobs of a script start from now on, see `WarmStart.news`."""
+        start = None if launch.script is None else self._starts.get(id(launch.script))
+        return None if start is None else start.news()
 
     def lose(self, server: ForkServer) -> bool:
         """Use a server no more; return whether it was one of these."""

@@ -62,7 +62,8 @@ class Sweep:
         problems: the first 100 unusable lines of the journal, as ``"line 7: …"``, and files beside
             the journal that could not be read, once they have been accessed.
         problem_count: how many unusable lines there are.
-        servers: how each fork server for a function was started: `start_method`, `reason`, `found`.
+        servers: how each fork server for a function or a script was started: `start_method`,
+            `reason`, `found`.
         latest: what the latest launcher recorded about itself, like `header` for the first one:
             command line, versions, settings, program.
         planned: how many jobs it will have in the end; None if unknown.
