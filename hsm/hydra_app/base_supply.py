@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from functools import cache
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from hsm.core.logger import get_logger
-from hsm.hydra_app.kept_overrides import KeptOverridesParser
 from hsm.hydra_app.remembered_bases import RememberingLoader, noting_keys
 
 log = get_logger(__name__)
@@ -87,14 +86,17 @@ class BaseSupply:
 
 def _choices(loader: RememberingLoader, job_overrides: Sequence[Sequence[str]]) -> list[_Choices]:
     """Return those overrides of each job that have a part in its choices."""
-    parser = KeptOverridesParser.create()
-    parts: dict[str, bool] = {}
-    for text in {text for overrides in job_overrides for text in overrides}:
-        try:
-            name = parser.parse_overrides([text])[0].key_or_group
-        except HydraException:  # the job will report it
-            parts[text] = True
-        else:
-            # With another search path, other names may be groups; then all are taken for values.
-            parts[text] = name == "hydra.searchpath" or loader.repository.group_exists(name)
-    return [tuple(text for text in overrides if parts[text]) for overrides in job_overrides]
+
+    @cache
+    def is_choice(name: str) -> bool:
+        # With another search path, other names may be groups; then all are taken for values.
+        return name == "hydra.searchpath" or loader.repository.group_exists(name)
+
+    return [
+        tuple(text for text in overrides if is_choice(_name(text))) for overrides in job_overrides
+    ]
+
+
+def _name(override: str) -> str:
+    """Return the key or group of an override, such as "db" of ``+db@backup=mysql``."""
+    return override.partition("=")[0].partition("@")[0].lstrip("+~")

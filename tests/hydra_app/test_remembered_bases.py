@@ -149,13 +149,17 @@ def test_a_resolver_that_nobody_knows_may_return_a_container_the_next_time(name:
 
 
 @pytest.mark.parametrize(
-    "interpolation",
-    ["${${oc.env:PLACE}}", pytest.param("${oc.select:${oc.env:PLACE}}", marks=pytest.mark.slow)],
+    ("interpolation", "first"),
+    [
+        ("${${oc.env:PLACE}}", "b"),
+        pytest.param("${${oc.env:PLACE}}", "nowhere", marks=pytest.mark.slow),
+        pytest.param("${oc.select:${oc.env:PLACE}}", "b", marks=pytest.mark.slow),
+    ],
 )
 def test_a_text_of_a_resolver_may_lead_to_another_place_the_next_time(
-    interpolation: str, monkeypatch: pytest.MonkeyPatch
+    interpolation: str, first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PLACE", "b")
+    monkeypatch.setenv("PLACE", first)
     app = Composers(_overridden(f"'{interpolation}'"))
     app.learn()
     monkeypatch.setenv("PLACE", "a")
@@ -414,6 +418,12 @@ def test_whoever_doubts_gets_hydras_own_loader(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HSM_COMPOSE", "plain")
     app = Composers(_GROUPS)
     assert type(app.quick) is ConfigLoaderImpl
+
+
+def test_whoever_patches_hydra_gets_what_was_patched(monkeypatch: pytest.MonkeyPatch) -> None:
+    patched = partial(create_defaults_list)
+    monkeypatch.setattr(config_loader_impl, "create_defaults_list", patched)
+    assert type(Composers(_GROUPS).quick) is ConfigLoaderImpl
 
 
 def test_a_base_is_sent_to_a_job_once_enough_jobs_need_it() -> None:
