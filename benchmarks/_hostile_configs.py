@@ -16,11 +16,66 @@ from omegaconf.errors import OmegaConfBaseException
 from _composing_schemas import Colour, Late, Schema
 
 _WORDS = (
-    *("yes", "no", "on", "~", "null", "1e3", "0x10", "0o7", "1_000", "::", "- a", "a: b", "#c", " #c"),
-    *("%d", "@x", "`t", "!t", "&a", "*b", "|", ">", "{a", "[b", "'q'", '"d"', "", "=", "<<", ".nan"),
+    *(
+        "yes",
+        "no",
+        "on",
+        "~",
+        "null",
+        "1e3",
+        "0x10",
+        "0o7",
+        "1_000",
+        "::",
+        "- a",
+        "a: b",
+        "#c",
+        " #c",
+    ),
+    *(
+        "%d",
+        "@x",
+        "`t",
+        "!t",
+        "&a",
+        "*b",
+        "|",
+        ">",
+        "{a",
+        "[b",
+        "'q'",
+        '"d"',
+        "",
+        "=",
+        "<<",
+        ".nan",
+    ),
     *("2020-01-01", "12:30:45", "a" * 130, "long words " * 30, "tab\there", "nl\n", "\nnl", "\\"),
-    *("a\n b\n\nc", "trail ", "  lead", "${x.y}", "${oc.env:HOME}", "???", "---", "...", "? a", "a:"),
-    *("é", "日本語", "😀", "\x07", "\x85", "\u2028", "\ufeff", "\x7f", "\r\n", "é" * 90, "😀 " * 40),
+    *(
+        "a\n b\n\nc",
+        "trail ",
+        "  lead",
+        "${x.y}",
+        "${oc.env:HOME}",
+        "???",
+        "---",
+        "...",
+        "? a",
+        "a:",
+    ),
+    *(
+        "é",
+        "日本語",
+        "😀",
+        "\x07",
+        "\x85",
+        "\u2028",
+        "\ufeff",
+        "\x7f",
+        "\r\n",
+        "é" * 90,
+        "😀 " * 40,
+    ),
     *("x: " * 40, "it's " * 30, "'" * 90, '"' * 90, "\\" * 90, "a\tb" * 40, "${a} " * 30, "\ud800"),
 )
 _ALPHABETS = (
@@ -68,7 +123,9 @@ def _valid(source: random.Random, make: Any) -> str:
 
 def _hostile_key(source: random.Random) -> Any:
     if source.random() < 0.5:
-        return source.choice(string.ascii_letters) * source.choice((1, 1, 5, 99, 100, 101, 128, 129))
+        return source.choice(string.ascii_letters) * source.choice(
+            (1, 1, 5, 99, 100, 101, 128, 129)
+        )
     if source.random() < 0.7:
         return hostile_text(source)
     return source.choice((0, 1, -3, 2.5, True, Colour.BLUE, b"k"))

@@ -111,7 +111,7 @@ def ruin(node: Any) -> None:
         for child in content.values():
             ruin(child)
         content.clear()
-        content["ruined"] = AnyNode("ruined", key="ruined", parent=node)
+        content["ruined"] = AnyNode("ruined", key="ruined")
     elif isinstance(content, list):
         for child in content:
             ruin(child)

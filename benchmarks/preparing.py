@@ -2,9 +2,9 @@
 
     python benchmarks/preparing.py --texts 20000 --trees 20000 --jobs 500 --json FILE
 
-Texts: hostile configs as YAML. Trees: copies of configs whose nodes are in odd states. Jobs: all files
-that a job of composing.py's apps has in the end, its directory's and its own, byte for byte. What
-differs is told with the seed that makes it again, and it exits with 1.
+Texts: hostile configs as YAML. Trees: copies of configs whose nodes are in odd states. Jobs: all
+the files that jobs of composing.py's apps write, byte for byte. What differs is told with the seed
+that makes it again.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def differing_copy(seed: int) -> str | None:
 
 
 def differing_jobs(app: App, seed: int, jobs: int) -> tuple[str | None, int]:
-    """Run some jobs of an app in every way; return how their files differ, and how many there were."""
+    """Run some jobs of an app in every way; return how their files differ, and their number."""
     source = random.Random(f"jobs {seed}")
     with tempfile.TemporaryDirectory(prefix="preparing-") as name:
         folder = Path(name, "app")

@@ -1,4 +1,4 @@
-"""The short form of benchmarks/preparing.py: jobs prepared quickly have the files that Hydra writes."""
+"""The short form of benchmarks/preparing.py: files of jobs, YAML and copies are as without hsm."""
 
 from __future__ import annotations
 
