@@ -592,7 +592,7 @@ defaults:
   - shut
 {_THIN}
 maybe: ${{oc.decode:${{oc.env:FUZZ_BOX}}}}
-place: ${{hydra:job.config}}
+place: ${{hydra:job.env_set}}
 which: ${{pair.${{oc.env:FUZZ_G}}}}
 made: "${{oc.create:{{a: 1}}}}"
 pair: {{one: 1, two: {{x: 2}}}}
@@ -601,7 +601,7 @@ v: 1
 == shut.yaml
 # @package _global_
 maybe: {{own: 1}}
-place: {{own: 1}}
+place: {{own: "1"}}
 which: {{own: 1}}
 made: {{own: 1}}
 == late.yaml
