@@ -163,15 +163,16 @@ def _list_defaults(
 def _key(repo: IConfigRepository, overrides: Overrides, asked: Hashable) -> Hashable:
     """Return all that a base depends on; None if it depends on what nobody knows."""
     sources = repo.get_sources()
-    kinds = [class_name(type(source)) for source in sources]
-    if not _STEADY_SOURCES.issuperset(kinds):
+    if not _STEADY_SOURCES.issuperset(class_name(type(source)) for source in sources):
         return None
     choices = {name: value for name, value in vars(overrides).items() if name not in _NOT_CHOICES}
     try:
         return (
             asked,
             str(version.getbase()),
-            tuple((type(source), source.provider, source.path) for source in sources),
+            tuple(
+                (kind, each.provider, each.path) for kind, each in zip(kinds, sources, strict=True)
+            ),
             _hashable(choices),
         )
     except TypeError:
