@@ -16,8 +16,9 @@ from _chaos_life import PATIENCE, Violation
 from apps.chaos_job import fails, said, value_of
 from hsm import read_sweep
 from hsm.core.record.job import Job, JobState
+from hsm.core.record.journal_header import JournalError
 from hsm.core.record.paths import SweepPaths
-from hsm.core.record.sweep import JournalError, Sweep
+from hsm.core.record.sweep import Sweep
 
 #: How a job may have ended that was not to fail, if somebody did something to its sweep.
 _DISTURBED = (JobState.FAILED, JobState.TIMEOUT, JobState.CANCELLED)

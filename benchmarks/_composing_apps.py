@@ -1,8 +1,6 @@
-"""The apps whose configs composing.py composes: each of another shape, and what may be overridden.
+"""The apps that composing.py composes, each of another shape, and what may be overridden of them.
 
-A file begins with "== its path". `groups` are overrides that choose or package configs, `values` fixed
-overrides of values, `keys` what random values are given to. Most apps leave out much of Hydra's own
-config, which costs most of the time; `hydra` has it all.
+Most leave out much of Hydra's own config, which costs most of the time; `hydra` has it all.
 """
 
 from __future__ import annotations
@@ -33,10 +31,10 @@ class App:
         values: overrides of values.
         wrong: overrides that mostly raise.
         keys: keys that get random values.
-        masters: the sweeps' own overrides, of which a set has one; each may begin with a config's name.
+        masters: sweeps that a set may be of: a config's name, and the sweep's overrides.
         environment: variables, and the values that they may have.
         version_base: as hydra.main gets it.
-        prepare: called before the first composition, with Hydra's ConfigStore empty but for its own.
+        prepare: called before the first composition; fills the ConfigStore, say.
         hydra: the first Hydra that has it all.
         before: the first one that no longer has it.
     """
@@ -325,7 +323,12 @@ none: {{now: dict}}
         db={driver: hand}
         """),
     keys=("lr", "db", "db.user", "nested.a.c", "cont", "none", "+db.opts.new", "++first.second.x"),
-    masters=("config", "config db=sqlite", "config hydra/job_logging=none", "config +sched@more=step"),
+    masters=(
+        "config",
+        "config db=sqlite",
+        "config hydra/job_logging=none",
+        "config +sched@more=step",
+    ),
 )
 
 DEFAULTS = App(
@@ -846,6 +849,4 @@ defaults: [../group/three]
     hydra=(1, 4),
 )
 
-APPS = {
-    app.name: app for app in (PLAIN, GROUPS, DEFAULTS, STRUCTURED, RESOLVERS, HYDRA, OLD, NEW)
-}
+APPS = {app.name: app for app in (PLAIN, GROUPS, DEFAULTS, STRUCTURED, RESOLVERS, HYDRA, OLD, NEW)}

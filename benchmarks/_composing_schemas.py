@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple, Union  # noqa: UP035 (OmegaConf 2.3 reads them)
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import II, MISSING, OmegaConf
+from omegaconf import MISSING, OmegaConf
 
 #: How often each resolver was called.
 calls: Counter[str] = Counter()
@@ -34,18 +34,18 @@ class Colour(enum.Enum):
 
 
 @dataclass
-class Optimizer:  # noqa: D101
+class Optimizer:
     lr: float = 0.1
     betas: List[float] = field(default_factory=lambda: [0.9, 0.99])  # noqa: UP006
 
 
 @dataclass
-class Sgd(Optimizer):  # noqa: D101
+class Sgd(Optimizer):
     m: Optional[float] = None  # noqa: UP045
 
 
 @dataclass
-class Inner:  # noqa: D101
+class Inner:
     o: Optimizer = field(default_factory=Optimizer)
     d: Dict[str, int] = field(default_factory=lambda: {"a": 1})  # noqa: UP006
     u: Union[int, str, None] = 3  # noqa: UP007
@@ -53,7 +53,7 @@ class Inner:  # noqa: D101
 
 
 @dataclass
-class Late:  # noqa: D101
+class Late:
     a: int = 1
     o: Optimizer = field(default_factory=Optimizer)
     l: List[str] = field(default_factory=list)  # noqa: E741, UP006
@@ -74,7 +74,7 @@ class Made:
 
 
 @dataclass
-class Schema:  # noqa: D101
+class Schema:
     opt: Optimizer = MISSING
     data: Any = MISSING
     inner: Inner = field(default_factory=Inner)
@@ -84,7 +84,7 @@ class Schema:  # noqa: D101
     made: Made = MISSING
     lst: List[Inner] = field(default_factory=list)  # noqa: UP006
     tup: Tuple[int, int] = (1, 2)  # noqa: UP006
-    ref: Any = II("inner.o")
+    ref: Any = "${inner.o}"
     n: int = 1
     s: str = "${n}"
     b: bytes = b"x\x00"
@@ -104,7 +104,7 @@ def store_schemas() -> None:
 
 
 @dataclass
-class Matched:  # noqa: D101
+class Matched:
     driver: str = "unknown"
     port: int = 1
 
@@ -116,16 +116,18 @@ def store_matching_schema() -> None:
     store.store(group="db", name="typed", node=Matched)
 
 
+@dataclass
+class Tuples:
+    """What only OmegaConf 2.4 has: tuples, and unions of containers."""
+
+    pair: Tuple[int, str] = (1, "one")  # noqa: UP006
+    counts: Tuple[int, ...] = (1, 2)  # noqa: UP006
+    numbers: Union[int, Dict[str, int]] = field(default_factory=dict)  # noqa: UP006, UP007
+    more: Any = (1, (2, 3))
+
+
 def store_tuples() -> None:
-    """Store a schema of what only OmegaConf 2.4 has: tuples, and unions of containers."""
-
-    @dataclass
-    class Tuples:
-        pair: Tuple[int, str] = (1, "one")  # noqa: UP006
-        counts: Tuple[int, ...] = (1, 2)  # noqa: UP006
-        numbers: Union[int, Dict[str, int]] = field(default_factory=dict)  # noqa: UP006, UP007
-        more: Any = (1, (2, 3))
-
+    """Store a schema of `Tuples`."""
     ConfigStore.instance().store(name="fuzz_tuples", node=Tuples)
 
 

@@ -2,8 +2,8 @@
 
     (app, seed) --make_sets--> sets --Stage.compare--> what differs, if anything
 
-A seed's sets go through one remembering loader in turn, so that a base which one set has left is what
-the next one meets. Nothing depends on anything but the app and the seed.
+A seed's sets go through one remembering loader in turn, so that each meets bases that others
+have left. Nothing depends on anything but the app and the seed.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import _composing_schemas as schemas
-from _composing_apps import App
-from _config_trees import difference, error_chain, ruin
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_automatic_config_search_path
+from hydra.core import utils as hydra_utils
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -37,16 +36,52 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
+import _composing_schemas as schemas
+from _composing_apps import App
+from _tree_differences import difference, error_chain, ruin
 from hsm.hydra_app.frozen_config import freeze
 
 Remember = Callable[[ConfigLoader], None]
 
 #: What random values are made of.
 _VALUES = (
-    *("1", "-2.5", "1e-7", "true", "null", "abc", "???", "", "''", '"a b"', "'it\\'s'", "nan", "-0.0"),
-    *("[]", "[1,2]", "[a,[b,{c:1}]]", "{}", "{a:1}", "{a:{b:[1,null]},c:'x'}", "[${lr}]", "{a:${v}}"),
+    *(
+        "1",
+        "-2.5",
+        "1e-7",
+        "true",
+        "null",
+        "abc",
+        "???",
+        "",
+        "''",
+        '"a b"',
+        "'it\\'s'",
+        "nan",
+        "-0.0",
+    ),
+    *(
+        "[]",
+        "[1,2]",
+        "[a,[b,{c:1}]]",
+        "{}",
+        "{a:1}",
+        "{a:{b:[1,null]},c:'x'}",
+        "[${lr}]",
+        "{a:${v}}",
+    ),
     *("${lr}", "${n}", "${v}", "${hydra:job.num}", "${hydra.job.name}", "${oc.env:HOME}", "a:b"),
-    *("${oc.env:NOT_SET,7}", "${nowhere}", "${now:%Y}", "ünï", "10_000", "0x10", "x/y", "$5", "a\\,b"),
+    *(
+        "${oc.env:NOT_SET,7}",
+        "${nowhere}",
+        "${now:%Y}",
+        "ünï",
+        "10_000",
+        "0x10",
+        "x/y",
+        "$5",
+        "a\\,b",
+    ),
     *("int('3')", "str(1)", "sort([2,1])", "shuffle([1,2,3])", "bool(1)"),
 )
 _WRONG_VALUES = ("1,2", "\\", "[1", "range(1,3)", "${a", "int(x)", "nope(1)", "{a:1,a}")
@@ -62,7 +97,7 @@ class Set:
         overrides: the job's.
         environment: variables of its process, as pairs.
         state: what counters and random numbers begin with.
-        call: what composes it: "job" as launchers and jobs do, or "run" and "multirun" as Hydra does.
+        call: "job" as launchers and jobs compose, "run" or "multirun" as Hydra does.
         thorough: whether to look at copies, resolved values and YAML as well.
     """
 
@@ -87,17 +122,17 @@ class Set:
 def make_sets(app: App, seed: int) -> list[Set]:
     """Make the sets that one remembering loader gets in turn."""
     source = random.Random(f"{app.name} {seed}")
-    chosen = [_some(source, app.groups, 2) for _ in range(source.choice((1, 3, 6)))]
+    chosen = [_some(source, app.groups, 2) for _ in range(source.choice((1, 2, 4)))]
     masters = source.sample(app.masters, min(len(app.masters), source.choice((1, 2, 4))))
     return [
-        _make_set(app, source, chosen, masters) for _ in range(source.choice((10, 25, 25, 50, 120)))
+        _make_set(app, source, chosen, masters) for _ in range(source.choice((20, 60, 120, 240)))
     ]
 
 
 def _make_set(
     app: App, source: random.Random, chosen: list[list[str]], masters: Sequence[str]
 ) -> Set:
-    groups = source.choice(chosen) if source.random() < 0.8 else _some(source, app.groups, 3)
+    groups = source.choice(chosen) if source.random() < 0.9 else _some(source, app.groups, 3)
     overrides = [*groups, *_some(source, app.values, 2)]
     overrides += [_random_value(source, app.keys) for _ in range(source.choice((0, 0, 1, 2)))]
     if source.random() < 0.15:
@@ -113,8 +148,8 @@ def _make_set(
         (*of_sweep, *overrides),
         tuple((name, source.choice(values)) for name, values in app.environment.items()),
         source.randrange(1 << 30),
-        source.choices(("job", "run", "multirun"), (18, 1, 1))[0],
-        source.random() < 0.15,
+        source.choices(("job", "run", "multirun"), (40, 1, 1))[0],
+        source.random() < 0.08,
     )
 
 
@@ -147,6 +182,7 @@ class Stage:
         self._remember = remember
         self._plain: dict[bool, ConfigLoaderImpl] = {}
         self._masters: dict[str, DictConfig] = {}
+        self._hydra_configs: dict[str, Any] = {}
         self._leave = contextlib.ExitStack()
         #: What remembering loaders did, and how compositions ended.
         self.seen: Counter[str] = Counter()
@@ -167,6 +203,9 @@ class Stage:
                 for text in self.app.masters:
                     with contextlib.suppress(HydraException):  # another Hydra's
                         self._masters[text] = self._master(text)
+                for text, config in self._masters.items():
+                    HydraConfig.instance().set_config(config)  # too slow for each set
+                    self._hydra_configs[text] = HydraConfig.instance().cfg
             if not self._masters:
                 raise ValueError(f"Hydra cannot begin any sweep of {self.app.name}")
             self._leave = stack.pop_all()
@@ -185,9 +224,7 @@ class Stage:
         self._remember(loader)
         return loader
 
-    def compare(
-        self, loader: ConfigLoaderImpl, one: Set, *, frozen: bool = True
-    ) -> str | None:
+    def compare(self, loader: ConfigLoaderImpl, one: Set, *, frozen: bool = True) -> str | None:
         """Compose a set by `loader` and by Hydra's own, and return how they differ.
 
         Args:
@@ -261,13 +298,15 @@ class Stage:
         schemas.made["next"] = one.state
         random.seed(one.state)
         os.environ.update(one.environment)
+        clock: Any = hydra_utils  # where ${now:} looks
+        clock.datetime = _Clock(one.state)
         instance = HydraConfig.instance()
-        if one.master in self._masters:
-            instance.set_config(self._masters[one.master])
+        instance.cfg = self._hydra_configs.get(one.master)
         try:
             yield
         finally:
             instance.cfg = None
+            clock.datetime = datetime
             for name, _ in one.environment:
                 del os.environ[name]
 
@@ -285,6 +324,16 @@ class Stage:
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content, encoding="utf-8")
+
+
+class _Clock:
+    """A time of day that stands still."""
+
+    def __init__(self, state: int) -> None:
+        self._now = datetime.fromtimestamp(state, timezone.utc)
+
+    def now(self) -> datetime:
+        return self._now
 
 
 class _Outcome:
@@ -330,7 +379,7 @@ def _difference_in_use(mine: DictConfig, its: DictConfig) -> str | None:
         for config in (mine, its):
             random.seed(1)
             schemas.calls.clear()
-            HydraConfig.instance().cfg = config
+            HydraConfig.instance().cfg = config  # type: ignore[assignment]
             try:
                 results.append(repr(way(config)))
             except Exception as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +20,9 @@ from hsm.core.errors import HsmError
 from hsm.core.local import LocalComputeSource
 from hsm.core.own_command import command_to_paste, own_words
 from hsm.core.record.job import Job
+from hsm.core.record.journal_header import JournalError
 from hsm.core.record.resume import SweepChanged
-from hsm.core.record.sweep import JournalError, read_sweep
+from hsm.core.record.sweep import read_sweep
 from hsm.core.settings.resolve import LocalConf
 from hsm.display import wording
 
@@ -53,7 +56,8 @@ def run(
     display = display_of(source, plan.paths, plan.sweep_id, stream=stream)
 
     def submit() -> Sequence[str]:
-        ids = _submit(plan, source)
+        with _no_garbage():
+            ids = _submit(plan, source)
         started()
         return ids
 
@@ -71,6 +75,16 @@ def run(
     if interruption is not None:
         return interruption.exit_code
     return 0 if all(job.state.has_succeeded for job in jobs) else 1
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Do not look for garbage: making 100,000 jobs makes none, and looking takes a fifth longer."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _submit(plan: Plan, source: ComputeSource) -> list[str]:

@@ -6,20 +6,18 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from hsm.core.record.job import count_states
 from hsm.core.record.sweep import Sweep
 from hsm.display.text import from_here
 
 
 def sweep_facts(sweep: Sweep) -> dict[str, Any]:
     """Collect everything known about the sweep, for JSON and for `sweep_lines`."""
-    jobs = list(sweep.jobs.values())
     return {
         "sweep_id": sweep.sweep_id,
         "status": sweep.closed or ("running" if sweep.alive else "launcher died"),
         "started": sweep.header.get("time"),
-        "jobs": len(jobs),
-        "states": count_states(jobs),
+        "jobs": len(sweep.jobs),
+        "states": sweep.jobs.count_states(),
         "servers": sweep.servers,
         "host": sweep.latest.get("host"),
         "cwd": sweep.latest.get("cwd"),
@@ -45,7 +43,13 @@ def sweep_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _server_lines(server: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Say how job processes are started, and what the check for a safe fork found."""
     method, reason = server["start_method"], server["reason"]
-    joined = "" if reason is None else f", because {reason}" if method == "spawn" else f", {reason}"
+    joined = (
+        ""
+        if reason is None
+        else f", because {reason}"
+        if method in ("spawn", "cold")
+        else f", {reason}"
+    )
     yield "start method", f"{method}{joined}"
     found = server["found"] or []
     if reason is None or len(found) > 1:

@@ -16,7 +16,7 @@ from hsm.cli._stdout import say
 from hsm.core.errors import HsmError
 from hsm.core.job_numbers import show_numbers
 from hsm.core.record import requests
-from hsm.core.record.job import Job, count_states
+from hsm.core.record.job import Job
 from hsm.core.record.named_job import named_job
 from hsm.core.record.replay import Replay
 from hsm.display.text import from_here
@@ -112,7 +112,7 @@ def _cancel_sweep(replay: Replay) -> None:
         requests.signal_launcher(paths, signal.SIGCONT, pid)
     if not _wait(replay, lambda: replay.is_over, _end_timeout(replay)):
         raise HsmError(f"{replay.sweep.sweep_id} was told to stop, but is still running")
-    counts = count_states(replay.sweep.jobs.values())
+    counts = replay.sweep.jobs.count_states()
     states = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
     say(f"{replay.sweep.sweep_id} has ended: {states}")
 

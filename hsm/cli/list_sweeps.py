@@ -12,9 +12,10 @@ import typer
 from hsm.cli._options import Json, new_app
 from hsm.cli._printing import end_with_the_reader, print_json, print_table
 from hsm.cli._stdout import say
-from hsm.core.record.job import JobState, count_states
+from hsm.core.record.job import JobState
+from hsm.core.record.journal_header import JournalError
 from hsm.core.record.registry import KnownSweep, known_sweeps
-from hsm.core.record.sweep import JournalError, read_sweep
+from hsm.core.record.sweep import read_sweep
 from hsm.core.units import format_age
 from hsm.display.text import from_here
 
@@ -60,8 +61,8 @@ def _describe(known: KnownSweep) -> dict[str, Any]:
     except JournalError as error:
         return {**facts, "status": str(error), "jobs": 0, "states": {}}
     status = sweep.closed or ("running" if sweep.alive else "launcher died")
-    jobs = list(sweep.jobs.values())
-    return {**facts, "status": status, "jobs": len(jobs), "states": count_states(jobs)}
+    states = sweep.jobs.count_states()
+    return {**facts, "status": status, "jobs": len(sweep.jobs), "states": states}
 
 
 def _row(facts: dict[str, Any], now: float) -> list[str]:

@@ -29,7 +29,6 @@ from hsm.cli._stdout import say
 from hsm.core.engine.interrupts import Interrupts
 from hsm.core.engine.watched import Watched
 from hsm.core.local.usage import UsageSampler, running_seconds
-from hsm.core.record.job import Job, count_states
 from hsm.core.record.sweep import Sweep
 from hsm.core.results.metric import Goal
 from hsm.core.settings.resolve import SETTINGS
@@ -96,8 +95,8 @@ def monitor(
         watched.close()
     if signum is not None:
         return 128 + signum
-    jobs = watched.sweep.jobs.values()
-    return 0 if all(job.state.has_succeeded for job in jobs) else 1
+    states = watched.sweep.jobs.by_state()
+    return 0 if all(state.has_succeeded for state, count in states.items() if count) else 1
 
 
 def _watch(
@@ -142,7 +141,7 @@ def _print(watched: Watched, goal: Goal) -> None:
     counts = _counts(sweep)
     now = time.time() if watched.status() == "running" else sweep.last_time
     shown = Shown(sweep.sweep_id, SafeStream(sys.stdout).columns, goal)
-    for line in summary(counts, sweep.paths, now, shown):
+    for line in summary(counts, sweep.paths, now, shown, sweep):
         say(line)
     say(f"status:  {watched.status()}")
     rows = [
@@ -169,7 +168,7 @@ def _counts(sweep: Sweep) -> Counts:
     from hsm.display.counts import Counts
 
     counts = Counts()
-    counts.submitted(list(sweep.jobs.values()), sweep.header["time"])
+    counts.read(sweep.jobs, sweep.header["time"])
     if sweep.seconds is not None:
         counts.took(sweep.seconds)
     return counts
@@ -177,7 +176,7 @@ def _counts(sweep: Sweep) -> Counts:
 
 def _document(watched: Watched, goal: Goal) -> dict[str, Any]:
     sweep = watched.sweep
-    jobs: list[Job] = [job for _, job in sorted(sweep.jobs.items())]
+    ended_badly = sweep.jobs.where(lambda state: state.is_final and not state.has_succeeded)
     counts = _counts(sweep)
     running = watched.running()
     now = time.time()
@@ -185,14 +184,12 @@ def _document(watched: Watched, goal: Goal) -> dict[str, Any]:
         "sweep_id": sweep.sweep_id,
         "sweep_dir": sweep.paths.sweep_dir,
         "status": watched.status(),
-        "jobs": len(jobs),
-        "states": count_states(jobs),
+        "jobs": len(sweep.jobs),
+        "states": sweep.jobs.count_states(),
         "wall_seconds": counts.wall_seconds(now),
         "eta_seconds": counts.eta([job.elapsed for job in running], now),
         "running": [asdict(job) for job in running],
-        "not_completed": [
-            job.num for job in jobs if job.state.is_final and not job.state.has_succeeded
-        ],
+        "not_completed": [job.num for job in ended_badly],
         **outcome(sweep, goal),
         "problems": sweep.problems,
     }

@@ -12,7 +12,7 @@ from hsm.cli._find import named_sweep
 from hsm.cli._options import HsmConfigFile, new_app
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError
-from hsm.core.record.job import JobState, count_states
+from hsm.core.record.job import JobState
 from hsm.core.record.sweep import read_sweep
 from hsm.core.record.sweep_contents import SweepContents
 from hsm.core.units import format_size
@@ -63,7 +63,7 @@ def remove(sweeps: Sweeps, yes: Yes = False, hsm_config: HsmConfigFile = "") -> 
 
 def _describe(contents: SweepContents) -> str:
     sweep = contents.sweep
-    states = count_states(sweep.jobs.values())
+    states = sweep.jobs.count_states()
     counts = ", ".join(f"{n} {JobState(state).words}" for state, n in states.items())
     jobs = f"{len(sweep.jobs)} job{'' if len(sweep.jobs) == 1 else 's'}"
     size = format_size(contents.size)

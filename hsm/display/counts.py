@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from hsm.core.record.job import Attempt, Job, JobState
+from hsm.core.record.job_table import JobTable
 
 FAILURES = tuple(state for state in JobState if state.has_failed)
 
@@ -35,6 +36,7 @@ class Counts:
         self.job_seconds = 0.0
         self.failed_jobs: list[int] = []
         self._states: dict[str, JobState] = {}
+        self._read = 0  # jobs that were only read, see `read`
         self._earlier: dict[str, int] = {}  # attempts before the sweep was resumed, by job id
         self._begin: float | None = None
         self._last_end: float | None = None
@@ -45,7 +47,7 @@ class Counts:
 
     @property
     def total(self) -> int:
-        return len(self._states)
+        return len(self._states) + self._read
 
     @property
     def ended(self) -> int:
@@ -68,6 +70,24 @@ class Counts:
                 # It runs again in a resumed sweep, which does not count its earlier attempts.
                 self._earlier[job.job_id] = len(job.attempts)
             self._update(job)
+
+    def read(self, jobs: JobTable, now: float) -> None:
+        """Add the jobs of a sweep that was read, which will not be told of again."""
+        self.submitted(jobs.made(), now)
+        tally = jobs.tally()
+        self._read = sum(tally.states.values())
+        if self._begin is None and self._read:
+            self._begin = now
+        if tally.began is not None:
+            self._begin = min(tally.began, self._begin or tally.began)
+        if tally.last_end is not None:
+            self._last_end = max(tally.last_end, self._last_end or 0.0)
+        for state, count in tally.states.items():
+            self.by_state[state] += count
+        self.job_seconds += tally.job_seconds
+        self._timed_jobs += tally.timed
+        self._timed_seconds += tally.job_seconds
+        self.failed_jobs = sorted([*self.failed_jobs, *tally.failed])[:_MAX_NAMED_FAILURES]
 
     def waits_again(self, job: Job) -> None:
         """Count `job` as waiting for another attempt."""

@@ -68,15 +68,25 @@ class Shown:
     failures: bool = True
 
 
-def summary(counts: Counts, paths: SweepPaths, now: float, shown: Shown) -> list[str]:
-    """The lines of a summary; what cannot be read of the sweep is left out."""
+def summary(
+    counts: Counts, paths: SweepPaths, now: float, shown: Shown, sweep: Sweep | None = None
+) -> list[str]:
+    """The lines of a summary; what cannot be read of the sweep is left out.
+
+    Args:
+        counts: the sweep's counts.
+        paths: its paths.
+        now: Unix seconds.
+        shown: what the summary is made for.
+        sweep: the sweep, if the caller has read it.
+    """
     lines = [_head(counts, shown.title), _times(counts, now)]
     places = [
         f"results: {printable(from_here(paths.sweep_dir))}",
         f"logs:    {printable(from_here(paths.logs))}",
     ]
     try:
-        sweep = read_sweep(paths.sweep_dir)
+        sweep = sweep or read_sweep(paths.sweep_dir)
         return [*lines, *_outcome(sweep, shown, len(lines) + len(places)), *places]
     except Exception:  # whatever lies in the sweep's directory
         _log.debug("cannot summarize the sweep", exc_info=True)
@@ -145,8 +155,8 @@ def _unranked(ranking: Ranking, name: str, width: int) -> list[str]:
 
 def grouped_failures(sweep: Sweep) -> list[FailureGroup]:
     """The sweep's failures by kind, the most frequent first."""
-    jobs = [job for _, job in sorted(sweep.jobs.items())]
-    reads = sum(job.state.has_failed for job in jobs) <= _MAX_LOGS
+    jobs = sweep.jobs.where(lambda state: state.has_failed)
+    reads = len(jobs) <= _MAX_LOGS
 
     def message(job: Job) -> str:
         asks_log = reads and not says_why(job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from hsm.core.errors import HsmError
@@ -59,12 +60,12 @@ def label(job: Job) -> str:
 def interrupted(interruption: Interruption, paths: SweepPaths, command: str) -> list[str]:
     """Say why a sweep was interrupted, how much of it is done, and the `command` to resume it."""
     try:
-        jobs = list(read_sweep(paths.sweep_dir).jobs.values())
+        states = read_sweep(paths.sweep_dir).jobs.by_state()
     except HsmError:
-        jobs = []
-    completed = sum(job.state is JobState.COMPLETED for job in jobs)
+        states = Counter()
+    completed, jobs = states[JobState.COMPLETED], sum(states.values())
     return [
-        f"{printable(interruption.headline)}: {completed} of {len(jobs)} jobs completed; "
+        f"{printable(interruption.headline)}: {completed} of {jobs} jobs completed; "
         f"results are kept in {printable(str(paths.sweep_dir))}",
         f"To resume: {command}",
     ]

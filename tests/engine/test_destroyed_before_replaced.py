@@ -28,9 +28,10 @@ from hsm.core.program.reports import Outcome
 from hsm.core.record import registry, resume
 from hsm.core.record.job import Ending, Job, JobFailed, JobState
 from hsm.core.record.journal import Journal
+from hsm.core.record.journal_header import JournalError
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.resume import SweepChanged, open_sweep, save_files
-from hsm.core.record.sweep import JournalError, read_sweep
+from hsm.core.record.sweep import read_sweep
 from hsm.core.results.results_table import Results
 from hsm.core.user_files import replacing
 

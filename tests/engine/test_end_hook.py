@@ -67,7 +67,8 @@ def test_it_is_told_the_counts_and_where_the_sweep_is() -> None:
     ):
         job.start(1.0, 1)
         job.end(2.0, Ending(JobState(state)))
-    sweep = Sweep("s", SweepPaths("/sweeps/s"), {}, jobs, closed="finished")
+    sweep = Sweep("s", SweepPaths("/sweeps/s"), {}, closed="finished")
+    assert all(map(sweep.jobs.add, jobs.values()))
     assert environment(sweep) == {
         "HSM_SWEEP_ID": "s",
         "HSM_SWEEP_DIR": "/sweeps/s",

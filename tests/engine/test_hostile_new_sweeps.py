@@ -18,8 +18,8 @@ from hsm import LocalComputeSource
 from hsm.core.program import reports
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
+from hsm.core.record.journal_header import JournalError
 from hsm.core.record.paths import SweepPaths
-from hsm.core.record.sweep import JournalError
 
 pytestmark = pytest.mark.thorough
 

@@ -16,10 +16,11 @@ from helpers.reliability import Recorder, points, side_lines, source, start_driv
 from hsm.core.errors import SettingsError
 from hsm.core.record.job import JobFailed, JobState
 from hsm.core.record.journal import SweepInUse
+from hsm.core.record.journal_header import JournalError
 from hsm.core.record.lock import LockFile
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.resume import SweepChanged, open_sweep
-from hsm.core.record.sweep import JournalError, read_sweep
+from hsm.core.record.sweep import read_sweep
 
 pytestmark = pytest.mark.thorough
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -210,7 +210,7 @@ class Finished:
         return sweep
 
     @property
-    def jobs(self) -> dict[int, Job]:
+    def jobs(self) -> Mapping[int, Job]:
         return self.sweep.jobs
 
     @property

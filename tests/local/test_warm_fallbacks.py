@@ -13,8 +13,10 @@ from helpers.cli import Project
 from helpers.processes import first_row_fast, wait_for
 from hsm.core.errors import SettingsError
 from hsm.core.local import LocalComputeSource
+from hsm.core.local.scratch import Scratch
 from hsm.core.local.warm_start import WarmStart
 from hsm.core.program.kept_script import KeptScript
+from hsm.core.record.sweep import read_sweep
 
 _PRINTS_HOW = """\
 import os, sys
@@ -39,15 +41,16 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 def _note(script: str, *, insists: bool = False, limit: float | None = None) -> str:
     """What people are told about the start of a script; "warm" for nothing, if it is."""
     Path("fit.py").write_text(script)
-    Path("kept").mkdir(exist_ok=True)
+    scratch = Scratch(keep=False)
     start = WarmStart(KeptScript("fit.py"), os.getcwd(), insists=insists, limit=limit)
     told: list[str] = []
     try:
-        start.start(Path("kept").absolute(), None, 1024)
+        start.start(scratch, 1024)
         start.wait(lambda: True, told.append)
         return start.note if start.server is None else "warm"
     finally:
         start.close()
+        scratch.close()
 
 
 @pytest.mark.parametrize(
@@ -138,6 +141,11 @@ def test_a_killed_server_fails_its_jobs_and_others_start_without_it(project: Pro
     assert states == ["FAILED", "COMPLETED"]
     outputs = [Path(f"s/.hsm/logs/{num}.out").read_text() for num in (0, 1)]
     assert outputs == ["warm\n", "cold\n"]
+    starts = [(each["start_method"], each["reason"]) for each in read_sweep("s").servers]
+    assert starts == [
+        ("warm", "the first imports of fit.py are done once"),
+        ("cold", "the server with their imports is gone"),
+    ]
 
 
 def test_jobs_in_another_directory_and_of_another_sweep_import_anew(project: Project) -> None:

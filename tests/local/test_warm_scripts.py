@@ -47,7 +47,6 @@ def stream(file):
     return type(file).__name__, [getattr(file, name, None) for name in own], file.seekable()
 def facts():
     import __main__
-    kinds = (signal.Signals(number) for number in signal.valid_signals() if number < 32)
     return {
         "globals": {name: repr(value) for name, value in globals().items()},
         "names": [__name__, __file__, __spec__, repr(__builtins__), __cached__, repr(__loader__)],
@@ -59,7 +58,7 @@ def facts():
         "pickled": pickle.loads(pickle.dumps(Model())) == Model(),
         "source": [inspect.getsource(Model), inspect.getsource(facts), facts.__code__.co_filename],
         "stack": [frame.filename for frame in inspect.stack()], "depth": depth(),
-        "signals": [repr(signal.getsignal(kind)) for kind in kinds], "status": status(),
+        "signals": [repr(signal.getsignal(number)) for number in range(1, 32)], "status": status(),
         "blocked": repr(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
         "faults": faulthandler.is_enabled(), "stdin": sys.stdin.read(),
         "streams": [stream(each) for each in (sys.stdin, sys.stdout, sys.stderr, sys.__stdout__)],

@@ -9,8 +9,8 @@ import pytest
 from hsm.core.errors import SettingsError
 from hsm.core.record.claim import claim_beside, claim_new
 from hsm.core.record.journal import Journal, SweepInUse
+from hsm.core.record.journal_header import JournalError
 from hsm.core.record.paths import SweepPaths
-from hsm.core.record.sweep import JournalError
 
 
 def test_a_new_directory_is_claimed_once(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import pytest
 from hsm.core.plain_json import json_value
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal, SweepInUse
+from hsm.core.record.journal_header import JournalError
 from hsm.core.record.paths import SweepPaths
-from hsm.core.record.sweep import JournalError, read_sweep
+from hsm.core.record.sweep import read_sweep
 
 
 def write(directory: Path, *, close: str | None = "finished") -> tuple[SweepPaths, list[Job]]:

@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,7 @@ class SweepLives(RuleBasedStateMachine):
         replay.close()
 
 
-def _in_one_wording(jobs: dict[int, Job]) -> dict[int, Job]:
+def _in_one_wording(jobs: Mapping[int, Job]) -> Mapping[int, Job]:
     """Whether a job that waits has been started before is a test of its own."""
     for job in jobs.values():
         if job.outcome is not None and job.outcome.reason is not None:

@@ -16,14 +16,15 @@ from helpers.reliability import conf, journal_events, source
 from hsm import collect_results, read_sweep
 from hsm.core.engine.end_hook import environment
 from hsm.core.engine.policy import RetryPolicy, StopPolicy
-from hsm.core.record.job import Attempt, Ending, IllegalTransition, Job, JobState, count_states
+from hsm.core.record.job import Attempt, Ending, IllegalTransition, Job, JobState
+from hsm.core.record.job_table import JobTable
 from hsm.core.record.journal import Journal
+from hsm.core.record.journal_header import VERSION, JournalError
 from hsm.core.record.lock import LockFile
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.replay import Replay
 from hsm.core.record.resume import RERUN, runs_again
 from hsm.core.record.setting_aside import set_aside
-from hsm.core.record.sweep import VERSION, JournalError
 from hsm.display.counts import Counts
 from hsm.display.summary import Shown, summary
 
@@ -248,7 +249,9 @@ def test_pruned_is_an_end_with_a_value_and_no_failure(tmp_path: Path) -> None:
     sweep = read_sweep(tmp_path)
     [job] = sweep.jobs.values()
     assert (job.state, job.value, job.ending()) == (JobState.PRUNED, 0.5, "pruned")
-    assert count_states([job]) == {"PRUNED": 1}
+    table = JobTable("s")
+    assert table.add(job)
+    assert table.count_states() == {"PRUNED": 1}
     assert environment(sweep)["HSM_PRUNED"] == "1"
     results = collect_results(tmp_path)
     assert [row["value"] for row in results.only("pruned")] == [0.5]

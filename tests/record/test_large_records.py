@@ -208,10 +208,9 @@ def test_who_shows_no_values_reads_none(tmp_path: Path, monkeypatch: pytest.Monk
     assert [str(job.state) for job in sweep.jobs.values()] == ["COMPLETED"]
     Resumption(sweep, "all").match([big])
     from hsm.core.engine.watched import Watched
-    from hsm.core.record.job import count_states
 
     watched = Watched(SweepPaths(tmp_path))
-    assert count_states(watched.sweep.jobs.values()) == {"COMPLETED": 1}
+    assert watched.sweep.jobs.count_states() == {"COMPLETED": 1}
     watched.close()
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
+from hsm.core.record.journal_header import JournalError
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.replay import Replay
-from hsm.core.record.sweep import JournalError, read_sweep
+from hsm.core.record.sweep import read_sweep
 
 
 @pytest.fixture

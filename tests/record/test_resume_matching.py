@@ -72,12 +72,13 @@ def test_different_values_are_different_points(one: Any, other: Any) -> None:
 
 
 def earlier_sweep(before: list[dict[str, Any]], states: list[JobState]) -> Sweep:
-    jobs = {}
+    sweep = Sweep("s", SweepPaths("/nowhere"), {})
     for num, params in enumerate(before):
-        jobs[num] = job = Job(num, f"s_{num}", "", params)
+        job = Job(num, f"s_{num}", "", params)
         job.start(1.0, 42)
         job.end(2.0, Ending(states[num % len(states)]))
-    return Sweep("s", SweepPaths("/nowhere"), {}, jobs)
+        assert sweep.jobs.add(job)
+    return sweep
 
 
 @PROFILE

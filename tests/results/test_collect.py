@@ -18,7 +18,7 @@ from helpers.processes import App
 from helpers.written_sweeps import Sweeps
 from hsm.core.errors import HsmError, SettingsError
 from hsm.core.record.job import Ending, JobState
-from hsm.core.record.sweep import JournalError
+from hsm.core.record.journal_header import JournalError
 from hsm.core.results.collect import collect_results
 from hsm.core.results.results_table import Results
 

@@ -69,8 +69,8 @@ class Work:
         command: the command's words, for other jobs.
         script: the Python script that the command runs, if it runs one.
         refusals: tells whether the command refused its arguments, if hsm wrote them.
-        how: how the place runs the function, for the journal; a new mapping whenever that changes.
-            None if there is nothing to record.
+        how: how the place runs the function or script, for the journal; a new mapping whenever that
+            changes. None if there is nothing to record.
     """
 
     function: Callable[[Any], Any] | None = None

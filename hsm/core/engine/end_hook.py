@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hsm.core.engine.guarded_program import GuardedProgram
 from hsm.core.engine.interrupts import Interrupts
 from hsm.core.record.job import JobState, signal_name
+from hsm.core.record.journal_header import JournalError
 from hsm.core.record.paths import SweepPaths
-from hsm.core.record.sweep import JournalError, Sweep, read_sweep
+from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.results.collect import ranked_results
 
 
@@ -69,7 +69,7 @@ def run_hook(
 
 def environment(sweep: Sweep) -> dict[str, str]:
     """The environment variables that describe an ended sweep."""
-    counts = Counter(job.state for job in sweep.jobs.values())
+    counts = sweep.jobs.by_state()
     variables = {
         "HSM_SWEEP_ID": sweep.sweep_id,
         "HSM_SWEEP_DIR": str(sweep.paths.sweep_dir),

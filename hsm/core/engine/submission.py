@@ -9,7 +9,7 @@ Before that, the source claims the sweep's directory and learns whether there is
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -113,19 +113,32 @@ class OpenSweep:
             return program
         return self.programs.setdefault((program.script, program.writer.asked), program)
 
-    def handle(self, spec: JobSpec, work: Work) -> JobHandle:
-        """The handle for the job that `spec` describes.
+    def handles(self, specs: Iterable[JobSpec], work: Work) -> list[JobHandle]:
+        """The handles for the jobs that `specs` describe.
 
         Args:
-            spec: the job.
-            work: what the job does, if the spec has no command.
+            specs: the jobs.
+            work: what a job does whose spec has no command.
         """
+        cwd, of_command, handles = os.getcwd(), Work(), []
+        for spec in specs:
+            if spec.command is None:
+                handles.append(self._handle(spec, work, cwd))
+                continue
+            if spec.command is not of_command.command:  # Jobs that run the same share it.
+                of_command = self._work(spec)
+            handles.append(self._handle(spec, of_command, cwd))
+        return handles
+
+    def _work(self, spec: JobSpec) -> Work:
+        """What the job does that `spec` describes, which runs a command."""
+        script = spec.script
+        if script is not None:  # A later batch of jobs runs what the first one ran.
+            script = self.scripts.setdefault(script.path, script)
+        return Work(command=spec.command, script=script, refusals=spec.refusals)
+
+    def _handle(self, spec: JobSpec, work: Work, cwd: str) -> JobHandle:
         self.next_num = max(self.next_num, spec.num + 1)
-        if spec.command is not None:
-            script = spec.script
-            if script is not None:  # A later batch of jobs runs what the first one ran.
-                script = self.scripts.setdefault(script.path, script)
-            work = Work(command=spec.command, script=script, refusals=spec.refusals)
         job = spec.earlier.job if spec.earlier else None
         runs = spec.earlier is None or spec.earlier.runs
         if job is None:
@@ -142,7 +155,7 @@ class OpenSweep:
             work,
             spec.argument,
             self.journal,
-            os.getcwd(),
+            cwd,
             is_over=not runs,
             directory=spec.directory,
         )
@@ -197,7 +210,7 @@ def make_specs(
             params,
             label_of(params),
             dict(params) if program.function is not None else None,
-            command=program.command_for(params, paths.job_dir(num)),
+            command=program.command_for(params, paths.job_dir_text(num)),
             script=program.kept_script,
             refusals=refusals,
             earlier=earlier,

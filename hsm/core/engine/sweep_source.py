@@ -205,7 +205,7 @@ class SweepSource(ComputeSource):
             if files:
                 save_files(sweep.journal.paths, files)
             self._observers.prepare(sweep.journal.paths)
-            handles = [sweep.handle(spec, work) for spec in specs]
+            handles = sweep.handles(specs, work)
             record(sweep.journal, specs, handles)
             with suppress(OSError):  # The journal keeps the line until the disk has room.
                 work.record_how(sweep.journal)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from hsm.core.engine.output import OutputFollower
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.replay import Replay
+from hsm.core.record.schema import is_count
 from hsm.core.record.sweep import Sweep
 
 #: Maps the pids of jobs to their CPU (percent of one core) and memory (bytes).
@@ -92,7 +93,7 @@ class Watched:
     def running(self) -> list[RunningJob]:
         """The running jobs, by number."""
         with self._mutex:
-            jobs = [job for job in self.sweep.jobs.values() if job.state is JobState.RUNNING]
+            jobs = self._running_jobs()
             pids = {job.num: job.attempts[-1].pid or 0 for job in jobs}
         usage = self._usage(pids.values()) if self._is_here else {}
         return [
@@ -102,7 +103,7 @@ class Watched:
                 usage.get(pids[job.num], (None, None)),
                 self._output.last_line(job),
             )
-            for job in sorted(jobs, key=lambda job: job.num)
+            for job in jobs
         ]
 
     def _elapsed_of(self, job: Job) -> float:
@@ -120,8 +121,11 @@ class Watched:
         self._replay.close()
 
     def _tell(self, observer: SweepObserver, records: Sequence[Mapping[str, Any]]) -> None:
-        if any(record["event"] in ("submit", "resume", "requeue") for record in records):
+        events = {record["event"] for record in records}
+        if not events.isdisjoint(("resume", "close")):  # which end the jobs that were left behind
             observer.jobs_submitted(list(self.sweep.jobs.values()))
+        elif not events.isdisjoint(("submit", "requeue")):
+            observer.jobs_submitted(self._named_in(records))
         for record in records:
             if record["event"] in ("start", "end"):
                 # If it has started again since, the observer gets its current state, not that one.
@@ -129,8 +133,25 @@ class Watched:
                 tell = observer.job_started if record["event"] == "start" else observer.job_ended
                 tell(job)
 
+    def _named_in(self, records: Sequence[Mapping[str, Any]]) -> list[Job]:
+        """The jobs that records of submissions name; those that make no sense are left out."""
+        jobs = self.sweep.jobs
+        entries = (
+            entry
+            for record in records
+            if record["event"] in ("submit", "requeue")
+            for entry in record["jobs"]
+        )
+        named: Iterator[Any] = (
+            entry.get("job") if isinstance(entry, dict) else entry for entry in entries
+        )
+        return [jobs[num] for num in named if is_count(num) and num in jobs]
+
+    def _running_jobs(self) -> list[Job]:
+        return self.sweep.jobs.where(lambda state: state is JobState.RUNNING)
+
     def _follow_output(self) -> None:
-        running = {n: job for n, job in self.sweep.jobs.items() if job.state is JobState.RUNNING}
+        running = {job.num: job for job in self._running_jobs()}
         for num in self._followed.keys() - running.keys():
             self._output.remove(self._followed.pop(num))
         for num in running.keys() - self._followed.keys():

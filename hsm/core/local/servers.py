@@ -92,11 +92,14 @@ class Servers:
             except CannotSpawn as error:
                 raise NothingStarts(f"the fork server cannot be replaced: {error}") from None
             try:
-                return server, server.slot()
+                slot = server.slot()
             except ServerLost:
                 self._retire(server)
             except SlotLost as error:  # as it was being started: it has had no job
                 raise NoRoom("cannot start a keeper: it ended at once") from error
+            else:
+                work.how = self._warm.news(launch) or work.how
+                return server, slot
 
     def close(self) -> None:
         """End all servers and everything that they run."""

@@ -83,7 +83,8 @@ class Program:
         else:
             return None
         _check_size(words, params)
-        return tuple(words)
+        line = tuple(words)
+        return self.command if line == self.command else line  # of many jobs, the same one
 
     def check(self, shared_keys: Sequence[str], all_keys: Sequence[str]) -> None:
         """Check that this can run with certain parameters.

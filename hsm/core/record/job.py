@@ -15,8 +15,7 @@ is a method of `Job`; one that the drawing does not show raises `IllegalTransiti
 from __future__ import annotations
 
 import signal as signals
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -219,6 +218,9 @@ class Job:
         large_label: the full label, if `label` is only the beginning.
     """
 
+    #: The `missed_attempt` of a job that never started.
+    MISSED_FIRST = "never started"
+
     # There may be very many, so they have no dict.
     __slots__ = (
         *("num", "job_id", "label", "held_params", "state", "attempts", "outcome", "held_dir"),
@@ -297,7 +299,7 @@ class Job:
     @property
     def missed_attempt(self) -> str:
         """What a waiting job misses when it is cancelled: its first attempt or a retry."""
-        return "not retried" if self.attempts else "never started"
+        return "not retried" if self.attempts else self.MISSED_FIRST
 
     def start(self, time: float | None, pid: int | None) -> Attempt:
         """A new attempt has started at `time` (Unix seconds; None: unknown) as process `pid`."""
@@ -371,12 +373,6 @@ class JobFailed(HsmError):
     def __str__(self) -> str:
         label = f" ({self.job.label})" if self.job.label else ""
         return printable(f"job {self.job.num}{label} {self.job.state}: {self.job.ending()}")
-
-
-def count_states(jobs: Iterable[Job]) -> dict[str, int]:
-    """How many jobs are in each state, in the order of `JobState`, without empty states."""
-    counts = Counter(job.state for job in jobs)
-    return {str(state): counts[state] for state in JobState if counts[state]}
 
 
 def signal_name(number: int) -> str:

@@ -49,11 +49,11 @@ from hsm.core.logger import get_logger
 from hsm.core.record import fitting, provenance
 from hsm.core.record.job import Ending, Job
 from hsm.core.record.journal_file import JournalFile, Overtaken
+from hsm.core.record.journal_header import VERSION, JournalError
 from hsm.core.record.large import Large, Shelf
 from hsm.core.record.lock import Locked, LockFile
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.schema import ENDING_FIELDS
-from hsm.core.record.sweep import VERSION, JournalError
 
 #: Minimum seconds between two syncs of the journal to disk, as a sync can be slow: thousands of
 #: short jobs may just have made their directories.

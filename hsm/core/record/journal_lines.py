@@ -38,7 +38,7 @@ class JournalLines:
         self.number = 0
         self._pieces: list[bytes] = []  # of the unfinished line
         self._size = 0  # bytes of the unfinished line
-        self._waiting: list[bytes] = []  # the rest of the chunk, if it was not read to its end
+        self._waiting: list[bytes | None] = []  # lines of the chunk, if it was not read to its end
 
     @property
     def is_replaced(self) -> bool:
@@ -58,15 +58,21 @@ class JournalLines:
         end = os.fstat(self._fd).st_size  # Stop here, or a fast writer would keep us forever.
         while self._waiting or self._offset < end:
             if not self._waiting:
-                first, *self._waiting = self._next_chunk(end).split(b"\n")
-                self._waiting.reverse()
-                self._extend(first)
+                self._split(self._next_chunk(end))
             while self._waiting:
                 self.number += 1
-                line = None if self._is_too_long else b"".join(self._pieces)
-                self._pieces, self._size = [], 0
-                self._extend(self._waiting.pop())
-                yield self.number, line
+                yield self.number, self._waiting.pop()
+
+    def _split(self, chunk: bytes) -> None:
+        """Put the lines that end in a chunk into `_waiting`, the last one first."""
+        first, *others = chunk.split(b"\n")
+        self._extend(first)
+        if others:
+            ended: list[bytes | None] = [*others[:-1]]
+            ended.reverse()
+            self._waiting = [*ended, None if self._is_too_long else b"".join(self._pieces)]
+            self._pieces, self._size = [], 0
+            self._extend(others[-1])
 
     @property
     def _is_too_long(self) -> bool:

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hsm.core.record.journal_header import JournalError
 from hsm.core.record.lock import is_locked
 from hsm.core.record.paths import SweepPaths
-from hsm.core.record.sweep import JournalError, begin, open_journal
+from hsm.core.record.sweep import Sweep, begin, open_journal
 
 
 class Replay:
@@ -40,27 +41,36 @@ class Replay:
     def advance(self) -> list[Mapping[str, Any]]:
         """Replay what was written since the last call; returns the records that had an effect."""
         records: list[Mapping[str, Any]] = []
-        self._replay(records.append)
+
+        def take(sweep: Sweep) -> None:
+            for number, line in self._lines.read():
+                record = sweep.take(number, line)
+                if record is None:
+                    continue
+                self._read += 1
+                if self._read > self._reported:
+                    self._reported = self._read
+                    records.append(record)
+
+        self._replay(take)
         return records
 
     def catch_up(self) -> None:
         """Like `advance`, without keeping the records, of which there may be many."""
-        self._replay(lambda record: None)
 
-    def _replay(self, report: Callable[[Mapping[str, Any]], None]) -> None:
+        def take(sweep: Sweep) -> None:
+            self._read += sweep.take_all(self._lines.read())
+            self._reported = max(self._read, self._reported)
+
+        self._replay(take)
+
+    def _replay(self, take: Callable[[Sweep], None]) -> None:
         # Check the launcher first: if it ends after this check, we still read its last line.
         alive = is_locked(self.sweep.paths.lock)
         if self._lines.is_replaced:
             self._start_over()
         sweep = self.sweep
-        for number, line in self._lines.read():
-            record = sweep.take(number, line)
-            if record is None:
-                continue
-            self._read += 1
-            if self._read > self._reported:
-                self._reported = self._read
-                report(record)
+        take(sweep)
         sweep.alive = alive
         sweep.settle()
 

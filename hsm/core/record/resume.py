@@ -27,12 +27,13 @@ from hsm.core.printable import printable
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.journal import SweepInUse, cannot_write
 from hsm.core.record.journal_file import JournalFile
+from hsm.core.record.journal_header import JournalError
 from hsm.core.record.large import Large
 from hsm.core.record.lock import Locked, LockFile
 from hsm.core.record.named_job import named_job
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.provenance import describe_program
-from hsm.core.record.sweep import JournalError, Sweep, has_begun, read_sweep
+from hsm.core.record.sweep import Sweep, has_begun, read_sweep
 
 log = get_logger(__name__)
 

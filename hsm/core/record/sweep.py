@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hsm.core.errors import HsmError, shown
+from hsm.core.errors import shown
 from hsm.core.files import NotRegular
 from hsm.core.record.job import Ending, IllegalTransition, Job, JobState
+from hsm.core.record.job_table import JobTable
+from hsm.core.record.journal_header import JournalError, check_version, read_header
 from hsm.core.record.journal_lines import JournalLines
 from hsm.core.record.large import Facts, Large
 from hsm.core.record.lock import is_locked
@@ -38,15 +40,8 @@ from hsm.core.record.schema import (
     parse,
 )
 
-#: The format version that this hsm writes, and the latest that it reads.
-VERSION = 2
-
 #: How many problems of a journal are kept as text; any more are only counted.
 _MAX_PROBLEMS = 100
-
-
-class JournalError(HsmError):
-    """A journal cannot be read or written; says which file and why."""
 
 
 @dataclass
@@ -67,7 +62,8 @@ class Sweep:
         problems: the first 100 unusable lines of the journal, as ``"line 7: …"``, and files beside
             the journal that could not be read, once they have been accessed.
         problem_count: how many unusable lines there are.
-        servers: how each fork server for a function was started: `start_method`, `reason`, `found`.
+        servers: how each fork server for a function or a script was started: `start_method`,
+            `reason`, `found`.
         latest: what the latest launcher recorded about itself, like `header` for the first one:
             command line, versions, settings, program.
         planned: how many jobs it will have in the end; None if unknown.
@@ -77,7 +73,7 @@ class Sweep:
     sweep_id: str
     paths: SweepPaths
     header: Mapping[str, Any]
-    jobs: dict[int, Job] = field(default_factory=dict)
+    jobs: JobTable = field(init=False)
     closed: str | None = None
     seconds: float | None = None
     alive: bool = False
@@ -89,11 +85,11 @@ class Sweep:
     planned: int | None = None
     controls: list[Mapping[str, Any]] = field(default_factory=list)
     _is_resumed: bool = field(default=False, repr=False)
-    _unfinished: dict[int, Job] = field(default_factory=dict, repr=False)
-    _ids: set[str] = field(default_factory=set, repr=False)
+    _unfinished: dict[int, Job] = field(default_factory=dict, repr=False)  # of those with a `Job`
     _missing: int = field(default=0, repr=False)  # jobs of a submission still to come
 
     def __post_init__(self) -> None:
+        self.jobs = JobTable(self.sweep_id)
         self.header = self.latest = self._facts = self._facts_of(self.header)
         self.planned = self.latest.get("planned")
 
@@ -118,6 +114,32 @@ class Sweep:
             for name, reference in (record.get("large") or {}).items()
             if name in fields and name not in _ALWAYS_INLINE
         }
+
+    def take_all(self, lines: Iterable[tuple[int, bytes | None]]) -> int:
+        """Replay lines of the journal with their numbers, as `take` does for one, but faster.
+
+        Returns how many of them had an effect.
+        """
+        count, started, ended = 0, self.jobs.started, self.jobs.ended
+        for number, line in lines:
+            time = None
+            if line is not None:  # Of a large sweep, nearly every line is one of these.
+                time = ended(line) if line.startswith(b'{"event":"end"') else started(line)
+            if time is not None:
+                self.last_time = time or self.last_time
+                count += 1
+            elif (line is not None and self._take_submit(line)) or self.take(number, line):
+                count += 1
+        return count
+
+    def _take_submit(self, line: bytes) -> bool:
+        """Replay a usual submission; False if the line is another one."""
+        found = self.jobs.submitted(line) if self.closed is None else None
+        if found is None:
+            return False
+        self._missing = found.more
+        self.last_time = found.time or self.last_time
+        return True
 
     def take(self, number: int, line: bytes | None) -> Mapping[str, Any] | None:
         """Replay line `number` of the journal, or add it to `problems`.
@@ -194,12 +216,11 @@ class Sweep:
         large = self._large(entry, f"job {num}", JOB_FIELDS)
         if "params" not in large:
             check(entry, {}, "params")
-        if num in self.jobs or job_id in self._ids:
-            raise BadRecord(f"job {num} was submitted before")
-        self._ids.add(job_id)
         params = large["params"] if "params" in large else entry["params"]
         job = Job(num, job_id, entry["label"], params, large_label=large.get("label"))
-        self.jobs[num] = self._unfinished[num] = job
+        if not self.jobs.add(job):
+            raise BadRecord(f"job {num} was submitted before")
+        self._unfinished[num] = job
 
     def _start(self, record: Mapping[str, Any]) -> None:
         check(record, START_FIELDS, "attempt", "time")
@@ -226,7 +247,7 @@ class Sweep:
         check(record, {}, "jobs")
         is_new_launcher = record["event"] == "resume"
         if is_new_launcher:
-            _check_version(self.paths.journal, record)
+            check_version(self.paths.journal, record)
             check(record, LAUNCH_FIELDS)
         self._reopen(is_new_launcher=is_new_launcher)
         if is_new_launcher:
@@ -257,6 +278,11 @@ class Sweep:
             text = f"{self._missing} jobs are missing: the launcher died while recording them"
             self._add_problem(text)
             self._missing = 0
+        for job in self.jobs.left_running():
+            self._unfinished[job.num] = job
+        why = self.closed or "launcher died"
+        reason = why if self.closed is None else f"{Job.MISSED_FIRST}: {why}"
+        self.jobs.end_unstarted(Ending(JobState.CANCELLED, reason=reason))
         for job in self._unfinished.values():
             if job.state.is_final:
                 continue
@@ -286,8 +312,7 @@ def read_sweep(sweep_dir: str | Path, *, alive: bool | None = None) -> Sweep:
     with open_journal(paths) as lines:
         sweep = begin(paths, lines)
         sweep.alive = alive
-        for number, line in lines.read():
-            sweep.take(number, line)
+        sweep.take_all(lines.read())
     sweep.settle()
     return sweep
 
@@ -358,33 +383,3 @@ def has_begun(paths: SweepPaths) -> bool:
             return next(lines.read(), None) is not None
     except JournalError:
         return False
-
-
-def read_header(path: Path, line: bytes | None) -> dict[str, Any]:
-    """Parse the first line of the journal at `path`. Raises JournalError."""
-    try:
-        header = parse(line)
-        if type(header.get("v")) is not int:
-            raise BadRecord("it has no version")
-        _check_version(path, header)
-        check(header, LAUNCH_FIELDS, "sweep_id", "time")
-    except BadRecord as error:
-        raise JournalError(f"{path}: the first line does not describe a sweep: {error}") from error
-    return header
-
-
-def _check_version(path: Path, record: Mapping[str, Any]) -> None:
-    """Raise JournalError if a newer hsm wrote this record. Raises BadRecord."""
-    version = record.get("v", 1)
-    if type(version) is not int:
-        raise BadRecord(f"v is {shown(version)}, not a version")
-    if version > VERSION:
-        raise JournalError(
-            f"{path}: written in format {version} by hsm {_version_text(record)}; "
-            f"this hsm reads up to {VERSION}"
-        )
-
-
-def _version_text(header: Mapping[str, Any]) -> str:
-    version = header.get("hsm", "?")
-    return version if isinstance(version, str) and version.isprintable() else shown(version)

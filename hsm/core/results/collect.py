@@ -32,7 +32,7 @@ from typing import Any
 
 from hsm.core.files import open_below, open_linked
 from hsm.core.plain_json import is_flat
-from hsm.core.record.job import Job
+from hsm.core.record.job import Job, JobState
 from hsm.core.record.large import Large, LargeLost
 from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.results.metric import Goal, Ranking
@@ -70,12 +70,25 @@ def ranked_results(sweep: Sweep, goal: Goal | None = None) -> tuple[Results, Ran
 
     The jobs' files are read only if the journal alone cannot say how they rank.
     """
+    if not sweep.jobs.has_value() and not _wrote_files(sweep):
+        goal = Goal.recorded(sweep.latest) if goal is None else goal
+        completed = sweep.jobs.by_state()[JobState.COMPLETED]
+        nothing = Results((), _FIRST, sweep_id=sweep.sweep_id, paths=sweep.paths)
+        return nothing, Ranking(goal, completed=completed)
     results = results_of(sweep, files=False)
     ranking = results.ranking(goal)
     if ranking.needs_files:
         results = results_of(sweep)
         ranking = results.ranking(goal)
     return results, ranking
+
+
+def _wrote_files(sweep: Sweep) -> bool:
+    """Whether any job has a file that a metric could come from; asks for each file just once."""
+    places = sweep.jobs.places(sweep.paths)
+    return any(
+        os.access(f"{place}/{name}", os.F_OK) for place in places for name in _FILES.values()
+    )
 
 
 class _Collector:
@@ -91,8 +104,7 @@ class _Collector:
         self._notes: dict[int, str] = {}
 
     def table(self) -> Results:
-        jobs = [job for _, job in sorted(self._sweep.jobs.items())]
-        gathered = [self._gather(job) for job in jobs]
+        gathered = [(_facts(job), self._gather(job)) for job in self._sweep.jobs.once()]
         names = self._names()
         last = (*_LAST, _NOTE) if self._notes else _LAST
         middle = [name for group in _GROUPS for name in names[group].values()]
@@ -101,13 +113,13 @@ class _Collector:
             name: (group, key) for group in _GROUPS[1:] for key, name in names[group].items()
         }
         rows = []
-        for job, groups in zip(jobs, gathered, strict=True):
+        for facts, groups in gathered:
             row: dict[str, Any] = dict.fromkeys(columns)
             for group, found in groups.items():
                 row.update((names[group][key], value) for key, value in found.items())
-            row.update(_facts(job))
-            if job.num in self._notes:
-                row[_NOTE] = self._notes[job.num]
+            row.update(facts)
+            if facts["job"] in self._notes:
+                row[_NOTE] = self._notes[facts["job"]]
             rows.append(row)
         return Results(
             rows,
@@ -134,6 +146,8 @@ class _Collector:
         if self._reads_files and any(attempt.started is not None for attempt in job.attempts):
             directory = self._job_dir(job)
             for group, name in _FILES.items():
+                if _is_missing(f"{directory}/{name}"):  # which costs less than to open it
+                    continue
                 try:
                     content = _read_object(directory, name, self._sweep.paths.sweep_dir)
                 except (OSError, ValueError) as error:
@@ -157,7 +171,7 @@ class _Collector:
 
     def _job_dir(self, job: Job) -> str:
         """The job's directory, even if the sweep's directory was moved."""
-        usual = os.fspath(self._sweep.paths.job_dir(job.num))
+        usual = self._sweep.paths.job_dir_text(job.num)
         if job.job_dir is None:
             return usual
         recorded = os.fspath(job.job_dir)
@@ -214,6 +228,16 @@ def _reason(job: Job) -> str | None:
     else:
         reason = job.ending() if job.state.is_final else None
     return " ".join(reason.splitlines()) if reason else None
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _read_object(directory: str, name: str, sweep_dir: Path) -> dict[str, Any] | None:

@@ -145,7 +145,7 @@ def as_text(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return repr(value)  # JSON has no nan and inf.
-    return _json(value)
+    return str(value) if type(value) is int else _json(value)
 
 
 def encodable(text: str) -> str:

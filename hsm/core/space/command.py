@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from hsm.core.errors import SettingsError, did_you_mean, shown
@@ -30,8 +31,13 @@ def placeholders(argv_template: Sequence[str]) -> list[str]:
     Raises:
         SettingsError: the command is not a list of strings, or a ``{`` is not closed.
     """
+    return list(_placeholders(tuple(_checked(argv_template))))
+
+
+@lru_cache(maxsize=64)  # All jobs of a sweep have the same.
+def _placeholders(argv_template: tuple[str, ...]) -> tuple[str, ...]:
     names: dict[str, None] = {}
-    for argument in _checked(argv_template):
+    for argument in argv_template:
         for match in _PLACEHOLDER.finditer(argument):
             if match[0] == "{":
                 message = f"command: a {{ is not closed in {shown(argument)}; {_BRACE}"
@@ -41,7 +47,7 @@ def placeholders(argv_template: Sequence[str]) -> list[str]:
                 )
             if match[1] is not None:
                 names[match[1]] = None
-    return list(names)
+    return tuple(names)
 
 
 def check_command(argv_template: Sequence[str], keys: Iterable[str]) -> None:
@@ -58,8 +64,13 @@ def check_command(argv_template: Sequence[str], keys: Iterable[str]) -> None:
         SettingsError: a placeholder has another name, which lists the valid ones, or ``{args}`` is
             no word of its own.
     """
+    if names := placeholders(argv_template):
+        _check_names(argv_template, names, keys)
+
+
+def _check_names(argv_template: Sequence[str], names: Iterable[str], keys: Iterable[str]) -> None:
     known = {name: None for key in keys for name in (plain_key(key), key)}
-    for name in placeholders(argv_template):
+    for name in names:
         if name == _ARGS and name not in known:
             _check_args(argv_template)
         elif name not in known and name != "job_dir":
@@ -103,6 +114,8 @@ def expand_command(
     Raises:
         SettingsError: a placeholder is not a parameter, or an argument cannot hold a value.
     """
+    if _is_plain(tuple(_checked(argv_template))):
+        return list(argv_template)
     check_command(argv_template, params)
     known = {plain_key(key): value for key, value in params.items()}
     known |= {**params, "job_dir": os.fspath(job_dir)}
@@ -120,6 +133,12 @@ def expand_command(
         else:
             words.append(_PLACEHOLDER.sub(replacement, argument))
     return words
+
+
+@lru_cache(maxsize=64)
+def _is_plain(argv_template: tuple[str, ...]) -> bool:
+    """Whether a command has neither placeholders nor braces, so that all jobs have the same."""
+    return not any(_PLACEHOLDER.search(word) for word in argv_template)
 
 
 def _argument(name: str, value: Any) -> str:

@@ -32,7 +32,7 @@ class ServerStart:
     """How the jobs of a function are started, and what speaks against a fork.
 
     Attributes:
-        start_method: "fork" or "spawn".
+        start_method: "fork" or "spawn"; for a script "warm" or "cold".
         reason: why the method is not the expected one; None if it is.
         found: what speaks against a fork, in short clauses; empty if spawn was asked for.
         time: when the server was started, in Unix seconds.

@@ -22,7 +22,7 @@ _IMMUTABLE = (str, int, float, complex, bool, bytes, type, type(None), enum.Enum
 
 
 def difference(one: Node, other: Node) -> str | None:
-    """Return where two trees first differ, and in what; None if they are equal and share no node."""
+    """Return where two trees first differ; None if they are equal and share no node."""
     found = next(_differences(one, other, ""), None)
     return None if found is None else found.lstrip(".")
 
@@ -101,7 +101,7 @@ def _children(value: Any, its: Any) -> Iterator[tuple[Node, Node]]:
 
 
 def ruin(node: Any) -> None:
-    """Change a config in every place, so that whatever shares a part with it is wrong afterwards."""
+    """Change a config in every place, to the harm of whatever shares a part with it."""
     if not isinstance(node, Node):
         return
     attributes = node.__dict__
@@ -126,7 +126,7 @@ def ruin(node: Any) -> None:
 
 def error_chain(error: BaseException | None) -> list[tuple[str, str, bool]]:
     """Return an error and what led to it: types, texts, and whether it was named as the cause."""
-    chain = []
+    chain: list[tuple[str, str, bool]] = []
     while error is not None and len(chain) < 20:
         named = error.__cause__ is not None
         chain.append((type(error).__qualname__, str(error), named))

@@ -1,0 +1,137 @@
+"""The short form of benchmarks/composing.py: configs from remembered bases are Hydra's own."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import shlex
+import types
+from typing import Any
+
+import pytest
+from hydra.core.config_loader import ConfigLoader
+from omegaconf import OmegaConf
+
+from helpers.processes import REPOSITORY
+from hsm.hydra_app import base_watch, remembered_bases
+from hsm.hydra_app.remembered_bases import remember_bases
+
+#: Any other will do as well.
+_SEED = 7_000
+#: Sets of each app; the slow test makes them 1,000 in all.
+_FEW, _ALL = 8, 1000
+
+
+@pytest.fixture
+def composing(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """The benchmark."""
+    monkeypatch.delenv("HSM_COMPOSE", raising=False)
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    import composing
+
+    return composing
+
+
+def test_a_few_random_configs_are_as_hydra_composes_them(composing: Any) -> None:
+    found = [
+        composing.hunt(app, _FEW, _SEED, remember_bases)
+        for app in composing.apps_of(list(composing.APPS))
+    ]
+    assert [each for one in found for each in one.differences] == []
+    assert len(found) >= 7
+    assert all(one.seen["sets"] == _FEW and one.seen["configs"] for one in found)
+    assert sum(one.seen["merged_nothing"] for one in found) > _FEW
+
+
+@pytest.mark.slow
+def test_a_thousand_random_configs_are_as_hydra_composes_them(composing: Any) -> None:
+    apps = composing.apps_of(list(composing.APPS))
+    found = [composing.hunt(app, _ALL // len(apps) + 1, _SEED + 1, remember_bases) for app in apps]
+    assert [each for one in found for each in one.differences] == []
+    assert sum(one.seen["sets"] for one in found) >= _ALL
+    for one in found:
+        assert one.seen["merged_nothing"] > 10, one.app
+        assert one.seen["errors"] > 10, one.app
+
+
+def _remember_too_much(loader: ConfigLoader) -> None:
+    """Remember every base by the configs that it was merged from, and nothing else."""
+    own: Any = loader._compose_config_from_defaults_list  # type: ignore[attr-defined]
+    known: dict[Any, Any] = {}
+
+    @functools.wraps(own)
+    def compose(defaults: Any, repo: Any) -> Any:
+        key = tuple((each.config_path, each.package) for each in defaults)
+        if key not in known:
+            known[key] = own(defaults=defaults, repo=repo)
+        return copy.deepcopy(known[key])
+
+    vars(loader)["_compose_config_from_defaults_list"] = compose
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["structured", "resolvers"])
+def test_a_loader_that_remembers_too_much_is_found_and_told_in_brief(
+    composing: Any, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = composing.APPS[name]
+    found = composing.hunt(app, 300, _SEED, _remember_too_much, most=1)
+    words = shlex.split(found.differences[0]["command"])
+    assert words[:4] == ["python", "benchmarks/composing.py", "--app", name]
+    sets = json.loads(words[-1])
+    # One that leaves a base and one that meets it.
+    assert len(sets) == 2
+    assert all(len(each["overrides"]) <= 2 for each in sets)
+    assert composing.repeat(app, words[-1], _remember_too_much) == 1
+    assert composing.repeat(app, words[-1], remember_bases) == 0
+    assert "no difference" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("guard", "module", "name"),
+    [
+        ("is_known_resolver", base_watch, "resolvers"),
+        ("has_constant_defaults", base_watch, "structured"),
+    ],
+)
+def test_the_fuzzer_finds_what_a_guard_is_for(
+    composing: Any, monkeypatch: pytest.MonkeyPatch, guard: str, module: Any, name: str
+) -> None:
+    monkeypatch.setattr(module, guard, lambda _: True)
+    if hasattr(remembered_bases, guard):
+        monkeypatch.setattr(remembered_bases, guard, lambda _: True)
+    found = composing.hunt(composing.APPS[name], 600, _SEED, remember_bases, most=1)
+    assert found.differences
+
+
+def test_a_ruined_config_and_any_single_change_are_differences(composing: Any) -> None:
+    from _tree_differences import difference, ruin
+
+    def config() -> Any:
+        return OmegaConf.create({"a": {"b": [1, 2.0, None]}, "c": "${a}", "d": "???"})
+
+    changes: dict[str, Any] = {
+        "a.b.0": lambda its: its.a.b.__setitem__(0, True),
+        "a.b": lambda its: its.a.b.append(1),
+        "a": lambda its: OmegaConf.set_readonly(its.a, True),
+        "d": lambda its: its._get_node("d")._metadata.__dict__.update(optional=False),
+        "": lambda its: its.pop("c"),
+    }
+    assert difference(config(), config()) is None
+    for place, change in changes.items():
+        changed = config()
+        change(changed)
+        told = difference(config(), changed)
+        assert told is not None
+        assert told.startswith((f"{place}:", f"{place}<")), (place, told)
+    one, other = config(), config()
+    other._content["a"] = one._content["a"]
+    assert difference(one, other) is not None
+    stolen = config()
+    stolen._get_node("a")._get_node("b").__dict__["_parent"] = None
+    assert difference(config(), stolen) is not None
+    ruined = config()
+    ruin(ruined)
+    assert difference(config(), ruined) is not None
