@@ -170,9 +170,7 @@ def _key(repo: IConfigRepository, overrides: Overrides, asked: Hashable) -> Hash
         return (
             asked,
             str(version.getbase()),
-            tuple(
-                (kind, each.provider, each.path) for kind, each in zip(kinds, sources, strict=True)
-            ),
+            tuple((class_name(type(each)), each.provider, each.path) for each in sources),
             _hashable(choices),
         )
     except TypeError:
