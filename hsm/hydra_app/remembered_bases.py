@@ -150,7 +150,7 @@ def _list_defaults(
         # Of a defaults list, every value that a resolver returns matters.
         is_repeatable = watch is not None and watch.is_repeatable and not watch.resolvers
         if watch is not None and not is_repeatable:
-            bases.learn(key, None)
+            bases.refuse(key)
     if watch is None or not is_repeatable:
         return result
     defaults = _Defaults(result.defaults)
@@ -250,8 +250,8 @@ class RememberingLoader(ConfigLoaderImpl):
         with watching(defaults.watch) as watch:
             config = compose(defaults=defaults, repo=repo)
             if watch is not None:  # Inside: one thread learns at a time.
-                base = Base.of(config, watch, defaults.choices)
-                repo.bases.learn(defaults.key, base)  # type: ignore[attr-defined]
+                learn = repo.bases.learn  # type: ignore[attr-defined]
+                learn(defaults.key, config, watch, defaults.choices)
         return config
 
 
