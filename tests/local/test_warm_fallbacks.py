@@ -13,6 +13,7 @@ from helpers.cli import Project
 from helpers.processes import first_row_fast, wait_for
 from hsm.core.errors import SettingsError
 from hsm.core.local import LocalComputeSource
+from hsm.core.local.scratch import Scratch
 from hsm.core.local.warm_start import WarmStart
 from hsm.core.program.kept_script import KeptScript
 from hsm.core.record.sweep import read_sweep
@@ -40,15 +41,16 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 def _note(script: str, *, insists: bool = False, limit: float | None = None) -> str:
     """What people are told about the start of a script; "warm" for nothing, if it is."""
     Path("fit.py").write_text(script)
-    Path("kept").mkdir(exist_ok=True)
+    scratch = Scratch(keep=False)
     start = WarmStart(KeptScript("fit.py"), os.getcwd(), insists=insists, limit=limit)
     told: list[str] = []
     try:
-        start.start(Path("kept").absolute(), None, 1024)
+        start.start(scratch, 1024)
         start.wait(lambda: True, told.append)
         return start.note if start.server is None else "warm"
     finally:
         start.close()
+        scratch.close()
 
 
 @pytest.mark.parametrize(
