@@ -69,7 +69,6 @@ def _note(script: str, *, insists: bool = False, limit: float | None = None) -> 
         ("import sys; argv = sys.argv", "an import reads the command line"),
         ("import os; os.environ.get('HSM_JOB_NUM')", "an import reads HSM_JOB_NUM"),
         ("import tempfile; tempfile.gettempdir()", "an import reads TMPDIR"),
-        ("import os; dict(os.environ)", "an import reads the whole environment"),
         ("import os; os.chdir('/')", "an import changes the working directory"),
         ("import subprocess as s; s.Popen(['sleep', '1000'])", "an import starts processes"),
         ("import signal; signal.alarm(1000)", "an import sets a timer"),
@@ -89,6 +88,14 @@ def test_imports_that_do_more_than_import(project: Project, module: str, note: s
 def test_nothing_is_said_where_jobs_show_it(project: Project, script: str) -> None:
     project.write("site-packages/broken.py", "1 / 0\n")
     assert not _note(script)
+
+
+def test_installed_packages_may_look_for_variables_of_their_own(project: Project) -> None:
+    looks = "import os\nOWN = {name for name in os.environ if name.startswith('OWN_')}\n"
+    project.write("site-packages/doing.py", looks)
+    assert _note("import doing\n") == "warm"
+    project.write("own.py", "import os\nALL = dict(os.environ)\n")
+    assert _note("import own\n").endswith("an import reads the whole environment")
 
 
 def test_a_module_beside_the_script_that_hides_another(project: Project) -> None:
