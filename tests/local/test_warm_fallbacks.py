@@ -178,3 +178,28 @@ def test_jobs_that_are_not_wanted_do_not_wait_for_imports(project: Project) -> N
         source.submit_jobs([{"x": 0}], "s", "s", script="fit.py")
         threading.Timer(0.2, source.stop, ["enough"]).start()
         assert [str(state) for state in source.wait().values()] == ["CANCELLED"]
+
+
+def test_generators_that_a_package_makes_without_a_seed_differ_from_job_to_job(
+    project: Project,
+) -> None:
+    project.write("site-packages/drawing.py", _MAKES_GENERATORS)
+    Path("fit.py").write_text(f"import drawing\n{_PRINTS_HOW}print(*drawing.draw())\n")
+    with LocalComputeSource() as source:
+        source.submit_jobs([{"x": 0}, {"x": 1}], "s", "s", script="fit.py")
+    logs = [Path(f"s/.hsm/logs/{num}.out").read_text().splitlines() for num in (0, 1)]
+    assert [how for how, _ in logs] == ["warm", "warm"]
+    drawn = [line.split() for _, line in logs]
+    assert [a == b for a, b in zip(*drawn, strict=True)] == [False] * 4 + [True] * 4
+
+
+_MAKES_GENERATORS = """\
+import random
+import numpy as np
+fresh = [random.Random(), np.random.default_rng(), np.random.RandomState(),
+    np.random.Generator(np.random.PCG64())]
+seeded = [random.Random(3), np.random.default_rng(3), np.random.RandomState(3),
+    np.random.Generator(np.random.PCG64(3))]
+def draw():
+    return [generator.random() for generator in (*fresh, *seeded)]
+"""
