@@ -21,14 +21,19 @@ from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from hsm.core.engine import kept_reports
+from hsm.core.logger import get_logger
 from hsm.core.program import by_value
 from hsm.core.program.call import print_error, system_exit_code
 from hsm.core.program.reports import Outcome, dumps
+from hsm.core.record.job import Job
 from hsm.core.record.log_links import unlink_logs
 from hsm.core.record.paths import SweepPaths
 from hsm.hydra_app.carried_errors import CarriedError, Place, traceback_of
 from hsm.hydra_app.quick_run_job import get_ready, prepared_quickly
 from hsm.hydra_app.remembered_bases import take_base
+
+log = get_logger(__name__)
 
 
 class JobExit(Exception):
@@ -40,9 +45,10 @@ class JobExit(Exception):
 
 
 class LightJobReturn(JobReturn):
-    """A JobReturn whose configs stay packed until they are accessed.
+    """A JobReturn whose configs stay packed, in memory or in the job's result, until accessed.
 
-    Unpacked configs would make up most of the launcher's memory at the end of a sweep.
+    Unpacked configs would make up most of the launcher's memory at the end of a sweep, and in a
+    large one packed configs, too.
 
     Attributes:
         carried: the exception that the job raised, on its way; None if it raised none.
@@ -51,7 +57,8 @@ class LightJobReturn(JobReturn):
 
     carried: CarriedError | None = None
     places: Sequence[Place] | None = None
-    _packed: bytes
+    _packed: bytes | None = None
+    _result: tuple[SweepPaths, Job] | None = None
 
     @classmethod
     def of(cls, result: JobReturn) -> LightJobReturn:
@@ -62,13 +69,40 @@ class LightJobReturn(JobReturn):
         light.__dict__["_packed"] = zlib.compress(dumps(configs) or dumps({}) or b"", 1)
         return light
 
+    def put_away(self, paths: SweepPaths, job: Job) -> None:
+        """Drop the packed configs, which the result of `job` has, too."""
+        self.__dict__.pop("_packed", None)
+        self.__dict__["_result"] = paths, job
+
+    @property
+    def packed_size(self) -> int:
+        """Bytes of the packed configs that are in memory."""
+        return len(self._packed or b"")
+
     def _config(self, name: str) -> DictConfig | None:
-        if name in self.__dict__:
-            config: DictConfig | None = self.__dict__[name]
-            return config
-        configs = pickle.loads(zlib.decompress(self._packed))
-        self.__dict__.update(configs)
-        return configs.get(name)  # type: ignore[no-any-return]
+        if name not in self.__dict__:
+            packed = self._found()
+            configs = pickle.loads(zlib.decompress(packed)) if packed else {}
+            self.__dict__.update(configs | self.__dict__)  # A sweeper may have set one of them.
+        return self.__dict__.get(name)
+
+    def _found(self) -> bytes | None:
+        """The packed configs; None, with a warning, if the job's result is gone."""
+        if self._result is None:
+            return self._packed
+        paths, job = self._result
+        report = kept_reports.read(paths, job)
+        if report is None or report.extra is None:
+            log.warning("job %d: its config is gone: %s", job.num, paths.result(job.num))
+            return None
+        return pickle.loads(report.extra)._packed  # type: ignore[no-any-return]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied or pickled has its configs in it: it may be for another machine."""
+        state = self.__dict__.copy()
+        if state.pop("_result", None) is not None:
+            state["_packed"] = self._found()
+        return state
 
     def _returned(self) -> Any:
         value = self.__dict__.get("_return_value")
@@ -129,7 +163,8 @@ class HydraJob:
                 if base is not None:
                     take_base(context.config_loader, base)
                 config = compose(context.config_loader, self.config, overrides, num, job_id)
-                HydraConfig.instance().set_config(config)
+                # For ${hydra:…} in the directory's name. `run_job` sets a copy, as Hydra does.
+                HydraConfig.instance().cfg = config  # type: ignore[assignment]
                 job_dir = str(_enter_job_dir(config))
                 # Hydra tells the last one first of the job's end.
                 context.callbacks.callbacks.append(_HidesOwnFrames())
@@ -189,9 +224,12 @@ def _restore(content: bytes) -> HydraJob:
 def _enter_job_dir(config: DictConfig) -> Path:
     """Make the job's directory, and set HSM_JOB_DIR to it."""
     job_dir = job_directory(config)
-    job_dir.mkdir(parents=True, exist_ok=True)
     os.environ["HSM_JOB_DIR"] = str(job_dir)
-    unlink_logs(SweepPaths(os.environ["HSM_SWEEP_DIR"]), job_dir)
+    try:
+        os.mkdir(job_dir)  # As a rule, it is new, and has no links in it.
+    except OSError:
+        job_dir.mkdir(parents=True, exist_ok=True)
+        unlink_logs(SweepPaths(os.environ["HSM_SWEEP_DIR"]), job_dir)
     return job_dir
 
 

@@ -26,6 +26,7 @@ from types import FunctionType
 from typing import Any
 
 from hydra import version
+from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.core_plugins.structured_config_source import StructuredConfigSource
@@ -33,6 +34,7 @@ from hydra._internal.defaults_list import DefaultsList, Overrides, create_defaul
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import DefaultsTreeNode, ResultDefault, VirtualRoot
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
@@ -62,12 +64,17 @@ def remember_bases(config_loader: ConfigLoader) -> None:
     """Make `config_loader` compose from remembered bases from now on. Idempotent.
 
     Its config files must be frozen. Other loaders stay as they are. Does nothing if the user wants
-    plain composing, or if the loader is not Hydra's own.
+    plain composing, or if the loader is not Hydra's own or somebody has patched it.
     """
     repository = getattr(config_loader, "repository", None)
     if type(config_loader) is not ConfigLoaderImpl or type(repository) is not FrozenRepository:
         return
-    if not composes_plainly():
+    names = vars(config_loader_impl)
+    is_patched = (
+        names["create_defaults_list"] is not create_defaults_list
+        or names["OverridesParser"] is not OverridesParser
+    )
+    if not is_patched and not composes_plainly():
         config_loader.__dict__["bases"] = Bases(os.getpid(), _stored(repository))
         config_loader.__class__ = RememberingLoader
 

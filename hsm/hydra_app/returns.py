@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -16,9 +17,43 @@ from hsm.hydra_app.hydra_job import LightJobReturn
 
 log = get_logger(__name__)
 
+#: Bytes of packed configs that stay in memory: some thousand jobs.
+_ROOM = 4 << 20
+
 
 class HydraJobFailed(JobFailed, CompactHydraException):
     """A job failed without raising an exception; Hydra shows this as one line."""
+
+
+class JobReturns:
+    """The JobReturns of a source's jobs, which a sweeper may keep: they take little memory.
+
+    The configs of the first jobs stay in memory, packed. Those of later jobs are read from the
+    jobs' results when they are accessed. Thread-safe.
+
+    Args:
+        source: runs the jobs.
+        room: bytes of packed configs that stay in memory.
+    """
+
+    def __init__(self, source: SweepSource, room: int = _ROOM) -> None:
+        self._source = source
+        self._room = room
+        self._mutex = threading.Lock()  # guards `_room`
+
+    def of(self, job_id: str, overrides: list[str]) -> JobReturn:
+        """Return the job's JobReturn, with what it returned or raised."""
+        result = job_return(self._source, job_id, overrides)
+        if isinstance(result, LightJobReturn) and not self._has_room(result.packed_size):
+            report = self._source.report(job_id)
+            if report is not None and report.unsaved is None:
+                result.put_away(self._source.paths(job_id), self._source.job(job_id))
+        return result
+
+    def _has_room(self, size: int) -> bool:
+        with self._mutex:
+            self._room -= size
+            return self._room >= 0
 
 
 def job_return(source: SweepSource, job_id: str, overrides: list[str]) -> JobReturn:

@@ -41,7 +41,7 @@ from hsm.hydra_app.launched import code_files, program_record
 from hsm.hydra_app.multirun import configure_logging, failures_first, raises_failures, will_raise
 from hsm.hydra_app.refusals import launcher_errors
 from hsm.hydra_app.remembered_bases import remember_bases
-from hsm.hydra_app.returns import job_return
+from hsm.hydra_app.returns import JobReturns
 from hsm.hydra_app.specs import JobSpecs
 from hsm.hydra_app.sweep_dir import SweepDir
 from hsm.hydra_app.sweep_ending import (
@@ -91,7 +91,7 @@ class Session:
         self._context = hydra_context
         self._job = HydraJob(hydra_context, config, task_function)
         self.source = make_source()
-        self._job_ends = JobEnds(self.source, hydra_context)
+        self._job_ends, self._returns = JobEnds(self.source, hydra_context), JobReturns(self.source)
         try:
             self._sweep_dir = SweepDir(conf, config)
         except BaseException:
@@ -183,7 +183,7 @@ class Session:
             # Inside the block: signals are handled after it, so no handler can interrupt a call
             # of the source with another one.
             returns = [
-                job_return(self.source, job_id, list(given))
+                self._returns.of(job_id, list(given))
                 for job_id, given in zip(job_ids, job_overrides, strict=True)
                 if self.source.interruption is None
             ]
@@ -218,7 +218,7 @@ class Session:
     def _resolve(self, future: Future[JobReturn], job_id: str, overrides: list[str]) -> None:
         try:
             self._job_ends.ended(job_id, overrides, self._config, Interrupts())
-            future.set_result(job_return(self.source, job_id, overrides))
+            future.set_result(self._returns.of(job_id, overrides))
         except BaseException as error:
             future.set_exception(error)
 

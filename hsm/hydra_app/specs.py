@@ -19,9 +19,14 @@ from hsm.core.logger import get_logger
 from hsm.core.plain_json import json_value
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.resume import Resumption
+from hsm.core.space.axes import Listed
+from hsm.core.space.plain_override import read_plain_override
 from hsm.hydra_app.kept_overrides import KeptOverridesParser
 
 log = get_logger(__name__)
+
+#: Distinct overrides whose values are remembered.
+_MAX_KNOWN = 10_000
 
 
 class JobSpecs:
@@ -94,9 +99,10 @@ class JobSpecs:
 
 
 class _OverrideValues:
-    """Parses overrides into parameters, each distinct override once.
+    """Parses overrides into parameters.
 
-    Parsing is slow, and a sweep has few distinct overrides.
+    Hydra's parser is slow. Most overrides need none; of the others, a sweep has few distinct ones,
+    and each is parsed once.
     """
 
     def __init__(self) -> None:
@@ -106,9 +112,18 @@ class _OverrideValues:
 
     def of(self, overrides: Sequence[str]) -> dict[str, Any]:
         """Return the parameters of a job with these overrides, as values that JSON can hold."""
-        return dict(self._parse(text) for text in overrides)
+        return dict(self._read(text) for text in overrides)
+
+    def _read(self, text: str) -> tuple[str, Any]:
+        key, values = read_plain_override(text) or ("", None)
+        # A call, such as range(1), is no value; the parser will see that it sweeps over some.
+        if isinstance(values, Listed) and len(values.items) == 1 and not text.endswith(")"):
+            return key.lstrip("+"), values.items[0]
+        return self._parse(text)
 
     def _parse(self, text: str) -> tuple[str, Any]:
+        if len(self._known) > _MAX_KNOWN:
+            self._known.clear()
         if text not in self._known:
             key, _, value = text.partition("=")
             parsed: Any = value

@@ -420,6 +420,12 @@ def test_whoever_doubts_gets_hydras_own_loader(monkeypatch: pytest.MonkeyPatch) 
     assert type(app.quick) is ConfigLoaderImpl
 
 
+def test_whoever_patches_hydra_gets_what_was_patched(monkeypatch: pytest.MonkeyPatch) -> None:
+    patched = partial(create_defaults_list)
+    monkeypatch.setattr(config_loader_impl, "create_defaults_list", patched)
+    assert type(Composers(_GROUPS).quick) is ConfigLoaderImpl
+
+
 def test_a_base_is_sent_to_a_job_once_enough_jobs_need_it() -> None:
     app = Composers(_GROUPS)
     supply = BaseSupply(app.quick)
