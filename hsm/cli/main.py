@@ -12,6 +12,7 @@ themselves.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,6 +30,8 @@ _FAILED, _REFUSED = 1, 2
 
 def main() -> NoReturn:
     """The program's entry point."""
+    # What imports make stays: by default it would be searched for garbage hundreds of times.
+    gc.set_threshold(20_000)
     _stdout.install()
     _replace_unencodable(sys.stderr)
     sys.excepthook = _show_bug

@@ -217,6 +217,9 @@ def open_folder_below(root: Place, path: Place) -> int:
         ValueError: as `open_below`.
     """
     directories = _directories_below(os.fspath(root), os.fspath(path))
+    if len(directories) == 1:
+        with suppress(OSError):  # more slowly, it is told what is there
+            return os.open(os.path.join(root, directories[0]), _FOLDER_FLAGS)
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     for number, directory in enumerate(directories, start=1):
         try:

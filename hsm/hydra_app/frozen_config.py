@@ -258,8 +258,8 @@ class _Snapshot:
 
     def knows(self, name: str) -> bool:
         """Whether the snapshot can tell if there is a file or directory of this name."""
-        if not self.is_complete:
-            return False
+        if not (self.is_complete and self._left_out):
+            return self.is_complete
         places = [name, *(parent.as_posix() for parent in PurePosixPath(name).parents)]
         return self._left_out.isdisjoint(places)
 

@@ -163,7 +163,8 @@ class HydraJob:
                 if base is not None:
                     take_base(context.config_loader, base)
                 config = compose(context.config_loader, self.config, overrides, num, job_id)
-                HydraConfig.instance().set_config(config)
+                # For ${hydra:…} in the directory's name. `run_job` sets a copy, as Hydra does.
+                HydraConfig.instance().cfg = config  # type: ignore[assignment]
                 job_dir = str(_enter_job_dir(config))
                 # Hydra tells the last one first of the job's end.
                 context.callbacks.callbacks.append(_HidesOwnFrames())
@@ -223,9 +224,12 @@ def _restore(content: bytes) -> HydraJob:
 def _enter_job_dir(config: DictConfig) -> Path:
     """Make the job's directory, and set HSM_JOB_DIR to it."""
     job_dir = job_directory(config)
-    job_dir.mkdir(parents=True, exist_ok=True)
     os.environ["HSM_JOB_DIR"] = str(job_dir)
-    unlink_logs(SweepPaths(os.environ["HSM_SWEEP_DIR"]), job_dir)
+    try:
+        os.mkdir(job_dir)  # As a rule, it is new, and has no links in it.
+    except OSError:
+        job_dir.mkdir(parents=True, exist_ok=True)
+        unlink_logs(SweepPaths(os.environ["HSM_SWEEP_DIR"]), job_dir)
     return job_dir
 
 

@@ -26,6 +26,7 @@ from types import FunctionType
 from typing import Any
 
 from hydra import version
+from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.core_plugins.structured_config_source import StructuredConfigSource
@@ -33,6 +34,7 @@ from hydra._internal.defaults_list import DefaultsList, Overrides, create_defaul
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import DefaultsTreeNode, ResultDefault, VirtualRoot
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
@@ -46,6 +48,7 @@ from hsm.hydra_app.frozen_config import (
 )
 from hsm.hydra_app.kept_overrides import KeptOverridesParser
 from hsm.hydra_app.plain_composing import composes_plainly
+from hsm.hydra_app.source_infos import source_info
 
 #: Sources whose configs stay as they are: files that were read, and the ConfigStore, which is
 #: compared. An app's own source may return something else each time.
@@ -62,12 +65,17 @@ def remember_bases(config_loader: ConfigLoader) -> None:
     """Make `config_loader` compose from remembered bases from now on. Idempotent.
 
     Its config files must be frozen. Other loaders stay as they are. Does nothing if the user wants
-    plain composing, or if the loader is not Hydra's own.
+    plain composing, or if the loader is not Hydra's own or somebody has patched it.
     """
     repository = getattr(config_loader, "repository", None)
     if type(config_loader) is not ConfigLoaderImpl or type(repository) is not FrozenRepository:
         return
-    if not composes_plainly():
+    names = vars(config_loader_impl)
+    is_patched = (
+        names["create_defaults_list"] is not create_defaults_list
+        or names["OverridesParser"] is not OverridesParser
+    )
+    if not is_patched and not composes_plainly():
         config_loader.__dict__["bases"] = Bases(os.getpid(), _stored(repository))
         config_loader.__class__ = RememberingLoader
 
@@ -156,15 +164,14 @@ def _list_defaults(
 def _key(repo: IConfigRepository, overrides: Overrides, asked: Hashable) -> Hashable:
     """Return all that a base depends on; None if it depends on what nobody knows."""
     sources = repo.get_sources()
-    kinds = [class_name(type(source)) for source in sources]
-    if not _STEADY_SOURCES.issuperset(kinds):
+    if not _STEADY_SOURCES.issuperset(class_name(type(source)) for source in sources):
         return None
     choices = {name: value for name, value in vars(overrides).items() if name not in _NOT_CHOICES}
     try:
         return (
             asked,
             str(version.getbase()),
-            tuple((type(source), source.provider, source.path) for source in sources),
+            tuple((class_name(type(each)), each.provider, each.path) for each in sources),
             _hashable(choices),
         )
     except TypeError:
@@ -259,6 +266,7 @@ def _with_own_names(method: str) -> Any:
         **function.__globals__,
         "create_defaults_list": _list_defaults,
         "OverridesParser": KeptOverridesParser,
+        "ConfigSourceInfo": source_info,
     }
     rebound = FunctionType(
         function.__code__, names, method, function.__defaults__, function.__closure__

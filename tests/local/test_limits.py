@@ -349,6 +349,22 @@ def test_kills_in_the_jobs_own_group_are_what_counts_if_they_are_known(
     assert kills.since() is kill
 
 
+def test_jobs_that_begin_together_share_a_count_and_miss_no_kill_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = kernel_tells(tmp_path, monkeypatch, OWN_COUNTS[0])
+    monkeypatch.setattr(oom, "_latest", oom._Latest(OomKills(None, False), 0.0))
+    monkeypatch.setattr(oom, "_AGE", 1000.0)
+    tell("3", "5")
+    first, second = OomKills.lately(), OomKills.lately()
+    assert first is second
+    assert second.since() is OomKill.NONE
+    tell("4", "6")
+    assert second.since() is OomKill.HERE
+    monkeypatch.setattr(oom, "_latest", oom._Latest(first, 0.0))  # it is too old
+    assert OomKills.lately() == OomKills(4, True)
+
+
 def test_a_kill_in_a_group_below_is_no_kill_of_a_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

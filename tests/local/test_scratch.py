@@ -97,7 +97,7 @@ def test_cleaners_that_respect_locks_leave_it_alone() -> None:
 @pytest.mark.parametrize("taken_by", ["a link", "a folder", "a file"])
 def test_a_name_that_somebody_else_has_taken_is_not_used(tmp_path: Path, taken_by: str) -> None:
     scratch = Scratch(keep=False)
-    before = scratch.make(0).parent
+    before = Path(scratch.make(0)).parent
     shutil.rmtree(before)
     trap = tmp_path / "trap"
     trap.mkdir()
@@ -108,7 +108,7 @@ def test_a_name_that_somebody_else_has_taken_is_not_used(tmp_path: Path, taken_b
             before.mkdir(0o777)
         else:
             before.touch()
-        made = scratch.make(1)
+        made = Path(scratch.make(1))
         assert made.parent != before
         assert (made.parent / "0").is_dir()
         assert not list(trap.iterdir())
@@ -126,7 +126,7 @@ def test_without_locks_there_is_a_directory_all_the_same(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(fcntl, "flock", flock)
     scratch = Scratch(keep=False)
-    assert scratch.make(0).is_dir()
+    assert os.path.isdir(scratch.make(0))
     scratch.close()
     assert not scratch._path or not scratch._path.exists()
 
@@ -171,7 +171,7 @@ def test_what_cannot_be_removed_is_named(
 ) -> None:
     """As with chattr +i, or what another user has put there: rmtree gets nowhere."""
     scratch = Scratch(keep=False)
-    stays = scratch.make(0) / "stays"
+    stays = Path(scratch.make(0), "stays")
     stays.touch()
     unlink = os.unlink
 
@@ -243,12 +243,12 @@ def test_what_a_job_does_to_its_directory_is_not_seen_by_the_next(
     deed: Callable[[Path], None],
 ) -> None:
     scratch = Scratch(keep=False)
-    first = scratch.make(0)
+    first = Path(scratch.make(0))
     wait_for(lambda: time.time() > first.stat().st_ctime + 0.05, "another tick of the clock")
     deed(first)
     scratch.clean(0)
     assert not first.exists()
-    second = scratch.make(1)
+    second = Path(scratch.make(1))
     assert (second.name, os.listdir(second)) == ("1", [])
     assert second.stat().st_mode & 0o777 == 0o700
     scratch.close()
@@ -257,11 +257,11 @@ def test_what_a_job_does_to_its_directory_is_not_seen_by_the_next(
 
 def test_an_untouched_directory_is_used_again_under_the_name_of_the_next_job() -> None:
     scratch = Scratch(keep=False)
-    first = scratch.make(0)
+    first = Path(scratch.make(0))
     made = first.stat()
     scratch.clean(0)
     assert not first.exists()
-    second, third = scratch.make(1), scratch.make(2)
+    second, third = Path(scratch.make(1)), Path(scratch.make(2))
     assert second.stat().st_ino == made.st_ino
     assert third.stat().st_ino != made.st_ino
     for num in (1, 2):

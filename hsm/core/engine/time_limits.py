@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import statistics
 import threading
 
 from hsm.core.settings.resolve import SweepConf
@@ -39,6 +38,8 @@ class TimeLimits:
         factor = self._conf.timeout_factor
         with self._mutex:
             if factor is not None and len(self._durations) >= _MIN_COMPLETED:
+                import statistics  # slow to import, and few sweeps have such a limit
+
                 median = statistics.median(self._durations)
                 reason = f"timeout after {factor * median:.3g} s, {factor:g} times the median"
                 limits.append((factor * median, reason))

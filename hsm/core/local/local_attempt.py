@@ -61,7 +61,7 @@ class LocalAttempt(Attempt):
         self._was_asked = False  # whether `end` was called before the memory limit was exceeded
         self._memory_reason: str | None = None  # set if the job is ended because of its memory
         self._has_slot = True  # false once the slot is lost or given back
-        self._kills_before = OomKills.now()
+        self._kills_before = OomKills.lately()
 
     def start(self) -> None:
         try:

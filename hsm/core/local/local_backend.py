@@ -67,7 +67,7 @@ class LocalBackend(Backend):
         try:
             with Obstacles("write its temporary files"):
                 temporary = self._scratch.make(launch.num)
-                launch = replace(launch, env={**launch.env, "TMPDIR": str(temporary)})
+                launch = replace(launch, env={**launch.env, "TMPDIR": temporary})
                 launch, facts = self._with_payload(work, launch, server)
                 launch = self._with_script(launch, server)
         except BaseException:

@@ -10,6 +10,7 @@ else.
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -22,6 +23,8 @@ _OWN_GROUP = "/proc/self/cgroup"
 _MACHINE = "/proc/vmstat"
 
 _CHUNK = 1 << 16
+#: Seconds. A kill that is longer ago is never taken for one of a job that has begun since.
+_AGE = 0.05
 
 #: Exit codes, as of `os.waitstatus_to_exitcode`, of a job that was killed itself, or that exited
 #: like a shell because the command that it ran was killed.
@@ -65,6 +68,14 @@ class OomKills:
     are_own: bool
 
     @classmethod
+    def lately(cls) -> OomKills:
+        """The count of less than 50 milliseconds ago: many short jobs begin with the same one."""
+        if time.monotonic() >= _latest.expires:
+            now = time.monotonic()  # before it is read: a kill must not be missed
+            _latest.kills, _latest.expires = cls.now(), now + _AGE
+        return _latest.kills
+
+    @classmethod
     def now(cls) -> OomKills:
         """Read the current count."""
         for count in _counts_of_own_group():
@@ -80,6 +91,17 @@ class OomKills:
         if self.count is None or now.are_own != self.are_own or now.count == self.count:
             return OomKill.NONE
         return OomKill.HERE if self.are_own else OomKill.SOMEWHERE
+
+
+@dataclass
+class _Latest:
+    """The last count that was read, and until when it may be used again (monotonic)."""
+
+    kills: OomKills
+    expires: float
+
+
+_latest = _Latest(OomKills(None, False), 0.0)
 
 
 def _counts_of_own_group() -> tuple[str, ...]:

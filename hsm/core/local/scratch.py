@@ -30,8 +30,9 @@ log = get_logger(__name__)
 _MAX_PARENT = 40
 
 
-#: Of a directory: which one it is, its rights, and when it or what it lists was last changed.
-_State = tuple[int, int, int, int, int, int]
+#: Of a directory: which one it is, its rights, and when a name in it was last changed; and when
+#: anything of it was, which to rename it is, too.
+_State = tuple[tuple[int, int, int, int, int, int], int]
 
 
 class Scratch:
@@ -99,55 +100,61 @@ class Scratch:
         """The directory that a fork server should remove if it outlives its launcher."""
         return None if self.keep else self.path
 
-    def make(self, num: int) -> Path:
+    def make(self, num: int) -> str:
         """Make the directory of job `num`; it is empty unless kept from an earlier attempt.
 
         Raises:
             OSError: it cannot be made.
         """
-        path = self.path / str(num)
-        if not self._use_spare(path):
-            path.mkdir(mode=0o700, exist_ok=True)
-        state = None
-        with suppress(OSError):  # somebody cleans up here
-            state = _state(os.lstat(path))
+        folder = self.path
+        path = f"{folder}/{num}"  # texts: joining paths takes longer than renaming them
+        state = self._use_spare(folder, path)
+        if state is None:
+            try:
+                os.mkdir(path, 0o700)
+            except OSError:
+                if not os.path.isdir(path):
+                    raise
+            with suppress(OSError):  # somebody cleans up here
+                state = _state(path)
         with self._mutex:
             self._jobs[num] = state
         return path
 
-    def _use_spare(self, path: Path) -> bool:
-        """Make the directory `path` of one that was put by; returns whether there was one."""
+    def _use_spare(self, folder: Path, path: str) -> _State | None:
+        """Make the directory `path` of one that was put by; returns None if there was none."""
         with self._mutex:
             if not self._spare:
-                return False
-            name, state = self._spare.popitem()
-        spare = path.parent / name
-        with suppress(OSError):
-            if _state(os.lstat(spare)) == state:
-                os.rename(spare, path)
-                return True
-        return False
+                return None
+            name, before = self._spare.popitem()
+        with suppress(OSError):  # somebody cleans up here
+            os.rename(f"{folder}/{name}", path)
+            state = _state(path)
+            if state[0] == before[0]:
+                return state
+            remove_tree(path)
+        return None
 
     def clean(self, num: int) -> None:
         """Remove the directory of job `num`, unless directories are kept."""
         with self._mutex:
             state = self._jobs.pop(num, None)
             path = self._path
-        if path is not None and not self.keep and not self._put_by(path / str(num), state):
+        if path is not None and not self.keep and not self._put_by(path, num, state):
             # What cannot be removed is reported at the end.
             remove_tree(path / str(num))
 
-    def _put_by(self, path: Path, state: _State | None) -> bool:
+    def _put_by(self, folder: Path, num: int, state: _State | None) -> bool:
         """Keep a job's directory for another job, if this one has not touched it."""
+        path, name = f"{folder}/{num}", f"spare-{num}"
         with suppress(OSError):
             # What happens within one tick of the clock leaves the time of change as it is.
-            if _state(os.lstat(path)) != state or os.listdir(path):
+            if state is None or _state(path) != state or os.listdir(path):
                 return False
-            spare = path.with_name(f"spare-{path.name}")
-            os.rename(path, spare)
+            os.rename(path, f"{folder}/{name}")
             with self._mutex:
-                if path.parent == self._path:
-                    self._spare[spare.name] = _state(os.lstat(spare))
+                if folder is self._path:
+                    self._spare[name] = state
             return True
         return False
 
@@ -172,9 +179,11 @@ class Scratch:
                 continue  # not empty: kept for the user
 
 
-def _state(status: os.stat_result) -> _State:
+def _state(path: str) -> _State:
+    """Raises OSError."""
+    status = os.lstat(path)
     rights = status.st_mode, status.st_uid, status.st_gid
-    return (*file_key(status), *rights, status.st_ctime_ns)
+    return (*file_key(status), *rights, status.st_mtime_ns), status.st_ctime_ns
 
 
 def _new_directory() -> Path:

@@ -22,11 +22,14 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from hsm.core.engine.own_sockets import own
+from hsm.core.local.fork_safety import descriptors, native_pools
 from hsm.core.local.fork_safety.start_method import look
 from hsm.core.local.processes import own_files
 from hsm.core.local.processes.job_process import ScriptBegins
-from hsm.core.local.processes.messages import Channel
+from hsm.core.local.processes.messages import Channel, Imported
 from hsm.core.local.processes.own_memory import SharedMemory
 from hsm.core.local.processes.process_tree import become_subreaper, die_with_parent
 from hsm.core.local.processes.server_process import serve as serve_jobs
@@ -34,22 +37,13 @@ from hsm.core.local.shared_objects import SharedObjects, finalize_at_exit
 from hsm.core.own_process import set_process_name
 from hsm.core.program.import_watch import ImportWatch
 from hsm.core.program.isolation import LaunchState, renew_multiprocessing
+from hsm.core.program.made_generators import MadeGenerators
 
+#: Used by functions that import them: here, before the script's directory is in the path, in which
+#: anything may be named like a module that they need.
+_NEEDED = (psutil, descriptors, native_pools)
 #: Endings of files that Python imports.
 _ENDINGS = ("py", "pyc", "so")
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What the launcher learns of the imports.
-
-    Attributes:
-        why_not: why jobs cannot be forks of this process, as a clause; None if they can.
-        doubts: what is not known to be safe in a fork, but may be.
-    """
-
-    why_not: str | None
-    doubts: tuple[str, ...] = ()
 
 
 @dataclass
@@ -116,6 +110,8 @@ def serve(script: dict[str, Any], directory: str) -> tuple[str, list[str]]:
         The job's own copy of the script, and the path without the script's directory.
     """
     begun = _begun.pop()
+    shared = SharedObjects(script, begun.control)
+    generators = MadeGenerators.find()
     channel = Channel(begun.control)
     state = replace(
         LaunchState.take(),
@@ -138,13 +134,13 @@ def serve(script: dict[str, Any], directory: str) -> tuple[str, list[str]]:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     soft_limit = begun.soft_limit if limits == begun.limits else limits[0]
     argument: bytes | None = None
-    shared = SharedObjects(script, begun.control)
     try:
         serve_jobs(begun.control, begun.launcher, state, None, begun.scratch, soft_limit)
     except ScriptBegins as begins:
         argument = begins.argument
     shared.enter_job()
     _enter_job(state)
+    generators.renew()
     assert argument is not None
     words, kept = pickle.loads(argument)
     _set_words(words)

@@ -16,15 +16,15 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from hsm.core.engine.backend import CannotStart, Launch
 from hsm.core.engine.obstacles import start_thread
 from hsm.core.interpreter import interpreter
 from hsm.core.local.fork_safety.start_method import ServerStart
+from hsm.core.local.processes.messages import Imported
 from hsm.core.local.processes.server_client import ForkServer
-from hsm.core.local.warm_server import Imported
+from hsm.core.local.scratch import Scratch
 from hsm.core.printable import printable
 from hsm.core.program.import_watch import is_of_one_job
 from hsm.core.program.kept_script import KeptScript
@@ -40,6 +40,8 @@ _LONG = 5.0
 #: Seconds between checks whether a job that waits is still wanted.
 _LOOK = 0.5
 _MAX_WORDS = 1 << 16
+#: Seconds to wait for a killed server; one that is stuck in the kernel dies later.
+_UNKILLABLE = 10.0
 
 
 class WarmStart:
@@ -74,18 +76,18 @@ class WarmStart:
         self._is_closed = False
         self._decided = threading.Event()
 
-    def start(self, folder: Path, scratch: Path | None, soft_limit: int) -> None:
+    def start(self, scratch: Scratch, soft_limit: int) -> None:
         """Start the script's interpreter; return at once.
 
         Args:
-            folder: where to keep the script.
-            scratch, soft_limit: see `ForkServer.start_warm`.
+            scratch: where to keep the script.
+            soft_limit: how many files jobs may open.
         """
 
         def run() -> None:
             # In this thread: while it imports, the server dies with the thread that started it.
             try:
-                why_not = self._import(folder, scratch, soft_limit)
+                why_not = self._import(scratch, soft_limit)
             except (CannotStart, OSError) as error:
                 why_not = str(error)
             if why_not is not None:
@@ -150,15 +152,15 @@ class WarmStart:
         with self._mutex:
             self._is_closed = True
             starting = self._starting
-        if starting is not None:
-            if not self._decided.is_set():
-                starting.kill()
-                self._decided.wait()
-            starting.close()
+        if starting is not None and not self._decided.is_set():
+            starting.kill()
+        self._decided.wait(_UNKILLABLE)
+        if self.server is not None:
+            self.server.close()
 
-    def _import(self, folder: Path, scratch: Path | None, soft_limit: int) -> str | None:
+    def _import(self, scratch: Scratch, soft_limit: int) -> str | None:
         """Start the server and hear what becomes of the imports; return why it cannot be used."""
-        python, pyc = interpreter(), self._script.keep(folder)
+        python, pyc = interpreter(), self._script.keep(scratch.path)
         imports = self._script.imports
         if python is None or pyc is None or imports is None:
             return ""  # The jobs show why.
@@ -167,7 +169,9 @@ class WarmStart:
         read_end, write_end = os.pipe()
         try:
             command = (python, "-u", str(pyc))
-            server = ForkServer.start_warm(command, self._cwd, write_end, scratch, soft_limit)
+            server = ForkServer.start_warm(
+                command, self._cwd, write_end, scratch.disposable, soft_limit
+            )
         finally:
             os.close(write_end)
         try:
@@ -213,6 +217,7 @@ class WarmStart:
             server = self._starting
         if server is not None:
             server.kill()
+            server.close()
 
 
 def _last_line(output: int) -> tuple[str, bool]:

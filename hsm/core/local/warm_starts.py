@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hsm.core.engine.backend import Launch
 from hsm.core.errors import SettingsError
 from hsm.core.local.descriptor_limit import soft_limit_of_jobs
 from hsm.core.local.processes.server_client import ForkServer
 from hsm.core.local.scratch import Scratch
-from hsm.core.local.warm_start import WarmStart
 from hsm.core.own_process import LINUX
 from hsm.core.program.kept_script import KeptScript
 from hsm.core.settings.resolve import LocalConf, StartMethod, Warm
+
+if TYPE_CHECKING:
+    from hsm.core.local.warm_start import WarmStart
 
 #: Servers that a source keeps: each holds what its script has imported.
 _MAX_KEPT = 4
@@ -50,6 +52,8 @@ class WarmStarts:
         """Start the server of a script, unless it was started; return whether there may be one."""
         if not self._is_on:
             return False
+        from hsm.core.local.warm_start import WarmStart  # Commands and functions need none of it.
+
         with self._mutex:
             if id(script) in self._starts:
                 return True
@@ -58,7 +62,7 @@ class WarmStarts:
             old = list(self._starts.values())[:-_MAX_KEPT]
         for each in old:
             each.retire()
-        start.start(self._scratch.path, self._scratch.disposable, soft_limit_of_jobs())
+        start.start(self._scratch, soft_limit_of_jobs())
         return True
 
     def wait(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:

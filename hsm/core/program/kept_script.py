@@ -11,7 +11,6 @@ and first of all makes ``__file__``, ``sys.argv``, ``sys.path`` and the like wha
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib.util
 import marshal
 import os
@@ -139,6 +138,8 @@ class KeptScript:
         return self._compiled(lambda body: {first_statement(body): _BEGIN_CODE})
 
     def _keep(self, pyc: bytes, directory: Path) -> Path:
+        import hashlib  # slow to import, and commands need none of it
+
         digest = hashlib.sha256(pyc).hexdigest()[:8]
         # Named so that pkill -f train.py finds it.
         kept = directory / f"{digest}-{Path(self.path).stem}.pyc"

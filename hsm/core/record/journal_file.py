@@ -51,6 +51,7 @@ class JournalFile:
     def __init__(self, paths: SweepPaths, lock: LockFile) -> None:
         self._paths = paths
         self._path = paths.journal
+        self._place = os.fspath(paths.journal)  # a text, since each record looks at it
         self._lock = lock
         self.notices: list[str] = []
         self._mode = stat.S_IMODE(os.stat(paths.hsm_dir).st_mode)
@@ -98,7 +99,7 @@ class JournalFile:
         if not self._lock.is_current():
             self._retake_lock()
         try:
-            found = os.lstat(self._path)
+            found = os.lstat(self._place)
         except (FileNotFoundError, NotADirectoryError):
             found = None
         if found is None or file_key(found) != self._key or found.st_size != self.size:

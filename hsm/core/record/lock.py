@@ -89,6 +89,7 @@ class LockFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._place = os.fspath(path)  # a text, since each record of the journal looks at it
         self._file: ExclusiveFile | None = None  # where there are no locks
         with _held.mutex:
             try:
@@ -158,7 +159,7 @@ class LockFile:
 
     def _leads_to(self, key: tuple[int, int]) -> bool:
         try:
-            return file_key(os.lstat(self._path)) == key
+            return file_key(os.lstat(self._place)) == key
         except OSError:
             return False
 

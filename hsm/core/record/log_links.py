@@ -47,6 +47,7 @@ def unlink_logs(paths: SweepPaths, job_dir: Path) -> None:
 
 def _path_to_logs(paths: SweepPaths, job_dir: Path) -> str:
     """The path from `job_dir` to the logs; relative, because the sweep may be moved."""
-    if job_dir.parent == paths.sweep_dir:  # Nearly always: skip the slow relpath.
-        return os.path.join(os.pardir, paths.hsm_dir.name, paths.logs.name)
+    above, _, _ = os.fspath(job_dir).rpartition(os.sep)
+    if above == os.fspath(paths.sweep_dir):  # Nearly always: skip the slow relpath.
+        return paths.logs_from_job_dirs
     return os.path.relpath(paths.logs, job_dir)

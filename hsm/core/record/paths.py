@@ -36,6 +36,7 @@ class SweepPaths:
         self.journal = self.hsm_dir / "journal.jsonl"
         self.lock = self.hsm_dir / "lock"
         self.logs = self.hsm_dir / "logs"
+        self.logs_from_job_dirs = f"../{self.hsm_dir.name}/{self.logs.name}"
         self.results = self.hsm_dir / "results"
         self.large = self.hsm_dir / "large"
         self.launched = self.hsm_dir / "launched.json"

@@ -13,12 +13,14 @@ import copy
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
-from fractions import Fraction
 from random import shuffle
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hsm.core.space.grammar import plain_key
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+    from fractions import Fraction
 
 #: Values; a shuffled order is kept in memory, and 10 million indices take some 400 MB.
 MAX_SHUFFLED = 10_000_000
@@ -95,13 +97,18 @@ def stepped(
     first, end, by = _exact(start), _exact(stop), _exact(step)
     if by == 0:
         raise ValueError("a step of 0 never ends")
-    count = max(0, math.ceil((end - first) / by))
+    count = max(0, -((first - end) // by))  # rounded up
     scale = math.lcm(first.denominator, by.denominator)
     whole = all(isinstance(number, int) for number in (start, stop, step))
     return Stepped(int(first * scale), int(by * scale), count, None if whole else scale, casts)
 
 
-def _exact(number: float | Decimal) -> Fraction:
+def _exact(number: float | Decimal) -> Fraction | int:
+    if isinstance(number, int):
+        return number
+    from decimal import Decimal  # slow to import, and most ranges are of ints
+    from fractions import Fraction
+
     if not math.isfinite(number):
         raise ValueError(f"{number} is not finite")
     return Fraction(Decimal(str(number)) if isinstance(number, float) else number)

@@ -7,6 +7,7 @@ They are length-prefixed pickles over a socketpair:
               End    --->                         or NotStarted        --->
 
 If there can be no keeper, NotStarted comes instead of Ready, from the fork server or the keeper.
+A warm script's server begins with Imported, over its own connection.
 
 Pickle is safe here: both ends are processes of the same program and user, and no other process can
 reach the socketpair.
@@ -29,6 +30,7 @@ from hsm.core.engine.backend import CannotStart
 from hsm.core.engine.own_sockets import own_pair
 
 _LENGTH = struct.Struct("!Q")
+_CHUNK = 1 << 16  # bytes to receive at a time
 #: Flags to send without blocking, and to get an error if the peer is gone: SIGPIPE would end the
 #: launcher of an app that reset that signal to its default action, as command line tools do.
 SEND_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)  # not on macOS
@@ -77,6 +79,19 @@ class Reaped:
     report: bytes | None = None
 
 
+@dataclass(frozen=True)
+class Imported:
+    """A warm script's server has done its imports; see `hsm.core.local.warm_server`.
+
+    Attributes:
+        why_not: why jobs cannot be forks of this process, as a clause; None if they can.
+        doubts: what is not known to be safe in a fork, but may be.
+    """
+
+    why_not: str | None
+    doubts: tuple[str, ...] = ()
+
+
 class Channel:
     """One end of a socketpair. Any thread may call `send`; only one at a time `wait` or `receive`.
 
@@ -87,6 +102,7 @@ class Channel:
         self._sock = sock
         self._sending = threading.Lock()
         self._unsent = bytearray()
+        self._received = bytearray()
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
 
@@ -108,14 +124,36 @@ class Channel:
         except BlockingIOError:
             return
 
+    @property
+    def has_message(self) -> bool:
+        """Whether a whole message has come with another one: the socket does not tell of it."""
+        return len(self._received) >= self._next_size()
+
+    def _next_size(self) -> int:
+        """Bytes of the next message, its length included, as far as they are known."""
+        if len(self._received) < _LENGTH.size:
+            return _LENGTH.size
+        return _LENGTH.size + int(_LENGTH.unpack_from(self._received)[0])
+
     def receive(self) -> Any:
         """Wait for the next message. Raises EOFError if the other end is gone."""
-        (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
-        return pickle.loads(self._read(length))
+        received = self._received
+        while (missing := self._next_size() - len(received)) > 0:
+            try:
+                chunk = self._sock.recv(max(_CHUNK, min(missing, 1 << 20)))
+            except ConnectionError:
+                chunk = b""
+            if not chunk:
+                raise EOFError("the other end is gone")
+            received += chunk
+        size = self._next_size()
+        message = pickle.loads(bytes(received[_LENGTH.size : size]))
+        del received[:size]
+        return message
 
     def wait(self, deadline: float | None) -> bool:
         """Wait for a message or the connection's end; False if `deadline` (monotonic) passes."""
-        while True:
+        while not self.has_message:
             poll = self._poll
             if self._unsent:
                 poll = select.poll()
@@ -130,6 +168,7 @@ class Channel:
                     self._send_more()
             elif left <= 0:
                 return False
+        return True
 
     def shut(self) -> None:
         """End the connection for every process that has this end, and wake threads that wait."""
@@ -144,18 +183,6 @@ class Channel:
     def forget(self) -> None:
         """Close only this process's copy of this end."""
         self._sock.close()
-
-    def _read(self, length: int) -> bytes:
-        data = bytearray()
-        while len(data) < length:
-            try:
-                chunk = self._sock.recv(min(length - len(data), 1 << 20))
-            except ConnectionError:
-                chunk = b""
-            if not chunk:
-                raise EOFError("the other end is gone")
-            data += chunk
-        return bytes(data)
 
 
 def private_pair() -> tuple[socket.socket, socket.socket]:
