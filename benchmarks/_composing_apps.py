@@ -83,7 +83,7 @@ many: {{a: 1, b: 2}}
 keys: ${{oc.dict.keys:many}}
 hydra:
   job:
-    env_set: {{FUZZ_SET: "${{lr}}"}}
+    env_set: {{FUZZ_SET: "${{hydra.job.num}}"}}
     env_copy: [HOME]
     config: {{override_dirname: {{kv_sep: "-", exclude_keys: [none]}}}}
   sweep: {{dir: sweep, subdir: "${{hydra.job.num}}_${{hydra.job.override_dirname}}"}}
@@ -688,7 +688,7 @@ opt: {lr: 1, name: "${hydra:runtime.choices.hydra/launcher}"}
 hydra:
   sweep: {dir: "sweep_${n}", subdir: "${hydra.job.num}"}
   launcher: {max_parallel_jobs: 2}
-  job: {chdir: true, env_set: {N: "${n}"}}
+  job: {chdir: true, env_set: {N: "${hydra.job.name}"}}
   help: {header: "${hydra.help.app_name} here"}
 == hydra/callbacks/noting.yaml
 noting: {_target_: helpers.Noting, where: "${hydra.runtime.output_dir}"}

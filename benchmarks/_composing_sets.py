@@ -17,7 +17,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,10 @@ class Set:
     call: str = "job"
     thorough: bool = False
 
+    def with_override(self, text: str) -> Set:
+        """Return a set with one more override."""
+        return replace(self, overrides=(*self.overrides, text))
+
     def as_json(self) -> dict[str, Any]:
         """Return it as `from_json` reads it."""
         return asdict(self)
@@ -181,7 +185,7 @@ class Stage:
         self.folder = folder
         self._remember = remember
         self._plain: dict[bool, ConfigLoaderImpl] = {}
-        self._masters: dict[str, DictConfig] = {}
+        self.masters: dict[str, DictConfig] = {}
         self._hydra_configs: dict[str, Any] = {}
         self._leave = contextlib.ExitStack()
         #: What remembering loaders did, and how compositions ended.
@@ -198,15 +202,15 @@ class Stage:
             setup_globals()
             self.app.prepare()
             JobRuntime.instance().set("name", self.app.name)
-            self._plain = {True: self._new_loader(True), False: self._new_loader(False)}
-            with self._process(Set("", (), self._environment())):
+            self._plain = {True: self.new_loader(frozen=True), False: self.new_loader(frozen=False)}
+            with self.process(Set("", (), self._environment())):
                 for text in self.app.masters:
                     with contextlib.suppress(HydraException):  # another Hydra's
-                        self._masters[text] = self._master(text)
-                for text, config in self._masters.items():
+                        self.masters[text] = self._master(text)
+                for text, config in self.masters.items():
                     HydraConfig.instance().set_config(config)  # too slow for each set
                     self._hydra_configs[text] = HydraConfig.instance().cfg
-            if not self._masters:
+            if not self.masters:
                 raise ValueError(f"Hydra cannot begin any sweep of {self.app.name}")
             self._leave = stack.pop_all()
         return self
@@ -216,11 +220,15 @@ class Stage:
 
     def possible(self, sets: Sequence[Set]) -> list[Set]:
         """Return the sets whose sweep the present Hydra can begin."""
-        return [one for one in sets if one.master in self._masters]
+        return [one for one in sets if one.master in self.masters]
+
+    def overrides(self, one: Set) -> list[str]:
+        """Return a set's overrides with the app's folder in them."""
+        return [text.replace("FOLDER", os.fspath(self.folder)) for text in one.overrides]
 
     def remembering_loader(self) -> ConfigLoaderImpl:
         """Return a new loader that reads the files once and remembers what it composed."""
-        loader = self._new_loader(True)
+        loader = self.new_loader(frozen=True)
         self._remember(loader)
         return loader
 
@@ -232,9 +240,9 @@ class Stage:
             one: the set.
             frozen: whether Hydra's own loader reads files from memory, too, which costs less.
         """
-        with self._process(one):
+        with self.process(one):
             expected = self._compose(self._plain[frozen], one)
-        with self._process(one):
+        with self.process(one):
             actual = self._compose(loader, one)
         self.seen["sets"] += 1
         self.seen["errors" if expected.error else "configs"] += 1
@@ -256,7 +264,7 @@ class Stage:
             return None
         found = difference(actual.config, expected.config)
         if found is None and one.thorough:
-            with self._process(one):
+            with self.process(one):
                 found = _difference_in_use(actual.config, expected.config)
         return found
 
@@ -276,9 +284,9 @@ class Stage:
         return outcome
 
     def _call(self, loader: ConfigLoaderImpl, one: Set) -> DictConfig:
-        overrides = [text.replace("FOLDER", os.fspath(self.folder)) for text in one.overrides]
+        overrides = self.overrides(one)
         if one.call == "job":
-            return loader.load_sweep_config(self._masters[one.master], overrides)
+            return loader.load_sweep_config(self.masters[one.master], overrides)
         config_name, *of_hydra = one.master.split(" ")
         of_hydra = [text for text in of_hydra if text.startswith("hydra")]
         mode = RunMode.RUN if one.call == "run" else RunMode.MULTIRUN
@@ -292,7 +300,7 @@ class Stage:
         return tuple((name, values[0]) for name, values in self.app.environment.items())
 
     @contextlib.contextmanager
-    def _process(self, one: Set) -> Iterator[None]:
+    def process(self, one: Set) -> Iterator[None]:
         """What a set's process has of its own: variables, counters, random numbers, HydraConfig."""
         schemas.calls.clear()
         schemas.made["next"] = one.state
@@ -310,7 +318,7 @@ class Stage:
             for name, _ in one.environment:
                 del os.environ[name]
 
-    def _new_loader(self, frozen: bool) -> ConfigLoaderImpl:
+    def new_loader(self, *, frozen: bool) -> ConfigLoaderImpl:
         path = create_automatic_config_search_path(None, None, os.fspath(self.folder))
         loader = ConfigLoaderImpl(config_search_path=path)
         if frozen:
@@ -441,7 +449,7 @@ def shrink(stage: Stage, sets: Sequence[Set], *, frozen: bool = True) -> list[Se
     for at, number in itertools.product(range(len(left)), range(20, -1, -1)):
         texts = left[at].overrides
         if number < len(texts):
-            fewer = Set(**{**asdict(left[at]), "overrides": texts[:number] + texts[number + 1 :]})
+            fewer = replace(left[at], overrides=texts[:number] + texts[number + 1 :])
             if differs(shorter := [*left[:at], fewer, *left[at + 1 :]]):
                 left = shorter
     return left

@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from omegaconf import AnyNode
 from omegaconf.base import Node
 
 #: Told apart by what they say: -0.0 from 0.0, and one nan like another.
@@ -69,8 +70,8 @@ def _node_differences(one: Node, other: Node, path: str) -> Iterator[str]:
     for name, value in mine.items():
         if name in _SEPARATE:
             continue
-        if isinstance(value, (dict, list)) and value is its[name]:
-            yield f"{path}: one {name} in both"
+        if name == "_content" and isinstance(value, (dict, list)) and value is its[name]:
+            yield f"{path}: one content in both"
         for child, twin in _children(value, its[name]):
             if (child.__dict__["_parent"] is one) != (twin.__dict__["_parent"] is other):
                 yield f"{path}: the parent of {child._key()}"
@@ -110,7 +111,7 @@ def ruin(node: Any) -> None:
         for child in content.values():
             ruin(child)
         content.clear()
-        content["ruined"] = None
+        content["ruined"] = AnyNode("ruined", key="ruined")
     elif isinstance(content, list):
         for child in content:
             ruin(child)

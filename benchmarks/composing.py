@@ -32,6 +32,8 @@ from _composing_sets import Remember, Set, Stage, make_sets, run_sets, shrink
 
 #: Of so many loaders, one is compared with a loader that reads its files from the disk each time.
 _UNFROZEN = 8
+#: Sets that one process compares.
+_PART = 500
 #: So many differences are told of each part; then it ends.
 _MOST = 10
 #: A job of hydra's shape costs three times one of another app: it gets fewer sets.
@@ -106,15 +108,16 @@ def repeat(app: App, text: str, remember: Remember) -> int:
 
 
 def _portions(apps: Sequence[App], sets: int, seed: int) -> Iterator[tuple[App, int, int]]:
-    """Divide the sets among the apps, and each app's into parts that take a minute."""
+    """Divide the sets among the apps in turn, in parts that take less than a minute."""
     weights = {app: _SHARES.get(app.name, 1.0) for app in apps}
-    for app, weight in weights.items():
-        left = round(sets * weight / sum(weights.values()))
-        part = 0
-        while left > 0:
-            yield app, min(left, 2000), seed + part * 1_000_000
-            left -= 2000
-            part += 1
+    left = {app: round(sets * weight / sum(weights.values())) for app, weight in weights.items()}
+    while any(left.values()):
+        for app, number in left.items():
+            part = min(number, _PART)
+            left[app] -= part
+            if part:
+                yield app, part, seed
+        seed += _PART  # at least one set has each seed
 
 
 def _hunt(portion: tuple[str, int, int, str]) -> Found:

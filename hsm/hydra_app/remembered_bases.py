@@ -48,6 +48,7 @@ from hsm.hydra_app.frozen_config import (
 )
 from hsm.hydra_app.kept_overrides import KeptOverridesParser
 from hsm.hydra_app.plain_composing import composes_plainly
+from hsm.hydra_app.source_infos import source_info
 
 #: Sources whose configs stay as they are: files that were read, and the ConfigStore, which is
 #: compared. An app's own source may return something else each time.
@@ -265,6 +266,7 @@ def _with_own_names(method: str) -> Any:
         **function.__globals__,
         "create_defaults_list": _list_defaults,
         "OverridesParser": KeptOverridesParser,
+        "ConfigSourceInfo": source_info,
     }
     rebound = FunctionType(
         function.__code__, names, method, function.__defaults__, function.__closure__

@@ -1,0 +1,87 @@
+"""The short form of benchmarks/preparing.py: files of jobs, YAML and copies are as without hsm."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf._utils import get_omega_conf_dumper
+
+from helpers.processes import REPOSITORY
+from hsm.hydra_app import quick_yaml
+
+#: Any other will do as well.
+_SEED = 5_000
+
+#: Names that Hydra 1.3 needs, and of which Hydra 1.4 says that they will go.
+pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated")
+#: OmegaConf 2.4 uses LibYAML by itself.
+needs_pyyamls_own_dumper = pytest.mark.skipif(
+    not hasattr(yaml, "CDumper") or issubclass(get_omega_conf_dumper(), yaml.CDumper),
+    reason="there is no choice of dumpers",
+)
+
+
+@pytest.fixture
+def preparing(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The benchmark."""
+    monkeypatch.delenv("HSM_COMPOSE", raising=False)
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    import preparing
+
+    return preparing
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.slow)])
+def test_hostile_texts_are_written_as_pyyaml_writes_them(preparing: Any, count: int) -> None:
+    seeds = range(_SEED, _SEED + count)
+    found = {seed: preparing.differing_text(seed) for seed in seeds}
+    assert {seed: told for seed, told in found.items() if told is not None} == {}
+
+
+@pytest.mark.parametrize("count", [150, pytest.param(2000, marks=pytest.mark.slow)])
+def test_hostile_trees_are_copied_as_deepcopy_copies_them(preparing: Any, count: int) -> None:
+    seeds = range(_SEED, _SEED + count)
+    found = {seed: preparing.differing_copy(seed) for seed in seeds}
+    assert {seed: told for seed, told in found.items() if told is not None} == {}
+
+
+_SLOW = [pytest.param(each, 10, marks=pytest.mark.slow) for each in ("plain", "groups", "hydra")]
+
+
+@pytest.mark.parametrize(("name", "jobs"), [("plain", 3), *_SLOW])
+def test_files_of_jobs_are_as_hydra_writes_them(preparing: Any, name: str, jobs: int) -> None:
+    found, files = preparing.differing_jobs(preparing.APPS[name], _SEED, jobs)
+    assert found is None
+    assert files > 4 * jobs
+
+
+def _shares_metadata(node: Any) -> Any:
+    duplicate = copy.deepcopy(node)
+    duplicate.__dict__["_metadata"] = node.__dict__["_metadata"]
+    return duplicate
+
+
+def _forgets_flags(node: Any) -> Any:
+    duplicate = copy.deepcopy(node)
+    for child in duplicate._content.values():
+        child._metadata.flags = {}
+    return duplicate
+
+
+@pytest.mark.parametrize("wrong", [_shares_metadata, _forgets_flags, lambda node: node])
+def test_a_copy_that_lacks_or_shares_something_is_found(
+    preparing: Any, monkeypatch: pytest.MonkeyPatch, wrong: Any
+) -> None:
+    monkeypatch.setattr(preparing, "copy_config", wrong)
+    assert any(preparing.differing_copy(seed) for seed in range(_SEED, _SEED + 100))
+
+
+@needs_pyyamls_own_dumper
+def test_a_text_that_libyaml_writes_otherwise_is_found(
+    preparing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quick_yaml, "_is_alike", lambda *_: True)
+    assert any(preparing.differing_text(seed) for seed in range(_SEED, _SEED + 100))
