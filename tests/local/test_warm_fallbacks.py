@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.cli import Project
-from helpers.processes import first_row_fast, wait_for
+from helpers.processes import first_fast, first_row_fast, wait_for
 from hsm.core.errors import SettingsError
 from hsm.core.local import LocalComputeSource
 from hsm.core.local.scratch import Scratch
@@ -84,12 +84,15 @@ def test_imports_that_do_more_than_import(project: Project, module: str, note: s
     assert note in told
 
 
-@pytest.mark.parametrize("script", ["print(1)", "import broken", "def f(:", "import sys.x"])
+@pytest.mark.parametrize(
+    "script", first_fast("import broken", "print(1)", "def f(:", "import sys.x")
+)
 def test_nothing_is_said_where_jobs_show_it(project: Project, script: str) -> None:
     project.write("site-packages/broken.py", "1 / 0\n")
     assert not _note(script)
 
 
+@pytest.mark.slow
 def test_installed_packages_may_look_for_variables_of_their_own(project: Project) -> None:
     looks = "import os\nOWN = {name for name in os.environ if name.startswith('OWN_')}\n"
     project.write("site-packages/doing.py", looks)
@@ -105,6 +108,7 @@ def test_a_module_beside_the_script_that_hides_another(project: Project) -> None
     )
 
 
+@pytest.mark.slow
 def test_who_insists_gets_a_warm_start_in_spite_of_doubts(project: Project) -> None:
     project.write("own.py", "import uuid\nRUN = uuid.uuid4()\n")
     project.write("site-packages/doing.py", _STARTS_A_THREAD)
@@ -155,6 +159,7 @@ def test_a_killed_server_fails_its_jobs_and_others_start_without_it(project: Pro
     ]
 
 
+@pytest.mark.slow
 def test_jobs_in_another_directory_and_of_another_sweep_import_anew(project: Project) -> None:
     project.write("own.py", "VALUE = 1\n")
     project.write("fit.py", f"import own\n{_PRINTS_HOW}print(own.VALUE, os.getcwd())\n")
@@ -183,6 +188,7 @@ def test_jobs_that_are_not_wanted_do_not_wait_for_imports(project: Project) -> N
 def test_generators_that_a_package_makes_without_a_seed_differ_from_job_to_job(
     project: Project,
 ) -> None:
+    pytest.importorskip("numpy")
     project.write("site-packages/drawing.py", _MAKES_GENERATORS)
     Path("fit.py").write_text(f"import drawing\n{_PRINTS_HOW}print(*drawing.draw())\n")
     with LocalComputeSource() as source:
