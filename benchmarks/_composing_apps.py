@@ -461,6 +461,18 @@ lst: [{{u: 1}}]
 # @package _global_
 inner2: {{a: 5}}
 made: {{v: 3}}
+== patch/three.yaml
+# @package _global_
+told: {{v: 3}}
+== told.yaml
+defaults:
+  - fuzz_schema
+  - opt: base
+  - data: x
+  - patch: three
+  - _self_
+{_THIN}
+n: 7
 == patch/wrong.yaml
 # @package _global_
 inner: {{u: [1]}}
@@ -472,6 +484,7 @@ inner: {{u: [1]}}
         data=y
         patch=one
         patch=two
+        patch=three
         ~data
         ~patch
         """),
@@ -518,8 +531,8 @@ inner: {{u: [1]}}
         inner2.a=4
         """),
     keys=("n", "s", "opt.lr", "inner.u", "inner.d", "lst", "data.p", "inner2", "flag", "ratio"),
-    masters=("config", "made", "config opt=base", "made hydra.job.chdir=false"),
-    environment={"FUZZ_MADE": ("1", "2", "3")},
+    masters=("config", "made", "told", "config opt=base", "told hydra.job.chdir=false"),
+    environment={"FUZZ_TOLD": ("1", "1", "1", "2")},
     prepare=schemas.store_schemas,
 )
 
@@ -572,6 +585,25 @@ maybe: ${{oc.decode:${{oc.env:FUZZ_BOX}}}}
 made: "${{oc.create:{{a: 1}}}}"
 mood: ${{moody:}}
 v: 1
+== boxes.yaml
+defaults:
+  - g: one
+  - _self_
+  - shut
+{_THIN}
+maybe: ${{oc.decode:${{oc.env:FUZZ_BOX}}}}
+place: ${{hydra:job.config}}
+which: ${{pair.${{oc.env:FUZZ_G}}}}
+made: "${{oc.create:{{a: 1}}}}"
+pair: {{one: 1, two: {{x: 2}}}}
+a: 1
+v: 1
+== shut.yaml
+# @package _global_
+maybe: {{own: 1}}
+place: {{own: 1}}
+which: {{own: 1}}
+made: {{own: 1}}
 == late.yaml
 # @package _global_
 a: over
@@ -665,10 +697,10 @@ k: {{packaged: "${{v}}"}}
         made.a=2
         """),
     keys=("v", "a", "g.k", "box", "+c", "++rnd", "kept", "maybe"),
-    masters=("config", "calm", "stepping", "stepping +h=[rnd]", "config +h=boxed"),
+    masters=("config", "calm", "boxes", "boxes", "stepping", "stepping +h=[rnd]"),
     environment={
-        "FUZZ_BOX": ("5", "{a: 1}", "[1, 2]"),
-        "FUZZ_G": ("one", "two"),
+        "FUZZ_BOX": ("5", "5", "5", "{a: 1}"),
+        "FUZZ_G": ("one", "one", "two"),
         "FUZZ_MOOD": ("value", "box", "error"),
     },
     prepare=schemas.register_resolvers,

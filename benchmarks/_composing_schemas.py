@@ -66,11 +66,18 @@ def _next() -> int:
 
 @dataclass
 class Made:
-    """Never the same twice, or the same until the environment changes."""
+    """Never the same twice."""
 
     v: int = 1
     number: int = field(default_factory=_next)
-    told: str = field(default_factory=lambda: os.environ.get("FUZZ_MADE", ""))
+
+
+@dataclass
+class Told:
+    """The same until the environment changes."""
+
+    v: int = 1
+    told: str = field(default_factory=lambda: os.environ.get("FUZZ_TOLD", ""))
 
 
 @dataclass
@@ -82,6 +89,7 @@ class Schema:
     inner3: Late = MISSING
     late: Late = MISSING
     made: Made = MISSING
+    told: Told = MISSING
     lst: List[Inner] = field(default_factory=list)  # noqa: UP006
     tup: Tuple[int, int] = (1, 2)  # noqa: UP006
     ref: Any = "${inner.o}"

@@ -20,7 +20,7 @@ from hsm.hydra_app.remembered_bases import remember_bases
 #: Any other will do as well.
 _SEED = 2
 #: Sets of each app; the slow test makes them 1,000 in all.
-_FEW, _ALL = 8, 1000
+_FEW, _ALL = 6, 1000
 
 
 @pytest.fixture
