@@ -114,8 +114,7 @@ def recorded_points(sweep: Sweep) -> Iterable[dict[str, Any]]:
             "that record is damaged; give them again, as overrides or with --config"
         )
     points = []
-    for num, job in sorted(sweep.jobs.items()):
-        held = job.held_params
+    for num, held in zip(sorted(sweep.jobs), sweep.jobs.all_params(), strict=True):
         try:
             points.append(held.load() if isinstance(held, Large) else held)
         except LargeLost as error:

@@ -37,6 +37,18 @@ def is_short(value: Any) -> bool:
     return kind is float or kind is bool or value is None or (kind is int and abs(value) < 1 << 64)
 
 
+def are_plain(params: Mapping[str, Any]) -> bool:
+    """Whether these are texts and scalars under texts, which JSON certainly preserves.
+
+    A quick check for what most parameters are, as `is_short` is one for what most jobs return.
+    """
+    return type(params) is dict and all(map(_is_plain, params, params.values()))
+
+
+def _is_plain(name: object, value: object) -> bool:
+    return type(name) is str and (type(value) is str or is_short(value))
+
+
 def as_json(value: Any) -> tuple[Any, str] | None:
     """Return what `json_value` returns, and its JSON; None if JSON does not preserve the value."""
     found = _preserved(value)
@@ -92,7 +104,8 @@ def _same(first: Any, second: Any, depth: int) -> bool:
 def identity(params: Mapping[str, Any]) -> str:
     """Return a text that two jobs share exactly if their parameters are equal, in any order."""
     # Round-trip as through the journal first: then all keys are strings, which can be sorted.
-    text = json.dumps(json.loads(json.dumps(params, default=str)), sort_keys=True)
+    plain = params if are_plain(params) else json.loads(json.dumps(params, default=str))
+    text = json.dumps(plain, sort_keys=True)
     if len(text) <= _MAX_IDENTITY:
         return text
     import hashlib  # slow to import, and rarely needed

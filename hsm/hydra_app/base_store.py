@@ -6,15 +6,14 @@ import operator
 import os
 import pickle
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
-from contextlib import suppress
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from hsm.hydra_app.base_watch import IssuedWarning, Watch, is_known_resolver
-from hsm.hydra_app.config_copy import copy_config
 from hsm.hydra_app.equal_configs import are_equal
 
 #: Bases are kept up to this size together, the last used ones. A small app's takes 15 kB.
@@ -43,33 +42,29 @@ class Base:
 
     @classmethod
     def of(cls, config: DictConfig, watch: Watch, choices: dict[str, Any]) -> Base | None:
-        """Make a base of what was composed under `watch`.
-
-        Returns None if it may be otherwise the next time, or if it cannot be copied.
-        """
-        if not watch.is_repeatable:
-            return None
-        config = copy_config(config)
-        OmegaConf.clear_cache(config)  # of resolvers: each composition calls them anew
+        """Make a base of what was composed under `watch`; None if it cannot be pickled."""
         try:
             packed = pickle.dumps(config, pickle.HIGHEST_PROTOCOL)
-            if not are_equal(config, pickle.loads(packed)):
-                return None
-        except Exception:  # a class that pickle does not find, or an object that it cannot copy
+        except Exception:  # an object of the app's own raises what it likes
             return None
         return cls(packed, choices, tuple(watch.warnings), frozenset(watch.resolvers))
+
+    def came_again(self, config: DictConfig, watch: Watch, choices: dict[str, Any]) -> bool:
+        """Whether another composition has given the same, in the same way."""
+        if self.choices != choices or self.resolvers != frozenset(watch.resolvers):
+            return False
+        mine, theirs = (
+            [str(each.message) for each in issued] for issued in (self.warnings, watch.warnings)
+        )
+        try:
+            return mine == theirs and are_equal(pickle.loads(self.config), config)
+        except Exception:  # a class that pickle does not find
+            return False
 
     def is_usable(self) -> bool:
         """Whether Hydra, composing it anew now, would call the same resolvers and only warn."""
         is_strict = any(os.environ.get(name) for name in _STRICT_VARIABLES)
         return not (self.warnings and is_strict) and all(map(is_known_resolver, self.resolvers))
-
-    def equals(self, other: Base) -> bool:
-        """Whether the other came of the same choices in the same way."""
-        is_same_way = (self.choices, self.resolvers) == (other.choices, other.resolvers)
-        texts, others = ([str(each.message) for each in base.warnings] for base in (self, other))
-        configs = pickle.loads(self.config), pickle.loads(other.config)
-        return is_same_way and texts == others and are_equal(*configs)
 
     def copy(self) -> DictConfig:
         """Return a new copy of the config."""
@@ -122,20 +117,33 @@ class Bases:
         """Whether a composition with these choices is worth watching."""
         return os.getpid() == self._learner and key not in self._refused
 
-    def learn(self, key: Hashable, base: Base | None) -> None:
-        """Take note of what came of these choices; None if that may be otherwise the next time.
+    def learn(
+        self, key: Hashable, config: DictConfig, watch: Watch, choices: dict[str, Any]
+    ) -> None:
+        """Take note of what came of these choices. What came twice is remembered.
 
-        What came twice is remembered.
+        Args:
+            key: the choices.
+            config: what was merged.
+            watch: what happened meanwhile.
+            choices: the option that was chosen of each group.
         """
         seen = self._seen.pop(key, None)
-        if base is None or (seen is not None and not seen.equals(base)):
-            self._refused[key] = None
-            if len(self._refused) > _MAX_REFUSED:
-                self._refused.popitem(last=False)
-        elif seen is None:
-            _keep(self._seen, key, base)
-        else:
-            _keep(self._known, key, base)
+        with _empty_cache(config):
+            if not watch.is_repeatable:
+                self.refuse(key)
+            elif seen is not None and seen.came_again(config, watch, choices):
+                _keep(self._known, key, seen)
+            elif seen is None and (base := Base.of(config, watch, choices)) is not None:
+                _keep(self._seen, key, base)
+            else:
+                self.refuse(key)
+
+    def refuse(self, key: Hashable) -> None:
+        """Take note that what comes of these choices may be otherwise each time."""
+        self._refused[key] = None
+        if len(self._refused) > _MAX_REFUSED:
+            self._refused.popitem(last=False)
 
     def known(self) -> frozenset[Hashable]:
         """Return the choices of which there are bases."""
@@ -153,6 +161,17 @@ class Bases:
             base.copy()
             if generation == self.generation:
                 _keep(self._known, key, base)
+
+
+@contextmanager
+def _empty_cache(config: DictConfig) -> Iterator[None]:
+    """Leave out what resolvers returned in the merge: each composition calls them anew."""
+    cache = OmegaConf.get_cache(config)
+    OmegaConf.clear_cache(config)
+    try:
+        yield
+    finally:
+        config._metadata.resolver_cache = cache
 
 
 def _keep(kept: OrderedDict[Hashable, Base], key: Hashable, base: Base) -> None:

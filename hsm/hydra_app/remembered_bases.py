@@ -48,6 +48,7 @@ from hsm.hydra_app.frozen_config import (
 )
 from hsm.hydra_app.kept_overrides import KeptOverridesParser
 from hsm.hydra_app.plain_composing import composes_plainly
+from hsm.hydra_app.source_infos import source_info
 
 #: Sources whose configs stay as they are: files that were read, and the ConfigStore, which is
 #: compared. An app's own source may return something else each time.
@@ -150,7 +151,7 @@ def _list_defaults(
         # Of a defaults list, every value that a resolver returns matters.
         is_repeatable = watch is not None and watch.is_repeatable and not watch.resolvers
         if watch is not None and not is_repeatable:
-            bases.learn(key, None)
+            bases.refuse(key)
     if watch is None or not is_repeatable:
         return result
     defaults = _Defaults(result.defaults)
@@ -163,15 +164,14 @@ def _list_defaults(
 def _key(repo: IConfigRepository, overrides: Overrides, asked: Hashable) -> Hashable:
     """Return all that a base depends on; None if it depends on what nobody knows."""
     sources = repo.get_sources()
-    kinds = [class_name(type(source)) for source in sources]
-    if not _STEADY_SOURCES.issuperset(kinds):
+    if not _STEADY_SOURCES.issuperset(class_name(type(source)) for source in sources):
         return None
     choices = {name: value for name, value in vars(overrides).items() if name not in _NOT_CHOICES}
     try:
         return (
             asked,
             str(version.getbase()),
-            tuple((type(source), source.provider, source.path) for source in sources),
+            tuple((class_name(type(each)), each.provider, each.path) for each in sources),
             _hashable(choices),
         )
     except TypeError:
@@ -251,8 +251,8 @@ class RememberingLoader(ConfigLoaderImpl):
         with watching(defaults.watch) as watch:
             config = compose(defaults=defaults, repo=repo)
             if watch is not None:  # Inside: one thread learns at a time.
-                base = Base.of(config, watch, defaults.choices)
-                repo.bases.learn(defaults.key, base)  # type: ignore[attr-defined]
+                learn = repo.bases.learn  # type: ignore[attr-defined]
+                learn(defaults.key, config, watch, defaults.choices)
         return config
 
 
@@ -266,6 +266,7 @@ def _with_own_names(method: str) -> Any:
         **function.__globals__,
         "create_defaults_list": _list_defaults,
         "OverridesParser": KeptOverridesParser,
+        "ConfigSourceInfo": source_info,
     }
     rebound = FunctionType(
         function.__code__, names, method, function.__defaults__, function.__closure__

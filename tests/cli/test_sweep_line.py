@@ -84,7 +84,7 @@ def facts(line: SweepLine) -> dict[str, Any]:
     return {**asdict(line), "overrides": list(line.overrides), "settings": given}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_words)
 @example(["n=range(1000)", "--parallel-jobs", "2", "--", "true"])
 @example(["a=1", "--no-show-output", "--timeout=3", "--", "sh", "-c", "--", "x"])

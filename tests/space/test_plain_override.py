@@ -203,7 +203,7 @@ def read(text: str) -> str:
     return repr((key, [values[at] for at in range(min(values.count, 50))], values.count))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(_texts | _calls | _scalars)
 @example("x=range(1000)")
 @example("x=choice(a,b) ")

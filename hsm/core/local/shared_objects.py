@@ -65,7 +65,7 @@ def _are_finalized(connection: socket.socket) -> bool:
     return any(
         hasattr(type(each), "__del__")
         and id(each) not in own
-        and not isinstance(each, _HARMLESS)
+        and not issubclass(type(each), _HARMLESS)
         and type(each).__name__ != "ResourceTracker"  # of multiprocessing and of loky
         for each in gc.get_objects()
     )

@@ -37,6 +37,7 @@ from hsm.core.local.shared_objects import SharedObjects, finalize_at_exit
 from hsm.core.own_process import set_process_name
 from hsm.core.program.import_watch import ImportWatch
 from hsm.core.program.isolation import LaunchState, renew_multiprocessing
+from hsm.core.program.made_generators import MadeGenerators
 
 #: Used by functions that import them: here, before the script's directory is in the path, in which
 #: anything may be named like a module that they need.
@@ -110,6 +111,7 @@ def serve(script: dict[str, Any], directory: str) -> tuple[str, list[str]]:
     """
     begun = _begun.pop()
     shared = SharedObjects(script, begun.control)
+    generators = MadeGenerators.find()
     channel = Channel(begun.control)
     state = replace(
         LaunchState.take(),
@@ -138,6 +140,7 @@ def serve(script: dict[str, Any], directory: str) -> tuple[str, list[str]]:
         argument = begins.argument
     shared.enter_job()
     _enter_job(state)
+    generators.renew()
     assert argument is not None
     words, kept = pickle.loads(argument)
     _set_words(words)

@@ -13,8 +13,11 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from hsm.core.program.leading_imports import is_installed
+
 _ARGUMENTS = "reads the command line"
 _ENVIRONMENT = "reads the whole environment"
+_STANDARD_LIBRARY = os.path.dirname(os.__file__)
 #: References to a list from an attribute of a module, a local name and the count itself.
 _REFERENCES = 3
 
@@ -65,13 +68,27 @@ class _Environment(os._Environ[Any]):
         super().__delitem__(key)
 
     def __iter__(self) -> Iterator[Any]:
-        _noted.append(_ENVIRONMENT)
+        # Installed packages look for variables that begin with their own name, as tqdm does.
+        if not is_installed(_asking_file()):
+            _noted.append(_ENVIRONMENT)
         return super().__iter__()
 
     def _note(self, key: Any) -> None:
         name = os.fsdecode(key) if isinstance(key, (str, bytes)) else ""
         if is_of_one_job(name):
             _noted.append(f"reads {name}")
+
+
+def _asking_file() -> str:
+    """The file of the nearest caller that is none of the standard library's."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and _is_pythons_own(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame.f_code.co_filename
+
+
+def _is_pythons_own(file: str) -> bool:
+    return file.startswith(("<frozen", _STANDARD_LIBRARY)) and not is_installed(file)
 
 
 def _noting(name: str) -> Any:

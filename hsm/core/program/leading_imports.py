@@ -236,6 +236,11 @@ def _is_installed(spec: ModuleSpec) -> bool:
     return bool(places) and all(map(_is_for_packages, places))
 
 
+def is_installed(file: str) -> bool:
+    """Whether a file belongs to an installed package."""
+    return any(_is_for_packages(str(folder)) for folder in Path(file).parents)
+
+
 @cache
 def _is_for_packages(folder: str) -> bool:
     """Whether packages are installed in a folder: pip leaves metadata beside each, wherever."""

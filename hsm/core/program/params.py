@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hsm.core.errors import SettingsError, shown
-from hsm.core.plain_json import MAX_DEPTH, encode, is_short
+from hsm.core.plain_json import MAX_DEPTH, are_plain, encode
 from hsm.core.record.large import Shelf
 from hsm.core.space.arguments import simplified
 
@@ -45,10 +45,10 @@ def plain_points(combinations: object) -> list[dict[str, Any]]:
 
 
 def _plain_point(point: object, origin: str) -> dict[str, Any]:
-    if type(point) is dict and all(map(_is_plain, point, point.values())):
-        return dict(point)
     if not isinstance(point, Mapping):
         raise SettingsError("param_combinations", point, origin, _ALLOWED)
+    if are_plain(point):  # as nearly always, and then quick
+        return dict(point)
     for name in point:
         if not isinstance(name, str):
             raise SettingsError("a parameter's name", name, origin, "a string")
@@ -62,11 +62,6 @@ def _plain_point(point: object, origin: str) -> dict[str, Any]:
             "param_combinations", point, origin, allowed, str(error), message=message
         ) from error
     return plain
-
-
-def _is_plain(name: object, value: object) -> bool:
-    """Whether nothing of a parameter needs a check: the usual case, in which it is quick."""
-    return type(name) is str and (type(value) is str or is_short(value))
 
 
 def _plain(value: Any, depth: int) -> Any:

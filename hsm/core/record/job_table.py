@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hsm.core.record.job import Ending, Job, JobState
+from hsm.core.record.large import Large
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.usual_lines import USUAL_END, USUAL_START, UsualSubmit, UsualSubmits
 
@@ -220,19 +221,38 @@ class JobTable(Mapping[int, Job]):
         if len(self) > known:
             yield from [num for num in self._jobs if num >= known]
 
-    def once(self) -> Iterator[Job]:
-        """The jobs by number, for a look: who keeps one may have what nobody else will see."""
+    def once(self, holds: Callable[[JobState], bool] = lambda state: True) -> Iterator[Job]:
+        """The jobs by number, for a look: who keeps one may have what nobody else will see.
+
+        Args:
+            holds: accepts the states of those that are wanted.
+        """
+        codes = self._codes_where(holds)
         for num in sorted(self) if len(self) > len(self._codes) else self:
             job = self._jobs.get(num)
-            yield self._made(num) if job is None else job
+            if job is not None:
+                if holds(job.state):
+                    yield job
+            elif self._codes[num] in codes:
+                yield self._made(num)
+
+    def all_params(self) -> Iterator[dict[str, Any] | Large]:
+        """The parameters of all jobs, by number, as `Job.held_params` has them."""
+        for num in sorted(self) if len(self) > len(self._codes) else self:
+            job = self._jobs.get(num)
+            yield self._entry(num)["params"] if job is None else job.held_params
 
     def where(self, holds: Callable[[JobState], bool]) -> list[Job]:
         """The jobs whose state `holds` accepts, by number; these are kept."""
-        codes = [code for code, state in _STATES.items() if holds(state)]
-        if holds(JobState.CANCELLED):
-            codes += range(_UNSTARTED, _UNSTARTED + len(self._endings))
+        codes = self._codes_where(holds)
         found = [num for num, job in list(self._jobs.items()) if holds(job.state)]
         return [self[num] for num in sorted([*found, *self._with(*codes)])]
+
+    def _codes_where(self, holds: Callable[[JobState], bool]) -> list[int]:
+        """The codes of the states that `holds` accepts."""
+        codes = [code for code, state in _STATES.items() if holds(state)]
+        unstarted = range(_UNSTARTED, _UNSTARTED + len(self._endings))
+        return [*codes, *(unstarted if holds(JobState.CANCELLED) else ())]
 
     def _with(self, *codes: int) -> list[int]:
         found = []

@@ -26,6 +26,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from hsm.core.record.large import Large, LargeLost
 from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.results.metric import Goal, Ranking
 from hsm.core.results.results_table import Results
+from hsm.core.results.tables import as_text
 
 _FIRST = ("job", "state")
 _LAST = ("attempts", "duration", "cpu_seconds", "max_memory", "exit_code", "signal", "reason")
@@ -66,7 +68,7 @@ def results_of(sweep: Sweep, *, files: bool = True) -> Results:
 
 
 def ranked_results(sweep: Sweep, goal: Goal | None = None) -> tuple[Results, Ranking]:
-    """A sweep's results so far, and its completed jobs ranked; `goal` is its own by default.
+    """A sweep's completed jobs so far, and these ranked; `goal` is its own by default.
 
     The jobs' files are read only if the journal alone cannot say how they rank.
     """
@@ -75,10 +77,10 @@ def ranked_results(sweep: Sweep, goal: Goal | None = None) -> tuple[Results, Ran
         completed = sweep.jobs.by_state()[JobState.COMPLETED]
         nothing = Results((), _FIRST, sweep_id=sweep.sweep_id, paths=sweep.paths)
         return nothing, Ranking(goal, completed=completed)
-    results = results_of(sweep, files=False)
+    results = _Collector(sweep, files=False, only_completed=True).table()
     ranking = results.ranking(goal)
     if ranking.needs_files:
-        results = results_of(sweep)
+        results = _Collector(sweep, files=True, only_completed=True).table()
         ranking = results.ranking(goal)
     return results, ranking
 
@@ -92,10 +94,15 @@ def _wrote_files(sweep: Sweep) -> bool:
 
 
 class _Collector:
-    """Gathers the results of all jobs, then names the columns, then makes the rows."""
+    """Gathers the results of all jobs, then names the columns, then makes the rows.
 
-    def __init__(self, sweep: Sweep, *, files: bool) -> None:
+    With `only_completed`, only those of the jobs that have completed, but the table still knows the
+    parameters of all, and which of these vary.
+    """
+
+    def __init__(self, sweep: Sweep, *, files: bool, only_completed: bool = False) -> None:
         self._sweep = sweep
+        self._only_completed = only_completed
         self._reads_files = files
         self._problems = list(sweep.problems)
         if sweep.problem_count > len(sweep.problems):
@@ -104,7 +111,9 @@ class _Collector:
         self._notes: dict[int, str] = {}
 
     def table(self) -> Results:
-        gathered = [(_facts(job), self._gather(job)) for job in self._sweep.jobs.once()]
+        varying = self._varying() if self._only_completed else None
+        jobs = self._sweep.jobs.once(self._is_wanted)
+        gathered = [(_facts(job), self._gather(job)) for job in jobs]
         names = self._names()
         last = (*_LAST, _NOTE) if self._notes else _LAST
         middle = [name for group in _GROUPS for name in names[group].values()]
@@ -131,7 +140,29 @@ class _Collector:
             origins=origins,
             goal=Goal.recorded(self._sweep.latest),
             problems=self._problems,
+            varying=None if varying is None else {names["params"][key] for key in varying},
         )
+
+    def _is_wanted(self, state: JobState) -> bool:
+        return state is JobState.COMPLETED or not self._only_completed
+
+    def _varying(self) -> set[str]:
+        """The parameters that vary between all jobs, not only those that are in the table."""
+        texts: dict[str, str] = {}
+        counts: Counter[str] = Counter()
+        varying: set[str] = set()
+        jobs = 0
+        for held in self._sweep.jobs.all_params():
+            params = held.load_or({}) if isinstance(held, Large) else held
+            jobs += 1
+            for name, value in params.items():
+                counts[name] += 1
+                if name not in varying:
+                    text = as_text(value)
+                    if texts.setdefault(name, text) != text:
+                        varying.add(name)
+        self._keys["params"].update(dict.fromkeys(counts))
+        return varying | {name for name in texts if texts[name] and counts[name] < jobs}
 
     def _gather(self, job: Job) -> dict[str, Mapping[str, Any]]:
         """A job's results: group -> key -> value."""

@@ -7,7 +7,7 @@ the others   hsm's own: job, state, duration, ...
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -43,6 +43,7 @@ class Results(Table):
         origins: Origins = MappingProxyType({}),
         goal: Goal = Goal(),  # noqa: B008 -- frozen
         problems: Iterable[str] = (),
+        varying: Collection[str] | None = None,
     ) -> None:
         super().__init__(
             rows,
@@ -55,6 +56,7 @@ class Results(Table):
         self.paths = paths
         self.goal = goal
         self._origins = origins
+        self._varying = varying  # if jobs that are not in the table count, too
 
     def _is_kept(self, name: str) -> bool:
         wanted = self.goal.metric
@@ -71,6 +73,8 @@ class Results(Table):
     @property
     def varying(self) -> list[str]:
         """The parameters in which jobs differ; one that only some jobs have counts as such."""
+        if self._varying is not None:
+            return [name for name in self.parameters if name in self._varying]
         return [
             name for name in self.parameters if len({tables.as_text(row[name]) for row in self}) > 1
         ]

@@ -1,0 +1,59 @@
+"""The best jobs are those of all that completed; which parameters vary is told of all jobs."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from hsm import read_sweep
+from hsm.core.record.job import Ending, Job, JobState
+from hsm.core.record.journal import Journal
+from hsm.core.record.paths import SweepPaths
+from hsm.core.results.collect import ranked_results, results_of
+from hsm.core.results.metric import Goal, Ranking
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_ranking_is_that_of_the_whole_table(tmp_path: Path, seed: int) -> None:
+    chance, paths = random.Random(seed), SweepPaths(tmp_path)
+    journal = Journal(paths, "s", {})
+    jobs = [Job(num, f"s_{num}", "", _params(chance)) for num in range(chance.randrange(1, 9))]
+    journal.submit(jobs)
+    for job in jobs:
+        if chance.random() < 0.3:
+            continue
+        job.start(1.5, 2)
+        journal.start(job)
+        state = chance.choice([*3 * [JobState.COMPLETED], JobState.FAILED])
+        value = chance.choice([None, 1.5, 2, {"loss": chance.random()}, "x"])
+        job.end(2.5, Ending(state, 0, None, None, None, None, 1.5, 0.5, 4096, value))
+        journal.end(job)
+        if chance.random() < 0.2:
+            paths.job_dir(job.num).mkdir()
+            (paths.job_dir(job.num) / "results.json").write_text('{"loss": 0.25}')
+    journal.close("finished")
+    for goal in (None, Goal("loss")):
+        results, ranking = ranked_results(read_sweep(tmp_path), goal)
+        whole = results_of(read_sweep(tmp_path), files=False)
+        expected = whole.ranking(goal)
+        if expected.needs_files:
+            whole = results_of(read_sweep(tmp_path))
+            expected = whole.ranking(goal)
+        for name in ("metric", "values", "completed", "known", "problem", "missing"):
+            assert list_of(ranking, name) == list_of(expected, name), name
+        assert [row["job"] for row in ranking.rows] == [row["job"] for row in expected.rows]
+        if ranking.metric is not None:
+            assert results.varying == whole.varying
+
+
+def list_of(ranking: Ranking, name: str) -> object:
+    """An attribute of a ranking; any sequence as a list."""
+    found = getattr(ranking, name)
+    return list(found) if isinstance(found, (list, tuple)) else found
+
+
+def _params(chance: random.Random) -> dict[str, object]:
+    values = [1, "", "a", None, 1.5]
+    return {name: chance.choice(values) for name in "abc" if chance.random() < 0.8}
