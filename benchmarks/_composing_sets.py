@@ -12,6 +12,7 @@ import contextlib
 import copy
 import itertools
 import os
+import pickle
 import random
 import sys
 import warnings
@@ -186,7 +187,7 @@ class Stage:
         self._remember = remember
         self._plain: dict[bool, ConfigLoaderImpl] = {}
         self.masters: dict[str, DictConfig] = {}
-        self._hydra_configs: dict[str, Any] = {}
+        self._hydra_configs: dict[str, bytes] = {}
         self._leave = contextlib.ExitStack()
         #: What remembering loaders did, and how compositions ended.
         self.seen: Counter[str] = Counter()
@@ -209,7 +210,7 @@ class Stage:
                         self.masters[text] = self._master(text)
                 for text, config in self.masters.items():
                     HydraConfig.instance().set_config(config)  # too slow for each set
-                    self._hydra_configs[text] = HydraConfig.instance().cfg
+                    self._hydra_configs[text] = pickle.dumps(HydraConfig.instance().cfg)
             if not self.masters:
                 raise ValueError(f"Hydra cannot begin any sweep of {self.app.name}")
             self._leave = stack.pop_all()
@@ -309,7 +310,9 @@ class Stage:
         clock: Any = hydra_utils  # where ${now:} looks
         clock.datetime = _Clock(one.state)
         instance = HydraConfig.instance()
-        instance.cfg = self._hydra_configs.get(one.master)
+        # Its own: a merge may take a node out of it.
+        packed = self._hydra_configs.get(one.master)
+        instance.cfg = None if packed is None else pickle.loads(packed)
         try:
             yield
         finally:
