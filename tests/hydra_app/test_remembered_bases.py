@@ -31,6 +31,7 @@ from omegaconf.basecontainer import BaseContainer
 
 from helpers.composing import Composers, tree
 from helpers.hydra import write_files
+from hsm.core.errors import SettingsError
 from hsm.hydra_app import base_store, base_watch
 from hsm.hydra_app.base_store import Bases
 from hsm.hydra_app.base_supply import BaseSupply
@@ -420,6 +421,14 @@ def test_whoever_doubts_gets_hydras_own_loader(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HSM_COMPOSE", "plain")
     app = Composers(_GROUPS)
     assert type(app.quick) is ConfigLoaderImpl
+
+
+def test_another_value_of_the_switch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HSM_COMPOSE", "plian")
+    with pytest.raises(
+        SettingsError, match=r"variable HSM_COMPOSE must be 'plain', .* not 'plian'"
+    ):
+        Composers(_GROUPS)
 
 
 def test_whoever_patches_hydra_gets_what_was_patched(monkeypatch: pytest.MonkeyPatch) -> None:
