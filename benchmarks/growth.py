@@ -17,6 +17,7 @@ their end: CPU time and journal per job.
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import shutil
 import signal
@@ -208,10 +209,10 @@ def waiting(doors: Sequence[str], jobs: int, rounds: int) -> Result:
 def readers(jobs: int, rounds: int) -> Result:
     """What reads the record of a large sweep."""
     commands = [*LONGEST_ANSWER, "collect-results --format csv", "show"]
-    with tempfile.TemporaryDirectory(prefix="benchmark-growth-") as name:
-        sweep_dir = Path(name) / "growth"
-        write_record(sweep_dir, jobs)
-        runs = interleave(commands, rounds, lambda what: read_record(sweep_dir, jobs, what))
+    sweep_dir = Path(tempfile.mkdtemp(prefix="benchmark-growth-")) / "growth"
+    atexit.register(shutil.rmtree, sweep_dir.parent, ignore_errors=True)  # which takes long
+    write_record(sweep_dir, jobs)
+    runs = interleave(commands, rounds, lambda what: read_record(sweep_dir, jobs, what))
     seconds = {what: summarise_runs(own, lambda run: run.seconds) for what, own in runs.items()}
     peaks = {what: summarise_runs(own, lambda run: run.peak_memory) for what, own in runs.items()}
     targets = [
