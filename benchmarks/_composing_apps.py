@@ -5,20 +5,15 @@ Most leave out much of Hydra's own config, which costs most of the time; `hydra`
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import _composing_schemas as schemas
 
-#: At the end of a defaults list: without these, composing takes a third of the time.
-_THIN = """\
-  - override hydra/help: null
-  - override hydra/hydra_help: null
-  - override hydra/output: null
-  - override hydra/env: null
-  - override hydra/hydra_logging: null
-  - override hydra/job_logging: null
-"""
+#: The apps' files: each text has those of one app, each after a line "== path".
+_FOLDER = Path(__file__).parent / "apps" / "composing"
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +21,6 @@ class App:
     """An app, with all that a set may say.
 
     Attributes:
-        files: its configs, each after a line "== path"; FOLDER stands for their folder.
         groups: overrides that change which configs are composed, and how they are packaged.
         values: overrides of values.
         wrong: overrides that mostly raise.
@@ -40,7 +34,6 @@ class App:
     """
 
     name: str
-    files: str
     groups: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
     wrong: tuple[str, ...] = ()
@@ -52,6 +45,15 @@ class App:
     hydra: tuple[int, int] = (1, 3)
     before: tuple[int, int] = (2, 0)
 
+    def write_files(self, folder: Path) -> None:
+        """Write its files; FOLDER stands for the folder in their texts."""
+        text = (_FOLDER / f"{self.name}.txt").read_text(encoding="utf-8")
+        for part in text.replace("FOLDER", os.fspath(folder)).split("== ")[1:]:
+            name, _, content = part.partition("\n")
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+
 
 def _lines(text: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
@@ -59,40 +61,6 @@ def _lines(text: str) -> tuple[str, ...]:
 
 PLAIN = App(
     name="plain",
-    files=f"""\
-== config.yaml
-defaults:
-  - _self_
-{_THIN}
-lr: 0.1
-name: run-${{lr}}-${{nested.a.b}}
-nested: {{a: {{b: 1, c: [1, 2, {{d: 3}}]}}, ref: "${{nested.a}}", up: "${{.a.b}}"}}
-box: ${{nested}}
-items: [1, "two", 3.0, null, "${{lr}}", [4, 5]]
-first: ${{items.0}}
-empty: {{}}
-none: null
-miss: ???
-"quoted key": 1
-3: three
-true: yes
-txt: "yes"
-home: ${{oc.env:HOME}}
-where: ${{hydra:job.name}}
-many: {{a: 1, b: 2}}
-keys: ${{oc.dict.keys:many}}
-hydra:
-  job:
-    env_set: {{FUZZ_SET: "${{hydra.job.num}}"}}
-    env_copy: [HOME]
-    config: {{override_dirname: {{kv_sep: "-", exclude_keys: [none]}}}}
-  sweep: {{dir: sweep, subdir: "${{hydra.job.num}}_${{hydra.job.override_dirname}}"}}
-== other.yaml
-defaults: [config, _self_]
-lr: 5
-nested: {{a: {{b: 2}}}}
-hydra: {{sweep: {{dir: other}}}}
-""",
     groups=("hydra/job_logging=none", "hydra/job_logging=disabled"),
     values=_lines("""
         nested.a.b=2
@@ -160,96 +128,6 @@ hydra: {{sweep: {{dir: other}}}}
 
 GROUPS = App(
     name="groups",
-    files=f"""\
-== config.yaml
-defaults:
-  - _self_
-  - db: mysql
-  - db@backup: postgres
-  - schema: school
-  - optional dbschema: ${{db}}_${{schema}}
-  - optional absent: nothing
-  - trainer/opt: adam
-  - model: [small, extra]
-  - loose: null
-{_THIN}
-lr: 0.1
-name: ${{db.driver}}-${{schema.name}}
-nested: {{a: {{b: 1, c: [1, 2, {{d: 3}}]}}, ref: "${{nested.a}}"}}
-cont: ${{nested}}
-opt_ref: ${{trainer.opt}}
-none: null
-miss: ???
-hydra:
-  job: {{env_set: {{FOO: "1"}}, env_copy: [HOME]}}
-  sweep: {{dir: sweep, subdir: "${{hydra.job.num}}_${{name}}"}}
-== db/mysql.yaml
-driver: mysql
-user: root
-opts: {{timeout: 1, mysql: {{x: 1}}}}
-== db/postgres.yaml
-driver: postgres
-user: root
-opts: {{timeout: 1, postgres: {{x: 1}}}}
-== db/sqlite.yaml
-defaults: [base]
-driver: sqlite
-== db/base.yaml
-user: base
-path: ${{hydra:runtime.cwd}}
-== db/broken.yaml
-defaults: [nowhere]
-== db/torn.yaml
-a: [1
-== schema/school.yaml
-name: school
-== schema/shop.yaml
-# @package _group_
-name: shop
-extra: ${{..lr}}
-== dbschema/mysql_school.yaml
-# @package _global_
-combo: ms
-== dbschema/postgres_shop.yaml
-# @package _global_
-lr: 5
-combo: {{x: 1}}
-== trainer/opt/adam.yaml
-betas: [0.9, 0.99]
-== trainer/opt/sgd.yaml
-defaults: [/sched: cos]
-m: 0.9
-== sched/cos.yaml
-t: 1
-== sched/step.yaml
-t: [1, 2]
-== model/small.yaml
-n: 1
-== model/big.yaml
-n: 100
-layers: ${{n_layers}}
-== model/extra.yaml
-e: {{f: 1}}
-== loose/one.yaml
-# @package first.second
-x: 1
-cont: {{y: 2}}
-== experiment/one.yaml
-# @package _global_
-defaults:
-  - override /db: sqlite
-  - override /trainer/opt: sgd
-lr: 7
-cont: {{own: 1}}
-== experiment/two.yaml
-# @package _global_
-defaults:
-  - override /db@backup: mysql
-  - override /model: [big]
-  - /sched@added: step
-nested: 5
-none: {{now: dict}}
-""",
     groups=_lines("""
         db=mysql
         db=postgres
@@ -333,70 +211,6 @@ none: {{now: dict}}
 
 DEFAULTS = App(
     name="defaults",
-    files=f"""\
-== config.yaml
-defaults:
-  - k: ${{oc.env:FUZZ_K}}
-  - g: a
-  - nest: one
-  - by: ${{nest}}_${{g}}
-  - _self_
-  - last
-{_THIN}
-v: 1
-box: {{a: 1}}
-== quiet.yaml
-defaults:
-  - g: ???
-  - k: x
-  - nest: one
-  - optional by: ${{nest}}_${{g}}
-{_THIN}
-v: 2
-== called.yaml
-defaults:
-  - k: ${{chosen:}}
-  - g: ${{oc.select:k,a}}
-  - _self_
-{_THIN}
-v: 3
-== k/x.yaml
-kk: 1
-== k/y.yaml
-kk: 2
-extra: {{z: 1}}
-== g/a.yaml
-ga: ${{v}}
-== g/b.yaml
-# @package _global_
-box: {{b: 2}}
-v: 9
-== by/one_a.yaml
-oa: 1
-== by/two_a.yaml
-ta: 1
-== by/one_b.yaml
-defaults: [one_a]
-ob: 1
-== nest/one.yaml
-defaults:
-  - deeper: p
-  - deeper@other: q
-  - _self_
-w: 1
-== nest/two.yaml
-defaults:
-  - one
-  - override deeper: q
-w: 2
-== nest/deeper/p.yaml
-p: {{x: 1}}
-== nest/deeper/q.yaml
-q: {{y: "${{...w}}"}}
-== last.yaml
-# @package _global_
-box: {{last: 1}}
-""",
     groups=_lines("""
         k=x
         k=y
@@ -432,51 +246,6 @@ box: {{last: 1}}
 
 STRUCTURED = App(
     name="structured",
-    files=f"""\
-== config.yaml
-defaults:
-  - fuzz_schema
-  - opt: sgd
-  - data: x
-  - patch: one
-  - _self_
-{_THIN}
-n: 5
-inner: {{d: {{b: 2}}}}
-late: {{a: 2}}
-== made.yaml
-defaults:
-  - fuzz_schema
-  - opt: base
-  - data: y
-  - patch: two
-  - _self_
-{_THIN}
-made: {{v: 2}}
-== patch/one.yaml
-# @package _global_
-inner3: {{o: {{lr: 3}}}}
-lst: [{{u: 1}}]
-== patch/two.yaml
-# @package _global_
-inner2: {{a: 5}}
-made: {{v: 3}}
-== patch/three.yaml
-# @package _global_
-told: {{v: 3}}
-== told.yaml
-defaults:
-  - fuzz_schema
-  - opt: base
-  - data: x
-  - patch: three
-  - _self_
-{_THIN}
-n: 7
-== patch/wrong.yaml
-# @package _global_
-inner: {{u: [1]}}
-""",
     groups=_lines("""
         opt=base
         opt=sgd
@@ -538,117 +307,6 @@ inner: {{u: [1]}}
 
 RESOLVERS = App(
     name="resolvers",
-    files=f"""\
-== config.yaml
-defaults:
-  - g: one
-  - _self_
-  - late
-{_THIN}
-hydra:
-  searchpath: [file://FOLDER/extra, pkg://fuzz_package.configs]
-a: ${{oc.env:HOME}}
-stamp: ${{now:%Y}}
-box: ${{box:}}
-when: ${{hydra:job.name}}
-sum: ${{add:1,${{v}}}}
-v: 1
-== calm.yaml
-defaults:
-  - g: one
-  - _self_
-  - late
-{_THIN}
-hydra:
-  searchpath: [file://FOLDER/extra]
-a: ${{oc.env:HOME}}
-stamp: ${{now:%Y}}
-when: ${{hydra:job.name}}
-version: ${{python_version:micro}}
-old: ${{oc.deprecated:a}}
-listed: ${{oc.dict.values:pair}}
-pair: {{x: 1, y: "${{v}}"}}
-v: 1
-== stepping.yaml
-defaults:
-  - g: one
-  - _self_
-{_THIN}
-a: 1
-stamp: ${{now:%Y}}
-when: ${{hydra:job.name}}
-rnd: ${{rnd:}}
-kept: ${{kept:}}
-keptbox: ${{keptbox:}}
-parent: {{p: "${{above:}}"}}
-maybe: ${{oc.decode:${{oc.env:FUZZ_BOX}}}}
-made: "${{oc.create:{{a: 1}}}}"
-mood: ${{moody:}}
-v: 1
-== boxes.yaml
-defaults:
-  - g: one
-  - _self_
-  - shut
-{_THIN}
-maybe: ${{oc.decode:${{oc.env:FUZZ_BOX}}}}
-place: ${{hydra:job.env_set}}
-which: ${{pair.${{oc.env:FUZZ_G}}}}
-made: "${{oc.create:{{a: 1}}}}"
-pair: {{one: 1, two: {{x: 2}}}}
-a: 1
-v: 1
-== shut.yaml
-# @package _global_
-maybe: {{own: 1}}
-place: {{own: "1"}}
-which: {{own: 1}}
-made: {{own: 1}}
-== late.yaml
-# @package _global_
-a: over
-stamp: over
-== g/one.yaml
-k: 1
-== g/two.yaml
-k: ${{oc.env:HOME}}
-w: ${{now:%Y}}
-== h/boxed.yaml
-# @package _global_
-box: {{own: 1}}
-== h/rnd.yaml
-# @package _global_
-rnd: 5
-== h/maybe.yaml
-# @package _global_
-maybe: {{own: 1}}
-== h/kept.yaml
-# @package _global_
-kept: 5
-keptbox: {{own: 1}}
-== h/parent.yaml
-# @package _global_
-parent: {{p: {{own: 1}}}}
-== h/made.yaml
-# @package _global_
-made: {{own: 1}}
-mood: {{own: 1}}
-== h/more.yaml
-# @package _global_
-a: {{b: 1}}
-listed: {{c: 1}}
-old: {{d: 1}}
-when: {{e: 1}}
-== extra/g/three.yaml
-k: {{z: 1}}
-== extra/h/named.yaml
-# @package _global_
-named: ${{hydra:job.name}}
-== fuzz_package/__init__.py
-== fuzz_package/configs/__init__.py
-== fuzz_package/configs/g/four.yaml
-k: {{packaged: "${{v}}"}}
-""",
     groups=_lines("""
         g=one
         g=two
@@ -708,36 +366,6 @@ k: {{packaged: "${{v}}"}}
 
 HYDRA = App(
     name="hydra",
-    files="""\
-== config.yaml
-defaults:
-  - _self_
-  - hydra/callbacks: [noting]
-  - override hydra/launcher: hsm_local
-  - override hydra/job_logging: own
-n: 1
-opt: {lr: 1, name: "${hydra:runtime.choices.hydra/launcher}"}
-hydra:
-  sweep: {dir: "sweep_${n}", subdir: "${hydra.job.num}"}
-  launcher: {max_parallel_jobs: 2}
-  job: {chdir: true, env_set: {N: "${hydra.job.name}"}}
-  help: {header: "${hydra.help.app_name} here"}
-== hydra/callbacks/noting.yaml
-noting: {_target_: helpers.Noting, where: "${hydra.runtime.output_dir}"}
-== hydra/job_logging/own.yaml
-version: 1
-formatters: {simple: {format: "[%(name)s] - %(message)s"}}
-handlers:
-  file:
-    class: logging.FileHandler
-    formatter: simple
-    filename: ${hydra.runtime.output_dir}/${hydra.job.name}.log
-root: {level: INFO, handlers: [file]}
-disable_existing_loggers: false
-== hydra/launcher/mine.yaml
-defaults: [hsm_local]
-max_parallel_jobs: 7
-""",
     groups=_lines("""
         hydra/launcher=hsm_local
         hydra/job_logging=default
@@ -777,21 +405,6 @@ max_parallel_jobs: 7
 
 OLD = App(
     name="old",
-    files=f"""\
-== config.yaml
-defaults:
-  - db: mysql
-{_THIN}
-v: 1
-db: {{port: 4}}
-hydra: {{sweep: {{dir: sweep}}}}
-== db/mysql.yaml
-driver: mysql
-port: 3
-== db/named.yaml
-# @package _group_._name_
-driver: named
-""",
     groups=("db=mysql", "db=named", "db=typed", "~db", "+db@second=mysql"),
     values=("v=2", "db.port=5", "db.port=x", "db.driver=d", "hydra.job.chdir=true"),
     wrong=("+db.new=1", "db.port=y"),
@@ -803,39 +416,6 @@ driver: named
 
 NEW = App(
     name="new",
-    files=f"""\
-== config.yaml
-defaults:
-  - fuzz_tuples@typed
-  - group: sub/one
-  - by: ${{group/sub}}
-  - _self_
-  - late
-{_THIN}
-hydra:
-  aliases: {{rate: opt.lr, "quick,fast": "opt.lr=9", pick: group/sub}}
-opt: {{lr: 1, items: [1, 2, {{x: 3}}]}}
-typed: {{pair: [7, seven]}}
-== late.yaml
-defaults:
-  - more: one
-  - override /group/sub: two
-== group/sub/one.yaml
-s: 1
-== group/sub/two.yaml
-s: 2
-t: {{u: 1}}
-== group/three.yaml
-s: 3
-== by/one.yaml
-b: 1
-== by/two.yaml
-b: {{c: 2}}
-== more/one.yaml
-m: 1
-== more/up.yaml
-defaults: [../group/three]
-""",
     groups=_lines("""
         group/sub=one
         group/sub=two

@@ -25,7 +25,8 @@ from hydra.types import HydraContext
 from omegaconf import OmegaConf, open_dict
 
 from _composing_apps import App
-from _composing_sets import Set, Stage
+from _composing_stage import Stage
+from _override_sets import Set
 from hsm.hydra_app.hydra_job import HydraJob
 from hsm.hydra_app.remembered_bases import remember_bases
 

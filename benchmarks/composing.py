@@ -28,7 +28,8 @@ from typing import Any
 import hydra
 
 from _composing_apps import APPS, App
-from _composing_sets import Remember, Set, Stage, make_sets, run_sets, shrink
+from _composing_stage import Remember, Stage, run_sets, shrink
+from _override_sets import Set, make_sets
 
 #: Of so many loaders, one is compared with a loader that reads its files from the disk each time.
 _UNFROZEN = 8

@@ -28,8 +28,9 @@ from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
 from _composing_apps import APPS, App
-from _composing_sets import Stage, make_sets
+from _composing_stage import Stage
 from _hostile_configs import hostile_configs, hostile_text, hostile_tree
+from _override_sets import make_sets
 from _prepared_jobs import compare_jobs, with_logging
 from _tree_differences import difference, error_chain, ruin
 from composing import apps_of

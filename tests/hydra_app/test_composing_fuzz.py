@@ -14,7 +14,7 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import OmegaConf
 
 from helpers.processes import REPOSITORY
-from hsm.hydra_app import base_watch, remembered_bases
+from hsm.hydra_app import base_store, base_watch, kept_overrides
 from hsm.hydra_app.remembered_bases import remember_bases
 
 #: Any other will do as well.
@@ -88,22 +88,32 @@ def test_a_loader_that_remembers_too_much_is_found_and_told_in_brief(
     assert "no difference" in capsys.readouterr().out
 
 
+def _yes(*_: Any) -> bool:
+    return True
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("guard", "module", "name"),
+    ("name", "changes"),
     [
-        ("is_known_resolver", base_watch, "resolvers"),
-        ("has_constant_defaults", base_watch, "structured"),
+        (
+            "resolvers",
+            [
+                (base_watch, "is_known_resolver", _yes),
+                (base_store, "is_known_resolver", _yes),
+                (base_watch.Watch, "_is_same_kind_again", _yes),
+            ],
+        ),
+        ("structured", [(base_watch, "has_constant_defaults", _yes)]),
+        ("plain", [(kept_overrides, "_NOT_KEPT", ())]),
     ],
 )
 def test_the_fuzzer_finds_what_a_guard_is_for(
-    composing: Any, monkeypatch: pytest.MonkeyPatch, guard: str, module: Any, name: str
+    composing: Any, monkeypatch: pytest.MonkeyPatch, name: str, changes: list[Any]
 ) -> None:
-    monkeypatch.setattr(module, guard, lambda _: True)
-    if hasattr(remembered_bases, guard):
-        monkeypatch.setattr(remembered_bases, guard, lambda _: True)
-    found = composing.hunt(composing.APPS[name], 600, _SEED, remember_bases, most=1)
-    assert found.differences
+    for place, attribute, value in changes:
+        monkeypatch.setattr(place, attribute, value)
+    assert composing.hunt(composing.APPS[name], 600, _SEED, remember_bases, most=1).differences
 
 
 def test_a_ruined_config_and_any_single_change_are_differences(composing: Any) -> None:
