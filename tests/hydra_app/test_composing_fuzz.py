@@ -21,6 +21,7 @@ from hsm.hydra_app.remembered_bases import remember_bases
 _SEED = 2
 #: Sets of each app; the slow test makes them 1,000 in all.
 _FEW, _ALL = 6, 1000
+NAMES = ["plain", "groups", "defaults", "structured", "resolvers", "hydra", "old", "new"]
 
 
 @pytest.fixture
@@ -34,25 +35,26 @@ def composing(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 
 def test_a_few_random_configs_are_as_hydra_composes_them(composing: Any) -> None:
-    found = [
-        composing.hunt(app, _FEW, _SEED, remember_bases)
-        for app in composing.apps_of(list(composing.APPS))
-    ]
+    found = [composing.hunt(app, _FEW, _SEED, remember_bases) for app in composing.apps_of(NAMES)]
     assert [each for one in found for each in one.differences] == []
-    assert len(found) >= 7
+    assert len(found) == 7
+    assert set(composing.APPS) == set(NAMES)
     assert all(one.seen["sets"] == _FEW and one.seen["configs"] for one in found)
     assert sum(one.seen["merged_nothing"] for one in found) > _FEW
 
 
 @pytest.mark.slow
-def test_a_thousand_random_configs_are_as_hydra_composes_them(composing: Any) -> None:
-    apps = composing.apps_of(list(composing.APPS))
-    found = [composing.hunt(app, _ALL // len(apps) + 1, _SEED + 1, remember_bases) for app in apps]
-    assert [each for one in found for each in one.differences] == []
-    assert sum(one.seen["sets"] for one in found) >= _ALL
-    for one in found:
-        assert one.seen["merged_nothing"] > 10, one.app
-        assert one.seen["errors"] > 10, one.app
+@pytest.mark.parametrize("name", NAMES)
+def test_a_thousand_random_configs_in_all_are_as_hydra_composes_them(
+    composing: Any, name: str
+) -> None:
+    apps = composing.apps_of(NAMES)
+    if composing.APPS[name] not in apps:
+        pytest.skip("for another Hydra")
+    found = composing.hunt(composing.APPS[name], _ALL // len(apps) + 1, _SEED + 1, remember_bases)
+    assert found.differences == []
+    assert found.seen["merged_nothing"] > 5
+    assert found.seen["errors"] > 5
 
 
 def _remember_too_much(loader: ConfigLoader) -> None:
