@@ -53,8 +53,9 @@ def test_a_thousand_random_configs_in_all_are_as_hydra_composes_them(
         pytest.skip("for another Hydra")
     found = composing.hunt(composing.APPS[name], _ALL // len(apps) + 1, _SEED + 1, remember_bases)
     assert found.differences == []
-    assert found.seen["merged_nothing"] > 5
-    assert found.seen["errors"] > 5
+    if name in ("plain", "groups", "hydra"):  # In the others, little may be remembered.
+        assert found.seen["merged_nothing"]
+    assert found.seen["errors"]
 
 
 def _remember_too_much(loader: ConfigLoader) -> None:
