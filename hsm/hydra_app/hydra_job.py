@@ -29,11 +29,18 @@ from hsm.core.program.reports import Outcome, dumps
 from hsm.core.record.job import Job
 from hsm.core.record.log_links import unlink_logs
 from hsm.core.record.paths import SweepPaths
+from hsm.hydra_app import kept_overrides, remembered_bases, source_infos
 from hsm.hydra_app.carried_errors import CarriedError, Place, traceback_of
 from hsm.hydra_app.quick_run_job import get_ready, prepared_quickly
 from hsm.hydra_app.remembered_bases import take_base
 
 log = get_logger(__name__)
+
+
+#: Where Hydra is called, and where its loader calls what stands in for its own.
+_OWN_FILES = frozenset(
+    (__file__, kept_overrides.__file__, remembered_bases.__file__, source_infos.__file__)
+)
 
 
 class JobExit(Exception):
@@ -253,7 +260,7 @@ def _without_exit(task_function: TaskFunction) -> Callable[[Any], Any]:
 
 
 class _HidesOwnFrames(Callback, logging.Filter):
-    """Removes this module's frames from the app's traceback before the app's callbacks see it.
+    """Removes hsm's frames from the app's traceback before the app's callbacks see it.
 
     Hydra 1.4 logs the traceback even before, so this is also a filter of the log's handlers.
     """
@@ -274,19 +281,28 @@ class _HidesOwnFrames(Callback, logging.Filter):
         _hide_own_frames(error)
         frames = getattr(job_return, "_remote_traceback", None)  # Hydra 1.4
         if frames is not None:  # An exit is shown in one line, without a traceback.
-            kept = [frame for frame in frames if frame[0] != __file__]
+            kept = [frame for frame in frames if frame[0] not in _OWN_FILES]
             job_return._remote_traceback = None if isinstance(error, JobExit) else kept
 
 
 def _hide_own_frames(error: BaseException) -> None:
-    place = error.__traceback__ = _next_not_own(error.__traceback__)
-    while place is not None:
-        place.tb_next = _next_not_own(place.tb_next)
-        place = place.tb_next
+    """Remove the frames of hsm that Hydra's own would not have, here and in all causes."""
+    pending: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while pending:
+        each = pending.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        place = each.__traceback__ = _next_not_own(each.__traceback__)
+        while place is not None:
+            place.tb_next = _next_not_own(place.tb_next)
+            place = place.tb_next
+        pending += each.__cause__, each.__context__
 
 
 def _next_not_own(place: TracebackType | None) -> TracebackType | None:
-    while place is not None and place.tb_frame.f_code.co_filename == __file__:
+    while place is not None and place.tb_frame.f_code.co_filename in _OWN_FILES:
         place = place.tb_next
     return place
 
