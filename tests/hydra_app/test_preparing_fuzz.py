@@ -58,6 +58,7 @@ def test_files_of_jobs_are_as_hydra_writes_them(preparing: Any, name: str, jobs:
     assert files > 4 * jobs
 
 
+@pytest.mark.slow
 def test_a_job_that_cannot_be_composed_shows_hydras_frames_alone(preparing: Any) -> None:
     seed = 20_000  # One of its jobs chooses an option that no group has.
     found, _ = preparing.differing_jobs(preparing.APPS["groups"], seed, 10)
