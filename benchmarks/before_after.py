@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from _harness import STDOUT, Incomplete, Run, interleave, measure
-from _large_sweep import HSM_ENVIRONMENT, inspect_sweep
+from _hsm_sweep import HSM_ENVIRONMENT, inspect_sweep
 from _report import any_failed, count, finish, machine, print_table, summarise
 from launchers import APP, RECORD, SWEEP_DIR
 from launchers import inspect_sweep as inspect_hydra

@@ -1,6 +1,6 @@
 """How fast commands that end at once go through hsm, next to GNU parallel and xargs.
 
-    python benchmarks/commands.py --large 10000 --json commands.json
+    python benchmarks/commands.py --json commands.json
 
 Drivers:
     api       `LocalComputeSource.submit_jobs(..., command=["true"])`, in apps/api_sweep.py
@@ -11,7 +11,7 @@ Drivers:
 Each measurement is one fresh process in a fresh directory. Rounds are interleaved. The record of
 hsm and of GNU parallel must show each job exactly once; all that xargs tells is its exit code, so a
 run of it counts if no command failed. `api` checks besides that no thread, file descriptor or child
-process is left. With --large a sweep of so many jobs is run, and looked at, as well.
+process is left.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from _harness import STDOUT, Incomplete, Run, interleave, measure
-from _large_sweep import HSM_ENVIRONMENT, hsm_sweep, inspect_sweep, large_sweep
+from _hsm_sweep import HSM_ENVIRONMENT, hsm_sweep, inspect_sweep
 from _report import (
     Target,
     any_failed,
@@ -225,7 +225,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=count, metavar="N", default=1000, help="default 1000")
     parser.add_argument("--rounds", type=count, metavar="N", default=9, help="default 9")
     parser.add_argument("--parallel-jobs", type=count, metavar="N", default=2, help="default 2")
-    parser.add_argument("--large", type=count, metavar="N", help="also a sweep of N jobs, by cli")
     parser.add_argument("--drivers", help="comma-separated; default: all that can run here")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE")
     given = parser.parse_args(arguments)
@@ -261,13 +260,7 @@ def main() -> int:
         "parallel_jobs": options.parallel_jobs,
         "drivers": show(runs, options.jobs, options.parallel_jobs),
     }
-    failed = any_failed(runs.values())
-    if options.large:
-        large = large_sweep(options.jobs, options.large, options.parallel_jobs, options.rounds)
-        large.show()
-        document["large"] = large.document
-        failed |= large.failed
-    return finish(document, options.json, failed)
+    return finish(document, options.json, any_failed(runs.values()))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from _harness import STDOUT, Incomplete, Run, interleave, measure
-from _large_sweep import HSM_ENVIRONMENT
+from _hsm_sweep import HSM, HSM_ENVIRONMENT, hsm_sweep
 from _report import (
     Result,
     Summary,
@@ -51,7 +51,6 @@ from hsm.core.record.paths import SweepPaths
 
 APPS = Path(__file__).resolve().parent / "apps" / "growing"
 DISTRIBUTIONS = ("hpc-sweep-manager", "hydra-core")
-_HSM = [sys.executable, "-m", "hsm.cli.main"]
 _HYDRA = [
     *(sys.executable, str(APPS / "app.py"), "-m", "hydra/launcher=hsm_local"),
     *("hydra/sweeper=growing", "hydra.launcher.max_parallel_jobs=2"),
@@ -71,8 +70,7 @@ _POLL = 0.01
 def command(door: str, jobs: int, sweep_dir: str) -> list[str]:
     """The command line of a sweep."""
     if door == "commands":
-        options = ["--parallel-jobs", "2", "--sweep-dir", sweep_dir]
-        return [*_HSM, "sweep", f"num=range({jobs})", *options, "--", "true"]
+        return hsm_sweep(jobs, 2, sweep_dir)
     if door == "functions":
         return [sys.executable, str(APPS / "functions.py"), str(jobs), sweep_dir]
     size = [f"hydra.sweeper.jobs={jobs}", f"hydra.sweeper.singly={door == 'submitted'}"]
@@ -174,7 +172,7 @@ def read_record(sweep_dir: Path, jobs: int, what: str) -> Run:
             raise Incomplete(f"the answer is not about {jobs} completed jobs: {answer[:80]!r}")
         return {}
 
-    return measure([*_HSM, *what.split(), str(sweep_dir)], inspect, HSM_ENVIRONMENT)
+    return measure([*HSM, *what.split(), str(sweep_dir)], inspect, HSM_ENVIRONMENT)
 
 
 def waiting(doors: Sequence[str], jobs: int, rounds: int) -> Result:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from _harness import Incomplete, Run, interleave, measure
-from _large_sweep import HSM_ENVIRONMENT, inspect_sweep
+from _hsm_sweep import HSM_ENVIRONMENT, inspect_sweep
 from _report import (
     Target,
     any_failed,

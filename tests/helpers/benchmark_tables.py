@@ -127,18 +127,62 @@ def _commands(document: Any) -> list[str]:
     return table([jobs, "seconds", "jobs a second", "peak MB", "time / GNU parallel's"], rows)
 
 
-def _large(document: Any) -> list[str]:
-    large = document.get("large")
-    if large is None:
-        return []
-    titles = {
-        "few": f"`hsm sweep`, {large['few']} commands",
-        "many": f"`hsm sweep`, {large['many']} commands",
-        "monitor": f"`hsm monitor --once`, {large['many']} jobs",
-        "collect": f"`hsm collect-results`, {large['many']} jobs",
+def _growth(document: Any) -> list[str]:
+    waiting, readers = document["waiting"], document["readers"]
+    doors = {
+        "commands": "`hsm sweep` with commands",
+        "functions": "`LocalManager` with a function",
+        "hydra": "Hydra, all points at once",
+        "submitted": "Hydra, submitted one by one",
     }
-    rows = [[title, _median(large["seconds"][what], 1)] for what, title in titles.items()]
-    return table(["", "seconds"], rows)
+    rows = []
+    for door, figures in waiting["figures"].items():
+        first, end = _median(figures["first_job"], 1), _median(figures["exit"], 1)
+        kilobytes = {"median": figures["job_bytes"]["median"] / 1000}
+        rows.append([doors[door], first, end, _median(kilobytes, 1), ""])
+    for what, seconds in readers["seconds"].items():
+        megabytes = {"median": readers["peaks"][what]["median"] / 1e6}
+        rows.append([f"`hsm {what}`", _median(seconds, 1), "", "", _median(megabytes, 0)])
+    head = f"{waiting['jobs']:,} jobs"
+    columns = ["seconds until the first job, or for the answer", "Ctrl-C to exit", "kB a job", "MB"]
+    return table([head, *columns], rows)
+
+
+def _speed() -> list[str]:
+    """What the README shows: each figure next to that of the peer that is quickest there."""
+    paths = {name: RESULTS / f"{name}.json" for name in ("launchers", "commands", "warm")}
+    if not all(path.exists() for path in paths.values()):
+        return []
+    documents = {name: json.loads(path.read_text("utf-8")) for name, path in paths.items()}
+    cases, commands = documents["launchers"]["cases"], documents["commands"]
+    warm = documents["warm"]["drivers"]
+    rows = []
+    for case, script in (("a", ""), ("b", f" of a script that imports {_listed(cases['b'])}")):
+        seconds = cases[case]["seconds"]
+        title = f"{cases[case]['jobs']} Hydra jobs that return at once{script}"
+        share = cases[case]["ratios"]["hsm_local / joblib"]
+        rows.append([title, "joblib", *_next_to(seconds["hsm_local"], seconds["joblib"], share)])
+    drivers = commands["drivers"]
+    share = drivers["cli"]["ratio_to_parallel"]
+    both = drivers["cli"]["seconds"], drivers["parallel"]["seconds"]
+    rows.append([f"{commands['jobs']:,} commands `true`", "GNU parallel", *_next_to(*both, share)])
+    both = warm["warm"]["seconds"], warm["parallel"]["seconds"]
+    title = (
+        f"{documents['warm']['jobs']} runs of a script that imports {_listed(documents['warm'])}"
+    )
+    share = {"median": both[0]["median"] / both[1]["median"]}
+    title = f"{documents['warm']['jobs']} runs of {script}"
+    rows.append([title, "GNU parallel", *_next_to(*both, share)])
+    return table(["two at a time", "next to", "its seconds", "hsm's", "hsm's share"], rows)
+
+
+def _next_to(own: Any, other: Any, share: Any) -> list[str]:
+    return [_median(other, 1), _median(own, 1), _median(share, 2)]
+
+
+def _listed(document: Any) -> str:
+    *most, last = (f"`{name}`" for name in document["imports"])
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _median(summary: dict[str, float] | None, digits: int) -> str:
@@ -166,5 +210,6 @@ BENCHMARKS: dict[str, Callable[[], list[str]]] = {
     "soak": partial(made_from, "soak", _soak),
     "peer-faults": partial(made_from, "faults", _peer_faults),
     "bulk-commands": partial(made_from, "commands", _commands),
-    "large": partial(made_from, "commands", _large),
+    "growth": partial(made_from, "growth", _growth),
+    "speed": _speed,
 }
