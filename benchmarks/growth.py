@@ -286,6 +286,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Run all; returns 1 if a run failed, since its numbers are missing then."""
     options = parse()
+    # A shell has what it runs in the background ignore it, and so would the sweeps.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     doors = options.door or list(LARGEST_JOB)
     results = {
         "waiting": waiting(doors, options.jobs, options.rounds),

@@ -149,7 +149,7 @@ def _growth(document: Any) -> list[str]:
 
 
 def _speed() -> list[str]:
-    """What the README shows: each figure next to that of the peer that is quickest there."""
+    """What the README shows: each figure next to that of a peer that runs jobs in parallel."""
     paths = {name: RESULTS / f"{name}.json" for name in ("launchers", "commands", "warm")}
     if not all(path.exists() for path in paths.values()):
         return []
@@ -157,7 +157,7 @@ def _speed() -> list[str]:
     cases, commands = documents["launchers"]["cases"], documents["commands"]
     warm = documents["warm"]["drivers"]
     rows = []
-    for case, script in (("a", ""), ("b", f" of a script that imports {_listed(cases['b'])}")):
+    for case, script in (("a", ""), ("b", f", of a script that imports {_listed(cases['b'])}")):
         seconds = cases[case]["seconds"]
         title = f"{cases[case]['jobs']} Hydra jobs that return at once{script}"
         share = cases[case]["ratios"]["hsm_local / joblib"]
@@ -167,11 +167,9 @@ def _speed() -> list[str]:
     both = drivers["cli"]["seconds"], drivers["parallel"]["seconds"]
     rows.append([f"{commands['jobs']:,} commands `true`", "GNU parallel", *_next_to(*both, share)])
     both = warm["warm"]["seconds"], warm["parallel"]["seconds"]
-    title = (
-        f"{documents['warm']['jobs']} runs of a script that imports {_listed(documents['warm'])}"
-    )
-    share = {"median": both[0]["median"] / both[1]["median"]}
+    script = f"a script that imports {_listed(documents['warm'])}"
     title = f"{documents['warm']['jobs']} runs of {script}"
+    share = {"median": both[0]["median"] / both[1]["median"]}
     rows.append([title, "GNU parallel", *_next_to(*both, share)])
     return table(["two at a time", "next to", "its seconds", "hsm's", "hsm's share"], rows)
 
