@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from _harness import Incomplete, Run, interleave, measure
-from _hsm_sweep import HSM_ENVIRONMENT, inspect_sweep
+from _hsm_sweep import HSM, HSM_ENVIRONMENT, inspect_sweep
 from _report import (
     Target,
     any_failed,
@@ -55,7 +55,7 @@ def command(driver: str, script: Path, jobs: int, parallel_jobs: int) -> list[st
     if driver == "parallel":
         python = [sys.executable, str(script), "num={}", ":::", *map(str, range(jobs))]
         return ["parallel", "--will-cite", "--jobs", slots, *python]
-    hsm = [sys.executable, "-m", "hsm.cli.main", "sweep", f"num=range({jobs})"]
+    hsm = [*HSM, "sweep", f"num=range({jobs})"]
     how = "auto" if driver == OURS else "false"
     options = ["--parallel-jobs", slots, "--sweep-dir", "sweep", "--warm", how]
     return [*hsm, "--script", str(script), "--args-style", "hydra", *options]

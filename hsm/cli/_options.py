@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from hsm.cli._complete import job_numbers, one_of, sweep_ids
 from hsm.cli._given import HSM_CONFIG, MODES
-from hsm.core.settings.kinds import Switch
 from hsm.core.settings.resolve import SETTINGS, Group, Setting
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -119,13 +118,9 @@ def with_settings(*names: str) -> Callable[[_Function], _Function]:
 
 
 def _option(setting: Setting) -> inspect.Parameter:
-    flag, value_type = setting.flag, cast("type[Any]", str)
-    if isinstance(setting.kind, Switch):
-        flag, value_type = f"{flag}/--no-{flag.removeprefix('--')}", bool
-    elif "/" in flag:  # a choice of two: a switch for each
-        value_type = bool
+    value_type: type[Any] = bool if "/" in setting.option else str
     option = typer.Option(
-        flag,
+        setting.option,
         help=_help(setting),
         metavar=None if value_type is bool else setting.kind.metavar,
         autocompletion=one_of(*setting.kind.names),

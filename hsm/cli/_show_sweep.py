@@ -43,14 +43,8 @@ def sweep_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _server_lines(server: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Say how job processes are started, and what the check for a safe fork found."""
     method, reason = server["start_method"], server["reason"]
-    joined = (
-        ""
-        if reason is None
-        else f", because {reason}"
-        if method in ("spawn", "cold")
-        else f", {reason}"
-    )
-    yield "start method", f"{method}{joined}"
+    joint = ", because " if method in ("spawn", "cold") else ", "
+    yield "start method", method if reason is None else f"{method}{joint}{reason}"
     found = server["found"] or []
     if reason is None or len(found) > 1:
         yield from (("", f"found: {text}") for text in found)

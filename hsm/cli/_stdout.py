@@ -101,9 +101,7 @@ def give_up(error: OSError) -> None:
     exit with 120.
     """
     with suppress(OSError, ValueError):
-        null_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        os.dup2(null_fd, sys.stdout.fileno())
-        os.close(null_fd)
+        _redirect_to_nowhere(sys.stdout.fileno())
     if isinstance(sys.stdout, Stdout):
         sys.stdout.failure = None
     if error.errno != errno.EPIPE:
@@ -114,10 +112,14 @@ def give_up(error: OSError) -> None:
 def give_up_all() -> None:
     """Redirect stdout and stderr to nowhere: the reader of one of them has gone."""
     with suppress(OSError):
-        null_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        for fd in (1, 2):
-            os.dup2(null_fd, fd)
-        os.close(null_fd)
+        _redirect_to_nowhere(1, 2)
+
+
+def _redirect_to_nowhere(*fds: int) -> None:
+    null_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    for fd in fds:
+        os.dup2(null_fd, fd)
+    os.close(null_fd)
 
 
 @contextmanager

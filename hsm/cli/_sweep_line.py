@@ -60,20 +60,16 @@ def read_usual_line(arguments: Sequence[str]) -> SweepLine | None:
     """Read the arguments of `hsm`; None if that takes typer."""
     if list(arguments[:1]) != ["sweep"] or _COMPLETION in os.environ:
         return None
-    from hsm.core.settings.kinds import Switch
     from hsm.core.settings.resolve import SETTINGS
 
     texts = dict(_TEXTS)
     switches: dict[str, tuple[str, bool]] = {}
     for setting in SETTINGS.values():
-        flag = setting.flag
         if not setting.is_option:
             continue
-        if isinstance(setting.kind, Switch):
-            flag = f"{flag}/--no-{flag.removeprefix('--')}"
-        names = flag.split("/")
+        names = setting.option.split("/")
         if len(names) == 1:
-            texts[flag] = setting.name
+            texts[setting.option] = setting.name
         else:
             switches.update(zip(names, ((setting.name, True), (setting.name, False)), strict=True))
     return _Reader(texts, switches).read(list(arguments[1:]))

@@ -105,9 +105,7 @@ class Display(SweepDisplay):
             self._show_message(wording.retried(job, delay))
 
     def job_ended(self, job: Job) -> None:
-        with shielded(), self._lock:
-            self.counts.ended_now(job, self._skew())
-            self._show_end(job)
+        self.jobs_ended([job])
 
     def jobs_ended(self, jobs: Sequence[Job]) -> None:
         with shielded(), self._lock:

@@ -36,7 +36,6 @@ from hsm.hydra_app.remembered_bases import take_base
 
 log = get_logger(__name__)
 
-
 #: Where Hydra is called, and where its loader calls what stands in for its own.
 _OWN_FILES = frozenset(
     (__file__, kept_overrides.__file__, remembered_bases.__file__, source_infos.__file__)

@@ -68,7 +68,10 @@ def prepared_quickly(context: HydraContext, alike: dict[Any, Any]) -> Iterator[N
         context: has the app's callbacks.
         alike: what `get_ready` returned in the launcher.
     """
-    changes = [] if composes_plainly() else [*_changes(alike)]
+    if composes_plainly():
+        yield
+        return
+    changes = [*_changes(alike)]
     own = [(place, name, getattr(place, name)) for place, name, _ in changes]
     # Hydra tells the first one first of the job's start.
     context.callbacks.callbacks.insert(0, _EndsPreparation(partial(_set, own)))

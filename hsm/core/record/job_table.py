@@ -74,9 +74,8 @@ class JobTable(Mapping[int, Job]):
         self._ids: set[str] = set()  # of those that do not follow from the numbers
         # By number, without gaps. `_jobs` may have more jobs, with larger numbers.
         self._codes = bytearray()
-        self._made_codes = self._open_codes = (
-            0  # how many are `_MADE`, and `_PENDING` or `_RUNNING`
-        )
+        self._made_codes = 0  # how many are `_MADE`
+        self._open_codes = 0  # how many are `_PENDING` or `_RUNNING`
         self._started, self._ended = array("d"), array("d")
         self._seconds, self._cpu_seconds = array("d"), array("d")
         self._pids, self._memory, self._exit_codes = array("q"), array("q"), array("h")

@@ -177,8 +177,6 @@ class _Collector:
         if self._reads_files and any(attempt.started is not None for attempt in job.attempts):
             directory = self._job_dir(job)
             for group, name in _FILES.items():
-                if _is_missing(f"{directory}/{name}"):  # which costs less than to open it
-                    continue
                 try:
                     content = _read_object(directory, name, self._sweep.paths.sweep_dir)
                 except (OSError, ValueError) as error:
@@ -259,16 +257,6 @@ def _reason(job: Job) -> str | None:
     else:
         reason = job.ending() if job.state.is_final else None
     return " ".join(reason.splitlines()) if reason else None
-
-
-def _is_missing(path: str) -> bool:
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        pass
-    return False
 
 
 def _read_object(directory: str, name: str, sweep_dir: Path) -> dict[str, Any] | None:

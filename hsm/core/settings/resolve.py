@@ -28,7 +28,7 @@ from hsm.core.settings.fields import (
     Warm,
 )
 from hsm.core.settings.hsm_yaml import CONFIG_VARIABLE, HsmConfig, load_hsm_config
-from hsm.core.settings.kinds import Kind
+from hsm.core.settings.kinds import Kind, Switch
 
 __all__ = [
     "BUILT_IN",
@@ -84,6 +84,12 @@ class Setting:
     flag: str
     is_option: bool
     per_sweep: bool
+
+    @property
+    def option(self) -> str:
+        """All names of the option, a switch's for each of its two values: ``--x/--no-x``."""
+        is_switch = isinstance(self.kind, Switch)
+        return f"{self.flag}/--no-{self.flag.removeprefix('--')}" if is_switch else self.flag
 
     def check(self, value: object, origin: str) -> Any:
         """`value`, which is data, as LocalConf holds it. Raises SettingsError if not allowed."""
