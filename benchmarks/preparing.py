@@ -36,7 +36,7 @@ from _tree_differences import difference, error_chain, ruin
 from composing import apps_of
 from hsm.hydra_app.config_copy import copy_config
 from hsm.hydra_app.quick_run_job import prepared_quickly
-from hsm.hydra_app.quick_yaml import alike_texts
+from hsm.hydra_app.quick_yaml import known_texts
 from hsm.hydra_app.remembered_bases import remember_bases
 
 #: Jobs of one app, in one folder.
@@ -47,9 +47,9 @@ def differing_text(seed: int) -> str | None:
     """Write a job's config as YAML, as Hydra does and quickly; return how the texts differ."""
     source = random.Random(f"text {seed}")
     of_sweep, config = hostile_configs(source)
-    alike = alike_texts(of_sweep)
+    texts = known_texts(of_sweep)
     expected = _yaml(config)
-    with prepared_quickly(HydraContext(None, Callbacks()), alike):  # type: ignore[arg-type]
+    with prepared_quickly(HydraContext(None, Callbacks()), texts):  # type: ignore[arg-type]
         actual = _yaml(config)
     return None if actual == expected else f"{actual!r}, not {expected!r}"
 

@@ -32,6 +32,7 @@ from hsm.core.record.paths import SweepPaths
 from hsm.hydra_app import kept_overrides, remembered_bases, source_infos
 from hsm.hydra_app.carried_errors import CarriedError, Place, traceback_of
 from hsm.hydra_app.quick_run_job import get_ready, prepared_quickly
+from hsm.hydra_app.quick_yaml import NO_TEXTS
 from hsm.hydra_app.remembered_bases import take_base
 
 log = get_logger(__name__)
@@ -146,7 +147,7 @@ class HydraJob:
         self.hydra_context = hydra_context
         self.config = config
         self.task_function = task_function
-        self._alike = get_ready(config)
+        self._texts = get_ready(config)
 
     def __reduce__(self) -> tuple[Any, ...]:
         for callback in self.hydra_context.callbacks.callbacks:
@@ -155,7 +156,9 @@ class HydraJob:
             except Exception as error:
                 name = type(callback).__name__
                 raise pickle.PicklingError(f"the callback {name}: {error}") from error
-        content = by_value.dumps((Singleton.get_state(), self.__dict__))
+        # The texts are quickly done without; they are long, and the new process may write others.
+        attributes = {**self.__dict__, "_texts": NO_TEXTS}
+        content = by_value.dumps((Singleton.get_state(), attributes))
         return _restore, (content,)
 
     def __call__(self, argument: tuple[int, str, list[str], list[str], bytes | None]) -> Outcome:
@@ -165,7 +168,7 @@ class HydraJob:
         job_dir: str | None = None
         context = self.hydra_context
         try:
-            with prepared_quickly(context, self._alike):
+            with prepared_quickly(context, self._texts):
                 if base is not None:
                     take_base(context.config_loader, base)
                 config = compose(context.config_loader, self.config, overrides, num, job_id)

@@ -4,7 +4,7 @@ Three operations of OmegaConf's take most of the time of Hydra's `run_job`. Whil
 prepared, they are done by quicker means:
 
     copy.deepcopy(config)  -->  a structural copy, see `hsm.hydra_app.config_copy`
-    OmegaConf.to_yaml      -->  LibYAML where its text is the same, see `hsm.hydra_app.quick_yaml`
+    OmegaConf.to_yaml      -->  texts that the launcher knows, see `hsm.hydra_app.quick_yaml`
     ${interpolation}       -->  parsed once for all jobs: the tree depends on nothing but the text
 
 The app's function and its callbacks find OmegaConf as it is.
@@ -19,13 +19,13 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
-from omegaconf import DictConfig, ListConfig, OmegaConf, _utils, base, omegaconf
+from omegaconf import DictConfig, ListConfig, OmegaConf, _utils, base
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.grammar_parser import parse
 
 from hsm.hydra_app.config_copy import Memo, copy_node, is_known
 from hsm.hydra_app.plain_composing import composes_plainly
-from hsm.hydra_app.quick_yaml import alike_texts, choosing_dumper
+from hsm.hydra_app.quick_yaml import NO_TEXTS, KnownTexts, known_texts, quick_to_yaml
 
 #: Parts of Hydra's config whose interpolations every job resolves.
 _RESOLVED = ("sweep", "job", "job_logging")
@@ -34,21 +34,21 @@ _RESOLVED = ("sweep", "job", "job_logging")
 _parsed = lru_cache(maxsize=512)(parse)
 
 
-def get_ready(config: DictConfig) -> dict[Any, Any]:
+def get_ready(config: DictConfig) -> KnownTexts:
     """Do in the launcher what would else be done in every job.
 
     Args:
         config: the sweep's.
 
     Returns:
-        For `prepared_quickly`: the texts that LibYAML is known to write as PyYAML does.
+        For `prepared_quickly`: the texts of the config's parts as YAML.
     """
     if composes_plainly():
-        return {}
+        return NO_TEXTS
     of_hydra: Any = OmegaConf.to_container(config.hydra, resolve=False)
     for name in _RESOLVED:
         _parse_all(of_hydra.get(name))  # An override may delete any: Hydra then fails each job.
-    return alike_texts(config)
+    return known_texts(config)
 
 
 def _parse_all(data: Any) -> None:
@@ -61,18 +61,18 @@ def _parse_all(data: Any) -> None:
 
 
 @contextmanager
-def prepared_quickly(context: HydraContext, alike: dict[Any, Any]) -> Iterator[None]:
+def prepared_quickly(context: HydraContext, texts: KnownTexts) -> Iterator[None]:
     """Have Hydra prepare the job that is run in this block quickly, up to its `on_job_start`.
 
     Args:
         context: has the app's callbacks.
-        alike: what `get_ready` returned in the launcher.
+        texts: what `get_ready` returned in the launcher.
     """
     if composes_plainly():
         yield
         return
-    changes = [*_changes(alike)]
-    own = [(place, name, getattr(place, name)) for place, name, _ in changes]
+    changes = [*_changes(texts)]
+    own = [(place, name, vars(place)[name]) for place, name, _ in changes]
     # Hydra tells the first one first of the job's start.
     context.callbacks.callbacks.insert(0, _EndsPreparation(partial(_set, own)))
     try:
@@ -91,11 +91,11 @@ def _set(changes: Sequence[_Change]) -> None:
         setattr(place, name, value)
 
 
-def _changes(alike: dict[Any, Any]) -> Iterator[_Change]:
+def _changes(texts: KnownTexts) -> Iterator[_Change]:
     for kind in (DictConfig, ListConfig):
         yield kind, "__deepcopy__", _quick_deepcopy(kind.__deepcopy__)
-    if (dumper := choosing_dumper(alike)) is not None:
-        yield omegaconf, "get_omega_conf_dumper", lambda: dumper
+    if any(texts):
+        yield OmegaConf, "to_yaml", staticmethod(quick_to_yaml(texts, OmegaConf.to_yaml))
     for module in (base, _utils):
         yield module, "parse", _parsed
 

@@ -19,7 +19,7 @@ import functools
 import os
 import sys
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import is_dataclass
 from types import FunctionType
@@ -129,10 +129,13 @@ def _list_defaults(
     noted, bases = _noted_keys.get(), repo.bases  # type: ignore[attr-defined] # see the loader
     if noted is None:
         return create_defaults_list(*arguments)
-    overrides = Overrides(repo=repo, overrides_list=overrides_list)
-    key = _key(repo, overrides, (config_name, prepend_hydra, skip_missing))
+    overrides = None
+    with suppress(Exception):  # Hydra raises the same again, from the place that users know.
+        overrides = Overrides(repo=repo, overrides_list=overrides_list)
+    asked = (config_name, prepend_hydra, skip_missing)
+    key = None if overrides is None else _key(repo, overrides, asked)
     noted.append(key)
-    if key is None:
+    if overrides is None or key is None:
         return create_defaults_list(*arguments)
     base: Base | None = bases.find(key)
     if base is not None:

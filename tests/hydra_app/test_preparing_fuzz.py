@@ -59,9 +59,17 @@ def test_files_of_jobs_are_as_hydra_writes_them(preparing: Any, name: str, jobs:
 
 
 @pytest.mark.slow
-def test_a_job_that_cannot_be_composed_shows_hydras_frames_alone(preparing: Any) -> None:
-    seed = 20_000  # One of its jobs chooses an option that no group has.
-    found, _ = preparing.differing_jobs(preparing.APPS["groups"], seed, 10)
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        ("groups", 20_000),  # One of its jobs chooses an option that no group has,
+        ("plain", 77),  # and one of these a number.
+    ],
+)
+def test_a_job_that_cannot_be_composed_shows_hydras_frames_alone(
+    preparing: Any, name: str, seed: int
+) -> None:
+    found, _ = preparing.differing_jobs(preparing.APPS[name], seed, 10)
     assert found is None
 
 

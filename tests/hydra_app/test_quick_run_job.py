@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +15,12 @@ import yaml
 from hydra._internal.callbacks import Callbacks
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from helpers.config_trees import describe
 from hsm.hydra_app import quick_yaml
 from hsm.hydra_app.quick_run_job import get_ready, prepared_quickly
-from hsm.hydra_app.quick_yaml import alike_texts
+from hsm.hydra_app.quick_yaml import NO_TEXTS, KnownTexts, known_texts
 
 #: Texts and keys, some of which LibYAML writes otherwise than PyYAML.
 TEXTS = [
@@ -43,7 +46,7 @@ KEYS = [text for text in TEXTS if "${" not in text and text != "???"]
 omegaconf: Any = import_module("omegaconf.omegaconf")
 base: Any = import_module("omegaconf.base")
 _utils: Any = import_module("omegaconf._utils")
-LIBYAML = getattr(yaml, "CDumper", None)
+LIBYAML: Any = getattr(yaml, "CDumper", None)
 needs_libyaml = pytest.mark.skipif(LIBYAML is None, reason="PyYAML was built without LibYAML")
 #: OmegaConf 2.4 uses LibYAML by itself.
 needs_omegaconf_23 = pytest.mark.skipif(
@@ -60,10 +63,13 @@ class Looking(Callback):
 
 
 @pytest.fixture(autouse=True)
-def fresh_dumper() -> Iterator[None]:
-    quick_yaml._quick_dumper.cache_clear()
+def forgetful() -> Iterator[None]:
+    kept = (quick_yaml._quick_dumper, quick_yaml._is_omegaconf_unchanged, quick_yaml._texts_of)
+    for each in kept:
+        each.cache_clear()
     yield
-    quick_yaml._quick_dumper.cache_clear()
+    for each in kept:
+        each.cache_clear()
 
 
 def context(*callbacks: Callback) -> Any:
@@ -74,103 +80,209 @@ def context(*callbacks: Callback) -> Any:
 
 def state() -> tuple[Any, ...]:
     """What is replaced."""
-    dumper = omegaconf.get_omega_conf_dumper
-    return DictConfig.__deepcopy__, ListConfig.__deepcopy__, dumper, base.parse, _utils.parse
+    to_yaml = OmegaConf.to_yaml
+    return DictConfig.__deepcopy__, ListConfig.__deepcopy__, to_yaml, base.parse, _utils.parse
 
 
-def written_quickly(config: Any, alike: dict[Any, Any]) -> str:
-    with prepared_quickly(context(), alike):
+def written_quickly(config: Any, texts: KnownTexts) -> str:
+    with prepared_quickly(context(), texts):
         return OmegaConf.to_yaml(config)
 
 
-def uses_libyaml(config: Any, alike: dict[Any, Any], monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether LibYAML, and not PyYAML, writes the YAML of `config`."""
-    own, calls = omegaconf.get_omega_conf_dumper(), []
+@pytest.fixture
+def dumped(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
+    """What is dumped, and by which dumper."""
+    calls = []
+    dump = quick_yaml._dump
 
-    def get_dumper() -> Any:
-        calls.append(1)
-        return own
+    def recording(data: Any, dumper: Any) -> str:
+        calls.append((data, dumper))
+        return dump(data, dumper)
 
-    monkeypatch.setattr(quick_yaml, "get_omega_conf_dumper", get_dumper)
-    written_quickly(config, alike)
-    return not calls
+    monkeypatch.setattr(quick_yaml, "_dump", recording)
+    return calls
 
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_yaml_of_any_text_is_the_same(text: str) -> None:
-    config = OmegaConf.create({"hydra": {"help": text}, "list": [text, [text, {"deep": text}]]})
+    of_sweep = OmegaConf.create({"a": {"b": text, "c": 1}, "list": [text, [text, {"deep": text}]]})
+    jobs: list[Any] = [
+        of_sweep,
+        {"a": {"b": "b", "c": text}, "list": [text]},
+        [text],
+        {"new": {"deep": text}},
+    ]
+    texts = known_texts(of_sweep)
 
-    plain = OmegaConf.to_yaml(config)
-
-    assert written_quickly(config, {}) == plain
-    assert written_quickly(config, alike_texts(config)) == plain
-    assert written_quickly(OmegaConf.create([text]), alike_texts(config)) == OmegaConf.to_yaml(
-        OmegaConf.create([text])
-    )
+    for data in jobs:
+        job = OmegaConf.create(data)
+        for one in (job, OmegaConf.create({"hydra": {"help": job}})):
+            of_its_own = known_texts(OmegaConf.create({"hydra": {"help": {"a": [text]}}}))
+            plain = OmegaConf.to_yaml(one)
+            assert written_quickly(one, texts) == plain
+            assert written_quickly(one, KnownTexts(texts.of_app, of_its_own.of_hydra)) == plain
 
 
 @pytest.mark.parametrize("key", [*KEYS, 1, 2.5, True, "k" * 100, "k" * 101, "k" * 128, "k" * 200])
 def test_yaml_of_any_key_is_the_same(key: Any) -> None:
     config = OmegaConf.create({key: 1, "deep": {"list": [{key: {key: [1, "a\nb"]}}]}})
+    deep = OmegaConf.create({key: {key: {key: 1, "a": [{}], "b": {}}, "c": {key: 2}}})
+    texts = known_texts(deep)
+    changed = [OmegaConf.merge(deep, {key: {key: each}}) for each in ({key: 2}, {"b": {"d": 1}})]
 
-    assert written_quickly(config, alike_texts(config)) == OmegaConf.to_yaml(config)
+    assert written_quickly(config, known_texts(config)) == OmegaConf.to_yaml(config)
+    for each in (config, deep, *changed):
+        assert written_quickly(each, texts) == OmegaConf.to_yaml(each)
 
 
-def test_an_unusual_text_is_known_only_in_its_place() -> None:
-    base = OmegaConf.create({"help": "two\nlines", "list": [1, "a\nb"], "deep": {"same": "é"}})
-    moved = OmegaConf.create({"list": ["a\nb", 1], "help": {"deep": "two\nlines"}, "new": "é"})
+def test_a_text_is_known_only_for_its_value_in_its_place() -> None:
+    of_sweep = OmegaConf.create({"help": "two\nlines", "deep": {"same": 1, "list": [1, "a\nb"]}})
+    texts = known_texts(of_sweep)
 
-    assert written_quickly(moved, alike_texts(base)) == OmegaConf.to_yaml(moved)
+    for text in (
+        "{deep: {list: [1, a], help: {same: 1}}, help: {deep: 1}}",
+        "{deep: {same: true, list: [1, a]}}",
+        "{deep: {same: 1.0}}",
+        "{deep: {}, help: }",
+        "{deep: [same, list], same: 1}",
+        "{1: a, true: b}",
+    ):
+        moved = OmegaConf.create(text)
+        assert written_quickly(moved, texts) == OmegaConf.to_yaml(moved)
+
+
+def test_only_what_a_job_changes_is_dumped(dumped: list[tuple[Any, Any]]) -> None:
+    of_sweep = {"num": 1, "model": {"name": "é" * 90, "lr": 0.1, "layers": [1, 2]}, "end": {"a": 1}}
+    texts = known_texts(OmegaConf.create(of_sweep))
+    dumped.clear()
+
+    job = OmegaConf.create({**of_sweep, "num": 2, "end": {"a": 1, "b": {"c": 3}, "d": "x"}})
+    text = written_quickly(job, texts)
+
+    assert [data for data, _ in dumped] == [{"num": 2}, {"end": {"b": {"c": 3}, "d": "x"}}]
+    assert text == OmegaConf.to_yaml(job)
 
 
 @needs_libyaml
 @needs_omegaconf_23
-def test_libyaml_writes_what_is_plain_and_what_the_sweep_knows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    config = OmegaConf.create({"hydra": {"help": "two\nlines"}, "num": 1})
-    alike = alike_texts(OmegaConf.create({**config, "odd": "😀" * 90}))
+def test_libyaml_writes_only_what_is_plain(dumped: list[tuple[Any, Any]]) -> None:
+    texts = known_texts(OmegaConf.create({"num": 1, "text": "two\nlines"}))
+    dumped.clear()
 
-    assert uses_libyaml(config, alike, monkeypatch)
-    assert not uses_libyaml(config, {}, monkeypatch)
-    assert not uses_libyaml({**config, "odd": "😀" * 90}, alike, monkeypatch)
-    assert not uses_libyaml({**config, "num": "other\nlines"}, alike, monkeypatch)
+    written_quickly(OmegaConf.create({"num": 2, "text": "two\nlines"}), texts)
+    written_quickly(OmegaConf.create({"num": 1, "text": "other\nlines"}), texts)
+
+    assert [issubclass(dumper, LIBYAML) for _, dumper in dumped] == [True, False]
+
+
+def test_what_is_not_plain_is_left_to_omegaconf(dumped: list[tuple[Any, Any]]) -> None:
+    job = {"where": Path("a"), "num": 1}
+    of_sweep = OmegaConf.create({**job, "hydra": {"help": "x", "num": 1}})
+    texts = known_texts(of_sweep)
+    dumped.clear()
+
+    assert written_quickly(OmegaConf.create(job), texts) == OmegaConf.to_yaml(OmegaConf.create(job))
+    assert dumped == []
+    of_hydra = OmegaConf.create({"hydra": {"help": "x", "num": 2}})
+    assert written_quickly(of_hydra, texts) == OmegaConf.to_yaml(of_hydra)
+    assert [data for data, _ in dumped] == [{"hydra": {"num": 2}}]
+
+
+class Color(Enum):
+    RED = 1
+
+
+@dataclass
+class Typed:
+    """A config that is not made of mappings alone."""
+
+    color: Color = Color.RED
+    count: int | None = None
+    ratio: float = MISSING
+    by_color: dict[Color, int] = field(default_factory=lambda: {Color.RED: 1})
+    inner: Any = "${count}"
+    lists: list[list[int]] = field(default_factory=lambda: [[1], []])
+
+
+def test_yaml_of_a_structured_config_is_the_same() -> None:
+    of_sweep = OmegaConf.structured(Typed)
+    job = OmegaConf.merge(of_sweep, {"ratio": 1, "count": 3, "by_color": {"RED": 2}})
+
+    for config in (of_sweep, job, OmegaConf.create({"typed": job, "other": "${typed}"})):
+        assert written_quickly(config, known_texts(of_sweep)) == OmegaConf.to_yaml(config)
+
+
+def test_yaml_that_is_wanted_in_another_form_is_omegaconfs() -> None:
+    config = OmegaConf.create({"b": 1, "a": "${b}"})
+    with prepared_quickly(context(), known_texts(config)):
+        assert OmegaConf.to_yaml(config, sort_keys=True) == "a: ${b}\nb: 1\n"
+        assert OmegaConf.to_yaml(config, resolve=True) == "b: 1\na: 1\n"
+        assert OmegaConf.to_yaml({"x": 1}) == "x: 1\n"
 
 
 def test_an_app_that_changed_the_dumper_gets_its_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
     dumper = omegaconf.get_omega_conf_dumper()
     own = {**dumper.yaml_representers, bool: lambda self, data: self.represent_str(f"is {data}")}
     monkeypatch.setattr(dumper, "yaml_representers", own)
-    config = OmegaConf.create({"flag": True})
+    config = OmegaConf.create({"flag": True, "num": 1})
+    job = OmegaConf.create({"flag": False, "num": 1})
 
-    assert written_quickly(config, alike_texts(config)) == OmegaConf.to_yaml(config)
-    assert "is True" in written_quickly(config, {})
+    assert written_quickly(config, known_texts(config)) == OmegaConf.to_yaml(config)
+    assert "is False" in written_quickly(job, known_texts(config))
 
 
+def test_an_app_that_changed_omegaconf_gets_its_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = OmegaConf.to_yaml
+    monkeypatch.setattr(OmegaConf, "to_yaml", staticmethod(lambda cfg: f"# mine\n{own(cfg)}"))
+    config = OmegaConf.create({"num": 1})
+
+    assert written_quickly(config, known_texts(config)) == "# mine\nnum: 1\n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        # These are known from the web: lists are indented; blank lines are between top-level keys.
+        ("increase_indent", lambda own: lambda self, flow=False, indentless=False: own(self, flow)),
+        (
+            "write_line_break",
+            lambda own: (
+                lambda self, data=None: [
+                    own(self, data) for _ in range(2 if len(self.indents) == 1 else 1)
+                ]
+            ),
+        ),
+        (
+            "expect_document_end",
+            lambda own: lambda self: [self.write_indicator("...", True), own(self)],
+        ),
+        ("ignore_aliases", lambda own: lambda self, data: False),
+    ],
+    ids=lambda change: change[0],
+)
 @needs_omegaconf_23
 def test_an_app_that_changed_how_yaml_is_laid_out_gets_its_layout(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, change: tuple[str, Callable[[Any], Any]]
 ) -> None:
-    def indented(self: Any, flow: bool = False, indentless: bool = False) -> None:
-        increase(self, flow, False)
+    name, changed = change
+    before = OmegaConf.to_yaml(OmegaConf.create({"a": {"list": [1], "b": 1, "same": 1}, "c": 2}))
+    monkeypatch.setattr(yaml.Dumper, name, changed(getattr(yaml.Dumper, name)))
+    of_sweep = OmegaConf.create({"a": {"list": [1], "b": 1, "same": 1}, "c": 2})
+    job = OmegaConf.create({"a": {"list": [1], "b": 2, "same": 2}, "c": 2, "d": "new"})
 
-    increase = yaml.Dumper.increase_indent
-    monkeypatch.setattr(yaml.Dumper, "increase_indent", indented)
-    config = OmegaConf.create({"list": [1]})
-
-    assert (
-        written_quickly(config, alike_texts(config))
-        == OmegaConf.to_yaml(config)
-        == "list:\n  - 1\n"
-    )
+    assert OmegaConf.to_yaml(of_sweep) != before
+    for config in (of_sweep, job):
+        assert written_quickly(config, known_texts(of_sweep)) == OmegaConf.to_yaml(config)
 
 
 def test_without_libyaml_pyyaml_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(yaml, "CDumper", raising=False)
-    config = OmegaConf.create({"a": [1, "b\nc"]})
+    monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
+    config = OmegaConf.create({"a": [1, "b\nc"], "d": {"e": 1, "f": 2}})
+    job = OmegaConf.merge(config, {"d": {"f": 3}})
 
-    assert alike_texts(config) == {}
-    assert written_quickly(config, {}) == OmegaConf.to_yaml(config)
+    assert known_texts(config).of_app
+    assert written_quickly(job, known_texts(config)) == OmegaConf.to_yaml(job)
 
 
 def test_copies_are_the_same() -> None:
@@ -180,7 +292,7 @@ def test_copies_are_the_same() -> None:
     config = OmegaConf.create({"a": [1, {"b": "${a}"}], "own": Own({"x": 1})})
     pair = [config, config.a]
 
-    with prepared_quickly(context(), {}):
+    with prepared_quickly(context(), NO_TEXTS):
         copied, copied_pair = copy.deepcopy(config), copy.deepcopy(pair)
 
     assert describe(copied) == describe(copy.deepcopy(config))
@@ -200,7 +312,7 @@ def test_interpolations_mean_the_same() -> None:
 
     for _ in range(2):
         plain = [meaning(text) for text in texts]
-        with prepared_quickly(context(), {}):
+        with prepared_quickly(context(), NO_TEXTS):
             assert [meaning(text) for text in texts] == plain
 
 
@@ -208,7 +320,7 @@ def test_the_apps_callbacks_and_function_find_omegaconf_as_it_is() -> None:
     before, app = state(), Looking()
     job = context(app)
 
-    with prepared_quickly(job, {}):
+    with prepared_quickly(job, NO_TEXTS):
         during = state()
         job.callbacks.on_job_start(config=OmegaConf.create(), task_function=lambda _: None)
         after = state()
@@ -220,7 +332,7 @@ def test_the_apps_callbacks_and_function_find_omegaconf_as_it_is() -> None:
 def test_omegaconf_is_as_it_was_after_a_preparation_that_fails() -> None:
     before = state()
 
-    with pytest.raises(ValueError, match="broken"), prepared_quickly(context(), {}):
+    with pytest.raises(ValueError, match="broken"), prepared_quickly(context(), NO_TEXTS):
         raise ValueError("broken")
 
     assert state() == before
@@ -230,6 +342,6 @@ def test_the_switch_leaves_everything_to_hydra(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HSM_COMPOSE", "plain")
     before = state()
 
-    assert get_ready(OmegaConf.create({"a": "b\nc"})) == {}
-    with prepared_quickly(context(), {}):
+    assert get_ready(OmegaConf.create({"a": "b\nc"})) == NO_TEXTS
+    with prepared_quickly(context(), NO_TEXTS):
         assert state() == before
