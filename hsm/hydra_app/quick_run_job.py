@@ -1,9 +1,10 @@
 """Hydra's preparation of a job in less time, with the same configs and the same files.
 
-Three operations of OmegaConf's take most of the time of Hydra's `run_job`. While a job is being
+Some operations of OmegaConf's take most of the time of Hydra's `run_job`. While a job is being
 prepared, they are done by quicker means:
 
     copy.deepcopy(config)  -->  a structural copy, see `hsm.hydra_app.config_copy`
+    OmegaConf.masked_copy  -->  the same, put into an empty config without being checked once more
     OmegaConf.to_yaml      -->  texts that the launcher knows, see `hsm.hydra_app.quick_yaml`
     ${interpolation}       -->  parsed once for all jobs: the tree depends on nothing but the text
 
@@ -94,6 +95,7 @@ def _set(changes: Sequence[_Change]) -> None:
 def _changes(texts: KnownTexts) -> Iterator[_Change]:
     for kind in (DictConfig, ListConfig):
         yield kind, "__deepcopy__", _quick_deepcopy(kind.__deepcopy__)
+    yield OmegaConf, "masked_copy", staticmethod(_quick_masked_copy(OmegaConf.masked_copy))
     if any(texts):
         yield OmegaConf, "to_yaml", staticmethod(quick_to_yaml(texts, OmegaConf.to_yaml))
     for module in (base, _utils):
@@ -113,3 +115,19 @@ def _quick_deepcopy(own: Callable[[Any, Memo], Any]) -> Callable[[Any, Memo], An
         return copy_node(node, memo) if is_known(node) else own(node, memo)
 
     return deepcopy
+
+
+def _quick_masked_copy(own: Callable[[Any, Any], DictConfig]) -> Callable[[Any, Any], DictConfig]:
+    def masked_copy(conf: Any, keys: Any) -> DictConfig:
+        content = conf.__dict__["_content"] if type(conf) is DictConfig else None
+        node = content.get(keys) if type(content) is dict and type(keys) is str else None
+        if type(node) is not DictConfig or not is_known(node):
+            return own(conf, keys)
+        masked = DictConfig({})
+        duplicate = copy_node(node, {})
+        duplicate._set_parent(masked)
+        duplicate._set_key(keys)
+        masked.__dict__["_content"][keys] = duplicate
+        return masked
+
+    return masked_copy

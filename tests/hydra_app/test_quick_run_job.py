@@ -80,8 +80,8 @@ def context(*callbacks: Callback) -> Any:
 
 def state() -> tuple[Any, ...]:
     """What is replaced."""
-    to_yaml = OmegaConf.to_yaml
-    return DictConfig.__deepcopy__, ListConfig.__deepcopy__, to_yaml, base.parse, _utils.parse
+    copies = DictConfig.__deepcopy__, ListConfig.__deepcopy__, OmegaConf.masked_copy
+    return *copies, OmegaConf.to_yaml, base.parse, _utils.parse
 
 
 def written_quickly(config: Any, texts: KnownTexts) -> str:
@@ -297,6 +297,28 @@ def test_copies_are_the_same() -> None:
 
     assert describe(copied) == describe(copy.deepcopy(config))
     assert copied_pair[1] is copied_pair[0].a
+
+
+@pytest.mark.parametrize("keys", ["a", "own", "text", "none", "absent", "flags", ["a", "text"], []])
+def test_masked_copies_are_the_same(keys: Any) -> None:
+    class Own(DictConfig):
+        pass
+
+    config = OmegaConf.create({"a": [1], "text": "${a}", "none": None, "own": Own({"x": 1})})
+    config["flags"] = OmegaConf.structured(Typed(ratio=0.5))
+    OmegaConf.set_readonly(config.flags, True)
+    OmegaConf.set_struct(config, True)
+    expected = OmegaConf.masked_copy(config, keys)
+
+    with prepared_quickly(context(), NO_TEXTS):
+        masked = OmegaConf.masked_copy(config, keys)
+
+    assert describe(masked) == describe(expected)
+    assert masked._get_parent() is None
+    if keys == "flags":
+        assert masked.flags is not config.flags
+        assert OmegaConf.is_readonly(masked.flags)
+        assert not OmegaConf.is_struct(masked.flags)
 
 
 def test_interpolations_mean_the_same() -> None:
