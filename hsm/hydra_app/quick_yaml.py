@@ -143,8 +143,11 @@ class _Entries:
             own = (*place, key)
             self.texts[_name(own, value)] = self._text[begin:after]
             if type(value) is dict and value:
-                first = self._begin(child.value[0][0])
-                if first > begin:  # not so after a long key, which begins with a question mark
+                key_node = child.value[0][0]
+                first = self._begin(key_node)
+                before = self._text[first : key_node.start_mark.index]
+                # After a long key, which has a question mark, YAML writes ": first key: value".
+                if first > begin and not before.strip(" ?"):
                     self.beginnings[_name(own)] = self._text[begin:first]
                     self.note(own, value, child, after)
 

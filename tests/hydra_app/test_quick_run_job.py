@@ -128,11 +128,17 @@ def test_yaml_of_any_key_is_the_same(key: Any) -> None:
     config = OmegaConf.create({key: 1, "deep": {"list": [{key: {key: [1, "a\nb"]}}]}})
     deep = OmegaConf.create({key: {key: {key: 1, "a": [{}], "b": {}}, "c": {key: 2}}})
     texts = known_texts(deep)
-    changed = [OmegaConf.merge(deep, {key: {key: each}}) for each in ({key: 2}, {"b": {"d": 1}})]
+    changed = [
+        OmegaConf.merge(deep, {key: each})
+        for each in ({key: {key: 2}}, {key: {"b": {"d": 1}}}, {"first": 1}, {"c": {"more": 1}})
+    ]
+    one = OmegaConf.create({key: {"a": 1}})
+    two = OmegaConf.create({key: {"a": 1, "b": 1}})
 
     assert written_quickly(config, known_texts(config)) == OmegaConf.to_yaml(config)
-    for each in (config, deep, *changed):
+    for each in (config, deep, one, *changed):
         assert written_quickly(each, texts) == OmegaConf.to_yaml(each)
+    assert written_quickly(two, known_texts(one)) == OmegaConf.to_yaml(two)
 
 
 def test_a_text_is_known_only_for_its_value_in_its_place() -> None:
