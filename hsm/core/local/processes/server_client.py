@@ -138,7 +138,7 @@ class ForkServer:
         # standard library. This process's path is appended, so that the server finds the same hsm.
         where = [_HSM_FOUND_IN, *sys.path]
         program = (
-            f"import sys; sys.path += {where!r}; "
+            f"import gc, sys; gc.disable(); sys.path += {where!r}; "
             "from hsm.core.local.processes.server_process import main; main()"
         )
         folder = [] if scratch is None else [str(scratch)]

@@ -12,6 +12,7 @@ can rely on parent-death signals.
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import select
@@ -266,11 +267,13 @@ def serve(
 
 
 def main() -> NoReturn:
-    """Be the fork server in a clean interpreter.
+    """Be the fork server in a clean interpreter, which has not collected garbage so far.
 
     Arguments in `sys.argv`: the control socket's descriptor, the launcher's pid, how many files
     jobs may open, and optionally a directory to remove at the end.
     """
+    gc.freeze()  # what imports have made stays
+    gc.enable()
     fd, launcher, soft_limit, *scratch = sys.argv[1:]
     control = socket.socket(fileno=int(fd))
     folder = scratch[0] if scratch else None
