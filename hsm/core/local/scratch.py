@@ -148,8 +148,10 @@ class Scratch:
         """Keep a job's directory for another job, if this one has not touched it."""
         path, name = f"{folder}/{num}", f"spare-{num}"
         with suppress(OSError):
+            if state is None or _state(path) != state:
+                return False
             # What happens within one tick of the clock leaves the time of change as it is.
-            if state is None or _state(path) != state or os.listdir(path):
+            if _may_hide_names(state) and os.listdir(path):
                 return False
             os.rename(path, f"{folder}/{name}")
             with self._mutex:
@@ -184,6 +186,15 @@ def _state(path: str) -> _State:
     status = os.lstat(path)
     rights = status.st_mode, status.st_uid, status.st_gid
     return (*file_key(status), *rights, status.st_mtime_ns), status.st_ctime_ns
+
+
+def _may_hide_names(state: _State) -> bool:
+    """Whether names may have come since the directory was given although its state is the same.
+
+    A new name sets the time of the last one to now, which is never before the directory was given.
+    """
+    (*_, last_name), given = state
+    return last_name >= given
 
 
 def _new_directory() -> Path:
