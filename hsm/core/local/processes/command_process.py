@@ -81,6 +81,7 @@ class CommandStarter:
         first: OSError | None = None
         for place in places:
             try:
+                os.lstat(place)  # far quicker than a process that does not find it
                 pid = self._spawn(place, command, environment)
             except OSError as error:
                 if error.errno not in _NOT_THERE:
