@@ -30,12 +30,14 @@ _FAILED, _REFUSED = 1, 2
 
 def main() -> NoReturn:
     """The program's entry point."""
-    # What imports make stays: by default it would be searched for garbage hundreds of times.
-    gc.set_threshold(20_000)
+    # What imports and jobs make stays: by default it would be searched for garbage all the time.
+    gc.set_threshold(100_000)
     _stdout.install()
     _replace_unencodable(sys.stderr)
     sys.excepthook = _show_bug
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    gc.freeze()  # nor at exit, which would take as long as many jobs: all of it goes anyway
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import BinaryIO
 
@@ -217,9 +217,10 @@ def open_folder_below(root: Place, path: Place) -> int:
         ValueError: as `open_below`.
     """
     directories = _directories_below(os.fspath(root), os.fspath(path))
-    if len(directories) == 1:
+    if directories:
         with suppress(OSError):  # more slowly, it is told what is there
-            return os.open(os.path.join(root, directories[0]), _FOLDER_FLAGS)
+            first = os.open(os.path.join(root, directories[0]), _FOLDER_FLAGS)
+            return reduce(_open_next, directories[1:], first)
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     for number, directory in enumerate(directories, start=1):
         try:
@@ -233,6 +234,14 @@ def open_folder_below(root: Place, path: Place) -> int:
             os.close(folder)
         folder = below
     return folder
+
+
+def _open_next(folder: int, name: str) -> int:
+    """Open the directory `name` in an open directory, which is closed."""
+    try:
+        return os.open(name, _FOLDER_FLAGS, dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 @lru_cache(maxsize=64)  # keepers open the same folder for each job

@@ -13,7 +13,6 @@ Lines that jobs print were meant for a terminal, so all control sequences are re
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 
@@ -63,7 +62,11 @@ def shorten(text: str, length: int) -> str:
 
 def _in_json(char: str) -> str:
     # A newline is the document's own: within strings, JSON escapes them.
-    return char if char == "\n" or char.isprintable() else json.dumps(char)[1:-1]
+    if char == "\n" or char.isprintable():
+        return char
+    import json  # the fork server of commands needs none of it
+
+    return json.dumps(char)[1:-1]
 
 
 def _visible(char: str) -> str:

@@ -25,7 +25,7 @@ from hsm.core.printable import shorten
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
 from hsm.core.results.failure_groups import kind_of_failure
-from hsm.display.base import shielded
+from hsm.display.base import Shielded
 from hsm.display.counts import FAILURES
 from hsm.display.failures import Detail, failure_details, failure_message
 from hsm.display.notebook_view import FailedJobs, NotebookView
@@ -113,7 +113,7 @@ class NotebookDisplay(NoDisplay):
 
     def _refresh(self) -> None:
         while not self._stopping.wait(_INTERVAL):
-            with shielded():
+            with Shielded():
                 self._update()
 
     def _update(self) -> None:

@@ -30,7 +30,7 @@ from hsm.core.logger import get_logger
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
 from hsm.display import wording
-from hsm.display.base import Display, shielded
+from hsm.display.base import Display, Shielded
 from hsm.display.counts import FAILURES
 from hsm.display.job_control import JobControl
 from hsm.display.rich_view import LiveView
@@ -195,7 +195,7 @@ class RichDisplay(Display):
             if time.monotonic() > waits_from + pause + _LATE:
                 time.sleep(_LATE)  # If the process was stopped, the main thread must hear of it.
             began = time.thread_time()
-            with shielded():
+            with Shielded():
                 self._draw()
             cost = time.thread_time() - began
             pause = min(max(_INTERVAL, cost / _MAX_CPU_SHARE), _MAX_INTERVAL)
@@ -242,7 +242,7 @@ class RichDisplay(Display):
 
     def _hide(self) -> None:
         """Erase the view and show the cursor, until `_draw` may take the terminal again."""
-        with shielded(), self._drawing:
+        with Shielded(), self._drawing:
             if self._live is not None and not self._is_hidden:
                 self._is_hidden = True
                 self._latest.view = None

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
 
 import pytest
 
@@ -114,6 +113,6 @@ def test_a_kill_for_want_of_memory_is_named_as_far_as_it_is_known(
         assert ended.signal is not None
         code = -signal.Signals[ended.signal]
     reason = kill.reason(ended.exit_code) if code in KILLED else None
-    told = judge(replace(ended, out_of_memory=reason), None, None, is_function=False)
+    told = judge(ended._replace(out_of_memory=reason), None, None, is_function=False)
     assert told.describe() == ending
     assert told.state is (JobState.OUT_OF_MEMORY if OOM in ending else JobState.FAILED)

@@ -123,6 +123,23 @@ def test_an_empty_place_along_path_is_the_working_directory_of_each_job(
         assert file.read().split() == ["one", "two", "one", "two"]
 
 
+def test_where_the_program_is_not_no_process_is_started(
+    places: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(places[1], saying("two"))
+    started: list[str] = []
+
+    def spawn(path: str, *arguments: object, **options: object) -> int:
+        started.append(path)
+        return 7
+
+    monkeypatch.setattr(os, "posix_spawn", spawn)
+    starter = CommandStarter(1, 2)
+    for _ in range(2):
+        assert starter.start(("prog",), {}, os.getcwd()) == 7
+    assert started == [str(places[1] / "prog")] * 2
+
+
 def test_a_command_inherits_three_streams_and_no_signal_that_hsm_ignores(run: Run) -> None:
     looks = "echo $$ $(ps -o pgid= $$); grep SigIgn /proc/$$/status; ls -l /proc/$$/fd"
     code, out, err = run("sh", "-c", looks)

@@ -238,11 +238,16 @@ def remove(path: Path) -> None:
     path.rmdir()
 
 
+@pytest.mark.parametrize("used_before", [False, True])
 @pytest.mark.parametrize("deed", [touch, touch_and_remove, open_to_all, replace, remove])
 def test_what_a_job_does_to_its_directory_is_not_seen_by_the_next(
-    deed: Callable[[Path], None],
+    deed: Callable[[Path], None], used_before: bool
 ) -> None:
     scratch = Scratch(keep=False)
+    if used_before:
+        earlier = Path(scratch.make(7))
+        wait_for(lambda: time.time() > earlier.stat().st_ctime + 0.05, "another tick of the clock")
+        scratch.clean(7)
     first = Path(scratch.make(0))
     wait_for(lambda: time.time() > first.stat().st_ctime + 0.05, "another tick of the clock")
     deed(first)
@@ -269,6 +274,27 @@ def test_an_untouched_directory_is_used_again_under_the_name_of_the_next_job() -
     assert {path.name for path in second.parent.iterdir()} == {"spare-1", "spare-2"}
     scratch.close()
     assert not first.parent.exists()
+
+
+@pytest.mark.parametrize("taken_by", ["a link", "a folder"])
+def test_what_lies_where_directories_were_put_by_is_not_used(tmp_path: Path, taken_by: str) -> None:
+    scratch = Scratch(keep=False)
+    before = Path(scratch.make(0)).parent
+    scratch.clean(0)
+    shutil.rmtree(before)
+    trap = tmp_path / "trap" if taken_by == "a link" else before
+    (trap / "spare-0").mkdir(parents=True)
+    if taken_by == "a link":
+        before.symlink_to(trap)
+    try:
+        made = Path(scratch.make(1))
+        assert made.parent != before
+        scratch.close()
+        assert not made.parent.exists()
+        assert os.path.lexists(before)
+    finally:
+        if remove_tree(before) is not None:
+            before.unlink()
 
 
 def test_a_spare_directory_that_somebody_uses_or_removes_becomes_no_jobs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -276,6 +277,35 @@ def test_a_full_disk_only_puts_it_off(tmp_path: Path, monkeypatch: pytest.Monkey
     journal.end(job)
     journal.close("finished")
     assert read_sweep(paths.sweep_dir).jobs[0].state is JobState.COMPLETED
+
+
+def test_many_records_are_restored_although_the_disk_was_full_in_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = SweepPaths(tmp_path / "sweep")
+    journal = Journal(paths, "s", {})
+    count = 1000  # more than what is written to the journal's copy at once
+    for number in range(count):
+        journal.append("note", number=number, text="x" * 100)
+    whole = paths.journal.read_bytes()
+    os.truncate(paths.journal, 100)
+    write = os.write
+
+    def write_a_part(fd: int, data: bytes) -> int:
+        if len(data) == 1:
+            raise OSError(28, "No space left on device")
+        return write(fd, data[: len(data) // 2])
+
+    monkeypatch.setattr(os, "write", write_a_part)
+    with pytest.raises(OSError, match="No space left"):
+        journal.append("note", number=count)
+    monkeypatch.undo()
+    journal.append("note", number=count)
+    journal.close("finished")
+    restored = paths.journal.read_bytes()
+    assert restored.startswith(whole)
+    numbers = [json.loads(line).get("number") for line in restored.splitlines()]
+    assert numbers == [None, *range(count + 1), None]
 
 
 # --- a launcher

@@ -25,7 +25,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hsm.core.errors import HsmError
 
@@ -97,8 +97,7 @@ class Work:
         journal.append("server", keep=True, **how)
 
 
-@dataclass(frozen=True)
-class Launch:
+class Launch(NamedTuple):
     """How to start a job's process.
 
     Attributes:
@@ -135,8 +134,7 @@ class Launch:
     script: KeptScript | None = None
 
 
-@dataclass(frozen=True)
-class Started:
+class Started(NamedTuple):
     """The job has a process.
 
     Attributes:
@@ -149,8 +147,7 @@ class Started:
     log_sizes: tuple[int, int] = (0, 0)
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(NamedTuple):
     """How a job's process ended. It is gone, and so is everything it left behind.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hsm.core.engine.guarded_program import GuardedProgram
 from hsm.core.engine.interrupts import Interrupts
@@ -15,8 +15,7 @@ from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.results.collect import ranked_results
 
 
-@dataclass(frozen=True)
-class HookOutcome:
+class HookOutcome(NamedTuple):
     """How the command went.
 
     Attributes:

@@ -19,10 +19,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from hsm.core.at_fork import in_child
 from hsm.core.engine.own_sockets import own_pair
@@ -33,8 +32,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _BURST = 0.5
 
 
-@dataclass(frozen=True)
-class Interruption:
+class Interruption(NamedTuple):
     """What ended a sweep early: a signal, a lost journal or, if neither is set, `hsm cancel`.
 
     Attributes:

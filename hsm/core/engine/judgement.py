@@ -5,15 +5,14 @@ A pure function, so every row of the table of faults can be tested without a pro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hsm.core.engine.backend import Ended
 from hsm.core.program.reports import Report
 from hsm.core.record.job import Ending, JobState
 
 
-@dataclass(frozen=True)
-class Stop:
+class Stop(NamedTuple):
     """Why hsm ends a job: the job's resulting state, and the reason in one line."""
 
     state: JobState

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hsm.core.engine.backend import Work
 from hsm.core.engine.ledger import JobDir, JobHandle
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from hsm.core.program.refused_arguments import RefusalJudge
 
 
-@dataclass(frozen=True, slots=True)
-class JobSpec:
+class JobSpec(NamedTuple):
     """A job to submit, for callers that number and label their jobs themselves.
 
     Attributes:

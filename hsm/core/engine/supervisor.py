@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsm.core.engine import kept_reports
@@ -182,8 +181,8 @@ class Supervisor:
         }
         with Obstacles("write its parameters", paths.hsm_dir):
             env.update(variables(job.params, handle.journal.shelf))
-        if job.job_dir is not None:
-            env["HSM_JOB_DIR"] = str(job.job_dir)
+        if (job_dir := job.job_dir_text) is not None:
+            env["HSM_JOB_DIR"] = job_dir
         self._make_dir(handle)
         stdout, stderr, result = paths.attempt_files(job.num, number)
         if handle.work.function is not None:
@@ -219,8 +218,8 @@ class Supervisor:
             os.mkdir(job_dir)
         except OSError:  # It exists already, or its parent does not.
             with Obstacles(f"make {job_dir}", paths.sweep_dir):
-                job_dir.mkdir(parents=True, exist_ok=True)
-            if handle.job.job_dir is not None:
+                os.makedirs(job_dir, exist_ok=True)
+            if handle.job.held_dir is not None:
                 unlink_logs(paths, job_dir)
 
     def _launch(self, handle: JobHandle, launch: Launch) -> Attempt:
@@ -353,10 +352,10 @@ def _never_ran(handle: JobHandle, reason: str, state: JobState = JobState.CANCEL
     return Ending(state, reason=f"{handle.job.missed_attempt}: {reason}")
 
 
-def _job_dir(handle: JobHandle) -> Path | None:
+def _job_dir(handle: JobHandle) -> str | None:
     """The job's directory, if it is known before the job says so."""
     job, paths = handle.job, handle.journal.paths
-    return paths.job_dir(job.num) if handle.directory is JobDir.USUAL else job.job_dir
+    return paths.job_dir_text(job.num) if handle.directory is JobDir.USUAL else job.job_dir_text
 
 
 def _link_logs(handle: JobHandle) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,7 +66,7 @@ class LocalBackend(Backend):
         try:
             with Obstacles("write its temporary files"):
                 temporary = self._scratch.make(launch.num)
-                launch = replace(launch, env={**launch.env, "TMPDIR": temporary})
+                launch = launch._replace(env={**launch.env, "TMPDIR": temporary})
                 launch, facts = self._with_payload(work, launch, server)
                 launch = self._with_script(launch, server)
         except BaseException:
@@ -95,7 +94,7 @@ class LocalBackend(Backend):
         path.write_bytes(launch.argument)
         work.payload.restore(folder)
         command = work.payload.command(path, Path(launch.result))
-        return replace(launch, command=command, argument=None), Payload.facts_beside(path)
+        return launch._replace(command=command, argument=None), Payload.facts_beside(path)
 
     def _with_script(self, launch: Launch, server: ForkServer) -> Launch:
         """Make a job run its Python script as the sweep has read it, not the file."""
@@ -105,8 +104,8 @@ class LocalBackend(Backend):
         command = launch.script.command(launch.command, self._scratch.path)
         if server.carries_script:
             argument = pickle.dumps((launch.command, command[2]))
-            return replace(launch, command=None, script=None, argument=argument)
-        return replace(launch, command=command, script=None)
+            return launch._replace(command=None, script=None, argument=argument)
+        return launch._replace(command=command, script=None)
 
     def close(self) -> None:
         with ExitStack() as stack:  # closes all of them, last one first, even if one raises

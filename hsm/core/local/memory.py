@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import psutil
 
@@ -30,8 +30,7 @@ _INTERVAL = 0.25
 _PAUSE_FACTOR = 4
 
 
-@dataclass(frozen=True)
-class _Watched:
+class _Watched(NamedTuple):
     began: float  # monotonic
     end: Callable[[str], None]  # ends the job; takes the reason
 

@@ -47,6 +47,7 @@ class Scratch:
         self._mutex = threading.Lock()  # guards what follows
         self._path: Path | None = None
         self._fd: int | None = None  # the directory, locked
+        self._key: tuple[int, int] | None = None  # which one it is
         self._jobs: dict[int, _State | None] = {}  # the directories of jobs, as they were given
         self._spare: dict[str, _State] = {}  # those put by, by name
         in_child(self, Scratch._release)
@@ -67,11 +68,10 @@ class Scratch:
             return self._path
 
     def _is_there(self, path: Path) -> bool:
-        if self._fd is None:
+        try:
+            return file_key(os.lstat(path)) == self._key
+        except OSError:
             return False
-        with suppress(OSError):
-            return file_key(os.lstat(path)) == file_key(os.fstat(self._fd))
-        return False
 
     def _make_again(self, path: Path | None) -> Path:
         """Make the directory, under the same name if possible: fork servers know that one."""
@@ -87,13 +87,13 @@ class Scratch:
         with suppress(OSError):
             # Exclusive, or forked jobs would open the directory again, as one of the app's.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._fd = fd
+        self._fd, self._key = fd, file_key(os.fstat(fd))
         return path
 
     def _release(self) -> None:
         if self._fd is not None:
             os.close(self._fd)
-            self._fd = None
+            self._fd = self._key = None
 
     @property
     def disposable(self) -> Path | None:
@@ -148,8 +148,10 @@ class Scratch:
         """Keep a job's directory for another job, if this one has not touched it."""
         path, name = f"{folder}/{num}", f"spare-{num}"
         with suppress(OSError):
+            if state is None or _state(path) != state:
+                return False
             # What happens within one tick of the clock leaves the time of change as it is.
-            if state is None or _state(path) != state or os.listdir(path):
+            if _may_hide_names(state) and os.listdir(path):
                 return False
             os.rename(path, f"{folder}/{name}")
             with self._mutex:
@@ -184,6 +186,15 @@ def _state(path: str) -> _State:
     status = os.lstat(path)
     rights = status.st_mode, status.st_uid, status.st_gid
     return (*file_key(status), *rights, status.st_mtime_ns), status.st_ctime_ns
+
+
+def _may_hide_names(state: _State) -> bool:
+    """Whether names may have come since the directory was given although its state is the same.
+
+    A new name sets the time of the last one to now, which is never before the directory was given.
+    """
+    (*_, last_name), given = state
+    return last_name >= given
 
 
 def _new_directory() -> Path:

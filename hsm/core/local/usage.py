@@ -12,8 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 import psutil
 
@@ -30,8 +29,7 @@ SAMPLE_AGE = 1.0
 _AGE_FACTOR = 50
 
 
-@dataclass(frozen=True)
-class _Tree:
+class _Tree(NamedTuple):
     """The processes of one job, and its keeper, which is None if it was killed."""
 
     processes: list[psutil.Process]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 #: Bytes of the line that takes the place of what is left out, including a newline before it.
 MARK_LENGTH = 96
@@ -33,8 +33,7 @@ def first_part(limit: int) -> int:
     return limit - limit // 2
 
 
-@dataclass(frozen=True)
-class _Cut:
+class _Cut(NamedTuple):
     at: int  # where the mark begins
     left_out: int
 

@@ -282,6 +282,14 @@ class Job:
         self.held_dir = value
 
     @property
+    def job_dir_text(self) -> str | None:
+        """The same as text, which takes a tenth of the time."""
+        held = self.held_dir
+        if isinstance(held, SweepPaths):
+            return held.job_dir_text(self.num)
+        return None if held is None else str(held)
+
+    @property
     def value(self) -> Any:
         """The return value, if JSON can represent it; a large value is read on each access."""
         return None if self.outcome is None else self.outcome.whole("value")

@@ -24,6 +24,8 @@ from hsm.core.record.lock import Locked, LockFile
 from hsm.core.record.paths import SweepPaths
 
 _CHUNK = 1 << 20
+#: Bytes of records that are kept for the copy, lest each record costs two writes.
+_MAX_UNCOPIED = 1 << 16
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT
 #: Errors that may go away: a full disk, a file system that is temporarily unavailable.
 _TRANSIENT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE)
@@ -57,6 +59,7 @@ class JournalFile:
         self._mode = stat.S_IMODE(os.stat(paths.hsm_dir).st_mode)
         self._fd = self._open(self._path, _FLAGS)
         self._copy: int | None = None
+        self._uncopied = bytearray()  # the latest records, which are not in the copy yet
         try:
             _cut_torn_line(self._fd)
             self._adopt(self._fd)
@@ -84,9 +87,10 @@ class JournalFile:
                 error.filename = str(self._paths.journal)
             raise
         self.size += len(line)
-        if self._copy is not None:
+        self._uncopied += line
+        if len(self._uncopied) >= _MAX_UNCOPIED:
             try:
-                _write(self._copy, line)
+                self._complete_copy()
             except OSError:
                 self._drop_copy()
 
@@ -166,11 +170,11 @@ class JournalFile:
 
     def _adopt_equal(self) -> bool:
         """Switch to the file at the path if its content is the same; False if it is not."""
+        own = self._own()
         try:
             fd = self._open(self._path, os.O_RDWR | os.O_APPEND)
         except OSError:
             return False
-        own = self._own()
         if own is None or not _are_equal(fd, own, self.size):
             os.close(fd)
             return False
@@ -203,11 +207,22 @@ class JournalFile:
         _copy_bytes(own, fd, self.size)
 
     def _own(self) -> int | None:
-        """A descriptor of a file with everything written so far; None if that is lost."""
+        """A descriptor of a file with everything written so far; None if that is lost.
+
+        Raises:
+            OSError: there is no room for all of it.
+        """
+        # If somebody replaced the journal's file, ours still has the original content.
+        is_whole = os.fstat(self._fd).st_size == self.size
+        try:
+            self._complete_copy()
+        except OSError:
+            if not is_whole:
+                raise
+            return self._fd
         if self._copy is not None:
             return self._copy
-        # If somebody replaced the journal's file, ours still has the original content.
-        return self._fd if os.fstat(self._fd).st_size == self.size else None
+        return self._fd if is_whole else None
 
     def _begin_copy(self) -> None:
         try:
@@ -221,6 +236,13 @@ class JournalFile:
         except OSError:
             self._drop_copy()
 
+    def _complete_copy(self) -> None:
+        """Write the latest records to the copy. If that raises OSError, it may be tried again."""
+        if self._copy is not None:
+            os.lseek(self._copy, self.size - len(self._uncopied), os.SEEK_SET)
+            _write(self._copy, self._uncopied)
+        self._uncopied.clear()
+
     def _drop_copy(self) -> None:
         if self._copy is not None:
             os.close(self._copy)
@@ -230,7 +252,7 @@ class JournalFile:
         return open_below(self._paths.sweep_dir, path, flags)
 
 
-def _write(fd: int, data: bytes) -> None:
+def _write(fd: int, data: bytes | bytearray) -> None:
     """Write all of `data`, however much each `os.write` takes."""
     written = os.write(fd, data)
     while written < len(data):

@@ -10,16 +10,15 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from pathlib import Path
 
-from hsm.core.files import open_folder_below
+from hsm.core.files import Place, open_folder_below
 from hsm.core.record.paths import SweepPaths
 
 _LOG_NAME = re.compile(r"[0-9]+\.(out|err)")
 _NAMES = ("stdout.log", "stderr.log")
 
 
-def link_logs(paths: SweepPaths, num: int, job_dir: Path) -> None:
+def link_logs(paths: SweepPaths, num: int, job_dir: Place) -> None:
     """Link the logs of job `num`, which has ended, into `job_dir`, which no other job uses.
 
     Does nothing if there is no such directory below the sweep's.
@@ -35,7 +34,7 @@ def link_logs(paths: SweepPaths, num: int, job_dir: Path) -> None:
             os.close(folder)
 
 
-def unlink_logs(paths: SweepPaths, job_dir: Path) -> None:
+def unlink_logs(paths: SweepPaths, job_dir: Place) -> None:
     """Remove hsm's links from `job_dir`, before a job starts there."""
     for name in _NAMES:
         link = os.path.join(job_dir, name)
@@ -45,7 +44,7 @@ def unlink_logs(paths: SweepPaths, job_dir: Path) -> None:
                 os.unlink(link)
 
 
-def _path_to_logs(paths: SweepPaths, job_dir: Path) -> str:
+def _path_to_logs(paths: SweepPaths, job_dir: Place) -> str:
     """The path from `job_dir` to the logs; relative, because the sweep may be moved."""
     above, _, _ = os.fspath(job_dir).rpartition(os.sep)
     if above == os.fspath(paths.sweep_dir):  # Nearly always: skip the slow relpath.

@@ -44,6 +44,9 @@ class SweepPaths:
         self.launcher_log = self.hsm_dir / "launcher.log"
         self.requests = self.hsm_dir / "requests"
         self.setting_aside = self.hsm_dir / "setting-aside"
+        # Each job needs these several times, and a path is slow to turn into text.
+        self._sweep_dir = str(self.sweep_dir)
+        self._logs, self._results = str(self.logs), str(self.results)
 
     def create(self, *, shared: bool = False) -> None:
         """Make the directories for the sweep's record.
@@ -121,8 +124,8 @@ class SweepPaths:
     def attempt_files(self, num: int, attempt: int) -> tuple[str, str, str]:
         """The paths of `stdout`, `stderr` and `attempt_result`: each job needs them as texts."""
         out, err = self.log_names(num)
-        logs = self.logs
-        return f"{logs}/{out}", f"{logs}/{err}", f"{self.results}/{num}.{attempt}.pkl"
+        result = f"{self._results}/{num}.{attempt}.pkl"
+        return f"{self._logs}/{out}", f"{self._logs}/{err}", result
 
     def large_file(self, sha256: str) -> Path:
         return self.large / f"{sha256}.json"
@@ -132,7 +135,7 @@ class SweepPaths:
 
     def job_dir_text(self, num: int) -> str:
         """The same as text, which takes a tenth of the time."""
-        return f"{self.sweep_dir}{os.sep}{num}"
+        return f"{self._sweep_dir}{os.sep}{num}"
 
     def new_git_diff(self) -> Path:
         """An unused path for uncommitted changes: each launcher of a sweep may save some."""

@@ -31,7 +31,7 @@ class CommandStarter:
             (os.POSIX_SPAWN_DUP2, stdout, 1),
             (os.POSIX_SPAWN_DUP2, stderr, 2),
         ]
-        self._environment: dict[bytes, bytes] = {}  # this process's, which never changes
+        self._environment: dict[str, str] = {}  # this process's, which never changes
         self._asked: tuple[str, str, str] | None = None  # the program, PATH, and where
         self._found = ""  # where that program was found
 
@@ -54,10 +54,8 @@ class CommandStarter:
         """
         if not self._environment:
             _close_at_exec()
-            self._environment = dict(os.environb)
-        environment = self._environment.copy()
-        for name, value in env.items():
-            environment[os.fsencode(name)] = os.fsencode(value)
+            self._environment = dict(os.environ)
+        environment = {**self._environment, **env}
         program = command[0]
         if os.path.dirname(program):
             return self._first([program], command, environment)
@@ -77,12 +75,13 @@ class CommandStarter:
         self,
         places: Sequence[str],
         command: tuple[str, ...],
-        environment: Mapping[bytes, bytes],
+        environment: Mapping[str, str],
     ) -> int | None:
         """Start the first program that can be executed. As `start` does, in the way of a shell."""
         first: OSError | None = None
         for place in places:
             try:
+                os.lstat(place)  # far quicker than a process that does not find it
                 pid = self._spawn(place, command, environment)
             except OSError as error:
                 if error.errno not in _NOT_THERE:
@@ -94,9 +93,7 @@ class CommandStarter:
             raise first
         return None
 
-    def _spawn(
-        self, program: str, command: tuple[str, ...], environment: Mapping[bytes, bytes]
-    ) -> int:
+    def _spawn(self, program: str, command: tuple[str, ...], environment: Mapping[str, str]) -> int:
         # Python ignores these signals; the programs that it executes should not (as in subprocess).
         return os.posix_spawn(
             program,

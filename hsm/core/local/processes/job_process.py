@@ -12,13 +12,18 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn, TypeAlias
 
 from hsm.core.engine.backend import Launch
 from hsm.core.local.processes.note import Note
 from hsm.core.local.processes.process_tree import die_with_parent
-from hsm.core.program.call import call_function
 from hsm.core.program.isolation import NO_ENDS, LaunchState
+
+#: Calls a function, given its argument, the path of its report, the launcher's state, and what
+#: takes the report to the keeper. The server of commands imports nothing that does so.
+CallFunction: TypeAlias = Callable[
+    [bytes | None, str, LaunchState, Callable[[bytes], bool]], NoReturn
+]
 
 #: A shell's exit codes for a command that does not exist, or cannot be executed.
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
@@ -58,7 +63,7 @@ def become_job(
     launch: Launch,
     keeper: int,
     state: LaunchState,
-    function: Callable[[Any], Any] | None,
+    call: CallFunction | None,
     note: Note,
 ) -> NoReturn:
     """Turn this process, a new child of the keeper, into the job that `launch` describes.
@@ -76,9 +81,9 @@ def become_job(
         os.chdir(launch.cwd)
         if launch.command is not None:
             _execute(launch.command)
-        if function is None:
+        if call is None:
             raise ScriptBegins(launch.argument)
-        call_function(function, launch.argument, launch.result, state, note.write)
+        call(launch.argument, launch.result, state, note.write)
 
 
 def _execute(command: tuple[str, ...]) -> NoReturn:

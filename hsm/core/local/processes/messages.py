@@ -22,8 +22,7 @@ import struct
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from hsm.core.at_fork import in_child
 from hsm.core.engine.backend import CannotStart
@@ -36,29 +35,25 @@ _CHUNK = 1 << 16  # bytes to receive at a time
 SEND_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)  # not on macOS
 
 
-@dataclass(frozen=True)
-class Ready:
+class Ready(NamedTuple):
     """The keeper is running, as process `pid`."""
 
     pid: int
 
 
-@dataclass(frozen=True)
-class NotStarted:
+class NotStarted(NamedTuple):
     """The job, or the keeper, could not be started, for the reason in `error`; nothing follows."""
 
     error: CannotStart
 
 
-@dataclass(frozen=True)
-class End:
+class End(NamedTuple):
     """End the job's process tree: SIGTERM now, SIGKILL `grace` seconds later (0: at once)."""
 
     grace: float
 
 
-@dataclass(frozen=True)
-class Reaped:
+class Reaped(NamedTuple):
     """The job's process and all that it left behind are gone.
 
     Attributes:
@@ -79,8 +74,7 @@ class Reaped:
     report: bytes | None = None
 
 
-@dataclass(frozen=True)
-class Imported:
+class Imported(NamedTuple):
     """A warm script's server has done its imports; see `hsm.core.local.warm_server`.
 
     Attributes:
@@ -138,7 +132,7 @@ class Channel:
     def receive(self) -> Any:
         """Wait for the next message. Raises EOFError if the other end is gone."""
         received = self._received
-        while (missing := self._next_size() - len(received)) > 0:
+        while (missing := (size := self._next_size()) - len(received)) > 0:
             try:
                 chunk = self._sock.recv(max(_CHUNK, min(missing, 1 << 20)))
             except ConnectionError:
@@ -146,8 +140,7 @@ class Channel:
             if not chunk:
                 raise EOFError("the other end is gone")
             received += chunk
-        size = self._next_size()
-        message = pickle.loads(bytes(received[_LENGTH.size : size]))
+        message = pickle.loads(received[_LENGTH.size : size])
         del received[:size]
         return message
 

@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,13 @@ from hsm.core.engine.obstacles import Obstacles, may_pass
 from hsm.core.errors import HsmError
 from hsm.core.interpreter import interpreter
 from hsm.core.local.processes.fork_isolation import take_for_forks
+from hsm.core.local.processes.job_process import CallFunction
 from hsm.core.local.processes.messages import SEND_FLAGS, Channel, private_pair
 from hsm.core.local.processes.patience import LOOK_INTERVAL, Patience, kill_tree
 from hsm.core.local.processes.process_tree import is_over
 from hsm.core.local.processes.server_process import serve
 from hsm.core.local.processes.slot import ServerLost, Slot
+from hsm.core.program.call import call_function
 from hsm.core.program.isolation import LaunchState
 
 #: Looks at a server that must fork a keeper; it may first have to load hsm from a slow disk.
@@ -96,13 +99,14 @@ class ForkServer:
         Raises:
             CannotStart: it cannot be forked.
         """
-        return cls._fork(take_for_forks(exit_hooks), function, scratch, soft_limit)
+        call = partial(call_function, function)
+        return cls._fork(take_for_forks(exit_hooks), call, scratch, soft_limit)
 
     @classmethod
     def _fork(
         cls,
         state: LaunchState,
-        function: Callable[[Any], Any] | None,
+        call: CallFunction | None,
         scratch: Path | None,
         soft_limit: int,
     ) -> ForkServer:
@@ -116,10 +120,10 @@ class ForkServer:
                 pid = os.fork()
                 if pid == 0:
                     folder = str(scratch) if scratch else None
-                    serve(theirs, launcher, state, function, folder, soft_limit)
+                    serve(theirs, launcher, state, call, folder, soft_limit)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        return cls(pid, ours, None, carries_function=function is not None)
+        return cls(pid, ours, None, carries_function=call is not None)
 
     @classmethod
     def start_clean(cls, scratch: Path | None, soft_limit: int) -> ForkServer:
@@ -138,7 +142,7 @@ class ForkServer:
         # standard library. This process's path is appended, so that the server finds the same hsm.
         where = [_HSM_FOUND_IN, *sys.path]
         program = (
-            f"import sys; sys.path += {where!r}; "
+            f"import gc, sys; gc.disable(); sys.path += {where!r}; "
             "from hsm.core.local.processes.server_process import main; main()"
         )
         folder = [] if scratch is None else [str(scratch)]

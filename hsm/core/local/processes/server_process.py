@@ -12,6 +12,7 @@ can rely on parent-death signals.
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import select
@@ -19,16 +20,14 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from hsm.core.engine.backend import Launch
 from hsm.core.engine.obstacles import obstacle
 from hsm.core.local.processes.fork_isolation import become_server
 from hsm.core.local.processes.job_logs import JobLogs
-from hsm.core.local.processes.job_process import EndsProcess, become_job
+from hsm.core.local.processes.job_process import CallFunction, EndsProcess, become_job
 from hsm.core.local.processes.keeper_process import Keeper
 from hsm.core.local.processes.messages import Channel, NotStarted
 from hsm.core.local.processes.note import Note
@@ -54,8 +53,7 @@ _KEEPERS_GRACE = 1.0
 _UNKILLABLE = 10.0
 
 
-@dataclass(frozen=True)
-class _Kept:
+class _Kept(NamedTuple):
     """What the server keeps for each keeper in case the keeper is killed.
 
     Attributes:
@@ -78,14 +76,14 @@ class _Server:
         control: socket.socket,
         launcher: int,
         state: LaunchState,
-        function: Callable[[Any], Any] | None,
+        call: CallFunction | None,
         scratch: str | None,
         soft_limit: int,
     ) -> None:
         self._control = control
         self._launcher = launcher
         self._state = state
-        self._function = function
+        self._call = call
         self._scratch = scratch
         self._keepers: dict[int, _Kept] = {}
         # The server needs a few descriptors per keeper, so it raises its limit; keepers and jobs
@@ -153,7 +151,7 @@ class _Server:
             pid = os.getpid()
 
             def start_job(launch: Launch, note: Note) -> NoReturn:
-                become_job(launch, pid, self._state, self._function, note)
+                become_job(launch, pid, self._state, self._call, note)
 
             with socket.socket(fileno=own.connection) as connection:
                 channel = Channel(connection)
@@ -232,7 +230,7 @@ def serve(
     control: socket.socket,
     launcher: int,
     state: LaunchState,
-    function: Callable[[Any], Any] | None,
+    call: CallFunction | None,
     scratch: str | None,
     soft_limit: int,
 ) -> NoReturn:
@@ -242,7 +240,7 @@ def serve(
         control: this process's end of the connection to the launcher.
         launcher: the launcher's pid.
         state: the state of the launching process, whose signal handlers and seeds jobs get back.
-        function: what jobs without a command call with their argument; None if they go on with the
+        call: calls the function that jobs without a command run; None if they go on with the
             script that this process runs.
         scratch: a directory to remove at the end.
         soft_limit: how many files jobs may open, see `DescriptorLimit`.
@@ -258,7 +256,7 @@ def serve(
             become_subreaper()
             set_process_name(b"hsm-server")
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            _Server(control, launcher, state, function, scratch, soft_limit).run()
+            _Server(control, launcher, state, call, scratch, soft_limit).run()
         except OSError as error:  # the machine lacks something: no fault of this code
             print(f"hsm: the fork server ended: {error}", file=sys.stderr, flush=True)
             os._exit(1)
@@ -266,11 +264,13 @@ def serve(
 
 
 def main() -> NoReturn:
-    """Be the fork server in a clean interpreter.
+    """Be the fork server in a clean interpreter, which has not collected garbage so far.
 
     Arguments in `sys.argv`: the control socket's descriptor, the launcher's pid, how many files
     jobs may open, and optionally a directory to remove at the end.
     """
+    gc.freeze()  # what imports have made stays
+    gc.enable()
     fd, launcher, soft_limit, *scratch = sys.argv[1:]
     control = socket.socket(fileno=int(fd))
     folder = scratch[0] if scratch else None
