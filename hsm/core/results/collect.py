@@ -86,11 +86,25 @@ def ranked_results(sweep: Sweep, goal: Goal | None = None) -> tuple[Results, Ran
 
 
 def _wrote_files(sweep: Sweep) -> bool:
-    """Whether any job has a file that a metric could come from; asks for each file just once."""
-    places = sweep.jobs.places(sweep.paths)
-    return any(
-        os.access(f"{place}/{name}", os.F_OK) for place in places for name in _FILES.values()
-    )
+    """Whether any job has a file that a metric could come from; asks for each file just once.
+
+    The journal cannot say so: a file may be written, or moved there, after its job has ended.
+    """
+    results, metrics = _FILES.values()
+    try:
+        # From the sweep's directory on, as looking up its path 200,000 times takes long.
+        folder = os.open(sweep.paths.sweep_dir, getattr(os, "O_PATH", os.O_RDONLY))
+    except OSError:
+        return False
+    try:
+        for place in sweep.jobs.places(sweep.paths):
+            if os.access(f"{place}/{results}", os.F_OK, dir_fd=folder) or os.access(
+                f"{place}/{metrics}", os.F_OK, dir_fd=folder
+            ):
+                return True
+    finally:
+        os.close(folder)
+    return False
 
 
 class _Collector:
