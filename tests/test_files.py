@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import io
 import os
 import socket
 from pathlib import Path
 
 import pytest
 
-from hsm.core.files import NotRegular, open_below, read_below, replace_below
+from hsm.core.files import NotRegular, open_below, read_below, replace_below, seek_last_lines
 
 
 @pytest.fixture
@@ -93,3 +94,13 @@ def test_descriptors_are_freed(root: Path) -> None:
             read_below(root, root / name)
     after = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
     assert after == before
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"), [(0, ""), (1, "c"), (2, "b\nc"), (3, "a\nb\nc"), (9, "a\nb\nc")]
+)
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_the_last_lines_of_a_file(lines: int, expected: str, end: str) -> None:
+    file = io.BytesIO(f"a\nb\nc{end}".encode())
+    seek_last_lines(file, lines)
+    assert file.read().decode() == (expected + end if lines else "")

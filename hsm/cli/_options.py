@@ -14,9 +14,6 @@ from hsm.core.settings.resolve import SETTINGS, Group, Setting
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-#: The settings of every command that ranks jobs.
-RANKING = ("metric", "direction")
-
 #: Sections of the help of `hsm sweep` that hold no settings.
 WHAT_RUNS, OTHER = "What runs", "Other"
 #: All of them, in their order.

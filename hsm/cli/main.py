@@ -5,17 +5,18 @@
     2         bad usage, settings or files: nothing was started
     128 + n   ended by signal n: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP
 
-Importing typer takes half of the time that `hsm --help` may take, and a usual `hsm sweep` needs
-none of it. So this module imports nothing that is slow; the commands import the core and rich
-themselves.
+Importing typer takes half of the time that `hsm --help` may take, and a usual `hsm sweep` or `hsm
+monitor` needs none of it. So this module imports nothing that is slow; the commands import the core
+and rich themselves.
 """
 
 from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import hsm
@@ -66,22 +67,38 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from hsm.cli._sweep_line import read_usual_line
-
-    line = read_usual_line(arguments)
-    if line is None:
+    action = _usual_action(arguments)
+    if action is None:
         from hsm.cli._commands import run_command
 
         return run_command(arguments)
-    from hsm.cli._sweep_action import run_line
-
     try:
-        return run_line(line)
+        return action()
     except KeyboardInterrupt:
         return 128 + 2
     except BrokenPipeError:
         _stdout.give_up_all()
         sys.exit(_FAILED)
+
+
+def _usual_action(arguments: Sequence[str]) -> Callable[[], int] | None:
+    """What a command line asks for, if it can be read without typer."""
+    name, *words = arguments or [""]
+    if name == "sweep":
+        from hsm.cli._sweep_line import read_sweep_line
+
+        if (sweep_line := read_sweep_line(words)) is not None:
+            from hsm.cli import _sweep_action
+
+            return partial(_sweep_action.run_line, sweep_line)
+    if name == "monitor":
+        from hsm.cli._monitor_line import read_monitor_line
+
+        if (monitor_line := read_monitor_line(words)) is not None:
+            from hsm.cli import _monitor_action
+
+            return partial(_monitor_action.run_line, monitor_line)
+    return None
 
 
 def _refuse(text: str) -> int:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from hsm.cli._complete import one_of
-from hsm.cli._find import few_problems, named_sweep, warn_of_problems
-from hsm.cli._given import check_mode, given_settings
+from hsm.cli._monitor_action import run_line
+from hsm.cli._monitor_line import RANKING, MonitorLine
 from hsm.cli._options import (
-    RANKING,
     HsmConfigFile,
     Json,
     Mode,
@@ -23,23 +18,9 @@ from hsm.cli._options import (
     new_app,
     with_settings,
 )
-from hsm.cli._outcome import outcome
-from hsm.cli._printing import end_with_the_reader, print_json, print_table
-from hsm.cli._stdout import say
-from hsm.core.engine.interrupts import Interrupts
-from hsm.core.engine.watched import Watched
-from hsm.core.local.usage import UsageSampler, running_seconds
-from hsm.core.record.sweep import Sweep
-from hsm.core.results.metric import Goal
 from hsm.core.settings.resolve import SETTINGS
 
-if TYPE_CHECKING:
-    from hsm.display.counts import Counts
-
 app = new_app()
-
-#: Seconds between reads of the journal.
-_INTERVAL = 0.25
 
 _PROGRESS = SETTINGS["progress"]
 
@@ -76,120 +57,16 @@ def monitor(
     Ctrl-C stops watching, not the sweep. The exit code is 1 if the sweep has ended and some job did
     not complete; with --once or --json it is always 0. --json prints the current state.
     """
-    check_mode(mode)
-    kind = str(_PROGRESS.parse(progress, "--progress"))
-    given = given_settings(settings)
-    paths = named_sweep(sweep, sweep_id, hsm_config)
-    watched = Watched(
-        paths, show_output=show_output, usage=UsageSampler().recent, elapsed=running_seconds
-    )
-    try:
-        if once or as_json:
-            end_with_the_reader()
-            warn_of_problems(watched.sweep)
-            goal = Goal.recorded(watched.sweep.latest).given(given)
-            print_json(_document(watched, goal)) if as_json else _print(watched, goal)
-            return 0
-        signum = _watch(watched, kind, show_output, given)
-    finally:
-        watched.close()
-    if signum is not None:
-        return 128 + signum
-    states = watched.sweep.jobs.by_state()
-    return 0 if all(state.has_succeeded for state, count in states.items() if count) else 1
-
-
-def _watch(
-    watched: Watched, progress: str, show_output: bool, given: Mapping[str, Any]
-) -> int | None:
-    """Show a sweep until it is over; return the signal that ended this earlier, if one did."""
-    from hsm.display import make_display
-
-    sweep = watched.sweep
-    display = make_display(
-        progress,
-        show_output=show_output,
-        paths=sweep.paths,
-        running=watched.running,
-        title=sweep.sweep_id,
-    )
-    watched.show_on(display)
-    if not watched.is_over:
-        with Interrupts().caught() as interrupts, display:
-            while not watched.is_over:
-                if interrupts.within(_INTERVAL) is not None:
-                    return interrupts.first
-                watched.advance()
-    sweep = watched.sweep  # A different object if the journal was replaced.
-    # Jobs of a launcher that died ended without a record.
-    display.jobs_submitted(list(sweep.jobs.values()))
-    for problem in few_problems(sweep):
-        display.message(problem)
-    if watched.status() != "finished":
-        display.message(f"The sweep ended: {watched.status()}")
-    display.goal = Goal.recorded(sweep.latest).given(given)
-    display.summary()
-    return None
-
-
-def _print(watched: Watched, goal: Goal) -> None:
-    from hsm.core.units import format_clock, format_size
-    from hsm.display.stream import SafeStream
-    from hsm.display.summary import Shown, summary
-
-    sweep = watched.sweep
-    counts = _counts(sweep)
-    now = time.time() if watched.status() == "running" else sweep.last_time
-    shown = Shown(sweep.sweep_id, SafeStream(sys.stdout).columns, goal)
-    for line in summary(counts, sweep.paths, now, shown, sweep):
-        say(line)
-    say(f"status:  {watched.status()}")
-    rows = [
-        [
-            str(job.num),
-            job.label,
-            format_clock(job.elapsed),
-            format_size(job.memory or 0),
-            job.last_line,
-        ]
-        for job in watched.running()
-    ]
-    if rows:
-        say()
-        print_table(
-            ["job", "overrides", "time", "memory", "last output"],
-            rows,
-            right=("job", "time", "memory"),
-            wraps=("overrides", "last output"),
+    return run_line(
+        MonitorLine(
+            sweep=sweep,
+            sweep_id=sweep_id,
+            mode=mode,
+            once=once,
+            show_output=show_output,
+            progress=progress,
+            as_json=as_json,
+            hsm_config=hsm_config,
+            settings=settings,
         )
-
-
-def _counts(sweep: Sweep) -> Counts:
-    from hsm.display.counts import Counts
-
-    counts = Counts()
-    counts.read(sweep.jobs, sweep.header["time"])
-    if sweep.seconds is not None:
-        counts.took(sweep.seconds)
-    return counts
-
-
-def _document(watched: Watched, goal: Goal) -> dict[str, Any]:
-    sweep = watched.sweep
-    ended_badly = sweep.jobs.where(lambda state: state.is_final and not state.has_succeeded)
-    counts = _counts(sweep)
-    running = watched.running()
-    now = time.time()
-    return {
-        "sweep_id": sweep.sweep_id,
-        "sweep_dir": sweep.paths.sweep_dir,
-        "status": watched.status(),
-        "jobs": len(sweep.jobs),
-        "states": sweep.jobs.count_states(),
-        "wall_seconds": counts.wall_seconds(now),
-        "eta_seconds": counts.eta([job.elapsed for job in running], now),
-        "running": [asdict(job) for job in running],
-        "not_completed": [job.num for job in ended_badly],
-        **outcome(sweep, goal),
-        "problems": sweep.problems,
-    }
+    )

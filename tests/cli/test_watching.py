@@ -219,15 +219,12 @@ def test_logs_prints_what_a_job_wrote(project: Project) -> None:
     assert project.hsm("logs", "s", "1", "--stderr").out == "err 1\n"
 
 
-@pytest.mark.parametrize(
-    ("lines", "expected"), [(0, ""), (1, "c"), (2, "b\nc"), (3, "a\nb\nc"), (9, "a\nb\nc")]
-)
 @pytest.mark.parametrize("end", ["", "\n"])
-def test_logs_prints_the_last_lines(project: Project, lines: int, expected: str, end: str) -> None:
+def test_logs_prints_the_last_lines(project: Project, end: str) -> None:
     _run(project)
     project.sweep("s").paths.stdout(0).write_text("a\nb\nc" + end)
-    ran = project.hsm("logs", "s", "0", "--lines", str(lines))
-    assert ran.out == (expected + end if lines else "")
+    assert project.hsm("logs", "s", "0", "--lines", "2").out == "b\nc" + end
+    assert project.hsm("logs", "s", "0", "--lines", "0").out == ""
 
 
 def test_logs_prints_bytes_as_they_are(project: Project) -> None:

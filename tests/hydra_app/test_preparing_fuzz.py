@@ -41,7 +41,7 @@ def test_hostile_texts_are_written_as_pyyaml_writes_them(preparing: Any, count: 
     assert {seed: told for seed, told in found.items() if told is not None} == {}
 
 
-@pytest.mark.parametrize("count", [150, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [80, pytest.param(2000, marks=pytest.mark.slow)])
 def test_hostile_trees_are_copied_as_deepcopy_copies_them(preparing: Any, count: int) -> None:
     seeds = range(_SEED, _SEED + count)
     found = {seed: preparing.differing_copy(seed) for seed in seeds}
@@ -51,7 +51,7 @@ def test_hostile_trees_are_copied_as_deepcopy_copies_them(preparing: Any, count:
 _SLOW = [pytest.param(each, 10, marks=pytest.mark.slow) for each in ("plain", "groups", "hydra")]
 
 
-@pytest.mark.parametrize(("name", "jobs"), [("plain", 3), *_SLOW])
+@pytest.mark.parametrize(("name", "jobs"), [("plain", 2), *_SLOW])
 def test_files_of_jobs_are_as_hydra_writes_them(preparing: Any, name: str, jobs: int) -> None:
     found, files = preparing.differing_jobs(preparing.APPS[name], _SEED, jobs)
     assert found is None

@@ -101,6 +101,7 @@ def collector() -> Iterator[tuple[str, list[bytes]]]:
             thread.join()
 
 
+@pytest.mark.slow
 @both_methods
 def test_what_a_job_told_sentry_is_sent(tmp_path: Path, start_method: str) -> None:
     pytest.importorskip("sentry_sdk")

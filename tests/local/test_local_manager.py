@@ -19,8 +19,11 @@ import pytest
 
 from helpers.processes import PATIENCE, SOURCE, both_methods, wait_for
 from hsm import HsmError, Job, LocalManager, SettingsError, SweepObserver, read_sweep
+from hsm.core.local import LocalComputeSource
 from hsm.core.record import requests as control
 from hsm.core.record.paths import SweepPaths
+from hsm.core.results.collect import collect_results
+from hsm.core.results.results_table import Results
 
 
 def waiting_for(name: str) -> Callable[[Any], str]:
@@ -129,6 +132,28 @@ def test_observers_are_told() -> None:
     ends = Ends()
     LocalManager(1, progress="none", observers=[ends]).run(numbers(3), command="true")
     assert ends.seen == [0, 1, 2]
+
+
+def test_the_jobs_of_a_run_are_forgotten_before_its_results_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sources: list[LocalComputeSource] = []
+    known: list[int] = []
+    begin, collect = LocalComputeSource.from_conf, collect_results
+
+    def note_source(*args: Any, **options: Any) -> LocalComputeSource:
+        sources.append(begin(*args, **options))
+        return sources[-1]
+
+    def note_known(sweep_dir: Path) -> Results:
+        known.append(len(sources[0].jobs()))
+        return collect(sweep_dir)
+
+    monkeypatch.setattr(LocalComputeSource, "from_conf", note_source)
+    monkeypatch.setattr("hsm.core.local.manager.collect_results", note_known)
+    results = LocalManager(progress="none").run(numbers(2), command="true")
+    assert [row["state"] for row in results] == 2 * ["COMPLETED"]
+    assert known == [0]
 
 
 # --- settings

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from helpers.written_sweeps import Sweeps
 from hsm import read_sweep
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths
 from hsm.core.results.collect import ranked_results, results_of
 from hsm.core.results.metric import Goal, Ranking
+from hsm.core.settings.resolve import Direction
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -57,3 +59,19 @@ def list_of(ranking: Ranking, name: str) -> object:
 def _params(chance: random.Random) -> dict[str, object]:
     values = [1, "", "a", None, 1.5]
     return {name: chance.choice(values) for name in "abc" if chance.random() < 0.8}
+
+
+def test_a_file_that_is_written_after_the_end_of_its_job_is_ranked(tmp_path: Path) -> None:
+    sweeps, elsewhere = Sweeps(tmp_path / "sweep"), tmp_path / "elsewhere"
+    sweeps.submit(*({"num": num} for num in range(3)))
+    sweeps.end(0)
+    sweeps.end(1, job_dir=str(elsewhere))
+    sweeps.end(2)
+    sweeps.journal.close("finished")
+    assert not ranked_results(sweeps.read())[1].rows
+    elsewhere.mkdir()
+    (elsewhere / "metrics.json").write_text('{"loss": 0.5}')
+    assert [row["job"] for row in ranked_results(sweeps.read())[1].rows] == [1]
+    sweeps.write(2, "results.json", {"loss": 0.25})
+    goal = Goal("loss", Direction.minimize)
+    assert [row["job"] for row in ranked_results(sweeps.read(), goal)[1].rows] == [2, 1]

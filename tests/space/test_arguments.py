@@ -21,12 +21,23 @@ from hsm.core.space.command import check_command, expand_command, placeholders
 from hsm.core.space.definition import read_sweep_file
 
 
-@settings(PROFILE, max_examples=400)
+@settings(PROFILE, max_examples=100)
 @given(VALUES)
 @example({"": 1, "a b": ["", {"c": "\\"}]})
 @example(["\\'", {"a": "'\\", "b": '"'}])
 @example({2: "x", True: None})
 def test_hydra_reads_back_any_value(value: Any) -> None:
+    _read_back(value)
+
+
+@pytest.mark.slow
+@settings(PROFILE, max_examples=400)
+@given(VALUES)
+def test_hydra_reads_back_any_of_many_values(value: Any) -> None:
+    _read_back(value)
+
+
+def _read_back(value: Any) -> None:
     try:
         override = to_override("key", value)
     except SettingsError as error:

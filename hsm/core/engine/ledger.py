@@ -112,6 +112,11 @@ class Ledger:
         with self._lock:
             self._handles.update((handle.job.job_id, handle) for handle in handles)
 
+    def clear(self) -> None:
+        """Remove all jobs, of which nobody will ask any more."""
+        with self._lock:
+            self._handles.clear()
+
     def __getitem__(self, job_id: str) -> JobHandle:
         return self._handles[job_id]
 

@@ -28,14 +28,7 @@ from hsm.core.engine.interrupts import (
 from hsm.core.engine.observers import Observers
 from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.scheduler import Scheduler
-from hsm.core.engine.submission import (
-    JobSpec,
-    OpenSweep,
-    claim,
-    give_back,
-    make_specs,
-    record,
-)
+from hsm.core.engine.submission import JobSpec, OpenSweep, claim, give_back, make_specs, record
 from hsm.core.errors import HsmError, SettingsError
 from hsm.core.own_process import open_closed_streams
 from hsm.core.program.params import plain_points
@@ -354,6 +347,10 @@ class SweepSource(ComputeSource):
         if exc_type is KeyboardInterrupt and self.interruption is None:
             self.interrupt(keyboard_interruption())
         super().__exit__(exc_type, *exc_info)
+
+    def forget_jobs(self) -> None:
+        """Free the memory of very many jobs; only for a source that nobody asks about them."""
+        self._ledger.clear()
 
     def _free(self) -> None:
         stopped = self._ledger.stopped

@@ -141,6 +141,7 @@ class LocalManager:
             interruption = self._run(source, param_combinations, sweep_id, paths, submission)
         finally:
             self._runs.ended(source)
+        source.forget_jobs()
         results = self.results = collect_results(paths.sweep_dir)
         if interruption is not None and interruption.lost:
             raise JournalLost(interruption.lost)

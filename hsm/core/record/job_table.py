@@ -14,7 +14,7 @@ import threading
 from array import array
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +64,10 @@ class JobTable(Mapping[int, Job]):
 
     Args:
         sweep_id: the sweep's id.
+
+    Attributes:
+        taken: how many lines the latest `take_usual` has taken.
+        last_time: the time in the last of these since it yielded a line; 0 if there is none.
     """
 
     def __init__(self, sweep_id: str) -> None:
@@ -85,6 +89,7 @@ class JobTable(Mapping[int, Job]):
         # The lines of submissions, and the number of the first job in each.
         self._firsts, self._lines = array("q"), list[bytes]()
         self._parsed: tuple[int, list[dict[str, Any]]] = (-1, [])  # one of these lines
+        self.taken, self.last_time = 0, 0.0
 
     # --- filling it ---
 
@@ -133,41 +138,49 @@ class JobTable(Mapping[int, Job]):
         for numbers in (self._pids, self._memory, self._exit_codes):
             numbers.frombytes(bytes(numbers.itemsize * count))
 
-    def started(self, line: bytes) -> float | None:
-        """Take a line if it is the usual one of a job's start.
+    def take_usual(
+        self, lines: Iterable[tuple[int, bytes | None]]
+    ) -> Iterator[tuple[int, bytes | None]]:
+        """Take the usual lines of starts and ends out of `lines`; the others are yielded, in order.
 
-        Returns the time in it; None if it is another line.
+        `taken` and `last_time` tell of them. One loop over local names, as a call and a look for an
+        attribute each would take a third of the time that a line takes.
         """
-        match = USUAL_START.fullmatch(line)
-        if match is None:
-            return None
-        job, pid, time = match.groups()
-        num = int(job)
-        if num >= len(self._codes) or self._codes[num] != _PENDING:
-            return None
-        self._codes[num], self._pids[num] = _RUNNING, int(pid)
-        self._started[num] = began = float(time)
-        return began
-
-    def ended(self, line: bytes) -> float | None:
-        """Take a line if it is the usual one of a job's end; returns as `started` does."""
-        match = USUAL_END.fullmatch(line)
-        if match is None:
-            return None
-        job, state, code, seconds, cpu_seconds, memory, value, job_dir, time = match.groups()
-        num = int(job)
-        if num >= len(self._codes) or self._codes[num] != _RUNNING:
-            return None
-        self._open_codes -= 1
-        self._codes[num], self._exit_codes[num] = _CODES[state], int(code)
-        self._seconds[num], self._cpu_seconds[num] = float(seconds), float(cpu_seconds)
-        self._memory[num] = int(memory)
-        self._ended[num] = end = float(time)
-        if value is not None:
-            self._values[num] = value
-        if job_dir is not None:
-            self._dirs[num] = job_dir.decode()
-        return end
+        codes, started, ended = self._codes, self._started, self._ended
+        seconds, cpu_seconds, memory = self._seconds, self._cpu_seconds, self._memory
+        pids, exit_codes = self._pids, self._exit_codes
+        count, last_time = 0, 0.0
+        for number, line in lines:
+            # Nearly every line is one of these.
+            if line is None:
+                pass
+            elif (match := USUAL_END.fullmatch(line)) is not None:
+                fields = match.groups()
+                num = int(fields[0])
+                if num < len(codes) and codes[num] == _RUNNING:
+                    _, state, code, wall, cpu, peak, value, job_dir, time = fields
+                    codes[num], exit_codes[num] = _CODES[state], int(code)
+                    seconds[num], cpu_seconds[num], memory[num] = float(wall), float(cpu), int(peak)
+                    ended[num] = last_time = float(time)
+                    if value is not None:
+                        self._values[num] = value
+                    if job_dir is not None:
+                        self._dirs[num] = job_dir.decode()
+                    self._open_codes -= 1
+                    count += 1
+                    continue
+            elif (match := USUAL_START.fullmatch(line)) is not None:
+                job, pid, time = match.groups()
+                num = int(job)
+                if num < len(codes) and codes[num] == _PENDING:
+                    codes[num], pids[num] = _RUNNING, int(pid)
+                    started[num] = last_time = float(time)
+                    count += 1
+                    continue
+            self.taken, self.last_time = count, last_time
+            yield number, line
+            last_time = 0.0
+        self.taken, self.last_time = count, last_time
 
     def end_unstarted(self, ending: Ending) -> None:
         """End the jobs without a `Job` that never started."""
@@ -178,7 +191,7 @@ class JobTable(Mapping[int, Job]):
         code = _UNSTARTED + self._endings.index(ending)
         if code < _MOST_CODES:
             self._open_codes -= self._codes.count(_PENDING)
-            self._codes = self._codes.replace(bytes([_PENDING]), bytes([code]))
+            self._codes[:] = self._codes.replace(bytes([_PENDING]), bytes([code]))
             return
         for num in self._with(_PENDING):
             self[num].end(0.0, ending)
@@ -292,13 +305,16 @@ class JobTable(Mapping[int, Job]):
         )
 
     def places(self, paths: SweepPaths) -> Iterator[str]:
-        """Where jobs that have started may have written files, before the sweep was moved too."""
+        """Where jobs that have started may have written files, before the sweep was moved too.
+
+        Those in the sweep's directory are relative to it.
+        """
         for num, code in enumerate(self._codes):
             if code in (_RUNNING, _COMPLETED, _FAILED):
-                yield paths.job_dir_text(num)
+                yield str(num)
         for num, job in self._jobs.items():
             if job.attempts:
-                yield paths.job_dir_text(num)
+                yield str(num)
                 if job.job_dir is not None:
                     yield os.fspath(job.job_dir)
         for num, recorded in self._dirs.items():

@@ -120,17 +120,13 @@ class Sweep:
 
         Returns how many of them had an effect.
         """
-        count, started, ended = 0, self.jobs.started, self.jobs.ended
-        for number, line in lines:
-            time = None
-            if line is not None:  # Of a large sweep, nearly every line is one of these.
-                time = ended(line) if line.startswith(b'{"event":"end"') else started(line)
-            if time is not None:
-                self.last_time = time or self.last_time
+        jobs, count = self.jobs, 0
+        for number, line in jobs.take_usual(lines):
+            self.last_time = jobs.last_time or self.last_time
+            if (line is not None and self._take_submit(line)) or self.take(number, line):
                 count += 1
-            elif (line is not None and self._take_submit(line)) or self.take(number, line):
-                count += 1
-        return count
+        self.last_time = jobs.last_time or self.last_time
+        return count + jobs.taken
 
     def _take_submit(self, line: bytes) -> bool:
         """Replay a usual submission; False if the line is another one."""

@@ -86,11 +86,25 @@ def ranked_results(sweep: Sweep, goal: Goal | None = None) -> tuple[Results, Ran
 
 
 def _wrote_files(sweep: Sweep) -> bool:
-    """Whether any job has a file that a metric could come from; asks for each file just once."""
-    places = sweep.jobs.places(sweep.paths)
-    return any(
-        os.access(f"{place}/{name}", os.F_OK) for place in places for name in _FILES.values()
-    )
+    """Whether any job has a file that a metric could come from; asks for each file just once.
+
+    The journal cannot say so: a file may be written, or moved there, after its job has ended.
+    """
+    results, metrics = _FILES.values()
+    try:
+        # From the sweep's directory on, as looking up its path 200,000 times takes long.
+        folder = os.open(sweep.paths.sweep_dir, getattr(os, "O_PATH", os.O_RDONLY))
+    except OSError:
+        return False
+    try:
+        for place in sweep.jobs.places(sweep.paths):
+            if os.access(f"{place}/{results}", os.F_OK, dir_fd=folder) or os.access(
+                f"{place}/{metrics}", os.F_OK, dir_fd=folder
+            ):
+                return True
+    finally:
+        os.close(folder)
+    return False
 
 
 class _Collector:
@@ -121,11 +135,18 @@ class _Collector:
         origins = {
             name: (group, key) for group in _GROUPS[1:] for key, name in names[group].items()
         }
-        rows = []
-        for facts, groups in gathered:
-            row: dict[str, Any] = dict.fromkeys(columns)
+        # Of nearly every table, each column has the name of its key.
+        renamed = {group for group in _GROUPS if any(key != it for key, it in names[group].items())}
+        empty, rows = dict.fromkeys(columns), []
+        gathered.reverse()
+        while gathered:  # There may be very many, so none is kept longer than it is needed.
+            facts, groups = gathered.pop()
+            row: dict[str, Any] = empty.copy()
             for group, found in groups.items():
-                row.update((names[group][key], value) for key, value in found.items())
+                if group in renamed:
+                    row.update((names[group][key], value) for key, value in found.items())
+                else:
+                    row.update(found)
             row.update(facts)
             if facts["job"] in self._notes:
                 row[_NOTE] = self._notes[facts["job"]]
@@ -185,7 +206,8 @@ class _Collector:
                 if content:
                     groups[group] = self._flat(job, name, content)
         for group, found in groups.items():
-            self._keys[group].update(dict.fromkeys(found))
+            if not found.keys() <= self._keys[group].keys():
+                self._keys[group].update(dict.fromkeys(found))
         return groups
 
     def _whole(self, job: Job, what: str, held: Any) -> Any:
@@ -236,17 +258,19 @@ class _Collector:
 
 
 def _facts(job: Job) -> dict[str, Any]:
-    """The columns that hsm itself fills."""
+    """The columns that hsm itself fills; what is left out is None."""
     attempt = job.attempt
+    if attempt is None:
+        return {"job": job.num, "state": str(job.state), "attempts": 0, "reason": _reason(job)}
     return {
         "job": job.num,
         "state": str(job.state),
         "attempts": sum(attempt.started is not None for attempt in job.attempts),
         "duration": None if job.duration is None else round(job.duration, 6),
-        "cpu_seconds": attempt.cpu_seconds if attempt else None,
-        "max_memory": attempt.max_memory if attempt else None,
-        "exit_code": attempt.exit_code if attempt else None,
-        "signal": attempt.signal if attempt else None,
+        "cpu_seconds": attempt.cpu_seconds,
+        "max_memory": attempt.max_memory,
+        "exit_code": attempt.exit_code,
+        "signal": attempt.signal,
         "reason": _reason(job),
     }
 
