@@ -118,7 +118,8 @@ def test_what_jobs_used_is_in_the_results() -> None:
 
     (row,) = LocalManager(progress="none").run([{}], function=busy, sweep_dir="out")
     assert 0.3 <= row["cpu_seconds"] < 5
-    assert 80 << 20 <= row["max_memory"] < 1 << 30
+    # Linux may be some pages behind, as each processor counts for itself first.
+    assert 79 << 20 <= row["max_memory"] < 1 << 30
 
 
 def test_observers_are_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.metadata
 import os
 import shutil
 import stat
@@ -130,6 +131,7 @@ def test_the_list_of_sweeps_is_the_users_own(tmp_path: Path) -> None:
 
 def _as(user: int, group: int, act: Callable[[], object]) -> None:
     """Have a process of that user do it."""
+    importlib.metadata.version("hydra-core")  # This imports what that user may not be able to read.
     pid = os.fork()
     if pid == 0:
         code = 1
