@@ -42,6 +42,8 @@ from _composing_apps import App
 from _override_sets import Set
 from _tree_differences import difference, error_chain, ruin
 from hsm.hydra_app.frozen_config import freeze
+from hsm.hydra_app.remembered_bases import RememberingLoader
+from hsm.hydra_app.validated_configs import unpack
 
 Remember = Callable[[ConfigLoader], None]
 
@@ -128,9 +130,33 @@ class Stage:
             merged = "merged_nothing" if not actual.merged else "merged_once"
             self.seen[merged if actual.merged <= expected.merged else "merged_twice"] += 1
         try:
-            return self._difference(expected, actual, one)
+            return self._difference(expected, actual, one) or self._compare_validated(loader, one)
         finally:
             ruin(actual.config)
+
+    def _compare_validated(self, loader: ConfigLoaderImpl, one: Set) -> str | None:
+        """Compare what a job would get of what was just composed, at another time and place."""
+        if one.call != "job" or not isinstance(loader, RememberingLoader):
+            return None
+        of_hydra = self.masters[one.master].hydra.overrides.hydra
+        (packed,) = loader.validated.take(of_hydra, [self.overrides(one)])
+        if packed is None:
+            return None
+        self.seen["validated"] += 1
+        names = dict(one.environment)
+        others = {
+            name: [each for each in values if each != names.get(name)]
+            for name, values in self.app.environment.items()
+            if name in names
+        }
+        environment = tuple((name, values[0]) for name, values in others.items() if values)
+        later = replace(one, state=one.state + 1, environment=environment or one.environment)
+        with self.process(later):
+            expected = self._compose(self._plain[True], later)
+        with self.process(later):
+            actual = self._compose(loader, later, packed)
+        found = self._difference(expected, actual, later)
+        return None if found is None else f"validated before: {found}"
 
     def _difference(self, expected: _Outcome, actual: _Outcome, one: Set) -> str | None:
         for name in ("error", "warned", "calls", "random"):
@@ -145,13 +171,13 @@ class Stage:
                 found = _difference_in_use(actual.config, expected.config)
         return found
 
-    def _compose(self, loader: ConfigLoaderImpl, one: Set) -> _Outcome:
+    def _compose(self, loader: ConfigLoaderImpl, one: Set, packed: bytes | None = None) -> _Outcome:
         outcome = _Outcome()
         merging = _Merging()
         with warnings.catch_warnings(record=True) as caught, merging:
             warnings.simplefilter("always")
             try:
-                outcome.config = self._call(loader, one)
+                outcome.config = self._call(loader, one, packed)
             except Exception as error:
                 outcome.error = error_chain(error)
         outcome.warned = [(warning.category.__name__, str(warning.message)) for warning in caught]
@@ -160,8 +186,13 @@ class Stage:
         outcome.merged = merging.count
         return outcome
 
-    def _call(self, loader: ConfigLoaderImpl, one: Set) -> DictConfig:
+    def _call(self, loader: ConfigLoaderImpl, one: Set, packed: bytes | None) -> DictConfig:
         overrides = self.overrides(one)
+        if packed is not None:
+            assert isinstance(loader, RememberingLoader)
+            config = unpack(packed, loader.generation(), self.masters[one.master])
+            assert config is not None, "the job refuses it"
+            return config
         if one.call == "job":
             return loader.load_sweep_config(self.masters[one.master], overrides)
         config_name, *of_hydra = one.master.split(" ")

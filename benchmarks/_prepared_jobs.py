@@ -27,8 +27,8 @@ from omegaconf import OmegaConf, open_dict
 from _composing_apps import App
 from _composing_stage import Stage
 from _override_sets import Set
-from hsm.hydra_app.hydra_job import HydraJob
-from hsm.hydra_app.remembered_bases import remember_bases
+from hsm.hydra_app.hydra_job import HydraJob, JobArgument
+from hsm.hydra_app.remembered_bases import NOTHING, remember_bases
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ def _run_job(stage: Stage, job: HydraJob, num: int, one: Set, way: str) -> None:
     with stage.process(one):
         if way != "hydra":
             of_hydra = list(job.config.hydra.overrides.hydra)
-            outcome = job((num, job_id, overrides, of_hydra, None))
+            outcome = job(JobArgument(num, job_id, overrides, of_hydra, NOTHING))
             print(type(outcome.error), outcome.error, outcome.exit_code, outcome.value)
             return
         context = job.hydra_context

@@ -20,6 +20,8 @@ from hsm.hydra_app.equal_configs import are_equal
 _MAX_BYTES = 16 << 20
 #: Choices of which no base can be remembered.
 _MAX_REFUSED = 10_000
+#: The generation of the ConfigStore in a new interpreter: it is none of the launcher's.
+NOBODYS = -1
 #: With these set, a warning becomes an error.
 _STRICT_VARIABLES = ("HYDRA_DEPRECATION_WARNINGS_AS_ERRORS", "SELF_WARNING_AS_ERROR")
 
@@ -96,13 +98,18 @@ class Bases:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A new interpreter may have other classes of the same names, so it composes all itself.
-        return Bases, (0,)
+        return Bases, (0, (), NOBODYS)
 
     def now(self, stored: Sequence[Any]) -> Bases:
         """Return these, or new ones if the ConfigStore has other nodes than before."""
         if len(stored) == len(self._stored) and all(map(operator.is_, stored, self._stored)):
             return self
-        return Bases(self._learner, stored, self.generation + 1)
+        generation = NOBODYS if self.generation == NOBODYS else self.generation + 1
+        return Bases(self._learner, stored, generation)
+
+    def is_learning(self) -> bool:
+        """Whether this process is the one that learns."""
+        return os.getpid() == self._learner
 
     def find(self, key: Hashable) -> Base | None:
         """Return the base of these choices, if one is known and usable."""
@@ -115,7 +122,7 @@ class Bases:
 
     def learns(self, key: Hashable) -> bool:
         """Whether a composition with these choices is worth watching."""
-        return os.getpid() == self._learner and key not in self._refused
+        return self.is_learning() and key not in self._refused
 
     def learn(
         self, key: Hashable, config: DictConfig, watch: Watch, choices: dict[str, Any]
@@ -129,7 +136,7 @@ class Bases:
             choices: the option that was chosen of each group.
         """
         seen = self._seen.pop(key, None)
-        with _empty_cache(config):
+        with empty_cache(config):
             if not watch.is_repeatable:
                 self.refuse(key)
             elif seen is not None and seen.came_again(config, watch, choices):
@@ -164,7 +171,7 @@ class Bases:
 
 
 @contextmanager
-def _empty_cache(config: DictConfig) -> Iterator[None]:
+def empty_cache(config: DictConfig) -> Iterator[None]:
     """Leave out what resolvers returned in the merge: each composition calls them anew."""
     cache = OmegaConf.get_cache(config)
     OmegaConf.clear_cache(config)

@@ -1,8 +1,9 @@
-"""Supplying jobs with bases, whatever the sweeper does.
+"""Supplying jobs with what they need not compose, whatever the sweeper does.
 
-A sweeper that validates its points composes each in the launcher, which so learns the bases before
-it starts the server that forks the jobs. For other sweepers, and for later batches, which the
-server that is running knows nothing of, this learns and sends what enough jobs will use.
+A sweeper that validates its points composes each in the launcher: its job gets that config. So the
+launcher learns the bases, too, before it starts the server that forks the jobs. For other sweepers,
+and for later batches, which the server that is running knows nothing of, this learns and sends what
+enough jobs will use.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig
 
 from hsm.core.logger import get_logger
-from hsm.hydra_app.remembered_bases import RememberingLoader, noting_keys
+from hsm.hydra_app.remembered_bases import NOTHING, RememberingLoader, Supplied, noting_keys
 
 log = get_logger(__name__)
 
@@ -31,7 +32,7 @@ _Choices = tuple[str, ...]
 
 
 class BaseSupply:
-    """Learns the bases that a sweep's jobs need, and packs those that their server does not have.
+    """Packs configs for a sweep's jobs, and learns and packs bases that their server does not have.
 
     Not thread-safe.
 
@@ -45,17 +46,16 @@ class BaseSupply:
         self._packed: dict[_Choices, bytes | None] = {}
         self._at_start: frozenset[Hashable] | None = None  # what the server will know
 
-    def packed(
-        self, job_overrides: Sequence[Sequence[str]], config: DictConfig
-    ) -> list[bytes | None]:
-        """Return the base that each job of a batch is to take along; None for those without.
+    def of(self, job_overrides: Sequence[Sequence[str]], config: DictConfig) -> list[Supplied]:
+        """Return what each job of a batch is to take along.
 
         Args:
             job_overrides: the overrides of each job.
             config: the sweep's.
         """
         if self._loader is None:
-            return [None] * len(job_overrides)
+            return [NOTHING] * len(job_overrides)
+        configs = self._loader.validated.take(config.hydra.overrides.hydra, job_overrides)
         if len(self._jobs) > _MAX_COUNTED or len(self._packed) > _MAX_PACKED:
             self._jobs.clear()
             self._packed.clear()
@@ -67,7 +67,10 @@ class BaseSupply:
                 self._packed[choices] = self._pack(self._loader, example[choices], config)
         if self._at_start is None:
             self._at_start = self._loader.bases.known()
-        return [self._packed.get(choices) for choices in all_choices]
+        return [
+            Supplied(own, None if own is not None else self._packed.get(choices))
+            for own, choices in zip(configs, all_choices, strict=True)
+        ]
 
     def _pack(
         self, loader: RememberingLoader, overrides: Sequence[str], config: DictConfig

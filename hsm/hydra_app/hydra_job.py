@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
@@ -33,7 +33,7 @@ from hsm.hydra_app import kept_overrides, remembered_bases, source_infos
 from hsm.hydra_app.carried_errors import CarriedError, Place, traceback_of
 from hsm.hydra_app.quick_run_job import get_ready, prepared_quickly
 from hsm.hydra_app.quick_yaml import NO_TEXTS
-from hsm.hydra_app.remembered_bases import take_base
+from hsm.hydra_app.remembered_bases import NOTHING, Supplied, job_config
 
 log = get_logger(__name__)
 
@@ -132,13 +132,29 @@ class LightJobReturn(JobReturn):
     )
 
 
+class JobArgument(NamedTuple):
+    """What a job's function is called with.
+
+    Attributes:
+        num: the job's number.
+        job_id: its id.
+        overrides: its overrides.
+        of_hydra: the overrides of Hydra's own config that all jobs of its batch share.
+        supplied: what it need not compose.
+    """
+
+    num: int
+    job_id: str
+    overrides: list[str]
+    of_hydra: list[str]
+    supplied: Supplied
+
+
 class HydraJob:
     """Composes a job's config and calls the app's function with it.
 
-    Called with the job's number, its id, its overrides, the overrides of Hydra's own config that
-    all jobs of its batch share, and the base of its config, if the server does not know that. A
-    forked process inherits the loaded app with it; pickled for a new interpreter, it takes Hydra's
-    singletons along.
+    A forked process inherits the loaded app with it; pickled for a new interpreter, it takes
+    Hydra's singletons along.
     """
 
     def __init__(
@@ -161,17 +177,17 @@ class HydraJob:
         content = by_value.dumps((Singleton.get_state(), attributes))
         return _restore, (content,)
 
-    def __call__(self, argument: tuple[int, str, list[str], list[str], bytes | None]) -> Outcome:
-        num, job_id, overrides, of_hydra, base = argument
+    def __call__(self, argument: JobArgument) -> Outcome:
+        num, job_id, overrides, of_hydra, supplied = argument
         with read_write(self.config.hydra):  # read-only by now in Hydra 1.4
             self.config.hydra.overrides.hydra = of_hydra
         job_dir: str | None = None
         context = self.hydra_context
         try:
             with prepared_quickly(context, self._texts):
-                if base is not None:
-                    take_base(context.config_loader, base)
-                config = compose(context.config_loader, self.config, overrides, num, job_id)
+                config = compose(
+                    context.config_loader, self.config, overrides, num, job_id, supplied
+                )
                 # For ${hydra:…} in the directory's name. `run_job` sets a copy, as Hydra does.
                 HydraConfig.instance().cfg = config  # type: ignore[assignment]
                 job_dir = str(_enter_job_dir(config))
@@ -197,10 +213,15 @@ class HydraJob:
 
 
 def compose(
-    loader: ConfigLoader, sweep_config: DictConfig, overrides: list[str], num: int, job_id: str
+    loader: ConfigLoader,
+    sweep_config: DictConfig,
+    overrides: list[str],
+    num: int,
+    job_id: str,
+    supplied: Supplied = NOTHING,
 ) -> DictConfig:
     """Compose the config of the job with this number, id and overrides. Raises what Hydra does."""
-    config = loader.load_sweep_config(sweep_config, overrides)
+    config = job_config(loader, sweep_config, overrides, supplied)
     with open_dict(config):
         config.hydra.job.id = job_id
         config.hydra.job.num = num

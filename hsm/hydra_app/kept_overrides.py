@@ -15,8 +15,14 @@ _MAX_KEPT = 20_000
 #: Functions, as `shuffle` returns something else each time; and what issues a warning each time.
 _NOT_KEPT = ("(", "_name_")
 
+
 #: By text and version base.
 _kept: dict[tuple[str, str], Override] = {}
+
+
+def is_constant(text: str) -> bool:
+    """Whether parsing an override gives the same each time, and without a word."""
+    return not any(each in text for each in _NOT_KEPT)
 
 
 class KeptOverridesParser(OverridesParser):
@@ -24,7 +30,7 @@ class KeptOverridesParser(OverridesParser):
 
     def parse_rule(self, s: str, rule_name: str) -> Any:
         """Parse a text; raises what Hydra's parser does."""
-        if rule_name != "override" or any(each in s for each in _NOT_KEPT):
+        if rule_name != "override" or not is_constant(s):
             return super().parse_rule(s, rule_name)
         key = (s, str(version.getbase()))
         kept = _kept.get(key)

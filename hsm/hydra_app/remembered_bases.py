@@ -23,7 +23,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import is_dataclass
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra import version
 from hydra._internal import config_loader_impl
@@ -49,6 +49,12 @@ from hsm.hydra_app.frozen_config import (
 from hsm.hydra_app.kept_overrides import KeptOverridesParser
 from hsm.hydra_app.plain_composing import composes_plainly
 from hsm.hydra_app.source_infos import source_info
+from hsm.hydra_app.validated_configs import (
+    ValidatedConfigs,
+    base_is_copied,
+    following,
+    unpack,
+)
 
 #: Sources whose configs stay as they are: files that were read, and the ConfigStore, which is
 #: compared. An app's own source may return something else each time.
@@ -77,13 +83,47 @@ def remember_bases(config_loader: ConfigLoader) -> None:
     )
     if not is_patched and not composes_plainly():
         config_loader.__dict__["bases"] = Bases(os.getpid(), _stored(repository))
+        config_loader.__dict__["validated"] = ValidatedConfigs()
         config_loader.__class__ = RememberingLoader
 
 
-def take_base(config_loader: ConfigLoader, packed: bytes) -> None:
-    """Give the loader, in a job, a base that the launcher has learned and packed."""
-    if isinstance(config_loader, RememberingLoader):
-        config_loader.bases.unpack(packed)
+class Supplied(NamedTuple):
+    """What a job gets from the launcher, lest it composes all by itself; it is packed.
+
+    Attributes:
+        config: the job's config, if a sweeper has had it composed.
+        base: the base of its config, if its server does not know that.
+    """
+
+    config: bytes | None = None
+    base: bytes | None = None
+
+
+NOTHING = Supplied()
+
+
+def job_config(
+    loader: ConfigLoader, sweep_config: DictConfig, overrides: list[str], supplied: Supplied
+) -> DictConfig:
+    """Compose a job's config, from what the launcher has supplied if possible.
+
+    Args:
+        loader: composes configs.
+        sweep_config: the sweep's.
+        overrides: the job's.
+        supplied: what the job got.
+
+    Raises what Hydra does.
+    """
+    if isinstance(loader, RememberingLoader):
+        config = None
+        if supplied.config is not None:
+            config = unpack(supplied.config, loader.generation(), sweep_config)
+        if config is not None:
+            return config
+        if supplied.base is not None:
+            loader.bases.unpack(supplied.base)
+    return loader.load_sweep_config(sweep_config, overrides)
 
 
 @contextmanager
@@ -221,20 +261,34 @@ class RememberingLoader(ConfigLoaderImpl):
 
     Attributes:
         bases: what it remembers.
+        validated: configs that a sweeper has had it compose, for the jobs.
     """
 
     bases: Bases
+    validated: ValidatedConfigs
 
     def lacks(self, key: Hashable) -> bool:
         """Whether there is no base of these choices, but one may be learned."""
         return key is not None and self.bases.find(key) is None and self.bases.learns(key)
 
+    def generation(self) -> int:
+        """Which state the ConfigStore is in."""
+        self.bases = self.bases.now(_stored(self.repository))
+        return self.bases.generation
+
     def load_sweep_config(
         self, master_config: DictConfig, sweep_overrides: list[str]
     ) -> DictConfig:
         """Compose a job's config."""
-        with nullcontext() if _noted_keys.get() is not None else noting_keys():
+        noting = nullcontext() if _noted_keys.get() is not None else noting_keys()
+        if not self.bases.is_learning():
+            with noting:
+                return _load_sweep_config(self, master_config, sweep_overrides)  # type: ignore[no-any-return]
+        with noting, following() as rest:
             config: DictConfig = _load_sweep_config(self, master_config, sweep_overrides)
+        if rest.is_steady():
+            overrides = [*master_config.hydra.overrides.hydra, *sweep_overrides]
+            self.validated.note(overrides, config, self.bases.generation)
         return config
 
     def _parse_overrides_and_create_caching_repo(self, *args: Any, **kwargs: Any) -> Any:
@@ -250,6 +304,7 @@ class RememberingLoader(ConfigLoaderImpl):
         if not isinstance(defaults, _Defaults):
             return compose(defaults=defaults, repo=repo)
         if defaults.base is not None:
+            base_is_copied(defaults.base)
             return defaults.base.copy()
         with watching(defaults.watch) as watch:
             config = compose(defaults=defaults, repo=repo)

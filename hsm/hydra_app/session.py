@@ -107,7 +107,7 @@ class Session:
         self._mutex = threading.RLock()  # guards what follows
         self._resumption: Resumption | None = None
         self._specs = JobSpecs(self.paths)
-        self._bases = BaseSupply(hydra_context.config_loader)
+        self._supply = BaseSupply(hydra_context.config_loader)
         self._saved: set[str] = set()  # paths of the configs that the record has
         self._closed = False
         self._closing = threading.RLock()  # held until everything is closed
@@ -256,9 +256,9 @@ class Session:
         self, job_overrides: Sequence[Sequence[str]], asked: int | None, **more: Any
     ) -> list[str]:
         """Submit jobs to the source; `more` is what it needs to begin a sweep."""
-        bases = self._bases.packed(job_overrides, self._config)
+        supplied = self._supply.of(job_overrides, self._config)
         specs = self._specs.of(
-            job_overrides, asked, self._config, self.sweep_id, self._resumption, bases
+            job_overrides, asked, self._config, self.sweep_id, self._resumption, supplied
         )
         directory = self.paths.sweep_dir
         job_ids = self.source.submit(

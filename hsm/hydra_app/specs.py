@@ -21,7 +21,9 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.record.resume import Resumption
 from hsm.core.space.axes import Listed
 from hsm.core.space.plain_override import read_plain_override
+from hsm.hydra_app.hydra_job import JobArgument
 from hsm.hydra_app.kept_overrides import KeptOverridesParser
+from hsm.hydra_app.remembered_bases import Supplied
 
 log = get_logger(__name__)
 
@@ -49,7 +51,7 @@ class JobSpecs:
         config: DictConfig,
         sweep_id: str,
         resumption: Resumption | None,
-        bases: Sequence[bytes | None],
+        supplied: Sequence[Supplied],
     ) -> list[JobSpec]:
         """Make a spec for each job.
 
@@ -60,11 +62,11 @@ class JobSpecs:
             config: the sweep's config as the sweeper has it now.
             sweep_id: the sweep's id.
             resumption: the earlier jobs, if the sweep is resumed.
-            bases: what each job is to compose its config from, if its server does not know that.
+            supplied: what each job need not compose.
         """
         hydra = config.hydra
         # Jobs' configs start from these, and a sweeper may have changed them since the last batch.
-        of_hydra = OmegaConf.to_container(hydra.overrides.hydra)
+        of_hydra = [str(text) for text in hydra.overrides.hydra]
         sweep = OmegaConf.to_container(hydra.sweep, resolve=False)
         subdir = str(sweep.get("subdir")) if isinstance(sweep, dict) else ""
         directory = Path(str(hydra.sweep.dir)).absolute()
@@ -82,13 +84,13 @@ class JobSpecs:
                 num,
                 params,
                 " ".join(words),
-                (num, f"{sweep_id}_{num}", list(overrides), of_hydra, base),
+                JobArgument(num, f"{sweep_id}_{num}", list(overrides), of_hydra, its),
                 makes_own_dir=True,
                 directory=_directory(subdir, overrides, is_moved=is_moved),
                 earlier=earlier,
             )
-            for overrides, words, params, (num, earlier), base in zip(
-                job_overrides, shown, points, numbers, bases, strict=True
+            for overrides, words, params, (num, earlier), its in zip(
+                job_overrides, shown, points, numbers, supplied, strict=True
             )
         ]
 

@@ -35,7 +35,7 @@ from hsm.core.errors import SettingsError
 from hsm.hydra_app import base_store, base_watch
 from hsm.hydra_app.base_store import Bases
 from hsm.hydra_app.base_supply import BaseSupply
-from hsm.hydra_app.remembered_bases import RememberingLoader, take_base
+from hsm.hydra_app.remembered_bases import RememberingLoader, job_config
 
 HYDRA_1_3 = hydra.__version__.startswith("1.3.")
 
@@ -441,9 +441,9 @@ def test_a_base_is_sent_to_a_job_once_enough_jobs_need_it() -> None:
     app = Composers(_GROUPS)
     supply = BaseSupply(app.quick)
     job = copy.deepcopy(app.quick)
-    sent = [supply.packed([[f"lr={n}", "db=sqlite"]], app.master)[0] for n in range(10)]
-    assert [base is not None for base in sent] == [False] * 7 + [True] * 3
-    assert sent[-1] is sent[-2]  # jobs that wait share it
-    take_base(job, sent[-1] or b"")
+    sent = [supply.of([[f"lr={n}", "db=sqlite"]], app.master)[0] for n in range(10)]
+    assert [each.base is not None for each in sent] == [False] * 7 + [True] * 3
+    assert sent[-1].base is sent[-2].base  # jobs that wait share it
+    job_config(job, app.master, ["lr=7", "db=sqlite"], sent[-1])
     app.quick = job
     app.compose("lr=7", "db=sqlite")
