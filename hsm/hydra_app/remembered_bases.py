@@ -281,7 +281,7 @@ class RememberingLoader(ConfigLoaderImpl):
     ) -> DictConfig:
         """Compose a job's config."""
         noting = nullcontext() if _noted_keys.get() is not None else noting_keys()
-        if not self.bases.is_learning():
+        if not (self.bases.is_learning() and self.validated.has_room()):
             with noting:
                 return _load_sweep_config(self, master_config, sweep_overrides)  # type: ignore[no-any-return]
         with noting, following() as rest:

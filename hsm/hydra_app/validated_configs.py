@@ -27,8 +27,9 @@ from hsm.hydra_app.base_store import Base, empty_cache
 from hsm.hydra_app.base_watch import Watch, watching
 from hsm.hydra_app.kept_overrides import is_constant
 
-#: Bytes of packed configs that wait for their jobs: some thousand. The jobs of others compose.
-_MAX_BYTES = 16 << 20
+#: Configs, and bytes of them packed, that wait for their jobs; the jobs of others compose. To pack
+#: one takes 2 ms, and the first job of a batch waits for all of them.
+_MAX_CONFIGS, _MAX_BYTES = 250, 16 << 20
 
 
 class Rest:
@@ -87,6 +88,10 @@ class ValidatedConfigs:
     def __reduce__(self) -> tuple[type[ValidatedConfigs], tuple[()]]:
         return ValidatedConfigs, ()  # They are for the jobs of the process that composed them.
 
+    def has_room(self) -> bool:
+        """Whether another config can be kept."""
+        return self._room > 0 and len(self._packed) < _MAX_CONFIGS
+
     def note(self, overrides: Sequence[str], config: DictConfig, generation: int) -> None:
         """Keep a config for its job, if a job could have no other.
 
@@ -95,7 +100,7 @@ class ValidatedConfigs:
             config: what was composed, in a way that is the same again.
             generation: which state of the ConfigStore it was composed from.
         """
-        if self._room <= 0 or not all(map(is_constant, overrides)):
+        if not self.has_room() or not all(map(is_constant, overrides)):
             return
         try:
             if len(config.hydra.job.env_copy):

@@ -148,8 +148,9 @@ def test_a_damaged_config_is_composed() -> None:
     assert _taken(app, b"damaged") is None
 
 
-def test_only_so_many_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validated_configs, "_MAX_BYTES", 5000)
+@pytest.mark.parametrize(("name", "limit"), [("_MAX_BYTES", 5000), ("_MAX_CONFIGS", 2)])
+def test_only_so_many_are_kept(monkeypatch: pytest.MonkeyPatch, name: str, limit: int) -> None:
+    monkeypatch.setattr(validated_configs, name, limit)
     app = Composers(_FILES)
     app.quick.validated = validated_configs.ValidatedConfigs()  # type: ignore[attr-defined]
     app.learn()
