@@ -9,13 +9,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from helpers.processes import PATIENCE, child_environment, wait_for
+from hsm.core.record.job import JobState
 from hsm.core.record.sweep import Sweep, read_sweep
 
 #: A job that says so when it runs, and stays until it is told to go on, or ended.
@@ -112,10 +113,16 @@ class Project:
         try:
             for num in runs:
                 self.wait_for(f"outputs/{sweep_id}/{num}/runs")
+            # A job may be further than its record, which is still to be written.
+            wait_for(lambda: self._are_running(sweep_id, runs), "the record of their starts")
             yield sweep
         finally:
             self.hsm("cancel", sweep_id)
             wait_for(lambda: not self.sweep(sweep_id).alive, "the launcher's end")
+
+    def _are_running(self, sweep_id: str, nums: Iterable[int]) -> bool:
+        jobs = self.sweep(sweep_id).jobs
+        return all(jobs[num].state is JobState.RUNNING for num in nums)
 
     def wait_for(self, name: str) -> None:
         """Wait until a file of the project is there."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import pickle
 import uuid
@@ -440,10 +439,10 @@ def test_whoever_patches_hydra_gets_what_was_patched(monkeypatch: pytest.MonkeyP
 def test_a_base_is_sent_to_a_job_once_enough_jobs_need_it() -> None:
     app = Composers(_GROUPS)
     supply = BaseSupply(app.quick)
-    job = copy.deepcopy(app.quick)
+    job = Composers(_GROUPS)
     sent = [supply.of([[f"lr={n}", "db=sqlite"]], app.master)[0] for n in range(10)]
     assert [each.base is not None for each in sent] == [False] * 7 + [True] * 3
     assert sent[-1].base is sent[-2].base  # jobs that wait share it
-    job_config(job, app.master, ["lr=7", "db=sqlite"], sent[-1])
-    app.quick = job
-    app.compose("lr=7", "db=sqlite")
+    job_config(job.quick, job.master, ["lr=7", "db=sqlite"], sent[-1])
+    job.compose("lr=8", "db=sqlite")
+    assert job.from_bases == 1

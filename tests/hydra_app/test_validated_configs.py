@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -138,7 +137,7 @@ def test_a_job_whose_configstore_has_changed_composes(monkeypatch: pytest.Monkey
 def test_a_new_interpreter_composes() -> None:
     app = Composers(_FILES)
     packed = _validated(app)
-    app.quick = pickle.loads(pickle.dumps(app.quick))
+    app.quick = copy.deepcopy(app.quick)  # which copies it as pickle does
 
     assert _taken(app, packed) is None
 
