@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -138,16 +139,21 @@ def test_what_cannot_be_removed_leaves_the_record(
 
 @pytest.mark.slow
 def test_a_running_sweep_is_refused(project: Project) -> None:
-    with project.detached("x=1,2", "--", "sh", "-c", STAY):
+    with project.detached("x=1,2", "--", "sh", "-c", STAY) as sweep:
         line = project.refused("rm", "bg", "--yes")
         assert line == "hsm: bg: it is still running: hsm cancel bg ends it\n"
         project.here("sweep", "x=1", "--sweep-id", "outer", "--", "mkdir", "{job_dir}/in")
         inner = project.folder / "outputs/outer/0/in"
         inner.rmdir()
-        (project.folder / "outputs/bg").rename(inner)  # as if a job of outer had started it
-        line = project.refused("rm", "outer", "--yes")
+        # Its launcher would soon notice, and begin its record anew where it was.
+        os.kill(sweep.header["pid"], signal.SIGSTOP)
+        try:
+            (project.folder / "outputs/bg").rename(inner)  # as if a job of outer had started it
+            line = project.refused("rm", "outer", "--yes")
+            inner.rename(project.folder / "outputs/bg")
+        finally:
+            os.kill(sweep.header["pid"], signal.SIGCONT)
         assert f"a sweep in {inner}, in it, is still running: hsm cancel {inner} ends it" in line
-        inner.rename(project.folder / "outputs/bg")
 
 
 def test_what_is_refused(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
