@@ -42,6 +42,7 @@ from _composing_apps import App
 from _override_sets import Set
 from _tree_differences import difference, error_chain, ruin
 from hsm.hydra_app.frozen_config import freeze
+from hsm.hydra_app.kept_overrides import overrides_of_hydra
 from hsm.hydra_app.remembered_bases import RememberingLoader
 from hsm.hydra_app.validated_configs import unpack
 
@@ -138,7 +139,7 @@ class Stage:
         """Compare what a job would get of what was just composed, at another time and place."""
         if one.call != "job" or not isinstance(loader, RememberingLoader):
             return None
-        of_hydra = self.masters[one.master].hydra.overrides.hydra
+        of_hydra = overrides_of_hydra(self.masters[one.master])
         (packed,) = loader.validated.take(of_hydra, [self.overrides(one)])
         if packed is None:
             return None

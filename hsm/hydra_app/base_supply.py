@@ -16,6 +16,7 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig
 
 from hsm.core.logger import get_logger
+from hsm.hydra_app.kept_overrides import overrides_of_hydra
 from hsm.hydra_app.remembered_bases import NOTHING, RememberingLoader, Supplied, noting_keys
 
 log = get_logger(__name__)
@@ -55,7 +56,7 @@ class BaseSupply:
         """
         if self._loader is None:
             return [NOTHING] * len(job_overrides)
-        configs = self._loader.validated.take(config.hydra.overrides.hydra, job_overrides)
+        configs = self._loader.validated.take(overrides_of_hydra(config), job_overrides)
         if len(self._jobs) > _MAX_COUNTED or len(self._packed) > _MAX_PACKED:
             self._jobs.clear()
             self._packed.clear()

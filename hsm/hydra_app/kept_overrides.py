@@ -8,6 +8,7 @@ from typing import Any
 from hydra import version
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
 
 #: At half a kilobyte each. A sweep of more points than this has fewer distinct values, as a rule.
 _MAX_KEPT = 20_000
@@ -23,6 +24,16 @@ _kept: dict[tuple[str, str], Override] = {}
 def is_constant(text: str) -> bool:
     """Whether parsing an override gives the same each time, and without a word."""
     return not any(each in text for each in _NOT_KEPT)
+
+
+def overrides_of_hydra(config: DictConfig) -> list[str]:
+    """The overrides of Hydra's own config that a sweep's jobs share, with interpolations as given.
+
+    Args:
+        config: the sweep's.
+    """
+    texts: Any = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)
+    return list(texts)
 
 
 class KeptOverridesParser(OverridesParser):

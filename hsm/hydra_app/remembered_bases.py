@@ -46,7 +46,7 @@ from hsm.hydra_app.frozen_config import (
     FrozenRepository,
     class_name,
 )
-from hsm.hydra_app.kept_overrides import KeptOverridesParser
+from hsm.hydra_app.kept_overrides import KeptOverridesParser, overrides_of_hydra
 from hsm.hydra_app.plain_composing import composes_plainly
 from hsm.hydra_app.source_infos import source_info
 from hsm.hydra_app.validated_configs import (
@@ -287,7 +287,7 @@ class RememberingLoader(ConfigLoaderImpl):
         with noting, following() as rest:
             config: DictConfig = _load_sweep_config(self, master_config, sweep_overrides)
         if rest.is_steady():
-            overrides = [*master_config.hydra.overrides.hydra, *sweep_overrides]
+            overrides = [*overrides_of_hydra(master_config), *sweep_overrides]
             self.validated.note(overrides, config, self.bases.generation)
         return config
 

@@ -22,7 +22,7 @@ from hsm.core.record.resume import Resumption
 from hsm.core.space.axes import Listed
 from hsm.core.space.plain_override import read_plain_override
 from hsm.hydra_app.hydra_job import JobArgument
-from hsm.hydra_app.kept_overrides import KeptOverridesParser
+from hsm.hydra_app.kept_overrides import KeptOverridesParser, overrides_of_hydra
 from hsm.hydra_app.remembered_bases import Supplied
 
 log = get_logger(__name__)
@@ -66,7 +66,7 @@ class JobSpecs:
         """
         hydra = config.hydra
         # Jobs' configs start from these, and a sweeper may have changed them since the last batch.
-        of_hydra = [str(text) for text in hydra.overrides.hydra]
+        of_hydra = overrides_of_hydra(config)
         sweep = OmegaConf.to_container(hydra.sweep, resolve=False)
         subdir = str(sweep.get("subdir")) if isinstance(sweep, dict) else ""
         directory = Path(str(hydra.sweep.dir)).absolute()

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from helpers.composing import Composers, tree
 from helpers.hydra import launcher_args, read_journal, run_python, write_files
 from hsm.hydra_app import validated_configs
+from hsm.hydra_app.kept_overrides import overrides_of_hydra
 from hsm.hydra_app.remembered_bases import NOTHING, Supplied, job_config
 from hsm.hydra_app.validated_configs import unpack
 
@@ -29,7 +30,7 @@ def _validated(
     for num in range(before):
         app.quickly(f"lr={num}")
     app.quickly(*overrides)
-    of_hydra = app.master.hydra.overrides.hydra
+    of_hydra = overrides_of_hydra(app.master)
     packed: bytes | None = app.quick.validated.take(of_hydra, [overrides])[0]  # type: ignore[attr-defined]
     return packed
 
@@ -49,13 +50,23 @@ def test_a_job_gets_what_it_would_compose() -> None:
     assert job_config(app.quick, app.master, _OVERRIDES, Supplied(packed)) == config
 
 
+def test_overrides_of_hydras_config_may_have_interpolations() -> None:
+    subdir = "hydra.sweep.subdir=${hydra.job.id}"  # which the sweep's config does not have
+    app = Composers(_FILES, subdir)
+
+    config = _taken(app, _validated(app, ["lr=3"]))
+
+    assert config is not None
+    assert tree(config) == tree(app.plain.load_sweep_config(app.master, ["lr=3"]))
+
+
 def test_each_config_is_taken_once_and_by_its_own_job() -> None:
     app = Composers(_FILES)
     app.learn()
     for num in range(3):
         app.quickly(f"lr={num}")
     validated: Any = app.quick.validated  # type: ignore[attr-defined]
-    of_hydra = app.master.hydra.overrides.hydra
+    of_hydra = overrides_of_hydra(app.master)
 
     packed = validated.take(of_hydra, [["lr=1"], ["lr=5"], ["lr=0"]])
 
@@ -157,7 +168,7 @@ def test_only_so_many_are_kept(monkeypatch: pytest.MonkeyPatch, name: str, limit
     for each in points:
         app.quickly(*each)
 
-    packed = app.quick.validated.take(app.master.hydra.overrides.hydra, points)  # type: ignore[attr-defined]
+    packed = app.quick.validated.take(overrides_of_hydra(app.master), points)  # type: ignore[attr-defined]
 
     kept = [each is not None for each in packed]
     assert kept == sorted(kept, reverse=True)  # the first ones, which start first
