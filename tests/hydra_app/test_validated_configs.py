@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
@@ -92,7 +93,13 @@ def test_what_resolvers_have_returned_since_is_the_same_in_the_job() -> None:
         ("lr: 1\n", ["+order=shuffle([1,2,3])"]),
         ("lr: 1\n", ["+order=sort([3,1])"]),
         ("hydra: {job: {env_copy: [HOME]}}\nlr: 1\n", ["lr=2"]),
-        ("lr: 1\n", ["hydra.job.config.override_dirname.kv_sep=${oc.env:HOME}"]),
+        pytest.param(
+            "lr: 1\n",
+            ["hydra.job.config.override_dirname.kv_sep=${oc.env:HOME}"],
+            marks=pytest.mark.skipif(
+                not hydra.__version__.startswith("1.3."), reason="Hydra 1.4 resolves it in the job"
+            ),
+        ),
     ],
     ids=["shuffle", "function", "env_copy", "resolver"],
 )
