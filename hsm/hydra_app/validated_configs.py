@@ -93,14 +93,14 @@ class ValidatedConfigs:
         return self._room > 0 and len(self._packed) < _MAX_CONFIGS
 
     def note(self, overrides: Sequence[str], config: DictConfig, generation: int) -> None:
-        """Keep a config for its job, if a job could have no other.
+        """Keep a config for its job, if a job could have no other. There has to be room.
 
         Args:
             overrides: all that led to it, those of Hydra's config first.
             config: what was composed, in a way that is the same again.
             generation: which state of the ConfigStore it was composed from.
         """
-        if not self.has_room() or not all(map(is_constant, overrides)):
+        if not all(map(is_constant, overrides)):
             return
         try:
             if len(config.hydra.job.env_copy):
