@@ -13,10 +13,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from hsm.hydra_app import config_pickle
 from hsm.hydra_app.base_watch import IssuedWarning, Watch, is_known_resolver
 from hsm.hydra_app.equal_configs import are_equal
 
-#: Bases are kept up to this size together, the last used ones. A small app's takes 15 kB.
+#: Bases are kept up to this size together, the last used ones. A small app's takes 7 kB.
 _MAX_BYTES = 16 << 20
 #: Choices of which no base can be remembered.
 _MAX_REFUSED = 10_000
@@ -46,7 +47,7 @@ class Base:
     def of(cls, config: DictConfig, watch: Watch, choices: dict[str, Any]) -> Base | None:
         """Make a base of what was composed under `watch`; None if it cannot be pickled."""
         try:
-            packed = pickle.dumps(config, pickle.HIGHEST_PROTOCOL)
+            packed = config_pickle.dumps(config)
         except Exception:  # an object of the app's own raises what it likes
             return None
         return cls(packed, choices, tuple(watch.warnings), frozenset(watch.resolvers))

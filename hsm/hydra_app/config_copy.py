@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
+from enum import Enum
 from typing import Any, TypeVar
 
+import omegaconf
 from omegaconf import (
     AnyNode,
     BooleanNode,
     BytesNode,
     Container,
-    DictConfig,
     EnumNode,
     FloatNode,
     IntegerNode,
-    ListConfig,
     PathNode,
     StringNode,
 )
@@ -36,9 +36,15 @@ Memo = dict[int, Any]
 _VALUES = frozenset(
     (AnyNode, BooleanNode, BytesNode, EnumNode, FloatNode, IntegerNode, PathNode, StringNode)
 )
+#: Kinds of containers; the last one came with OmegaConf 2.4.
+CONTAINERS: tuple[type[Container], ...] = tuple(
+    vars(omegaconf)[name]
+    for name in ("DictConfig", "ListConfig", "TupleConfig")
+    if name in vars(omegaconf)
+)
 #: Numbers of attributes that nodes have, and fields of their metadata. Where there are others, this
 #: OmegaConf is not one that this module knows.
-_NODE_SIZES: dict[Any, int] = dict.fromkeys((*_VALUES, DictConfig, ListConfig), 4) | {EnumNode: 6}
+_NODE_SIZES: dict[Any, int] = dict.fromkeys((*_VALUES, *CONTAINERS), 4) | {EnumNode: 6}
 _METADATA_SIZES: dict[type, int] = {Metadata: 7, ContainerMetadata: 9}
 #: Kinds of keys that deepcopy does not copy.
 _KEYS = frozenset((str, int, type(None)))
@@ -57,6 +63,20 @@ def is_known(node: Any) -> bool:
     return size is not None and size == len(node.__dict__)
 
 
+def is_plain(metadata: Any) -> bool:
+    """Whether a node's metadata is of a kind that is known."""
+    attributes = metadata.__dict__
+    return (
+        len(attributes) == _METADATA_SIZES.get(type(metadata))
+        and type(attributes["resolver_cache"]) is defaultdict
+    )
+
+
+def enum_fields(kind: type[Enum]) -> dict[str, Any]:
+    """Return what an EnumNode holds beside its type."""
+    return {name: member.value for name, member in kind.__members__.items()}
+
+
 def copy_node(node: Any, memo: Memo) -> Any:
     """Return a copy of `node`, as its own `__deepcopy__` does.
 
@@ -68,8 +88,7 @@ def copy_node(node: Any, memo: Memo) -> Any:
     duplicate = memo[id(node)] = _new(kind)
     copied = duplicate.__dict__
     if kind is EnumNode:
-        members = attributes["enum_type"].__members__
-        copied["fields"] = {name: member.value for name, member in members.items()}
+        copied["fields"] = enum_fields(attributes["enum_type"])
         copied["enum_type"] = attributes["enum_type"]
     copied["_metadata"] = _copy_metadata(attributes["_metadata"], memo)
     copied["_parent"] = attributes["_parent"]
@@ -108,10 +127,9 @@ def _copy_metadata(metadata: Any, memo: Memo) -> Any:
     flags, cache = attributes["flags"], attributes["resolver_cache"]
     if (
         id(metadata) in memo
-        or len(attributes) != _METADATA_SIZES.get(kind)
-        or type(attributes["key"]) not in _KEYS
+        or not is_plain(metadata)
         or cache
-        or type(cache) is not defaultdict
+        or type(attributes["key"]) not in _KEYS
     ):
         return copy.deepcopy(metadata, memo)
     duplicate = memo[id(metadata)] = _new(kind)

@@ -29,7 +29,7 @@ from hsm.core.program.reports import Outcome, dumps
 from hsm.core.record.job import Job
 from hsm.core.record.log_links import unlink_logs
 from hsm.core.record.paths import SweepPaths
-from hsm.hydra_app import kept_overrides, remembered_bases, source_infos
+from hsm.hydra_app import config_pickle, kept_overrides, remembered_bases, source_infos
 from hsm.hydra_app.carried_errors import CarriedError, Place, traceback_of
 from hsm.hydra_app.quick_run_job import get_ready, prepared_quickly
 from hsm.hydra_app.quick_yaml import NO_TEXTS
@@ -73,7 +73,7 @@ class LightJobReturn(JobReturn):
         light = cls.__new__(cls)
         light.__dict__.update(result.__dict__)
         configs = {name: light.__dict__.pop(name, None) for name in ("cfg", "hydra_cfg")}
-        light.__dict__["_packed"] = zlib.compress(dumps(configs) or dumps({}) or b"", 1)
+        light.__dict__["_packed"] = zlib.compress(_dumps(configs) or dumps({}) or b"", 1)
         return light
 
     def put_away(self, paths: SweepPaths, job: Job) -> None:
@@ -184,7 +184,7 @@ class HydraJob:
         job_dir: str | None = None
         context = self.hydra_context
         try:
-            with prepared_quickly(context, self._texts):
+            with prepared_quickly(context, self._texts) as preparation:
                 config = compose(
                     context.config_loader, self.config, overrides, num, job_id, supplied
                 )
@@ -193,6 +193,7 @@ class HydraJob:
                 job_dir = str(_enter_job_dir(config))
                 # Hydra tells the last one first of the job's end.
                 context.callbacks.callbacks.append(_HidesOwnFrames())
+                preparation.begin(config)
                 result = run_job(
                     hydra_context=context,
                     task_function=_without_exit(self.task_function),
@@ -249,6 +250,13 @@ def _restore(content: bytes) -> HydraJob:
     job = HydraJob.__new__(HydraJob)
     job.__dict__.update(attributes)
     return job
+
+
+def _dumps(configs: dict[str, DictConfig | None]) -> bytes | None:
+    try:
+        return config_pickle.dumps(configs)
+    except Exception:  # of an object of the app's own
+        return dumps(configs)
 
 
 def _enter_job_dir(config: DictConfig) -> Path:

@@ -28,10 +28,10 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_omega_conf_dumper
 
-from hsm.hydra_app.config_copy import is_known
+from hsm.hydra_app.config_copy import CONTAINERS, is_known
 
 #: Texts of which LibYAML and PyYAML write the same, keys of up to `_MAX_KEY` characters included.
 _is_printable = re.compile(r"[ -~]*").fullmatch
@@ -181,11 +181,10 @@ def quick_to_yaml(texts: KnownTexts, own: Callable[..., str]) -> Callable[..., s
 
 
 def _plain(node: Any) -> Any:
-    """What `OmegaConf.to_container` makes of a config for YAML: new mappings and lists."""
+    """What `OmegaConf.to_container` makes of a config for YAML; tuples are written as lists."""
     if not is_known(node):
         raise _NotPlain
-    kind = type(node)
-    if kind is not DictConfig and kind is not ListConfig:
+    if type(node) not in CONTAINERS:
         return _plain_value(node.__dict__["_val"])
     content = node.__dict__["_content"]
     if type(content) is dict:

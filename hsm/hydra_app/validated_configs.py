@@ -23,6 +23,7 @@ from contextvars import ContextVar
 
 from omegaconf import DictConfig, OmegaConf
 
+from hsm.hydra_app import config_pickle
 from hsm.hydra_app.base_store import Base, empty_cache
 from hsm.hydra_app.base_watch import Watch, watching
 from hsm.hydra_app.kept_overrides import is_constant
@@ -107,7 +108,7 @@ class ValidatedConfigs:
                 return
             with empty_cache(config):
                 state = (generation, config.hydra.runtime.cwd, config)
-                packed = zlib.compress(pickle.dumps(state, pickle.HIGHEST_PROTOCOL), 1)
+                packed = zlib.compress(config_pickle.dumps(state), 1)
         except Exception:  # of an object of the app's own, say: the job composes for itself
             return
         with self._mutex:

@@ -35,13 +35,15 @@ class _Description:
         if id(held) in self._seen:
             return "seen", self._number(held)
         assert held.__dict__["_parent"] is parent
-        parts = [(name, self._part(held, name)) for name in held.__dict__ if name != "_parent"]
+        parts = [
+            (name, self._part(held, name)) for name in sorted(held.__dict__) if name != "_parent"
+        ]
         return self._number(held), type(held), parts
 
     def _part(self, node: Node, name: str) -> Any:
         held = node.__dict__[name]
         if name == "_metadata":
-            fields = [(key, self._field(value)) for key, value in held.__dict__.items()]
+            fields = [(key, self._field(value)) for key, value in sorted(held.__dict__.items())]
             return self._number(held), type(held), fields
         if name == "_content" and isinstance(held, dict):
             return [(type(key), key, self.of(child, node)) for key, child in held.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib import import_module
@@ -13,10 +14,13 @@ from typing import Any
 import pytest
 import yaml
 from hydra._internal.callbacks import Callbacks
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
-from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
+from helpers.config_kinds import config_with_tuples
 from helpers.config_trees import describe
 from hsm.hydra_app import quick_yaml
 from hsm.hydra_app.quick_run_job import get_ready, prepared_quickly
@@ -281,6 +285,15 @@ def test_an_app_that_changed_how_yaml_is_laid_out_gets_its_layout(
         assert written_quickly(config, known_texts(of_sweep)) == OmegaConf.to_yaml(config)
 
 
+def test_yaml_of_tuples_is_the_same() -> None:
+    config = config_with_tuples()
+    job = OmegaConf.merge(config, {"typed": {"many": [2.5]}})
+
+    assert known_texts(config).of_app
+    for each in (config, job):
+        assert written_quickly(each, known_texts(config)) == OmegaConf.to_yaml(each)
+
+
 def test_without_libyaml_pyyaml_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(yaml, "CDumper", raising=False)
     monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
@@ -325,6 +338,57 @@ def test_masked_copies_are_the_same(keys: Any) -> None:
         assert masked.flags is not config.flags
         assert OmegaConf.is_readonly(masked.flags)
         assert not OmegaConf.is_struct(masked.flags)
+
+
+def prepared(config: Any, quickly: bool) -> tuple[Any, ...]:
+    """What Hydra's `run_job` does with a job's config until the function is called."""
+    context_of_job = context()
+    with prepared_quickly(context_of_job, NO_TEXTS) if quickly else nullcontext() as preparation:
+        if preparation is not None:
+            preparation.begin(config)
+        hydra_config: Any = HydraConfig.instance()
+        hydra_config.set_config(config)
+        first = hydra_config.cfg.hydra
+        described = describe(first)
+        assert first._get_parent() is config
+        assert first.job.name == "of-a"
+        with read_write(config.hydra.runtime):
+            config.hydra.runtime.output_dir = "/job"
+        hydra_config.set_config(config)
+        second = hydra_config.cfg.hydra
+        task_config = copy.deepcopy(config)
+        with read_write(task_config), open_dict(task_config):
+            del task_config["hydra"]
+        own, again = copy.deepcopy(hydra_config.cfg), copy.deepcopy(config)
+    assert second is not config.hydra
+    assert second._get_parent() is config
+    return described, *map(describe, (second, task_config, own, again, config))
+
+
+def test_copies_that_nobody_sees_are_not_made_and_all_others_are_the_same() -> None:
+    def config() -> DictConfig:
+        made = OmegaConf.create({"a": {"b": [1]}, "name": "of-${.c}", "c": "a", "hydra": None})
+        made.hydra = OmegaConf.structured(HydraConf)
+        made.hydra.job.name = "${name}"
+        OmegaConf.set_struct(made, True)
+        return made
+
+    assert prepared(config(), quickly=True) == prepared(config(), quickly=False)
+
+
+def test_only_the_config_that_is_run_is_copied_in_part() -> None:
+    config, other = (OmegaConf.create({"a": 1, "hydra": {"b": 2}}) for _ in range(2))
+
+    with prepared_quickly(context(), NO_TEXTS) as preparation:
+        preparation.begin(config)
+        assert OmegaConf.masked_copy(other, "hydra").hydra is not other.hydra
+        assert copy.deepcopy(config) == config
+        assert OmegaConf.masked_copy(config, "hydra").hydra is config.hydra
+        assert OmegaConf.masked_copy(config, "hydra").hydra is not config.hydra
+        assert copy.deepcopy(other) == other
+        assert copy.deepcopy(config) == {"a": 1, "hydra": {}}
+        assert copy.deepcopy(config) == config
+        assert OmegaConf.masked_copy(config, "hydra").hydra is not config.hydra
 
 
 def test_interpolations_mean_the_same() -> None:
