@@ -214,7 +214,7 @@ def _own_kinds(source: random.Random, config: Any) -> None:
 def _shared_parts(source: random.Random, config: Any) -> None:
     nodes = _nodes(config)
     one, other = source.choice(nodes), source.choice(nodes)
-    if one is not config:
+    if one is not config and source.random() < 0.5:
         config._content["whole"] = one
         config._content["shallow"] = copy.copy(one)
         config._content["shallow"].__dict__["_parent"] = config

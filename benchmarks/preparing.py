@@ -2,9 +2,9 @@
 
     python benchmarks/preparing.py --texts 20000 --trees 20000 --jobs 500 --json FILE
 
-Texts: hostile configs as YAML. Trees: copies of configs whose nodes are in odd states. Jobs: all
-the files that jobs of composing.py's apps write, byte for byte. What differs is told with the seed
-that makes it again.
+Texts: hostile configs as YAML. Trees: copies of configs whose nodes are in odd states. Pickles: the
+same configs, pickled and loaded. Jobs: all the files that jobs of composing.py's apps write, byte
+for byte. What differs is told with the seed that makes it again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import pickle
 import random
 import sys
 import tempfile
@@ -32,8 +33,9 @@ from _composing_stage import Stage
 from _hostile_configs import hostile_configs, hostile_text, hostile_tree
 from _override_sets import make_sets
 from _prepared_jobs import compare_jobs, with_logging
-from _tree_differences import difference, error_chain, ruin
+from _tree_differences import difference, error_chain, ruin, shared_parts
 from composing import apps_of
+from hsm.hydra_app import config_pickle
 from hsm.hydra_app.config_copy import copy_config
 from hsm.hydra_app.quick_run_job import prepared_quickly
 from hsm.hydra_app.quick_yaml import known_texts
@@ -76,6 +78,25 @@ def differing_copy(seed: int) -> str | None:
     return found
 
 
+def differing_pickle(seed: int) -> str | None:
+    """Pickle and load a config in two ways; return how what comes back differs."""
+    tree = hostile_tree(random.Random(f"tree {seed}"))
+    before = copy.deepcopy(tree)
+    expected, actual = _reloaded(pickle.dumps, tree), _reloaded(config_pickle.dumps, tree)
+    if isinstance(expected, str) or isinstance(actual, str):
+        return None if expected == actual else f"{actual!r:.200}, not {expected!r:.200}"
+    if shared_parts(actual) != shared_parts(expected):
+        return "not the same parts are shared"
+    return difference(actual, expected) or difference(copy.deepcopy(tree), before)
+
+
+def _reloaded(dumps: Callable[[Any], bytes], tree: Any) -> Any:
+    try:
+        return pickle.loads(dumps(tree))
+    except Exception as error:
+        return repr(error_chain(error))
+
+
 def differing_jobs(app: App, seed: int, jobs: int) -> tuple[str | None, int]:
     """Run some jobs of an app in every way; return how their files differ, and their number."""
     source = random.Random(f"jobs {seed}")
@@ -99,7 +120,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--texts", type=int, default=1000, help="configs as YAML (default 1000)")
-    parser.add_argument("--trees", type=int, default=1000, help="configs to copy (default 1000)")
+    parser.add_argument(
+        "--trees", type=int, default=1000, help="configs to copy and to pickle (default 1000)"
+    )
     parser.add_argument("--jobs", type=int, default=50, help="jobs of all apps (default 50)")
     parser.add_argument("--seed", type=int, default=1, help="the first one (default 1)")
     parser.add_argument("--json", help="a file for the figures")
@@ -117,9 +140,11 @@ def main() -> int:
     kinds: dict[str, Callable[[int], str | None]] = {
         "texts": differing_text,
         "trees": differing_copy,
+        "pickles": differing_pickle,
     }
+    numbers = {**vars(arguments), "pickles": arguments.trees}
     for kind, differing in kinds.items():
-        for seed in range(arguments.seed, arguments.seed + getattr(arguments, kind)):
+        for seed in range(arguments.seed, arguments.seed + numbers[kind]):
             counts[kind] += 1
             note(kind, seed, differing(seed))
     apps = apps_of(list(APPS))

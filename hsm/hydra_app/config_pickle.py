@@ -39,8 +39,9 @@ class _UnknownError(Exception):
 
 def _reduce(config: Container) -> Any:
     metadata = config.__dict__["_metadata"]
+    key, cache = metadata.key, metadata.resolver_cache
     try:
-        return _config, (_flat(config, None, metadata.key), metadata.key, metadata.resolver_cache)
+        return _config, (_flat(config, None, key, set()), key, cache)
     except _UnknownError:
         return config.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
 
@@ -49,26 +50,28 @@ def _reduce(config: Container) -> Any:
 _REDUCERS = ChainMap(dict.fromkeys(CONTAINERS, _reduce), copyreg.dispatch_table)
 
 
-def _flat(node: Any, parent: Any, key: Any) -> _Flat:
+def _flat(node: Any, parent: Any, key: Any, seen: set[int]) -> _Flat:
     attributes, kind = node.__dict__, type(node)
     metadata = attributes["_metadata"]
     if (
         not is_known(node)
         or not is_plain(metadata)
         or attributes["_parent"] is not parent
-        or metadata.key != key  # A node in two places has two keys.
+        or metadata.key != key
+        or id(metadata) in seen  # It is in two places.
         or (metadata.resolver_cache and parent is not None)  # Only a root's is used.
     ):
         raise _UnknownError
+    seen.add(id(metadata))
     own = metadata.ref_type, metadata.object_type, metadata.optional
     flags = metadata.flags, metadata.flags_root
     if type(metadata) is Metadata:
         return kind, attributes["_val"], *own, *flags, attributes.get("enum_type")
     content = attributes["_content"]
     if isinstance(content, dict):
-        content = {name: _flat(child, node, name) for name, child in content.items()}
+        content = {name: _flat(child, node, name, seen) for name, child in content.items()}
     elif isinstance(content, list):
-        content = [_flat(child, node, place) for place, child in enumerate(content)]
+        content = [_flat(child, node, place, seen) for place, child in enumerate(content)]
     return kind, content, *own, *flags, metadata.key_type, metadata.element_type
 
 

@@ -105,6 +105,14 @@ def config_with_shared_parts() -> Any:
     return config
 
 
+def config_with_shared_metadata() -> Any:
+    config: Any = OmegaConf.create({"a": [1], "b": [2], "c": [3]})
+    first, second, third = (config._content[name]._content[0] for name in "abc")
+    second.__dict__["_metadata"] = first.__dict__["_metadata"]
+    third._metadata.flags = first._metadata.flags
+    return config
+
+
 def config_of_own_kinds() -> Any:
     config = plain_config()
     config._set_item_impl("own", OwnConfig({"x": 1}))
@@ -145,6 +153,7 @@ CONFIGS: list[Callable[[], Any]] = [
     flagged_config,
     config_with_cached_results,
     config_with_shared_parts,
+    config_with_shared_metadata,
     config_of_own_kinds,
     empty_configs,
     config_with_tuples,

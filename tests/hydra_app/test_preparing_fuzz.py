@@ -1,8 +1,9 @@
-"""The short form of benchmarks/preparing.py: files of jobs, YAML and copies are as without hsm."""
+"""The short form of benchmarks/preparing.py: files, YAML, copies and pickles are as without hsm."""
 
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -45,6 +46,13 @@ def test_hostile_texts_are_written_as_pyyaml_writes_them(preparing: Any, count: 
 def test_hostile_trees_are_copied_as_deepcopy_copies_them(preparing: Any, count: int) -> None:
     seeds = range(_SEED, _SEED + count)
     found = {seed: preparing.differing_copy(seed) for seed in seeds}
+    assert {seed: told for seed, told in found.items() if told is not None} == {}
+
+
+@pytest.mark.parametrize("count", [80, pytest.param(2000, marks=pytest.mark.slow)])
+def test_hostile_trees_are_loaded_as_pickle_loads_them(preparing: Any, count: int) -> None:
+    seeds = range(_SEED, _SEED + count)
+    found = {seed: preparing.differing_pickle(seed) for seed in seeds}
     assert {seed: told for seed, told in found.items() if told is not None} == {}
 
 
@@ -92,6 +100,23 @@ def test_a_copy_that_lacks_or_shares_something_is_found(
 ) -> None:
     monkeypatch.setattr(preparing, "copy_config", wrong)
     assert any(preparing.differing_copy(seed) for seed in range(_SEED, _SEED + 100))
+
+
+def _shares_flags(node: Any) -> Any:
+    for child in node._content.values():
+        child._metadata.flags = node._metadata.flags
+    return node
+
+
+@pytest.mark.parametrize("wrong", [_shares_flags, _forgets_flags])
+def test_a_pickle_that_lacks_or_shares_something_is_found(
+    preparing: Any, monkeypatch: pytest.MonkeyPatch, wrong: Any
+) -> None:
+    def dumps(node: Any) -> bytes:
+        return pickle.dumps(wrong(copy.deepcopy(node)))
+
+    monkeypatch.setattr(preparing.config_pickle, "dumps", dumps)
+    assert any(preparing.differing_pickle(seed) for seed in range(_SEED, _SEED + 100))
 
 
 @needs_pyyamls_own_dumper
