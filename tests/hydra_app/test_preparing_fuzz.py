@@ -35,21 +35,21 @@ def preparing(monkeypatch: pytest.MonkeyPatch) -> Any:
     return preparing
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(500, marks=pytest.mark.slow)])
 def test_hostile_texts_are_written_as_pyyaml_writes_them(preparing: Any, count: int) -> None:
     seeds = range(_SEED, _SEED + count)
     found = {seed: preparing.differing_text(seed) for seed in seeds}
     assert {seed: told for seed, told in found.items() if told is not None} == {}
 
 
-@pytest.mark.parametrize("count", [80, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [80, pytest.param(500, marks=pytest.mark.slow)])
 def test_hostile_trees_are_copied_as_deepcopy_copies_them(preparing: Any, count: int) -> None:
     seeds = range(_SEED, _SEED + count)
     found = {seed: preparing.differing_copy(seed) for seed in seeds}
     assert {seed: told for seed, told in found.items() if told is not None} == {}
 
 
-@pytest.mark.parametrize("count", [80, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [80, pytest.param(500, marks=pytest.mark.slow)])
 def test_hostile_trees_are_loaded_as_pickle_loads_them(preparing: Any, count: int) -> None:
     seeds = range(_SEED, _SEED + count)
     found = {seed: preparing.differing_pickle(seed) for seed in seeds}
