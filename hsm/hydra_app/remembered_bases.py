@@ -52,6 +52,7 @@ from hsm.hydra_app.source_infos import source_info
 from hsm.hydra_app.validated_configs import (
     ValidatedConfigs,
     base_is_copied,
+    before_base,
     following,
     unpack,
 )
@@ -292,7 +293,8 @@ class RememberingLoader(ConfigLoaderImpl):
         return config
 
     def _parse_overrides_and_create_caching_repo(self, *args: Any, **kwargs: Any) -> Any:
-        parsed, repo = _parse_and_create_repo(self, *args, **kwargs)
+        with before_base():
+            parsed, repo = _parse_and_create_repo(self, *args, **kwargs)
         # For `_list_defaults`, which gets no loader.
         repo.bases = self.bases = self.bases.now(_stored(repo))
         return parsed, repo

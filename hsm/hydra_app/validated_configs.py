@@ -6,9 +6,10 @@ Hydra composes each point twice: when a sweeper validates its batch, and for the
     job     --unpack--> config
 
 The second time gives the same as the first, unless something in it belongs to the process or to the
-moment. So a config goes to its job only if it was made from a remembered base, and afterwards no
-resolver was called and no warning issued, no environment variable was copied into it, and none of
-the overrides has a function; and the job takes it only in the directory where it was composed.
+moment. So a config goes to its job only if it was made from a remembered base, and before and after
+that no resolver was called and no warning issued, no environment variable was copied into it, and
+none of the overrides has a function; and the job takes it only in the directory where it was
+composed.
 """
 
 from __future__ import annotations
@@ -34,13 +35,15 @@ _MAX_CONFIGS, _MAX_BYTES = 250, 16 << 20
 
 
 class Rest:
-    """What a composition does after its base has been copied.
+    """What a composition does before it looks for its base, and after that has been copied.
 
     Attributes:
-        watch: what has happened since; None if there was no base, or nobody watched.
+        before: what has happened before; None if nobody watched.
+        after: what has happened since; None if there was no base, or nobody watched.
     """
 
-    watch: Watch | None = None
+    before: Watch | None = None
+    after: Watch | None = None
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
@@ -48,12 +51,14 @@ class Rest:
     def begin(self, base: Base) -> None:
         """Watch from now on, if the base may be used without any notice."""
         if not base.warnings:
-            self.watch = self._stack.enter_context(watching())
+            self.after = self._stack.enter_context(watching())
 
     def is_steady(self) -> bool:
         """Whether it would be the same at another time."""
-        watch = self.watch
-        return watch is not None and watch.is_repeatable and not (watch.warnings or watch.resolvers)
+        return all(
+            watch is not None and watch.is_repeatable and not (watch.warnings or watch.resolvers)
+            for watch in (self.before, self.after)
+        )
 
 
 _rest: ContextVar[Rest | None] = ContextVar("rest", default=None)
@@ -61,7 +66,7 @@ _rest: ContextVar[Rest | None] = ContextVar("rest", default=None)
 
 @contextmanager
 def following() -> Iterator[Rest]:
-    """Follow the composition in the block from its base on."""
+    """Follow the composition in the block."""
     with ExitStack() as stack:
         rest = Rest(stack)
         token = _rest.set(rest)
@@ -69,6 +74,20 @@ def following() -> Iterator[Rest]:
             yield rest
         finally:
             _rest.reset(token)
+
+
+@contextmanager
+def before_base() -> Iterator[None]:
+    """Tell that the block is what a composition does before it looks for its base.
+
+    It reads the search path, say: a resolver may name a folder in it, or warn that there is none.
+    """
+    rest = _rest.get()
+    if rest is None:
+        yield
+        return
+    with watching() as rest.before:
+        yield
 
 
 def base_is_copied(base: Base) -> None:

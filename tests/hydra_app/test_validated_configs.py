@@ -109,6 +109,28 @@ def test_what_could_be_otherwise_in_the_job_is_left_to_it(
     assert _validated(Composers({"config.yaml": config}), overrides) is None
 
 
+@pytest.mark.filterwarnings("ignore:.*is not available")
+@pytest.mark.parametrize(
+    ("folder", "is_taken"),
+    [("FOLDER", True), ("${oc.env:HOME}", False), ("FOLDER/nowhere", False)],
+)
+@pytest.mark.parametrize("is_override", [True, False], ids=["override", "config"])
+def test_a_search_path_that_resolves_or_warns_is_left_to_the_job(
+    tmp_path: Path, folder: str, is_taken: bool, is_override: bool
+) -> None:
+    url = f"file://{folder.replace('FOLDER', str(tmp_path))}"
+    if is_override:
+        app, overrides = Composers(_FILES), [f"hydra.searchpath=['{url}']"]
+    else:
+        text = f"hydra: {{searchpath: ['{url}']}}\nlr: 1\n"
+        app, overrides = Composers({"config.yaml": text}), []
+    for _ in range(2):  # The base of this search path is another one.
+        app.quickly(*overrides)
+
+    assert (_validated(app, overrides) is not None) == is_taken
+    assert app.from_bases
+
+
 def test_what_warns_is_left_to_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     def warning(*_: Any) -> None:
         warnings.warn("each time", stacklevel=1)
