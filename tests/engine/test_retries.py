@@ -140,7 +140,7 @@ def die_of(params: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("kind", ["failed", "timeout", "crashed"])
 def test_retry_on_chooses_what_is_retried(tmp_path: Path, kind: str) -> None:
-    settings = {"max_retries": 1, "retry_delay": 0, "retry_on": [kind], "timeout": 0.7}
+    settings = {"max_retries": 1, "retry_delay": 0, "retry_on": [kind], "timeout": 3}
     with source(max_parallel_jobs=3, **settings) as made:
         made.submit_jobs(points("failed", "timeout", "crashed"), "s", tmp_path, function=die_of)
     attempts = {job.params["x"]: len(job.attempts) for job in read_sweep(tmp_path).jobs.values()}
