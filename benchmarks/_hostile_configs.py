@@ -187,13 +187,13 @@ def _objects(source: random.Random, config: Any) -> None:
 
 
 def _flags(source: random.Random, config: Any) -> None:
-    node = source.choice(_nodes(config))
+    node = source.choice(nodes(config))
     node._set_flag(source.choice(("readonly", "struct", "own")), source.choice((True, False, None)))
     node._metadata.flags_root = source.random() < 0.2
 
 
 def _read_flags(source: random.Random, config: Any) -> None:
-    for node in _nodes(config):
+    for node in nodes(config):
         node._get_flag(source.choice(("readonly", "struct", "other")))
 
 
@@ -206,14 +206,14 @@ def _odd_containers(source: random.Random, config: Any) -> None:
 
 def _own_kinds(source: random.Random, config: Any) -> None:
     config._content["own"] = OwnDict({"x": {"y": [1]}}, key="own", parent=config)
-    node = source.choice(_nodes(config))
+    node = source.choice(nodes(config))
     node.__dict__["note"] = ["of somebody's"]
-    source.choice(_nodes(config))._metadata.note = {"a": 1}
+    source.choice(nodes(config))._metadata.note = {"a": 1}
 
 
 def _shared_parts(source: random.Random, config: Any) -> None:
-    nodes = _nodes(config)
-    one, other = source.choice(nodes), source.choice(nodes)
+    found = nodes(config)
+    one, other = source.choice(found), source.choice(found)
     if one is not config and source.random() < 0.5:
         config._content["whole"] = one
         config._content["shallow"] = copy.copy(one)
@@ -223,7 +223,7 @@ def _shared_parts(source: random.Random, config: Any) -> None:
 
 
 def _caches(source: random.Random, config: Any) -> None:
-    node = source.choice(_nodes(config))
+    node = source.choice(nodes(config))
     node._metadata.resolver_cache["kept"][("x",)] = source.choice((1, [1, {"a": 2}]))
 
 
@@ -232,7 +232,8 @@ def _parents(source: random.Random, config: Any) -> None:
     config._metadata.key = source.choice((None, "key", 3, Colour.RED, (1, 2)))
 
 
-def _nodes(config: Any) -> list[Any]:
+def nodes(config: Any) -> list[Any]:
+    """Return a config and the nodes below it: one that is in two places, twice."""
     found, left = [], [config]
     while left:
         node = left.pop()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import AnyNode
@@ -99,26 +99,6 @@ def _children(value: Any, its: Any) -> Iterator[tuple[Node, Node]]:
     for child, twin in pairs:
         if isinstance(child, Node) and isinstance(twin, Node):
             yield child, twin
-
-
-def shared_parts(node: Node) -> list[int]:
-    """Number a config's nodes, their metadata and flags as they are met.
-
-    A number that comes again is that of a part which two places share.
-    """
-    numbers: dict[int, int] = {}
-    met, left = [], [node]
-    while left:
-        each = left.pop()
-        attributes = each.__dict__
-        is_new = id(each) not in numbers
-        parts = each, attributes["_metadata"], attributes["_metadata"].flags
-        met += [numbers.setdefault(id(part), len(numbers)) for part in parts]
-        content = attributes.get("_content")
-        children = content.values() if isinstance(content, dict) else content
-        if is_new and isinstance(children, Iterable) and not isinstance(children, str):
-            left += [child for child in children if isinstance(child, Node)]
-    return met
 
 
 def ruin(node: Any) -> None:

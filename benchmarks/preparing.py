@@ -30,10 +30,10 @@ from omegaconf import OmegaConf
 
 from _composing_apps import APPS, App
 from _composing_stage import Stage
-from _hostile_configs import hostile_configs, hostile_text, hostile_tree
+from _hostile_configs import hostile_configs, hostile_text, hostile_tree, nodes
 from _override_sets import make_sets
 from _prepared_jobs import compare_jobs, with_logging
-from _tree_differences import difference, error_chain, ruin, shared_parts
+from _tree_differences import difference, error_chain, ruin
 from composing import apps_of
 from hsm.hydra_app import config_pickle
 from hsm.hydra_app.config_copy import copy_config
@@ -85,9 +85,17 @@ def differing_pickle(seed: int) -> str | None:
     expected, actual = _reloaded(pickle.dumps, tree), _reloaded(config_pickle.dumps, tree)
     if isinstance(expected, str) or isinstance(actual, str):
         return None if expected == actual else f"{actual!r:.200}, not {expected!r:.200}"
-    if shared_parts(actual) != shared_parts(expected):
+    if _shared_parts(actual) != _shared_parts(expected):
         return "not the same parts are shared"
     return difference(actual, expected) or difference(copy.deepcopy(tree), before)
+
+
+def _shared_parts(tree: Any) -> list[int]:
+    """Number nodes, their metadata and flags; a number again is a part that two places share."""
+    numbers: dict[int, int] = {}
+    metadata = [(node, node.__dict__["_metadata"]) for node in nodes(tree)]
+    parts = [part for node, its in metadata for part in (node, its, its.flags)]
+    return [numbers.setdefault(id(part), len(numbers)) for part in parts]
 
 
 def _reloaded(dumps: Callable[[Any], bytes], tree: Any) -> Any:
@@ -137,14 +145,13 @@ def main() -> int:
             differences.append({"kind": kind, "seed": seed, "difference": found})
             print(differences[-1], file=sys.stderr, flush=True)
 
-    kinds: dict[str, Callable[[int], str | None]] = {
-        "texts": differing_text,
-        "trees": differing_copy,
-        "pickles": differing_pickle,
-    }
-    numbers = {**vars(arguments), "pickles": arguments.trees}
-    for kind, differing in kinds.items():
-        for seed in range(arguments.seed, arguments.seed + numbers[kind]):
+    kinds: list[tuple[str, Callable[[int], str | None], int]] = [
+        ("texts", differing_text, arguments.texts),
+        ("trees", differing_copy, arguments.trees),
+        ("pickles", differing_pickle, arguments.trees),
+    ]
+    for kind, differing, count in kinds:
+        for seed in range(arguments.seed, arguments.seed + count):
             counts[kind] += 1
             note(kind, seed, differing(seed))
     apps = apps_of(list(APPS))

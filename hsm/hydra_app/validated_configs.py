@@ -30,7 +30,7 @@ from hsm.hydra_app.base_watch import Watch, watching
 from hsm.hydra_app.kept_overrides import is_constant
 
 #: Configs, and bytes of them packed, that wait for their jobs; the jobs of others compose. To pack
-#: one takes 2 ms, and the first job of a batch waits for all of them.
+#: one takes half a millisecond, and the first job of a batch waits for all of them.
 _MAX_CONFIGS, _MAX_BYTES = 250, 16 << 20
 
 
