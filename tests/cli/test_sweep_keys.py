@@ -187,8 +187,9 @@ def test_an_app_that_cannot_be_asked(project: Project, monkeypatch: pytest.Monke
         "configs.py",
         "import subprocess, time\nsubprocess.Popen(['sleep', '600'])\ntime.sleep(600)\n",
     )
-    monkeypatch.setattr(asked_app, "TIMEOUT", 1.0)
-    assert "./train.py has not come to its main function in 1 s" in _dry(project, "sed=1")
+    with monkeypatch.context() as patched:
+        patched.setattr(asked_app, "TIMEOUT", 1.0)
+        assert "./train.py has not come to its main function in 1 s" in _dry(project, "sed=1")
     project.write("train.py", "import hydra\nfrom hydra import main\nprint(main)\n")
     assert "fails before its main function: " in _dry(project, "sed=1")
 
