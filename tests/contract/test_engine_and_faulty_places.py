@@ -80,8 +80,9 @@ def faulty(method: str, *errors: Exception, **settings: object) -> SweepSource:
     return SweepSource(Faulty(fault), conf)
 
 
-def test_a_place_that_is_gone_is_replaced_and_the_job_knows_nothing_of_it() -> None:
-    with faulty("start", PlaceGone("it is gone"), PlaceGone("that, too")) as source:
+@pytest.mark.parametrize("method", ["start", "started"])
+def test_a_place_that_is_gone_is_replaced_and_the_job_knows_nothing_of_it(method: str) -> None:
+    with faulty(method, PlaceGone("it is gone"), PlaceGone("that, too")) as source:
         source.submit_jobs(points(0, 1), "s", "s", command="true")
         assert states(source) == ["COMPLETED"] * 2
         assert [len(job.attempts) for job in source.jobs()] == [1, 1]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import pytest
 
 from helpers.processes import PATIENCE, wait_for
 from hsm.core.engine.backend import Launch
-from hsm.core.local.processes.messages import Channel
+from hsm.core.local.processes.messages import Channel, send_descriptors
 from hsm.core.local.processes.process_tree import is_stopped
 from hsm.core.local.processes.server_client import ForkServer
 from hsm.core.record.paths import SweepPaths
@@ -51,6 +54,30 @@ def test_messages_that_come_together_are_received_one_by_one(
     pump.join()
     with pytest.raises(EOFError):
         ours.receive()
+
+
+def test_descriptors_for_one_who_does_not_read_are_not_waited_for() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, suppress(BlockingIOError):
+        for _ in range(100_000):
+            send_descriptors(ours, b"k", [theirs.fileno()])
+        pytest.fail("this end never was full")
+
+
+def test_descriptors_for_one_who_has_gone_are_no_signal() -> None:
+    program = (
+        "import signal, socket\n"
+        "from hsm.core.local.processes.messages import send_descriptors\n"
+        "signal.signal(signal.SIGPIPE, signal.SIG_DFL)\n"
+        "ours, theirs = socket.socketpair()\n"
+        "theirs.close()\n"
+        "try:\n"
+        "    send_descriptors(ours, b'k', [2])\n"
+        "except BrokenPipeError:\n"
+        "    print('gone')\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True)
+    assert ran.stdout == b"gone\n"
 
 
 def test_a_connection_that_ends_within_a_message_has_ended(ends: tuple[Channel, Channel]) -> None:

@@ -195,6 +195,7 @@ class Attempt(Protocol):
 
         Raises:
             CannotStart: it gets none; see there.
+            PlaceGone: nothing was started.
             JobLost.
         """
 

@@ -156,12 +156,7 @@ class Supervisor:
         self.ledger.check_wanted(handle)
         self._check_record(handle)
         self.output.get_ready()
-        attempt = self._launch(handle, self._prepare(handle))
-        try:
-            return attempt, attempt.started()
-        except BaseException:
-            self._leave(handle, attempt)
-            raise
+        return self._launch(handle, self._prepare(handle))
 
     def _check_record(self, handle: JobHandle) -> None:
         """Raise NotWanted if another launcher has taken over the sweep."""
@@ -222,19 +217,18 @@ class Supervisor:
             if handle.job.held_dir is not None:
                 unlink_logs(paths, job_dir)
 
-    def _launch(self, handle: JobHandle, launch: Launch) -> Attempt:
+    def _launch(self, handle: JobHandle, launch: Launch) -> tuple[Attempt, Started]:
         """Find a place for the job and start it there."""
         while True:
             attempt = self.backend.attempt(handle.work, launch)
             try:
                 self.ledger.launch(handle, attempt)
+                return attempt, attempt.started()
             except PlaceGone:
-                attempt.close()  # Nothing was started: try another place.
+                self._leave(handle, attempt)  # Nothing was started: try another place.
             except BaseException:  # E.g. NotWanted.
-                attempt.close()
+                self._leave(handle, attempt)
                 raise
-            else:
-                return attempt
 
     def _leave(self, handle: JobHandle, attempt: Attempt) -> None:
         self.ledger.left(handle)

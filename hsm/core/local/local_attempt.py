@@ -66,16 +66,16 @@ class LocalAttempt(Attempt):
     def start(self) -> None:
         try:
             self._slot.start(self._launch)
-        except SlotLost as error:  # the slot's keeper died while idle
+        except PlaceGone:  # the slot's keeper died while idle
             self._drop_slot()
-            raise PlaceGone(str(error)) from error
+            raise
         self._has_job = True
 
     def started(self) -> Started:
         try:
             started = self._slot.started()
-        except NoRoom:
-            self._drop_slot()  # its keeper takes up room as well
+        except (NoRoom, PlaceGone):
+            self._drop_slot()  # its keeper takes up room as well, or is gone
             raise
         except CannotStart:
             self._job_has_left()

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from hsm.core.engine.backend import CannotStart, Launch, Started
+from hsm.core.engine.backend import CannotStart, Launch, PlaceGone, Started
 from hsm.core.engine.obstacles import Obstacles
 from hsm.core.local.processes.command_process import CommandStarter
 from hsm.core.local.processes.job_logs import JobLogs
@@ -97,7 +97,7 @@ class Keeper:
         while not self._doomed:
             message = self._next_message(None)
             if isinstance(message, Launch):
-                self._run_job(message)
+                self._take_job(message)
         self._make_server_end()
 
     def _make_server_end(self) -> None:
@@ -156,6 +156,14 @@ class Keeper:
             except EOFError:
                 self._doomed = True
         return None
+
+    def _take_job(self, launch: Launch) -> None:
+        """Run the job, unless the fork server has died: its keepers start nothing any more."""
+        if os.getppid() == self._server:
+            self._run_job(launch)
+        else:
+            self._doomed = True
+            self._send(NotStarted(PlaceGone("the fork server is gone")))
 
     def _run_job(self, launch: Launch) -> None:
         folder = os.path.dirname(launch.stdout)

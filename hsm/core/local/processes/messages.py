@@ -21,11 +21,12 @@ import socket
 import struct
 import threading
 import time
+from array import array
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from hsm.core.at_fork import in_child
-from hsm.core.engine.backend import CannotStart
+from hsm.core.engine.backend import CannotStart, PlaceGone
 from hsm.core.engine.own_sockets import own_pair
 
 _LENGTH = struct.Struct("!Q")
@@ -42,9 +43,9 @@ class Ready(NamedTuple):
 
 
 class NotStarted(NamedTuple):
-    """The job, or the keeper, could not be started, for the reason in `error`; nothing follows."""
+    """The job, or the keeper, was not started, for the reason in `error`; nothing follows."""
 
-    error: CannotStart
+    error: CannotStart | PlaceGone
 
 
 class End(NamedTuple):
@@ -97,6 +98,7 @@ class Channel:
         self._sending = threading.Lock()
         self._unsent = bytearray()
         self._received = bytearray()
+        self._was_reset = False
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
 
@@ -123,6 +125,14 @@ class Channel:
         """Whether a whole message has come with another one: the socket does not tell of it."""
         return len(self._received) >= self._next_size()
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether the other end is known to have gone without having read all that was sent.
+
+        Linux resets a Unix connection that is closed with unread data; elsewhere this may be False.
+        """
+        return self._was_reset or bool(self._unsent)
+
     def _next_size(self) -> int:
         """Bytes of the next message, its length included, as far as they are known."""
         if len(self._received) < _LENGTH.size:
@@ -136,7 +146,7 @@ class Channel:
             try:
                 chunk = self._sock.recv(max(_CHUNK, min(missing, 1 << 20)))
             except ConnectionError:
-                chunk = b""
+                chunk, self._was_reset = b"", True
             if not chunk:
                 raise EOFError("the other end is gone")
             received += chunk
@@ -176,6 +186,15 @@ class Channel:
     def forget(self) -> None:
         """Close only this process's copy of this end."""
         self._sock.close()
+
+
+def send_descriptors(sock: socket.socket, data: bytes, descriptors: list[int]) -> None:
+    """Send `data` with copies of descriptors, without blocking or SIGPIPE. Raises OSError.
+
+    `socket.send_fds` takes flags as well, but ignores them (python/cpython#107898).
+    """
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))
+    sock.sendmsg([data], [rights], SEND_FLAGS)
 
 
 def private_pair() -> tuple[socket.socket, socket.socket]:

@@ -31,7 +31,7 @@ from hsm.core.errors import HsmError
 from hsm.core.interpreter import interpreter
 from hsm.core.local.processes.fork_isolation import take_for_forks
 from hsm.core.local.processes.job_process import CallFunction
-from hsm.core.local.processes.messages import SEND_FLAGS, Channel, private_pair
+from hsm.core.local.processes.messages import Channel, private_pair, send_descriptors
 from hsm.core.local.processes.patience import LOOK_INTERVAL, Patience, kill_tree
 from hsm.core.local.processes.process_tree import is_over
 from hsm.core.local.processes.server_process import serve
@@ -207,7 +207,7 @@ class ForkServer:
 
     def want(self) -> None:
         """Have a warm server serve. Raises OSError if it has ended."""
-        socket.send_fds(self._control, [b"w"], [2], SEND_FLAGS)
+        send_descriptors(self._control, b"w", [2])
 
     def kill(self) -> None:
         """Kill the server's process and all below it; `close` frees what is left."""
@@ -258,10 +258,9 @@ class ForkServer:
             ServerLost: the server is gone.
             OSError: too many descriptors are on their way already.
         """
-        fds = [connection.fileno()]
         try:
             with self._mutex:
-                socket.send_fds(self._control, [b"k"], fds, SEND_FLAGS)
+                send_descriptors(self._control, b"k", [connection.fileno()])
         except BlockingIOError:
             return False
         except OSError as error:

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from hsm.core.engine.backend import Launch, Started
+from hsm.core.engine.backend import Launch, PlaceGone, Started
 from hsm.core.errors import HsmError
 from hsm.core.local.processes.messages import Channel, End, NotStarted, Ready, Reaped
 from hsm.core.local.processes.patience import LOOK_INTERVAL, Patience, continue_stopped, kill_tree
@@ -102,21 +102,29 @@ class Slot:
             raise SlotLost("its keeper is gone") from error
 
     def start(self, launch: Launch) -> None:
-        """Tell the keeper to start a job; `started` waits for its pid. Raises SlotLost."""
+        """Tell the keeper to start a job; `started` waits for its pid. Raises PlaceGone."""
         self._new_job(launch.grace)
         try:
             self._channel.send(launch)
         except OSError as error:
-            raise SlotLost("its keeper is gone") from error
+            raise PlaceGone("its keeper is gone") from error
 
     def started(self) -> Started:
         """Wait until the job that `start` asked for is running.
 
         Raises:
             CannotStart: the job could not be started; the slot is free again.
-            SlotLost: its keeper is gone.
+            PlaceGone: its keeper is gone, and has not started it.
+            SlotLost: its keeper is gone, and may have started it.
         """
-        message = self._next(math.inf)
+        try:
+            message = self._next(math.inf)
+        except KeeperStuck:
+            raise
+        except SlotLost as error:
+            if self._channel.has_unread:  # it never saw that it was told to
+                raise PlaceGone(str(error)) from error
+            raise
         if isinstance(message, NotStarted):
             raise message.error
         assert isinstance(message, Started)
