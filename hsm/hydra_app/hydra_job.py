@@ -29,17 +29,29 @@ from hsm.core.program.reports import Outcome, dumps
 from hsm.core.record.job import Job
 from hsm.core.record.log_links import unlink_logs
 from hsm.core.record.paths import SweepPaths
-from hsm.hydra_app import config_pickle, kept_overrides, remembered_bases, source_infos
+from hsm.hydra_app import (
+    config_pickle,
+    kept_overrides,
+    quick_appends,
+    remembered_bases,
+    source_infos,
+)
 from hsm.hydra_app.carried_errors import CarriedError, Place, traceback_of
 from hsm.hydra_app.quick_run_job import get_ready, prepared_quickly
 from hsm.hydra_app.quick_yaml import NO_TEXTS
-from hsm.hydra_app.remembered_bases import NOTHING, Supplied, job_config
+from hsm.hydra_app.remembered_bases import NOTHING, Supplied, supplied_config
 
 log = get_logger(__name__)
 
 #: Where Hydra is called, and where its loader calls what stands in for its own.
 _OWN_FILES = frozenset(
-    (__file__, kept_overrides.__file__, remembered_bases.__file__, source_infos.__file__)
+    (
+        __file__,
+        kept_overrides.__file__,
+        quick_appends.__file__,
+        remembered_bases.__file__,
+        source_infos.__file__,
+    )
 )
 
 
@@ -179,14 +191,12 @@ class HydraJob:
 
     def __call__(self, argument: JobArgument) -> Outcome:
         num, job_id, overrides, of_hydra, supplied = argument
-        with read_write(self.config.hydra):  # read-only by now in Hydra 1.4
-            self.config.hydra.overrides.hydra = of_hydra
         job_dir: str | None = None
         context = self.hydra_context
         try:
             with prepared_quickly(context, self._texts) as preparation:
                 config = compose(
-                    context.config_loader, self.config, overrides, num, job_id, supplied
+                    context.config_loader, self.config, overrides, num, job_id, of_hydra, supplied
                 )
                 # For ${hydra:…} in the directory's name. `run_job` sets a copy, as Hydra does.
                 HydraConfig.instance().cfg = config  # type: ignore[assignment]
@@ -219,10 +229,26 @@ def compose(
     overrides: list[str],
     num: int,
     job_id: str,
+    of_hydra: list[str] | None = None,
     supplied: Supplied = NOTHING,
 ) -> DictConfig:
-    """Compose the config of the job with this number, id and overrides. Raises what Hydra does."""
-    config = job_config(loader, sweep_config, overrides, supplied)
+    """Compose the config of the job with this number, id and overrides. Raises what Hydra does.
+
+    Args:
+        loader: composes it.
+        sweep_config: the sweep's config.
+        overrides: the job's.
+        num: the job's number.
+        job_id: its id.
+        of_hydra: overrides of Hydra's own config, to be the sweep's from now on; None: they are.
+        supplied: what need not be composed.
+    """
+    config = supplied_config(loader, sweep_config, supplied)
+    if config is None:
+        if of_hydra is not None:
+            with read_write(sweep_config.hydra):  # read-only by now in Hydra 1.4
+                sweep_config.hydra.overrides.hydra = of_hydra
+        config = loader.load_sweep_config(sweep_config, overrides)
     with open_dict(config):
         config.hydra.job.id = job_id
         config.hydra.job.num = num

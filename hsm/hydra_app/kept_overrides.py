@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from contextlib import suppress
 from typing import Any
 
 from hydra import version
@@ -16,6 +18,8 @@ _MAX_KEPT = 20_000
 #: Functions, as `shuffle` returns something else each time; and what issues a warning each time.
 _NOT_KEPT = ("(", "_name_")
 
+#: A key, and a whole number as Hydra's grammar has it.
+_WHOLE_NUMBER = re.compile(r"([^=]*=)(0|[1-9][0-9]{0,17})")
 
 #: By text and version base.
 _kept: dict[tuple[str, str], Override] = {}
@@ -45,6 +49,13 @@ class KeptOverridesParser(OverridesParser):
             return super().parse_rule(s, rule_name)
         key = (s, str(version.getbase()))
         kept = _kept.get(key)
+        number = _WHOLE_NUMBER.fullmatch(s)
+        if kept is None and number is not None and number[2] != "0":
+            # A range has many of them. The rest of the override does not depend on which it is.
+            with suppress(Exception):  # Hydra raises it for the text that the user knows.
+                override = self.parse_rule(number[1] + "0", rule_name)
+                override._value, override.input_line = int(number[2]), s
+                return override
         if kept is None:
             kept = super().parse_rule(s, rule_name)
             if len(_kept) >= _MAX_KEPT:

@@ -48,6 +48,7 @@ from hsm.hydra_app.frozen_config import (
 )
 from hsm.hydra_app.kept_overrides import KeptOverridesParser, overrides_of_hydra
 from hsm.hydra_app.plain_composing import composes_plainly
+from hsm.hydra_app.quick_appends import QuickLoaderImpl, open_dict_after_lists
 from hsm.hydra_app.source_infos import source_info
 from hsm.hydra_app.validated_configs import (
     ValidatedConfigs,
@@ -103,28 +104,26 @@ class Supplied(NamedTuple):
 NOTHING = Supplied()
 
 
-def job_config(
-    loader: ConfigLoader, sweep_config: DictConfig, overrides: list[str], supplied: Supplied
-) -> DictConfig:
-    """Compose a job's config, from what the launcher has supplied if possible.
+def supplied_config(
+    loader: ConfigLoader, sweep_config: DictConfig, supplied: Supplied
+) -> DictConfig | None:
+    """Return the config that the launcher has supplied for a job.
 
     Args:
-        loader: composes configs.
+        loader: would compose it; it gets the base that was supplied.
         sweep_config: the sweep's.
-        overrides: the job's.
         supplied: what the job got.
 
-    Raises what Hydra does.
+    Returns:
+        None if it has to be composed.
     """
+    config = None
     if isinstance(loader, RememberingLoader):
-        config = None
         if supplied.config is not None:
             config = unpack(supplied.config, loader.generation(), sweep_config)
-        if config is not None:
-            return config
-        if supplied.base is not None:
+        if config is None and supplied.base is not None:
             loader.bases.unpack(supplied.base)
-    return loader.load_sweep_config(sweep_config, overrides)
+    return config
 
 
 @contextmanager
@@ -327,6 +326,8 @@ def _with_own_names(method: str) -> Any:
         "create_defaults_list": _list_defaults,
         "OverridesParser": KeptOverridesParser,
         "ConfigSourceInfo": source_info,
+        "ConfigLoaderImpl": QuickLoaderImpl,
+        "open_dict": open_dict_after_lists,
     }
     rebound = FunctionType(
         function.__code__, names, method, function.__defaults__, function.__closure__

@@ -34,7 +34,7 @@ from hsm.core.errors import SettingsError
 from hsm.hydra_app import base_store, base_watch
 from hsm.hydra_app.base_store import Bases
 from hsm.hydra_app.base_supply import BaseSupply
-from hsm.hydra_app.remembered_bases import RememberingLoader, job_config
+from hsm.hydra_app.remembered_bases import RememberingLoader, supplied_config
 
 HYDRA_1_3 = hydra.__version__.startswith("1.3.")
 
@@ -444,6 +444,6 @@ def test_a_base_is_sent_to_a_job_once_enough_jobs_need_it() -> None:
     sent = [supply.of([[f"lr={n}", "db=sqlite"]], app.master)[0] for n in range(10)]
     assert [each.base is not None for each in sent] == [False] * 7 + [True] * 3
     assert sent[-1].base is sent[-2].base  # jobs that wait share it
-    job_config(job.quick, job.master, ["lr=7", "db=sqlite"], sent[-1])
+    assert supplied_config(job.quick, job.master, sent[-1]) is None
     job.compose("lr=8", "db=sqlite")
     assert job.from_bases == 1

@@ -17,7 +17,7 @@ from helpers.composing import Composers, tree
 from helpers.hydra import launcher_args, read_journal, run_python, write_files
 from hsm.hydra_app import validated_configs
 from hsm.hydra_app.kept_overrides import overrides_of_hydra
-from hsm.hydra_app.remembered_bases import NOTHING, Supplied, job_config
+from hsm.hydra_app.remembered_bases import NOTHING, Supplied, supplied_config
 from hsm.hydra_app.validated_configs import unpack
 
 _FILES = {"config.yaml": "defaults: [_self_, db: mysql]\nlr: 1\n", "db/mysql.yaml": "user: root\n"}
@@ -48,7 +48,7 @@ def test_a_job_gets_what_it_would_compose() -> None:
     config = _taken(app, packed)
 
     assert tree(config) == tree(app.plain.load_sweep_config(app.master, _OVERRIDES))
-    assert job_config(app.quick, app.master, _OVERRIDES, Supplied(packed)) == config
+    assert supplied_config(app.quick, app.master, Supplied(packed)) == config
 
 
 def test_overrides_of_hydras_config_may_have_interpolations() -> None:
@@ -159,7 +159,8 @@ def test_a_job_in_another_directory_composes(
     monkeypatch.chdir(tmp_path / "..")
 
     assert _taken(app, packed) is None
-    config = job_config(app.quick, app.master, _OVERRIDES, Supplied(packed))
+    assert supplied_config(app.quick, app.master, Supplied(packed)) is None
+    config = app.quick.load_sweep_config(app.master, _OVERRIDES)
     assert config.hydra.runtime.cwd == str(Path.cwd())
 
 
@@ -206,8 +207,7 @@ def test_only_so_many_are_kept(monkeypatch: pytest.MonkeyPatch, name: str, limit
 
 def test_a_loader_of_hydras_composes() -> None:
     app = Composers(_FILES)
-    config = job_config(app.plain, app.master, ["lr=7"], NOTHING)
-    assert config.lr == 7
+    assert supplied_config(app.plain, app.master, NOTHING) is None
 
 
 _APP = {
