@@ -49,14 +49,14 @@ class KeptOverridesParser(OverridesParser):
             return super().parse_rule(s, rule_name)
         key = (s, str(version.getbase()))
         kept = _kept.get(key)
-        number = _WHOLE_NUMBER.fullmatch(s)
-        if kept is None and number is not None and number[2] != "0":
-            # A range has many of them. The rest of the override does not depend on which it is.
-            with suppress(Exception):  # Hydra raises it for the text that the user knows.
-                override = self.parse_rule(number[1] + "0", rule_name)
-                override._value, override.input_line = int(number[2]), s
-                return override
         if kept is None:
+            number = _WHOLE_NUMBER.fullmatch(s)
+            if number is not None and number[2] != "0":
+                # A range has many of them. The rest of the override does not depend on which.
+                with suppress(Exception):  # Hydra raises it for the text that the user knows.
+                    override = self.parse_rule(number[1] + "0", rule_name)
+                    override._value, override.input_line = int(number[2]), s
+                    return override
             kept = super().parse_rule(s, rule_name)
             if len(_kept) >= _MAX_KEPT:
                 _kept.clear()

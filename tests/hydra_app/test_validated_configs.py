@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from helpers.composing import Composers, tree
 from helpers.hydra import launcher_args, read_journal, run_python, write_files
 from hsm.hydra_app import validated_configs
+from hsm.hydra_app.hydra_job import compose
 from hsm.hydra_app.kept_overrides import overrides_of_hydra
 from hsm.hydra_app.remembered_bases import NOTHING, Supplied, supplied_config
 from hsm.hydra_app.validated_configs import unpack
@@ -208,6 +209,7 @@ def test_only_so_many_are_kept(monkeypatch: pytest.MonkeyPatch, name: str, limit
 def test_a_loader_of_hydras_composes() -> None:
     app = Composers(_FILES)
     assert supplied_config(app.plain, app.master, NOTHING) is None
+    assert compose(app.plain, app.master, ["lr=7"], 0, "s_0").lr == 7
 
 
 _APP = {
