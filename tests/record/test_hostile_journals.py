@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,19 @@ def test_lines_come_whole_however_the_file_grows(paths: SweepPaths) -> None:
             assert list(lines.read()) == []
             file.write(b"\n")
             assert list(lines.read()) == [(4, b"four")]
+
+
+def test_blocks_have_the_lines_that_were_not_read_singly(paths: SweepPaths) -> None:
+    expected = [(1 + num, b"x" * (num * 37 % 70_000)) for num in range(100)]  # beyond a chunk, too
+    paths.journal.write_bytes(b"".join(line + b"\n" for _, line in expected) + b"torn")
+    for singly in (0, 1, 50, 100):
+        with JournalLines(paths.sweep_dir, paths.journal) as lines:
+            found: list[tuple[int, bytes | None]] = list(islice(lines.read(), singly))
+            for first, block in lines.read_blocks():
+                found += enumerate(block, first)
+            assert found == expected
+            assert not list(lines.read())
+            assert not list(lines.read_blocks())
 
 
 def test_many_batches_take_no_longer_than_one(paths: SweepPaths) -> None:

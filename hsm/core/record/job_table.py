@@ -14,7 +14,7 @@ import threading
 from array import array
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,22 +139,27 @@ class JobTable(Mapping[int, Job]):
             numbers.frombytes(bytes(numbers.itemsize * count))
 
     def take_usual(
-        self, lines: Iterable[tuple[int, bytes | None]]
+        self, first: int, lines: Sequence[bytes | None]
     ) -> Iterator[tuple[int, bytes | None]]:
-        """Take the usual lines of starts and ends out of `lines`; the others are yielded, in order.
+        """Take the usual lines of starts and ends; the others are yielded, with their numbers.
 
         `taken` and `last_time` tell of them. One loop over local names, as a call and a look for an
         attribute each would take a third of the time that a line takes.
+
+        Args:
+            first: the number of the first line.
+            lines: it and those that follow it.
         """
         codes, started, ended = self._codes, self._started, self._ended
         seconds, cpu_seconds, memory = self._seconds, self._cpu_seconds, self._memory
         pids, exit_codes = self._pids, self._exit_codes
+        is_end, is_start = USUAL_END.fullmatch, USUAL_START.fullmatch
         count, last_time = 0, 0.0
-        for number, line in lines:
+        for number, line in enumerate(lines, first):
             # Nearly every line is one of these.
             if line is None:
                 pass
-            elif (match := USUAL_END.fullmatch(line)) is not None:
+            elif (match := is_end(line)) is not None:
                 fields = match.groups()
                 num = int(fields[0])
                 if num < len(codes) and codes[num] == _RUNNING:
@@ -169,7 +174,7 @@ class JobTable(Mapping[int, Job]):
                     self._open_codes -= 1
                     count += 1
                     continue
-            elif (match := USUAL_START.fullmatch(line)) is not None:
+            elif (match := is_start(line)) is not None:
                 job, pid, time = match.groups()
                 num = int(job)
                 if num < len(codes) and codes[num] == _PENDING:

@@ -15,7 +15,8 @@ from hsm.core.files import open_below
 #: Bytes; longer lines are skipped. Version 1 put return values of any size and up to 100,000 jobs
 #: in one line: the longest were about 30 MiB.
 MAX_LINE = 64 << 20
-_CHUNK = 1 << 20
+#: Bytes: the lines of one chunk stay in the processor's cache until they have been looked at.
+_CHUNK = 1 << 16
 
 
 class JournalLines:
@@ -62,6 +63,16 @@ class JournalLines:
             while self._waiting:
                 self.number += 1
                 yield self.number, self._waiting.pop()
+
+    def read_blocks(self) -> Iterator[tuple[int, list[bytes | None]]]:
+        """The lines that `read` would return, many at a time: the number of the first, and them."""
+        end = os.fstat(self._fd).st_size
+        while self._waiting or self._offset < end:
+            if not self._waiting:
+                self._split(self._next_chunk(end))
+            lines, self._waiting = self._waiting[::-1], []
+            first, self.number = self.number + 1, self.number + len(lines)
+            yield first, lines
 
     def _split(self, chunk: bytes) -> None:
         """Put the lines that end in a chunk into `_waiting`, the last one first."""

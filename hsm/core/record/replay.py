@@ -59,7 +59,7 @@ class Replay:
         """Like `advance`, without keeping the records, of which there may be many."""
 
         def take(sweep: Sweep) -> None:
-            self._read += sweep.take_all(self._lines.read())
+            self._read += sweep.take_all(self._lines.read_blocks())
             self._reported = max(self._read, self._reported)
 
         self._replay(take)
