@@ -62,6 +62,7 @@ class JobHandle:
         is_cancelled: whether one of the reasons was a cancel, after which there is no retry.
         is_over: whether the job has ended and the journal and all observers know.
         is_queued: whether it waits for a slot.
+        priority: pending jobs of a higher one start first.
         directory: what is known about the job's directory before it runs.
         watches: callbacks waiting for the job to be over.
         unsaved: the latest attempt's report, if it could not be written to its file.
@@ -80,6 +81,7 @@ class JobHandle:
     is_cancelled: bool = False
     is_over: bool = False
     is_queued: bool = False
+    priority: int = 0
     directory: JobDir = JobDir.USUAL
     watches: tuple[_Watch, ...] = ()
     unsaved: Report | None = None
