@@ -19,12 +19,13 @@ from hsm.core.record.claim import (
     lock_directory,
     unclaim,
 )
+from hsm.core.record.journal_header import open_journal
 from hsm.core.record.lock import Locked, LockFile
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import taken_by
 from hsm.core.record.resume import Resumption, open_sweep
 from hsm.core.record.setting_aside import set_aside
-from hsm.core.record.sweep import begin, open_journal
+from hsm.core.record.sweep import begin
 from hsm.core.record.sweep_id import check_sweep_id, new_sweep_id
 from hsm.core.settings.resolve import SweepConf
 from hsm.core.space.arguments import to_override
