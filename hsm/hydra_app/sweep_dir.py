@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf, read_write
 
@@ -32,8 +32,16 @@ from hsm.core.space.arguments import to_override
 
 log = get_logger(__name__)
 
-#: The key that names a sweep.
+#: How the keys of settings begin, and the key that names a sweep.
+_SETTINGS = "hydra.launcher."
 _SWEEP_ID = "hydra.launcher.sweep_id"
+
+
+def named_settings(config: DictConfig) -> frozenset[str]:
+    """The settings that the command line names: ``hydra.launcher.timeout=60``."""
+    texts = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)
+    keys = (str(text).lstrip("+~").partition("=")[0] for text in cast("list[object]", texts))
+    return frozenset(key.removeprefix(_SETTINGS) for key in keys if key.startswith(_SETTINGS))
 
 
 class SweepDir:

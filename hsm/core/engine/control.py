@@ -11,8 +11,9 @@ answer, and otherwise does nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
+from typing import Any
 
 from hsm.core.engine.compute_source import ComputeSource
 from hsm.core.engine.interrupts import Interruption
@@ -36,7 +37,7 @@ from hsm.core.record.journal import Journal, JournalLost
 from hsm.core.record.own_requests import Answer
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.requests import Request
-from hsm.core.settings.resolve import SETTINGS
+from hsm.core.settings.resolve import SETTINGS, SweepConf
 from hsm.core.units import format_duration
 
 _log = get_logger(__name__)
@@ -81,6 +82,27 @@ class Controller:
         if request.name:
             own_requests.answer(paths, request.name, answer)
 
+    def take_over(
+        self, changes: Mapping[str, Any], conf: SweepConf, named: Collection[str]
+    ) -> None:
+        """Keep settings that were changed before the sweep was resumed.
+
+        Args:
+            changes: the settings and their values.
+            conf: the settings that the source has.
+            named: those that whoever resumed the sweep has named, and wants so.
+        """
+        values = {
+            name: value
+            for name, value in changes.items()
+            if name not in named and getattr(conf, name) != value
+        }
+        if values:
+            try:
+                self._do(Change(values))
+            except HsmError as error:
+                self._tell(f"not as it was changed before: {error}")
+
     def _journal(self, paths: SweepPaths) -> Journal:
         for journal in self._journals():
             if journal.paths.sweep_dir == paths.sweep_dir:
@@ -102,13 +124,18 @@ class Controller:
             case Prioritize():
                 line = self._prioritize(journal, control)
             case _:
-                line = self._change_all(control)
-                self._record_everywhere(control)
+                return [self._do(control)]
         self._tell(line)
         return [line]
 
+    def _do(self, control: Pause | Continue | Change | CancelPending) -> str:
+        """Do and record what applies to the whole source; returns a line. Raises HsmError."""
+        line = self._change_all(control)
+        self._record_everywhere(control)
+        self._tell(line)
+        return line
+
     def _change_all(self, control: Pause | Continue | Change | CancelPending) -> str:
-        """Do what applies to the whole source; returns a line about it. Raises HsmError."""
         match control:
             case Pause(running=running):
                 self._source.pause(running=running)
@@ -166,5 +193,6 @@ def _said(name: str, value: float | None) -> str:
     if name == "max_parallel_jobs":
         return f"at most {value} job{'' if value == 1 else 's'} at once"
     if name == "timeout":
-        return "no time limit" if value is None else f"a time limit of {format_duration(value)}"
-    return f"{SETTINGS[name].flag.removeprefix('--').replace('-', ' ')} {value}"
+        limit = "no time limit" if value is None else f"a time limit of {format_duration(value)}"
+        return f"{limit} per job"
+    return f"{value} {'retry' if value == 1 else 'retries'} per job"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.record.requests import drop_requests
 from hsm.core.record.resume import Resumption, save_files
 from hsm.core.record.sweep_id import check_sweep_id
-from hsm.core.settings.resolve import Rerun, SweepConf
+from hsm.core.settings.resolve import SETTINGS, Rerun, SweepConf
 
 
 class SweepSource(ComputeSource):
@@ -77,10 +77,15 @@ class SweepSource(ComputeSource):
         self._interrupted = threading.Lock()  # guards `interruption`
         self._scheduler = Scheduler(conf, backend, self._observers)
         self._ledger = self._scheduler.ledger
-        controller = Controller(self, self._journals, self.interrupt, self._observers.message)
-        self._listener = Listener(controller.take, f"{OWN_THREADS}control", self._check_journal)
+        self._controller = Controller(self, self._journals, self.interrupt, self._observers.message)
+        self._listener = Listener(
+            self._controller.take, f"{OWN_THREADS}control", self._check_journal
+        )
         #: What ended everything early: a signal, `hsm cancel`, or a lost journal.
         self.interruption: Interruption | None = None
+        #: Settings that whoever started this has named. A resumed sweep takes over others that were
+        #: changed while it ran.
+        self.named: Collection[str] = SETTINGS
         #: The descriptor for the stdout of on_sweep_end; None for this process's stdout.
         self.hook_stdout: int | None = None
         at_exit.add(self)
@@ -210,6 +215,8 @@ class SweepSource(ComputeSource):
             self._observers.message(f"{over} of {len(handles)} jobs {done}will not run again")
         if begins and (why := sweep.journal.unknown_source):
             self._observers.message(f"the state of the repository is not fully on record: {why}")
+        if begins and resumption is not None:
+            self._controller.take_over(resumption.changes, self.conf, self.named)
         self._scheduler.run(handles)
         return [handle.job.job_id for handle in handles]
 

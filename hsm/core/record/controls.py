@@ -18,8 +18,6 @@ from hsm.core.record.schema import CONTROL_FIELDS, BadRecord, check, is_count
 #: The settings that can be changed while a sweep runs; of these, `NULLABLE` may be null.
 CHANGEABLE = ("max_parallel_jobs", "timeout", "max_retries")
 NULLABLE = frozenset({"timeout"})
-#: Exclusive limit of a priority, and of its negative.
-MAX_PRIORITY = 1 << 31
 
 
 @dataclass(frozen=True)

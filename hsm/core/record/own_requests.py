@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from hsm.core.errors import HsmError
+from hsm.core.errors import HsmError, shown
 from hsm.core.files import (
     PRIVATE,
     NotOwn,
@@ -31,7 +31,7 @@ from hsm.core.files import (
 from hsm.core.plain_json import encode
 from hsm.core.record.controls import Control, control_of, record_of
 from hsm.core.record.paths import SweepPaths
-from hsm.core.record.schema import BadRecord, parse
+from hsm.core.record.schema import CONTROL_FIELDS, BadRecord, parse
 
 _REQUEST, _ANSWER = ".json", ".answer"
 #: Bytes of a request, and of an answer; the numbers of 100,000 jobs fit.
@@ -217,7 +217,11 @@ def _take(name: str, folder: int) -> OwnRequest | None:
     if not _remove(name, folder) or data is None:
         return None
     try:
-        return OwnRequest(name, control_of(parse(data)))
+        record = parse(data)
+        unknown = sorted(record.keys() - CONTROL_FIELDS.keys())
+        if unknown:  # It must not seem as if that had been done.
+            raise BadRecord(f"this hsm does not know {', '.join(map(shown, unknown))}")
+        return OwnRequest(name, control_of(record))
     except BadRecord as error:
         return OwnRequest(name, None, str(error))
 

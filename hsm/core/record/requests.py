@@ -61,12 +61,14 @@ def take_requests(paths: SweepPaths) -> list[Request]:
     if taken is None:
         return []
     requests = [Request(Cancel(None if name == ALL else int(name))) for name in taken]
-    for own in own_requests.take(paths):
+    owns = own_requests.take(paths)
+    for own in owns:
         if own.control is None:
             own_requests.answer(paths, own.name, own_requests.Answer([], own.problem))
         else:
             requests.append(Request(own.control, own.name))
-    own_requests.remove_empty(paths)
+    if not owns:  # Else the answers are still to come; whoever reads the last one removes them.
+        own_requests.remove_empty(paths)
     return requests
 
 

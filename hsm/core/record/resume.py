@@ -109,6 +109,7 @@ class Resumption:
             if somebody removes it meanwhile.
 
     Attributes:
+        changes: settings that were changed while the sweep ran, and their values.
         priorities: those that jobs were given, by number; they keep them.
     """
 
@@ -120,7 +121,7 @@ class Resumption:
                 named_job(previous, num)
         self.journal_file = journal_file
         self.sweep_id = previous.sweep_id
-        self.priorities = previous.priorities
+        self.changes, self.priorities = previous.changes, previous.priorities
         self._rerun = rerun if isinstance(rerun, str) else frozenset(rerun)
         self._known: dict[str, deque[Job]] = defaultdict(deque)
         for num in sorted(previous.jobs):
