@@ -123,8 +123,8 @@ def recorded_points(sweep: Sweep) -> Iterable[dict[str, Any]]:
 
 
 def recorded_settings(sweep: Sweep) -> dict[str, Any]:
-    """The settings that the sweep ran with, except those that this hsm does not know."""
-    recorded = sweep.latest.get("settings", {})
+    """The settings that the sweep ran with, as last changed; none that this hsm does not know."""
+    recorded = {**sweep.latest.get("settings", {}), **sweep.changes}
     settings = {}
     for name, value in recorded.items():
         if name in SETTINGS and not SETTINGS[name].per_sweep:

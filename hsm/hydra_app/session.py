@@ -43,7 +43,7 @@ from hsm.hydra_app.refusals import launcher_errors
 from hsm.hydra_app.remembered_bases import remember_bases
 from hsm.hydra_app.returns import JobReturns
 from hsm.hydra_app.specs import JobSpecs
-from hsm.hydra_app.sweep_dir import SweepDir
+from hsm.hydra_app.sweep_dir import SweepDir, named_settings
 from hsm.hydra_app.sweep_ending import (
     EndOfSweep,
     IdleHandlers,
@@ -86,11 +86,10 @@ class Session:
     ) -> None:
         freeze(hydra_context.config_loader)
         remember_bases(hydra_context.config_loader)
-        self._conf = conf
-        self._config = config
-        self._context = hydra_context
+        self._conf, self._config, self._context = conf, config, hydra_context
         self._job = HydraJob(hydra_context, config, task_function)
         self.source = make_source()
+        self.source.named = named_settings(config)
         self._job_ends, self._returns = JobEnds(self.source, hydra_context), JobReturns(self.source)
         try:
             self._sweep_dir = SweepDir(conf, config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf, read_write
 
@@ -19,20 +19,29 @@ from hsm.core.record.claim import (
     lock_directory,
     unclaim,
 )
+from hsm.core.record.journal_header import open_journal
 from hsm.core.record.lock import Locked, LockFile
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import taken_by
 from hsm.core.record.resume import Resumption, open_sweep
 from hsm.core.record.setting_aside import set_aside
-from hsm.core.record.sweep import begin, open_journal
+from hsm.core.record.sweep import begin
 from hsm.core.record.sweep_id import check_sweep_id, new_sweep_id
 from hsm.core.settings.resolve import SweepConf
 from hsm.core.space.arguments import to_override
 
 log = get_logger(__name__)
 
-#: The key that names a sweep.
+#: How the keys of settings begin, and the key that names a sweep.
+_SETTINGS = "hydra.launcher."
 _SWEEP_ID = "hydra.launcher.sweep_id"
+
+
+def named_settings(config: DictConfig) -> frozenset[str]:
+    """The settings that the command line names: ``hydra.launcher.timeout=60``."""
+    texts = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)
+    keys = (str(text).lstrip("+~").partition("=")[0] for text in cast("list[object]", texts))
+    return frozenset(key.removeprefix(_SETTINGS) for key in keys if key.startswith(_SETTINGS))
 
 
 class SweepDir:

@@ -17,6 +17,8 @@ from helpers.cli import Project
 from helpers.processes import SOURCE, wait_for
 from hsm.core.errors import HsmError
 from hsm.core.record import requests as control
+from hsm.core.record.controls import Cancel
+from hsm.core.record.listener import Listener
 from hsm.core.record.lock import holder, is_locked
 from hsm.core.record.paths import SweepPaths
 
@@ -135,6 +137,11 @@ def test_requests_are_written_and_removed_through_no_link(project: Project, entr
     assert set(found.values()) == {"a stranger's"}
 
 
+def _job_of(request: control.Request) -> int | None:
+    assert isinstance(request.control, Cancel)
+    return request.control.job
+
+
 @pytest.mark.slow
 def test_what_is_no_request_is_left_alone(project: Project) -> None:
     paths = _sweep(project, 1)
@@ -143,7 +150,7 @@ def test_what_is_no_request_is_left_alone(project: Project) -> None:
     for name in ("x", "-1", "9" * 200, "1.5", *map(str, range(1000, 4000))):
         (paths.requests / name).touch()
     taken: list[int | None] = []
-    listener = control.Listener(lambda _, num: taken.append(num), "listener")
+    listener = Listener(lambda _, asked: taken.append(_job_of(asked)), "listener")
     listener.add(paths)
     try:
         wait_for(lambda: len(taken) >= 3000, "the requests")

@@ -15,11 +15,11 @@ import pytest
 
 from helpers.cli import Project
 from hsm.core.record import journal_lines
-from hsm.core.record.journal_header import JournalError
+from hsm.core.record.journal_header import JournalError, has_begun
 from hsm.core.record.journal_lines import JournalLines
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.replay import Replay
-from hsm.core.record.sweep import Sweep, has_begun, read_sweep
+from hsm.core.record.sweep import Sweep, read_sweep
 
 pytestmark = pytest.mark.thorough
 

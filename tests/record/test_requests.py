@@ -16,6 +16,8 @@ import pytest
 from helpers.processes import PATIENCE, wait_for
 from hsm.core.errors import HsmError
 from hsm.core.record import requests as control
+from hsm.core.record.controls import Cancel
+from hsm.core.record.listener import Listener
 from hsm.core.record.lock import LockFile, holder
 from hsm.core.record.paths import SweepPaths
 
@@ -32,10 +34,11 @@ class _Taken:
 
     def __init__(self) -> None:
         self.requests: list[tuple[Path, int | None]] = []
-        self.listener = control.Listener(self._take, "listener")
+        self.listener = Listener(self._take, "listener")
 
-    def _take(self, paths: SweepPaths, num: int | None) -> None:
-        self.requests.append((paths.sweep_dir, num))
+    def _take(self, paths: SweepPaths, request: control.Request) -> None:
+        assert isinstance(request.control, Cancel)
+        self.requests.append((paths.sweep_dir, request.control.job))
 
 
 @contextmanager
@@ -91,13 +94,13 @@ def test_earlier_requests_and_strange_files_do_nothing(paths: SweepPaths) -> Non
 
 def test_a_listener_can_be_stopped_by_what_it_calls(paths: SweepPaths) -> None:
     stopped = threading.Event()
-    listener: control.Listener
+    listener: Listener
 
-    def take(_: SweepPaths, __: int | None) -> None:
+    def take(_: SweepPaths, __: control.Request) -> None:
         listener.stop()
         stopped.set()
 
-    listener = control.Listener(take, "listener")
+    listener = Listener(take, "listener")
     listener.add(paths)
     control.ask(paths, None)
     assert stopped.wait(PATIENCE)
@@ -106,7 +109,7 @@ def test_a_listener_can_be_stopped_by_what_it_calls(paths: SweepPaths) -> None:
 
 
 def test_a_listener_without_sweeps_has_no_thread() -> None:
-    listener = control.Listener(lambda *_: None, "listener")
+    listener = Listener(lambda *_: None, "listener")
     assert "listener" not in [thread.name for thread in threading.enumerate()]
     listener.stop()
 

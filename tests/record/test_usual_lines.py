@@ -13,8 +13,9 @@ from hsm import read_sweep
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.job_table import JobTable
 from hsm.core.record.journal import Journal
+from hsm.core.record.journal_header import open_journal
 from hsm.core.record.paths import SweepPaths
-from hsm.core.record.sweep import Sweep, begin, open_journal
+from hsm.core.record.sweep import Sweep, begin
 from hsm.display.counts import Counts
 
 DATA = Path(__file__).parents[1] / "data"

@@ -17,9 +17,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hsm.core.errors import HsmError
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
-from hsm.core.settings.resolve import SweepConf
+from hsm.core.settings.resolve import UNSET, SweepConf
 
 _Source = TypeVar("_Source", bound="ComputeSource")
 _Display = TypeVar("_Display", bound="SweepDisplay")
@@ -238,6 +239,76 @@ class ComputeSource(ABC):
 
         threading.Thread(target=wait, daemon=True).start()
         return ids
+
+    # --- changing what still runs ---
+
+    def pause(self, *, running: bool = False) -> None:
+        """Start no more jobs until `unpause`. Returns at once.
+
+        Args:
+            running: stop the processes of running jobs as well, and their time limits with them.
+
+        Raises:
+            HsmError: the source cannot do this.
+        """
+        raise HsmError("this source cannot be paused")
+
+    def unpause(self) -> None:
+        """End a pause; without one, does nothing.
+
+        Raises:
+            HsmError: the source cannot do this.
+        """
+        raise HsmError("this source cannot be paused")
+
+    def change(
+        self,
+        *,
+        max_parallel_jobs: int | None = None,
+        timeout: float | None = UNSET,
+        max_retries: int | None = None,
+        now: bool = False,
+    ) -> None:
+        """Change settings while jobs run; what is not given stays. Returns at once.
+
+        More parallel jobs start at once. If there are to be fewer, running ones are left to end.
+
+        Args:
+            max_parallel_jobs, timeout, max_retries: as the settings; `timeout` None is no limit.
+            now: do not wait for running jobs to end: those that started last, and are too many,
+                are ended and queued again, which costs them no retry.
+
+        Raises:
+            SettingsError: a value is not allowed.
+            HsmError: the source cannot do this.
+        """
+        raise HsmError("this source cannot change its settings")
+
+    def set_priority(self, job_ids: Sequence[str], priority: int) -> None:
+        """Give jobs another priority. Pending jobs of a higher one start first; 0 is usual.
+
+        Raises:
+            KeyError: no such job; then no priority has changed.
+            HsmError: the source cannot do this.
+        """
+        raise HsmError("this source has no priorities")
+
+    def cancel_pending(self) -> int:
+        """Cancel all jobs that wait, also those for a retry; returns how many these were.
+
+        Raises:
+            HsmError: the source cannot do this.
+        """
+        raise HsmError("this source cannot cancel pending jobs only")
+
+    def explain(self, job_id: str | None = None) -> list[str]:
+        """What a pending job waits for, as lines for people; None: all of them, in short.
+
+        Raises:
+            KeyError: no such job.
+            HsmError: the source cannot do this.
+        """
+        raise HsmError("this source cannot explain what its jobs wait for")
 
     def __enter__(self: _Source) -> _Source:
         return self

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from hsm.core.engine.guarded_program import GuardedProgram
-from hsm.core.engine.interrupts import Interrupts
+from hsm.core.engine.interrupts import Interrupts, deliver
 from hsm.core.record.job import JobState, signal_name
 from hsm.core.record.journal_header import JournalError
 from hsm.core.record.paths import SweepPaths
@@ -64,6 +64,32 @@ def run_hook(
     else:
         how = f"ended with exit code {status}"
     return HookOutcome(f"on_sweep_end: {command[0]} {how}", signum)
+
+
+def run_hooks(
+    command: Sequence[str],
+    sweeps: Iterable[SweepPaths],
+    grace: float,
+    warn: Callable[[str], None],
+    *,
+    stdout: int | None = None,
+) -> None:
+    """Run `command` for each of these sweeps, as `run_hook` does; a signal ends it all.
+
+    Args:
+        warn: gets what went wrong.
+
+    Raises:
+        SystemExit: on such a signal, or what its handler raises.
+    """
+    for paths in sweeps:
+        with Interrupts().caught() as interrupts:
+            outcome = run_hook(command, paths, interrupts, grace, stdout=stdout)
+        if outcome.problem is not None:
+            warn(outcome.problem)
+        if outcome.signum is not None:
+            deliver(outcome.signum)
+            break
 
 
 def environment(sweep: Sweep) -> dict[str, str]:

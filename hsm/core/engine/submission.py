@@ -149,6 +149,7 @@ class OpenSweep:
             job.params = spec.params  # The journal may have them in a file beside it only.
         if not spec.makes_own_dir and job.job_dir is None:
             job.job_dir = self.journal.paths
+        priorities = self.resumption.priorities if self.resumption else {}
         return JobHandle(
             job,
             work,
@@ -156,6 +157,7 @@ class OpenSweep:
             self.journal,
             cwd,
             is_over=not runs,
+            priority=priorities.get(job.num, 0),
             directory=spec.directory,
         )
 

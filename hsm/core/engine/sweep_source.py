@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,11 @@ from typing import Any
 from hsm.core.engine import at_exit, kept_reports
 from hsm.core.engine.backend import Backend
 from hsm.core.engine.compute_source import ComputeSource, RunningJob, SweepObserver
-from hsm.core.engine.end_hook import run_hook
+from hsm.core.engine.control import Controller
+from hsm.core.engine.end_hook import run_hooks
 from hsm.core.engine.interrupts import (
     Interruption,
-    Interrupts,
     deferred,
-    deliver,
     keyboard_interruption,
 )
 from hsm.core.engine.observers import Observers
@@ -35,13 +34,14 @@ from hsm.core.program.params import plain_points
 from hsm.core.program.program import Program, find_program
 from hsm.core.program.reports import Report
 from hsm.core.record.job import Job, JobFailed, JobState
-from hsm.core.record.journal import JournalLost
+from hsm.core.record.journal import Journal, JournalLost
+from hsm.core.record.listener import Listener
 from hsm.core.record.lock import LockFile
 from hsm.core.record.paths import SweepPaths
-from hsm.core.record.requests import Listener, drop_requests
+from hsm.core.record.requests import drop_requests
 from hsm.core.record.resume import Resumption, save_files
 from hsm.core.record.sweep_id import check_sweep_id
-from hsm.core.settings.resolve import Rerun, SweepConf
+from hsm.core.settings.resolve import SETTINGS, Rerun, SweepConf
 
 
 class SweepSource(ComputeSource):
@@ -77,11 +77,15 @@ class SweepSource(ComputeSource):
         self._interrupted = threading.Lock()  # guards `interruption`
         self._scheduler = Scheduler(conf, backend, self._observers)
         self._ledger = self._scheduler.ledger
+        self._controller = Controller(self, self._journals, self.interrupt, self._observers.message)
         self._listener = Listener(
-            self._cancel_on_request, f"{OWN_THREADS}control", self._check_journal
+            self._controller.take, f"{OWN_THREADS}control", self._check_journal
         )
         #: What ended everything early: a signal, `hsm cancel`, or a lost journal.
         self.interruption: Interruption | None = None
+        #: Settings that whoever started this has named. A resumed sweep takes over others that were
+        #: changed while it ran.
+        self.named: Collection[str] = SETTINGS
         #: The descriptor for the stdout of on_sweep_end; None for this process's stdout.
         self.hook_stdout: int | None = None
         at_exit.add(self)
@@ -211,6 +215,8 @@ class SweepSource(ComputeSource):
             self._observers.message(f"{over} of {len(handles)} jobs {done}will not run again")
         if begins and (why := sweep.journal.unknown_source):
             self._observers.message(f"the state of the repository is not fully on record: {why}")
+        if begins and resumption is not None:
+            self._controller.take_over(resumption.changes, self.conf, self.named)
         self._scheduler.run(handles)
         return [handle.job.job_id for handle in handles]
 
@@ -240,6 +246,9 @@ class SweepSource(ComputeSource):
                 f"{paths.sweep_dir} holds sweep {sweep.journal.sweep_id}, not {sweep_id}"
             )
         return sweep
+
+    def _journals(self) -> list[Journal]:
+        return [sweep.journal for sweep in list(self._sweeps.values())]
 
     # --- asking ---
 
@@ -362,27 +371,13 @@ class SweepSource(ComputeSource):
             for sweep in self._sweeps.values():
                 sweep.journal.close(stopped.reason if stopped else "finished")
         if self.conf.on_sweep_end is not None:
-            self._run_end_hook(self.conf.on_sweep_end)
-
-    def _run_end_hook(self, command: Sequence[str]) -> None:
-        for sweep in self._sweeps.values():
-            with Interrupts().caught() as interrupts:
-                paths, grace = sweep.journal.paths, self.conf.kill_grace
-                outcome = run_hook(command, paths, interrupts, grace, stdout=self.hook_stdout)
-            if outcome.problem is not None:
-                self._observers.warn(outcome.problem)
-            if outcome.signum is not None:
-                deliver(outcome.signum)
-                break
-
-    def _cancel_on_request(self, paths: SweepPaths, num: int | None) -> None:
-        """End a job, or everything (None), because `hsm cancel` in another process asked for it."""
-        if num is None:
-            self.interrupt(Interruption())
-            return
-        sweep_id = self._sweeps[paths.sweep_dir].journal.sweep_id
-        with suppress(KeyError):  # There is no such job.
-            self.cancel_job(f"{sweep_id}_{num}")
+            run_hooks(
+                self.conf.on_sweep_end,
+                [journal.paths for journal in self._journals()],
+                self.conf.kill_grace,
+                self._observers.warn,
+                stdout=self.hook_stdout,
+            )
 
     def _check_journal(self, paths: SweepPaths) -> None:
         """Check that the journal is still this source's, since hours may pass between writes."""

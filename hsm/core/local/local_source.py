@@ -59,6 +59,7 @@ class LocalComputeSource(SweepSource):
             script=script,
             args_style=args_style,
         )
+        self.named = [name for name, value in settings.items() if value is not UNSET]
 
     @classmethod
     def from_conf(

@@ -73,6 +73,7 @@ class LocalManager:
         settings["show_output"] = show_output
         settings["cleanup_on_exit"] = cleanup_on_exit
         resolved = resolve_local(settings)
+        self._named = [name for name, value in settings.items() if value is not UNSET]
         self.conf = resolved.conf
         self.results: Results | None = None
         self._hsm_config: HsmConfig = resolved.hsm_config
@@ -137,6 +138,7 @@ class LocalManager:
         submission = {**program.arguments(), "resume": resume}
         make = partial(LocalComputeSource.from_conf, self.conf, observers=self._observers)
         source = self._runs.begin(make)
+        source.named = self._named
         try:
             interruption = self._run(source, param_combinations, sweep_id, paths, submission)
         finally:

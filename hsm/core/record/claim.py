@@ -19,12 +19,11 @@ from hsm.core.errors import SettingsError
 from hsm.core.job_numbers import show_numbers
 from hsm.core.logger import get_logger
 from hsm.core.record.journal import SweepInUse, cannot_write
-from hsm.core.record.journal_header import JournalError
+from hsm.core.record.journal_header import JournalError, has_begun
 from hsm.core.record.lock import Locked, LockFile
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.resume import Rerun
 from hsm.core.record.setting_aside import finish
-from hsm.core.record.sweep import has_begun
 
 log = get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""The first line of a journal, which describes the sweep, and the version of its format."""
+"""Opens a journal; its first line, which describes the sweep, and the version of its format."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.errors import HsmError, shown
+from hsm.core.files import NotRegular
+from hsm.core.record.journal_lines import JournalLines
+from hsm.core.record.paths import SweepPaths
 from hsm.core.record.schema import LAUNCH_FIELDS, BadRecord, check, parse
 
 #: The format version that this hsm writes, and the latest that it reads.
@@ -15,6 +18,29 @@ VERSION = 2
 
 class JournalError(HsmError):
     """A journal cannot be read or written; says which file and why."""
+
+
+def open_journal(paths: SweepPaths) -> JournalLines:
+    """The lines of the journal at `paths`. Raises JournalError if it cannot be read."""
+    try:
+        return JournalLines(paths.sweep_dir, paths.journal)
+    except NotRegular as error:
+        raise JournalError(f"cannot read {error.filename}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise JournalError(f"no sweep in {paths.sweep_dir}: {reason}") from error
+
+
+def has_begun(paths: SweepPaths) -> bool:
+    """Whether the journal at `paths` has a first line.
+
+    If it has none, the launcher was killed as it started, and there is no sweep yet.
+    """
+    try:
+        with open_journal(paths) as lines:
+            return next(lines.read(), None) is not None
+    except JournalError:
+        return False
 
 
 def read_header(path: Path, line: bytes | None) -> dict[str, Any]:

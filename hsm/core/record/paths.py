@@ -7,6 +7,7 @@
     <sweep_dir>/.hsm/launcher.log        what a detached launcher printed
     <sweep_dir>/.hsm/setting-aside       names the target while an earlier record is being moved
     <sweep_dir>/.hsm/requests/<n>|all    requests to cancel jobs
+    <sweep_dir>/.hsm/requests/own/       other requests, of the sweep's owner alone
     <sweep_dir>/.hsm/logs/<n>.out|err    stdout and stderr of job n
     <sweep_dir>/.hsm/results/<n>.pkl     the report of job n; while its attempt's end is not yet in
                                          the journal: <n>.<attempt>.pkl
@@ -43,6 +44,7 @@ class SweepPaths:
         self.git_diff = self.hsm_dir / "git.diff"
         self.launcher_log = self.hsm_dir / "launcher.log"
         self.requests = self.hsm_dir / "requests"
+        self.own_requests = self.requests / "own"
         self.setting_aside = self.hsm_dir / "setting-aside"
         # Each job needs these several times, and a path is slow to turn into text.
         self._sweep_dir = str(self.sweep_dir)

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hsm.core.record.journal_header import JournalError
+from hsm.core.record.journal_header import JournalError, open_journal
 from hsm.core.record.lock import is_locked
 from hsm.core.record.paths import SweepPaths
-from hsm.core.record.sweep import Sweep, begin, open_journal
+from hsm.core.record.sweep import Sweep, begin
 
 
 class Replay:

@@ -1,10 +1,14 @@
-"""Lets another process ask a sweep's launcher to cancel jobs, or the whole sweep.
+"""Lets another process ask a sweep's launcher to cancel jobs, or to change how it goes on.
 
-    hsm cancel --ask--> .hsm/requests/<n> or all <--checks, twice a second-- Listener --> source
+    hsm cancel ----ask--> .hsm/requests/<n> or all <--checks, twice a second-- Listener --> source
+    hsm pause, … -send--> .hsm/requests/own/<time>-<random>.json <---'
 
-A request is an empty file, which the launcher takes by removing it. This needs no port and no
-signal, works wherever the sweep's directory can be written (from another container, over NFS), and
-can end a notebook's sweep without ending the notebook. A check costs a stat of one directory.
+A request is a file, which the launcher takes by removing it. This needs no port and no signal,
+works wherever the sweep's directory can be written (from another container, over NFS), and can end
+a notebook's sweep without ending the notebook. A check costs a stat of one directory.
+
+Requests to cancel are empty files: a group that shares the sweep may make them, too. All others are
+the owner's alone, see `hsm.core.record.own_requests`.
 
 A launcher that does not react (it is stopped, or too old to know requests) can be sent a signal,
 see `signal_launcher`. A sweep's directory may be anyone's, so its files are not proof enough: the
@@ -16,84 +20,63 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from hsm.core.errors import HsmError
 from hsm.core.files import make_folder_below, open_below, open_folder_below
+from hsm.core.record import own_requests
+from hsm.core.record.controls import Cancel, Control
 from hsm.core.record.holder import is_launcher
 from hsm.core.record.lock import holder
 from hsm.core.record.paths import SweepPaths
 
 #: The name of a request to cancel the whole sweep.
 ALL = "all"
-#: Seconds between two checks for requests.
-_INTERVAL = 0.5
 #: Requests taken per check, and the length that a request's name stays below.
 _MAX_TAKEN, _MAX_NUMBER = 1000, 20
 
 
-class Listener:
-    """Checks for requests to one launcher's sweeps, in its own thread. Thread-safe.
+class Request(NamedTuple):
+    """A request that was taken.
 
-    Args:
-        take: called with a sweep's paths and what to cancel: a job's number, or None for all. It
-            must not block.
-        thread_name: the name of the thread, which starts with the first sweep.
-        look: called with a sweep's paths before each check.
+    Attributes:
+        control: what was asked for.
+        name: for its `answer`; "" if nobody waits for one.
     """
 
-    def __init__(
-        self,
-        take: Callable[[SweepPaths, int | None], None],
-        thread_name: str,
-        look: Callable[[SweepPaths], None] = lambda paths: None,
-    ) -> None:
-        self._take = take
-        self._look = look
-        self._thread_name = thread_name
-        self._mutex = threading.Lock()
-        self._sweeps: list[SweepPaths] = []
-        self._thread: threading.Thread | None = None
-        self._stopped = threading.Event()
+    control: Control
+    name: str = ""
 
-    def add(self, paths: SweepPaths) -> None:
-        """Check for requests to the sweep at `paths`, which this process is launching.
 
-        If no thread can be started, `hsm cancel` sends a signal instead, until a later call can.
-        """
-        with self._mutex:
-            self._sweeps.append(paths)
-            if self._thread is None:
-                thread = threading.Thread(target=self._listen, name=self._thread_name, daemon=True)
-                with suppress(RuntimeError):
-                    thread.start()
-                    self._thread = thread
+def take_requests(paths: SweepPaths) -> list[Request]:
+    """Take the requests to a sweep's launcher: those to cancel first, the others in their order.
 
-    def stop(self) -> None:
-        """Stop checking. Idempotent; may be called from `take`."""
-        self._stopped.set()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
-
-    def _listen(self) -> None:
-        while not self._stopped.wait(_INTERVAL):
-            with self._mutex:
-                sweeps = list(self._sweeps)
-            for paths in sweeps:
-                self._look(paths)
-                for name in _take_requests(paths):
-                    self._take(paths, None if name == ALL else int(name))
+    Those that this hsm does not understand are answered here.
+    """
+    taken = _take_cancels(paths)
+    if taken is None:
+        return []
+    requests = [Request(Cancel(None if name == ALL else int(name))) for name in taken]
+    owns = own_requests.take(paths)
+    for own in owns:
+        if own.control is None:
+            own_requests.answer(paths, own.name, own_requests.Answer([], own.problem))
+        else:
+            requests.append(Request(own.control, own.name))
+    if not owns:  # Else the answers are still to come; whoever reads the last one removes them.
+        own_requests.remove_empty(paths)
+    return requests
 
 
 def drop_requests(paths: SweepPaths) -> None:
     """Remove requests that were meant for an earlier launcher of the sweep."""
-    while _take_requests(paths):
+    while _take_cancels(paths):
         pass
+    own_requests.drop(paths)
 
 
 def ask(paths: SweepPaths, num: int | None) -> None:
@@ -180,17 +163,16 @@ def _folder(sweep_dir: Path, path: Path) -> Iterator[int]:
         os.close(folder)
 
 
-def _take_requests(paths: SweepPaths) -> list[str]:
-    """Take up to a thousand requests; returns their names, the one for the whole sweep first."""
+def _take_cancels(paths: SweepPaths) -> list[str] | None:
+    """Take up to a thousand requests to cancel; returns their names, the whole sweep's first.
+
+    None if there are no requests of any kind.
+    """
     with suppress(OSError), _folder(paths.sweep_dir, paths.requests) as folder:
         with os.scandir(folder) as entries:
             names = list(islice((each.name for each in entries if _is_request(each)), _MAX_TAKEN))
-        taken = [name for name in sorted(names, reverse=True) if _remove(name, folder)]
-        if taken:
-            with suppress(OSError), _folder(paths.sweep_dir, paths.hsm_dir) as record:
-                os.rmdir(paths.requests.name, dir_fd=record)
-        return taken
-    return []
+        return [name for name in sorted(names, reverse=True) if _remove(name, folder)]
+    return None
 
 
 def _is_request(entry: os.DirEntry[str]) -> bool:

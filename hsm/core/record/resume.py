@@ -27,13 +27,13 @@ from hsm.core.printable import printable
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.journal import SweepInUse, cannot_write
 from hsm.core.record.journal_file import JournalFile
-from hsm.core.record.journal_header import JournalError
+from hsm.core.record.journal_header import JournalError, has_begun
 from hsm.core.record.large import Large
 from hsm.core.record.lock import Locked, LockFile
 from hsm.core.record.named_job import named_job
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.provenance import describe_program
-from hsm.core.record.sweep import Sweep, has_begun, read_sweep
+from hsm.core.record.sweep import Sweep, read_sweep
 
 log = get_logger(__name__)
 
@@ -107,6 +107,10 @@ class Resumption:
         rerun: a key of `RERUN`, or the numbers of the only jobs that run.
         journal_file: the journal to continue, opened before it was read, so that nothing is lost
             if somebody removes it meanwhile.
+
+    Attributes:
+        changes: settings that were changed while the sweep ran, and their values.
+        priorities: those that jobs were given, by number; they keep them.
     """
 
     def __init__(
@@ -117,6 +121,7 @@ class Resumption:
                 named_job(previous, num)
         self.journal_file = journal_file
         self.sweep_id = previous.sweep_id
+        self.changes, self.priorities = previous.changes, previous.priorities
         self._rerun = rerun if isinstance(rerun, str) else frozenset(rerun)
         self._known: dict[str, deque[Job]] = defaultdict(deque)
         for num in sorted(previous.jobs):

@@ -141,6 +141,14 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list)
 
 
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_priority(value: Any) -> bool:
+    return type(value) is int and -_MAX_COUNT < value < _MAX_COUNT
+
+
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
@@ -161,6 +169,14 @@ def _is_object(value: Any) -> bool:
 
 def _is_final_state(value: Any) -> bool:
     return isinstance(value, str) and value in JobState.__members__ and JobState(value).is_final
+
+
+def _is_positive_count(value: Any) -> bool:
+    return is_count(value) and value > 0
+
+
+def _is_positive_seconds(value: Any) -> bool:
+    return _is_seconds(value) and value > 0
 
 
 TIME = (_is_time, "a time")
@@ -203,6 +219,19 @@ SERVER_FIELDS: Mapping[str, tuple[Check, str]] = {
     "start_method": TEXT,
     "reason": TEXT,
     "found": (_is_texts, "a list of strings"),
+}
+#: The fields of `control`, see `hsm.core.record.controls`.
+CONTROL_FIELDS: Mapping[str, tuple[Check, str]] = {
+    "request": TEXT,
+    "which": TEXT,
+    "job": COUNT,
+    "jobs": (_is_list, "a list"),
+    "running": (_is_switch, "true or false"),
+    "now": (_is_switch, "true or false"),
+    "priority": (_is_priority, "an integer from -2147483647 to 2147483647"),
+    "max_parallel_jobs": (_is_positive_count, "an integer of at least 1"),
+    "timeout": (_is_positive_seconds, "a number of seconds above 0"),
+    "max_retries": COUNT,
 }
 #: The fields of a job in `submit`.
 JOB_FIELDS: Mapping[str, tuple[Check, str]] = {

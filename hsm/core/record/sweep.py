@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.errors import shown
-from hsm.core.files import NotRegular
+from hsm.core.record.controls import Change, Continue, Pause, Prioritize, control_of
 from hsm.core.record.job import Ending, IllegalTransition, Job, JobState
 from hsm.core.record.job_table import JobTable
-from hsm.core.record.journal_header import JournalError, check_version, read_header
+from hsm.core.record.journal_header import JournalError, check_version, open_journal, read_header
 from hsm.core.record.journal_lines import JournalLines
 from hsm.core.record.large import Facts, Large
 from hsm.core.record.lock import is_locked
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.schema import (
+    CONTROL_FIELDS,
     ENDING_FIELDS,
     FINAL_STATE,
     JOB_FIELDS,
@@ -68,6 +69,8 @@ class Sweep:
             command line, versions, settings, program.
         planned: how many jobs it will have in the end; None if unknown.
         controls: the requests to its launchers, one record each, oldest first.
+        changes: the settings that its launcher was asked to change, and their values.
+        priorities: the priorities that jobs were given, by number; the others have 0.
     """
 
     sweep_id: str
@@ -84,6 +87,9 @@ class Sweep:
     latest: Mapping[str, Any] = field(init=False)
     planned: int | None = None
     controls: list[Mapping[str, Any]] = field(default_factory=list)
+    changes: dict[str, Any] = field(default_factory=dict)
+    priorities: dict[int, int] = field(default_factory=dict)
+    _is_paused: bool = field(default=False, repr=False)
     _is_resumed: bool = field(default=False, repr=False)
     _unfinished: dict[int, Job] = field(default_factory=dict, repr=False)  # of those with a `Job`
     _missing: int = field(default=0, repr=False)  # jobs of a submission still to come
@@ -92,6 +98,18 @@ class Sweep:
         self.jobs = JobTable(self.sweep_id)
         self.header = self.latest = self._facts = self._facts_of(self.header)
         self.planned = self.latest.get("planned")
+
+    @property
+    def paused(self) -> bool:
+        """Whether its launcher starts no jobs because it was asked to; ends with the launcher."""
+        return self._is_paused and self.alive and self.closed is None
+
+    @property
+    def status(self) -> str:
+        """How it is, in words: running, paused, why it was closed, or that its launcher died."""
+        if self.closed is not None or not self.alive:
+            return self.closed or "launcher died"
+        return "paused" if self._is_paused else "running"
 
     def _facts_of(self, record: Mapping[str, Any]) -> Facts:
         """What a launcher recorded about itself."""
@@ -187,7 +205,7 @@ class Sweep:
             self.closed = record["reason"]
             self.seconds = None if self._is_resumed else record.get("seconds")
         elif event == "control":
-            self.controls.append(record)
+            self._control(record)
         elif event == "server":
             check(record, SERVER_FIELDS, "start_method")
             self.servers.append({name: record.get(name) for name in (*SERVER_FIELDS, "time")})
@@ -195,6 +213,20 @@ class Sweep:
             raise BadRecord(f"unknown event {shown(event)}")
         self.last_time = record.get("time") or self.last_time
         return problems
+
+    def _control(self, record: Mapping[str, Any]) -> None:
+        check(record, CONTROL_FIELDS)
+        self.controls.append(record)
+        try:
+            control = control_of(record)
+        except BadRecord:
+            return  # a later hsm's, which means nothing to this one
+        if isinstance(control, (Pause, Continue)):
+            self._is_paused = isinstance(control, Pause)
+        elif isinstance(control, Change):
+            self.changes |= control.values
+        elif isinstance(control, Prioritize):
+            self.priorities |= dict.fromkeys(control.jobs, control.priority)
 
     def _job(self, record: Mapping[str, Any]) -> Job:
         """The job that a record is about, which counts as unfinished from now on."""
@@ -255,6 +287,9 @@ class Sweep:
             known = {name: value for name, value in record.items() if value is not None}
             self.latest = self._facts = self._facts.replaced_by(self._facts_of(known))
             self.planned = self.latest.get("planned")
+            # What was changed is among its settings, unless other values were asked for.
+            self.changes.clear()
+            self._is_paused = False
         return _each(record["jobs"], self._requeue)
 
     def _requeue(self, num: Any) -> None:
@@ -318,17 +353,6 @@ def read_sweep(sweep_dir: str | Path, *, alive: bool | None = None) -> Sweep:
     return sweep
 
 
-def open_journal(paths: SweepPaths) -> JournalLines:
-    """The lines of the journal at `paths`. Raises JournalError if it cannot be read."""
-    try:
-        return JournalLines(paths.sweep_dir, paths.journal)
-    except NotRegular as error:
-        raise JournalError(f"cannot read {error.filename}: {error.strerror}") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise JournalError(f"no sweep in {paths.sweep_dir}: {reason}") from error
-
-
 def begin(paths: SweepPaths, lines: JournalLines) -> Sweep:
     """Start a sweep from the first of `lines`. Raises JournalError."""
     _, line = next(lines.read(), (0, b""))
@@ -372,15 +396,3 @@ def _each(items: Iterable[Any], take: Callable[[Any], None]) -> list[str]:
         except (BadRecord, IllegalTransition) as error:
             problems.append(str(error))
     return problems
-
-
-def has_begun(paths: SweepPaths) -> bool:
-    """Whether the journal at `paths` has a first line.
-
-    If it has none, the launcher was killed as it started, and there is no sweep yet.
-    """
-    try:
-        with open_journal(paths) as lines:
-            return next(lines.read(), None) is not None
-    except JournalError:
-        return False

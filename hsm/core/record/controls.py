@@ -1,0 +1,127 @@
+"""What a launcher can be asked to do with a running sweep, and how that is written down.
+
+    Pause(running=True)  <--control_of / record_of-->  {"request": "pause", "running": true}
+
+The same form is used in the file of a request, see `hsm.core.record.requests`, and in the journal's
+`control` record of a request that was carried out. What only asks, `Explain`, is not recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from hsm.core.errors import shown
+from hsm.core.record.schema import CONTROL_FIELDS, BadRecord, check, is_count
+
+#: The settings that can be changed while a sweep runs; of these, `NULLABLE` may be null.
+CHANGEABLE = ("max_parallel_jobs", "timeout", "max_retries")
+NULLABLE = frozenset({"timeout"})
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """End a job, or the whole sweep (None)."""
+
+    job: int | None = None
+
+
+@dataclass(frozen=True)
+class CancelPending:
+    """Cancel all jobs that have not started or wait for a retry."""
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Start no more jobs; with `running`, stop the processes of those that run."""
+
+    running: bool = False
+
+
+@dataclass(frozen=True)
+class Continue:
+    """End a pause."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """Change settings: those of `CHANGEABLE` that are in `values`; see `ComputeSource.change`."""
+
+    values: Mapping[str, Any]
+    now: bool = False
+
+
+@dataclass(frozen=True)
+class Prioritize:
+    """Give jobs, by their numbers, another priority."""
+
+    jobs: tuple[int, ...]
+    priority: int
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Tell what a job waits for, or all of them (None)."""
+
+    job: int | None = None
+
+
+Control: TypeAlias = Cancel | CancelPending | Pause | Continue | Change | Prioritize | Explain
+
+
+def record_of(control: Control) -> dict[str, Any]:
+    """The fields of a request's file, or of its `control` record."""
+    match control:
+        case Cancel(job=None):
+            return {"request": "cancel"}
+        case Cancel(job=job):
+            return {"request": "cancel", "job": job}
+        case CancelPending():
+            return {"request": "cancel", "which": "pending"}
+        case Pause(running=running):
+            return {"request": "pause", **({"running": True} if running else {})}
+        case Continue():
+            return {"request": "continue"}
+        case Change(values=values, now=now):
+            return {"request": "set", **values, **({"now": True} if now else {})}
+        case Prioritize(jobs=jobs, priority=priority):
+            return {"request": "priority", "jobs": list(jobs), "priority": priority}
+        case Explain(job=job):
+            return {"request": "explain", **({} if job is None else {"job": job})}
+
+
+def control_of(record: Mapping[str, Any]) -> Control:
+    """The request that a record describes. Raises BadRecord if this hsm knows none like it."""
+    check(record, CONTROL_FIELDS, "request")
+    kind = record["request"]
+    is_on = {name: bool(record.get(name)) for name in ("running", "now")}
+    if kind == "cancel":
+        which = record.get("which")
+        if which not in (None, "pending"):
+            raise BadRecord(f"which is {shown(which)}, not 'pending'")
+        return Cancel(record.get("job")) if which is None else CancelPending()
+    if kind == "pause":
+        return Pause(is_on["running"])
+    if kind == "continue":
+        return Continue()
+    if kind == "set":
+        return Change(_values(record), is_on["now"])
+    if kind == "priority":
+        check(record, {}, "jobs", "priority")
+        if not all(map(is_count, record["jobs"])):
+            raise BadRecord("jobs are not all numbers of jobs")
+        return Prioritize(tuple(record["jobs"]), record["priority"])
+    if kind == "explain":
+        return Explain(record.get("job"))
+    raise BadRecord(f"unknown request {shown(kind)}")
+
+
+def _values(record: Mapping[str, Any]) -> dict[str, Any]:
+    values = {name: record[name] for name in CHANGEABLE if name in record}
+    for name, value in values.items():
+        if value is None and name not in NULLABLE:
+            raise BadRecord(f"{name} is null")
+    if not values:
+        raise BadRecord(f"it sets none of {', '.join(CHANGEABLE)}")
+    return values
