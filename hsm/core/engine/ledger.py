@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from hsm.core.engine.backend import Attempt, Work
 from hsm.core.engine.judgement import Stop
+from hsm.core.needs import NO_NEEDS
 from hsm.core.program.reports import Report
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
@@ -65,6 +66,8 @@ class JobHandle:
         directory: what is known about the job's directory before it runs.
         watches: callbacks waiting for the job to be over.
         unsaved: the latest attempt's report, if it could not be written to its file.
+        needs: what it takes of the sweep's resources while it runs, by name; jobs that need the
+            same share it.
         attempts_before: the number of attempts before the sweep was resumed.
     """
 
@@ -83,6 +86,7 @@ class JobHandle:
     directory: JobDir = JobDir.USUAL
     watches: tuple[_Watch, ...] = ()
     unsaved: Report | None = None
+    needs: Mapping[str, int] = field(default_factory=lambda: NO_NEEDS)
     attempts_before: int = field(init=False)
 
     def __post_init__(self) -> None:
