@@ -115,7 +115,9 @@ def with_settings(*names: str) -> Callable[[_Function], _Function]:
 
 
 def _option(setting: Setting) -> inspect.Parameter:
-    value_type: type[Any] = bool if "/" in setting.option else str
+    value_type: Any = bool if "/" in setting.option else str
+    if setting.kind.repeats:
+        value_type = list[str]
     option = typer.Option(
         setting.option,
         help=_help(setting),

@@ -24,6 +24,7 @@ def describe_launch(handle: JobHandle, conf: SweepConf) -> Launch:
     job, paths = handle.job, handle.journal.paths
     number = len(job.attempts) + 1
     env = {
+        **conf.env,
         "HSM_SWEEP_ID": handle.journal.sweep_id,
         "HSM_SWEEP_DIR": str(paths.sweep_dir),
         "HSM_JOB_ID": job.job_id,

@@ -11,16 +11,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
 from typing import Any
 
 from hsm.core.engine.backend import Attempt, Work
 from hsm.core.engine.judgement import Stop
+from hsm.core.needs import NO_NEEDS
 from hsm.core.program.reports import Report
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
-
-_NO_NEEDS: Mapping[str, int] = MappingProxyType({})  # one object for very many jobs
 
 
 class NotWanted(Exception):
@@ -66,7 +64,8 @@ class JobHandle:
         is_cancelled: whether one of the reasons was a cancel, after which there is no retry.
         is_over: whether the job has ended and the journal and all observers know.
         priority: jobs of a higher one start before others.
-        needs: the named resources that it takes while it runs, with amounts.
+        needs: what it takes of the sweep's resources while it runs, by name; jobs that need the
+            same share it.
         age: when it first waited to be admitted: smaller is earlier; 0 if it has not yet.
         line: where it waits to be admitted, see `WaitingJobs`; None if it does not.
         paused_since: since when it is paused, by `time.monotonic()`; None if it is not.
@@ -89,7 +88,7 @@ class JobHandle:
     is_cancelled: bool = False
     is_over: bool = False
     priority: int = 0
-    needs: Mapping[str, int] = field(default_factory=lambda: _NO_NEEDS)
+    needs: Mapping[str, int] = field(default_factory=lambda: NO_NEEDS)
     age: int = 0
     line: object = None
     paused_since: float | None = None

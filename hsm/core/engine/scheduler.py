@@ -59,7 +59,8 @@ class Scheduler:
         self._stops = StopPolicy(conf)
         self._admission = Admission(
             conf.max_parallel_jobs,
-            resources={},
+            resources=conf.resources,
+            start_delay=conf.start_delay,
             lack=backend.lack,
             notice=lambda text: observers.message(f"jobs wait: {text}"),
         )
