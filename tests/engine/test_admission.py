@@ -127,13 +127,21 @@ def test_nothing_starts_during_a_pause() -> None:
 def test_starts_are_as_far_apart_as_the_delay() -> None:
     clock = Clock()
     made = admission(limit=9, clock=clock, start_delay=10.0)
-    made.add([handle(num) for num in range(3)])
+    jobs = [handle(num) for num in range(3)]
+    made.add(jobs)
     assert admitted(made) == [0]
+    clock.now += 20  # Its start takes a while.
+    assert made.explain(jobs[1]) == "job 0 to start (start_delay)"
+    assert made.looks_again() is None
+    assert made.started(jobs[0])
     clock.now += 4
     assert admitted(made) == []
+    assert made.explain(jobs[1]) == "the next start, in 6 s (start_delay)"
     assert made.looks_again() == 6.0
     clock.now += 6
     assert admitted(made) == [1]
+    made.release(jobs[1])  # It was cancelled before it had a process.
+    assert admitted(made) == [2]
 
 
 def test_what_the_place_lacks_is_looked_at_again_and_told_once() -> None:
@@ -293,6 +301,7 @@ class Schedule:
             self.waiting.remove(found)
             self.passed.pop(found, None)
             self.running.append(found)
+            self.made.started(found)
             self.last_start = self.clock.now
             assert min(self.free().values(), default=0) >= 0
         assert len(self.made) == len(self.waiting)

@@ -13,6 +13,7 @@ at most: from then on what it lacks is kept for it.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -64,6 +65,7 @@ class Admission:
         self._admitted: set[JobHandle] = set()
         self._is_paused = False
         self._next_start = 0.0
+        self._starts: JobHandle | None = None  # the job whose start the delay counts from
         self._notice = notice
         self._told: tuple[str, float] | None = None  # the last notice, and when
         self._is_short = False  # whether people know that the place lacks something
@@ -104,13 +106,18 @@ class Admission:
         self._admitted.add(handle)
         self._resources.take(handle.job.num, handle.needs)
         self._room.tries(handle)
-        self._next_start = now + self._start_delay
+        if self._start_delay:
+            self._next_start, self._starts = math.inf, handle
 
-    def started(self, handle: JobHandle) -> None:
-        """An admitted job found room, or turned out to need none."""
-        if self._room.shortage:
-            with self._mutex:
-                self._room.found(handle)
+    def started(self, handle: JobHandle) -> bool:
+        """An admitted job has a process; returns whether others may start because of that."""
+        if not (self._room.shortage or self._starts):
+            return False
+        with self._mutex:
+            self._room.found(handle)
+            if self._starts is handle:
+                self._next_start, self._starts = self._clock() + self._start_delay, None
+            return bool(self._waiting)
 
     def release(self, handle: JobHandle) -> None:
         """An admitted job has ended and gives everything back. Idempotent."""
@@ -145,6 +152,8 @@ class Admission:
 
     def _give_back(self, handle: JobHandle) -> None:
         self._admitted.remove(handle)
+        if self._starts is handle:  # It did not start after all.
+            self._next_start, self._starts = 0.0, None
         self._resources.give_back(handle.job.num, handle.needs)
 
     def remove(self, handle: JobHandle) -> bool:
@@ -169,8 +178,9 @@ class Admission:
         if self._is_paused:
             return "the sweep to be continued: it is paused"
         if now < self._next_start:
-            left = format_duration(self._next_start - now)
-            return f"the next start, in {left} (start_delay)"
+            if self._starts is not None:
+                return f"job {self._starts.job.num} to start (start_delay)"
+            return f"the next start, in {self._next_start - now:.3g} s (start_delay)"
         if self._room.opens(now):
             return f"room: {self._room.shortage}"
         return ""
@@ -205,6 +215,8 @@ class Admission:
         with self._mutex:
             now = self._clock()
             if not self._waiting or self._is_paused or len(self._admitted) >= self._limit:
+                return None
+            if self._starts is not None:
                 return None
             if now < self._next_start:
                 return self._next_start - now

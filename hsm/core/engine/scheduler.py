@@ -75,7 +75,7 @@ class Scheduler:
             stops=self._stops,
             retry_later=self._retry_later,
             put_back=self._put_back,
-            has_room=self._admission.started,
+            has_started=self._has_started,
             stop=self.stop,
             start_no_more=self.start_no_more,
         )
@@ -255,6 +255,10 @@ class Scheduler:
             self._start_admitted()
         else:
             self._end_waiting_elsewhere()
+
+    def _has_started(self, handle: JobHandle) -> None:
+        if self._admission.started(handle):
+            self._start_admitted()
 
     def _put_back(self, handle: JobHandle, shortage: str) -> None:
         """Have a job wait again, as there was no room for it."""

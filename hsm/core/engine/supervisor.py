@@ -54,7 +54,7 @@ class Supervisor:
         start_no_more: lets the running jobs end, and starts no more; takes what is in the way.
         retry_later: has `run` called again for a job after a delay in seconds.
         put_back: has `run` called again for a job once there may be what it lacked, in one line.
-        has_room: told of each job that has got a process, or needs none.
+        has_started: told of each job that has got a process.
     """
 
     conf: SweepConf
@@ -67,7 +67,7 @@ class Supervisor:
     stops: StopPolicy
     retry_later: Callable[[JobHandle, float], None]
     put_back: Callable[[JobHandle, str], None]
-    has_room: Callable[[JobHandle], None]
+    has_started: Callable[[JobHandle], None]
     stop: Callable[[str], bool]
     start_no_more: Callable[[str], None]
 
@@ -139,7 +139,7 @@ class Supervisor:
         try:
             attempt, started = self._start(handle)
             try:
-                self.has_room(handle)
+                self.has_started(handle)
                 self._started(handle, started)
                 ended = self._watch(handle, attempt)
             finally:
