@@ -107,6 +107,9 @@ class Resumption:
         rerun: a key of `RERUN`, or the numbers of the only jobs that run.
         journal_file: the journal to continue, opened before it was read, so that nothing is lost
             if somebody removes it meanwhile.
+
+    Attributes:
+        variables: names of the variables that its jobs got so far.
     """
 
     def __init__(
@@ -117,6 +120,7 @@ class Resumption:
                 named_job(previous, num)
         self.journal_file = journal_file
         self.sweep_id = previous.sweep_id
+        self.variables = recorded_variables(previous)
         self._rerun = rerun if isinstance(rerun, str) else frozenset(rerun)
         self._known: dict[str, deque[Job]] = defaultdict(deque)
         for num in sorted(previous.jobs):
@@ -146,6 +150,13 @@ class Resumption:
             raise SettingsError("rerun", jobs, "rerun", "unfinished", message=message)
         self._next_num += 1
         return Match(self._next_num - 1, None, True)
+
+
+def recorded_variables(sweep: Sweep) -> Sequence[str]:
+    """Names of the variables that a sweep's jobs got; no record has their values."""
+    settings = sweep.latest.get("settings") or {}
+    variables = settings.get("env")
+    return list(variables) if isinstance(variables, Mapping) else []
 
 
 def runs_again(job: Job, rerun: Rerun) -> bool:
