@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 #: Stands for a value that is not shown. Hydra's grammar reads it as a text.
 MASK = "***"
@@ -17,6 +18,8 @@ _FLAG = "--env"
 _OVERRIDE = re.compile(r"(\+{0,2}hydra\.launcher\.env(?:\.[^=]*)?=).*", re.DOTALL)
 #: An override of something that holds all of the launcher's settings.
 _ABOVE = re.compile(r"(\+{0,2}hydra(?:\.launcher)?=).*\benv\b.*", re.DOTALL)
+#: Bytes. A shorter value is no secret worth the name, and may be part of any word.
+_SECRET_SIZE = 6
 
 
 def masked_text(text: str) -> str:
@@ -40,3 +43,11 @@ def masked_words(words: Sequence[str]) -> list[str]:
             masked.append(_ABOVE.sub(rf"\1{MASK}", _OVERRIDE.sub(rf"\1{MASK}", word)))
         is_value = word == _FLAG and not is_value
     return masked
+
+
+def masked_data(data: bytes, secrets: Iterable[str]) -> bytes:
+    """`data` without these values, where they stand in one line; short ones are left in it."""
+    for secret in sorted(map(os.fsencode, secrets), key=len, reverse=True):
+        if len(secret) >= _SECRET_SIZE:
+            data = data.replace(secret, MASK.encode())
+    return data

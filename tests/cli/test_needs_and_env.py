@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,19 @@ def test_hsm_config_shows_the_names_only(project: Project, way: list[str]) -> No
     out = project.hsm("config", *way, HSM_LOCAL_ENV=f"TOKEN={_SECRET}").out
     assert "TOKEN" in out
     assert _SECRET not in out
+
+
+def test_the_recorded_changes_of_a_repository_have_no_value(project: Project) -> None:
+    project.write("hsm.yaml", "local: {}\n")
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    for words in (("init", "-q"), ("add", "."), (*identity, "commit", "-qm", "first")):
+        subprocess.run(["git", *words], cwd=project.folder, check=True)
+    project.write("hsm.yaml", f"local: {{env: {{TOKEN: {_SECRET}}}}}\n")
+    project.hsm("sweep", "x=1", *_QUIET, *_PRINT)
+    assert _seen(project) == f"{_SECRET}|"
+    assert _where(project.folder / "outputs/s/.hsm") == []
+    diff = (project.folder / "outputs/s/.hsm/git.diff").read_text()
+    assert "+local: {env: {TOKEN: ***}}\n" in diff
 
 
 def test_a_detached_sweep_has_them_and_its_log_has_not(project: Project) -> None:

@@ -10,7 +10,7 @@ import pytest
 from helpers.settings import refusal, write
 from hsm.cli._given import given_settings
 from hsm.core.errors import SettingsError
-from hsm.core.masked import masked_words
+from hsm.core.masked import masked_data, masked_words
 from hsm.core.settings.resolve import SETTINGS, LocalConf, resolve_local
 
 _COUNTS = "names with integers of at least {}, such as {{licence: 2}}, in text licence=2,tokens=5"
@@ -176,3 +176,9 @@ def test_needs_may_come_from_another_place_than_resources() -> None:
 )
 def test_a_command_line_without_the_values(words: list[str], masked: list[str]) -> None:
     assert masked_words(words) == masked
+
+
+def test_data_without_the_values() -> None:
+    secrets = ["secret", "secret-er", "no", ""]
+    data = b"+A: secret\n+B: secret-er\n+C: no secrets\n"
+    assert masked_data(data, secrets) == b"+A: ***\n+B: ***\n+C: no ***s\n"

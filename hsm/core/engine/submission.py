@@ -113,8 +113,15 @@ class OpenSweep:
             lacks = ", ".join(name for name in resumption.variables if name not in conf.env)
             if lacks:
                 log.warning("the jobs of %s now lack %s, which they had before", sweep_id, lacks)
-        settings = plain_settings(conf)
-        journal = Journal(paths, sweep_id, settings, program=program, lock=lock, file=file)
+        journal = Journal(
+            paths,
+            sweep_id,
+            plain_settings(conf),
+            program=program,
+            lock=lock,
+            file=file,
+            secrets=list(conf.env.values()),
+        )
         register(sweep_id, paths.sweep_dir)
         return cls(journal, resumption=resumption, needs=Needs(conf.needs))
 
