@@ -178,7 +178,16 @@ def test_a_command_line_without_the_values(words: list[str], masked: list[str]) 
     assert masked_words(words) == masked
 
 
-def test_data_without_the_values() -> None:
-    secrets = ["secret", "secret-er", "no", ""]
-    data = b"+A: secret\n+B: secret-er\n+C: no secrets\n"
-    assert masked_data(data, secrets) == b"+A: ***\n+B: ***\n+C: no ***s\n"
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("+  TOKEN: tr0ub", "+  TOKEN: ***"),
+        ("+{'TOKEN': 'tr0ub', MODE: a}", "+{'TOKEN': '***', MODE: ***}"),
+        ('-TOKEN="tr0ub"', '-TOKEN="***"'),
+        ("a tr0ub, no TOKEN", "a tr0ub, no TOKEN"),
+        ("EMPTY: x", "EMPTY: x"),
+    ],
+)
+def test_data_without_the_values(text: str, masked: str) -> None:
+    variables = {"TOKEN": "tr0ub", "MODE": "a", "EMPTY": ""}
+    assert masked_data(text.encode(), variables).decode() == masked

@@ -120,7 +120,7 @@ class OpenSweep:
             program=program,
             lock=lock,
             file=file,
-            secrets=list(conf.env.values()),
+            variables=conf.env,
         )
         register(sweep_id, paths.sweep_dir)
         return cls(journal, resumption=resumption, needs=Needs(conf.needs))
