@@ -14,9 +14,10 @@ from hsm.core.masked import MASK, masked_words
 def has_variables(config: DictConfig) -> bool:
     """Whether a sweep's config itself has variables for jobs, and not just hsm.yaml, say."""
     launcher = OmegaConf.select(config, "hydra.launcher")
-    if not isinstance(launcher, DictConfig) or OmegaConf.is_interpolation(launcher, "env"):
+    # The launcher of another place may have no such setting; `in` would resolve it.
+    if not isinstance(launcher, DictConfig) or "env" not in set(launcher):
         return False
-    return bool(launcher.get("env"))
+    return not OmegaConf.is_interpolation(launcher, "env") and bool(launcher.env)
 
 
 def mask_variables(config: DictConfig) -> None:
