@@ -41,6 +41,7 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.record.requests import drop_requests
 from hsm.core.record.resume import Resumption, save_files
 from hsm.core.record.sweep_id import check_sweep_id
+from hsm.core.settings.point_needs import take_needs
 from hsm.core.settings.resolve import SETTINGS, Rerun, SweepConf
 
 
@@ -108,17 +109,19 @@ class SweepSource(LiveSource):
             function, command, script, style = self._default
             args_style = args_style or style
         program = find_program(function, command, script, args_style)
-        combinations = plain_points(param_combinations)
+        points = plain_points(param_combinations)
+        resources = self.conf.resources
+        needs = [take_needs(index, point, resources) for index, point in enumerate(points)]
         check_sweep_id(sweep_id, "submit_jobs")
         paths = SweepPaths(sweep_dir)
         resumes = self.conf.resume if resume is None else resume
         with self._mutex:
             sweep = self._sweeps.get(paths.sweep_dir)
             if sweep is None:
-                return self._begin(combinations, program, sweep_id, paths, resumes=resumes)
+                return self._begin(points, needs, program, sweep_id, paths, resumes=resumes)
             program, resumption = sweep.as_begun(program), sweep.resumption
             specs = make_specs(
-                combinations, program, paths, first=sweep.next_num, resumption=resumption
+                points, needs, program, paths, first=sweep.next_num, resumption=resumption
             )
             if resumption is not None:
                 sweep_id = resumption.sweep_id
@@ -126,7 +129,8 @@ class SweepSource(LiveSource):
 
     def _begin(
         self,
-        combinations: Sequence[dict[str, Any]],
+        points: Sequence[dict[str, Any]],
+        needs: Sequence[Mapping[str, int]],
         program: Program,
         sweep_id: str,
         paths: SweepPaths,
@@ -136,7 +140,7 @@ class SweepSource(LiveSource):
         """Submit the first jobs of a new or resumed sweep."""
         lock, resumption = claim(paths, program, self.conf, resumes=resumes)
         try:
-            specs = make_specs(combinations, program, paths, resumption=resumption)
+            specs = make_specs(points, needs, program, paths, resumption=resumption)
             for note in program.notes:
                 self._observers.message(note)
             return self.submit(
