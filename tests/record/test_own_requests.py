@@ -152,6 +152,16 @@ def test_an_answer_is_read_once_and_leaves_nothing(paths: SweepPaths) -> None:
     assert not paths.requests.exists()
 
 
+def test_an_answer_comes_though_the_folder_was_removed_meanwhile(paths: SweepPaths) -> None:
+    """As by another asker, who found it empty."""
+    name = own_requests.send(paths, Pause())
+    assert taken(paths) == [Pause()]
+    own_requests.remove_empty(paths)
+    assert not paths.requests.exists()
+    own_requests.answer(paths, name, Answer(["paused"]))
+    assert own_requests.read_answer(paths, name) == Answer(["paused"])
+
+
 def test_an_answer_that_nobody_reads_goes_when_it_is_old(paths: SweepPaths) -> None:
     name = own_requests.send(paths, Explain())
     assert taken(paths) == [Explain()]
