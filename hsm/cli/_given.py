@@ -29,6 +29,8 @@ def given_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             given[name] = setting.kind.parse(setting.kind.names[0 if value else 1])
         elif isinstance(value, bool):
             given[name] = value
+        elif isinstance(value, list):  # of an option that may be given several times
+            given[name] = setting.gather(value)
         elif value is not None:
             given[name] = setting.parse(value, setting.flag)
     return given

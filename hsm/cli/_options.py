@@ -116,7 +116,9 @@ def with_settings(*names: str, shows_default: bool = True) -> Callable[[_Functio
 
 
 def _option(setting: Setting, shows_default: bool) -> inspect.Parameter:
-    value_type: type[Any] = bool if "/" in setting.option else str
+    value_type: Any = bool if "/" in setting.option else str
+    if setting.kind.repeats:
+        value_type = list[str]
     option = typer.Option(
         setting.option,
         help=_help(setting) if shows_default else setting.help,

@@ -80,6 +80,9 @@ class UsualWords:
 
     def _set(self, option: str, name: str, value: str | bool) -> bool:
         held = self.own if option in self._own_options else self.settings
+        if held is self.settings and SETTINGS[name].kind.repeats:
+            held.setdefault(name, []).append(value)
+            return True
         if name in held:
             return False
         held[name] = value

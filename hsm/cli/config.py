@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from hsm.cli._given import option_name
@@ -28,7 +27,7 @@ def config(hsm_config: HsmConfigFile = "", as_json: Json = False) -> None:
     if as_json:
         print_json(_document(resolved))
         return
-    values = asdict(resolved.conf)
+    values = vars(resolved.conf)
     rows = [
         [f"local.{name}", setting.show(values[name]), _place(resolved, name), setting.variable]
         for name, setting in SETTINGS.items()
@@ -64,12 +63,16 @@ def _origin(file: HsmConfig, key: str) -> str:
 
 
 def _document(resolved: Resolved) -> dict[str, Any]:
-    values = asdict(resolved.conf)
+    values = vars(resolved.conf)
     file = resolved.hsm_config
     return {
         "hsm_config": None if file.path is None else str(file.path),
         "local": {
-            name: {"value": values[name], "from": resolved.origins[name]} for name in SETTINGS
+            name: {
+                "value": setting.kind.shareable(values[name]),
+                "from": resolved.origins[name],
+            }
+            for name, setting in SETTINGS.items()
         },
         "script": file.script,
         "command": file.command,

@@ -42,6 +42,9 @@ def setting(name: str) -> Any:
 
     A bad value in hsm.yaml or in the environment must not break an app that only shows its config:
     there this gives the built-in value, and `config.validated` refuses it before a sweep starts.
+
+    A mapping is given as text, or None if it is empty: where a mapping would come of an
+    interpolation, OmegaConf can set no key of it. That text has no secrets.
     """
     from hsm.core.errors import SettingsError, UnknownSetting
     from hsm.core.settings.resolve import SETTINGS, resolve_local
@@ -49,9 +52,12 @@ def setting(name: str) -> Any:
     if name not in SETTINGS:
         raise UnknownSetting.among(name, None, f"${{{RESOLVER}:{name}}}", SETTINGS)
     try:
-        return getattr(resolve_local().conf, name)
+        value = getattr(resolve_local().conf, name)
     except SettingsError:
-        return SETTINGS[name].default
+        value = SETTINGS[name].default
+    if not isinstance(value, dict):
+        return value
+    return SETTINGS[name].show(value) if value else None
 
 
 def register() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from ._registration import register
+from ._registration import register, setting
 
 if TYPE_CHECKING:
     from hydra.core.config_search_path import ConfigSearchPath
@@ -41,6 +41,8 @@ def validated(launcher_settings: Mapping[str, Any]) -> LocalConf:
     from hsm.core.settings.resolve import resolve_local
 
     settings = {name: value for name, value in launcher_settings.items() if name != "sweep_id"}
+    if settings.get("env") == setting("env"):  # Nobody has overridden it, and it has no values.
+        settings.pop("env", None)
     return resolve_local(settings, argument_origin=_origin).conf
 
 

@@ -37,8 +37,11 @@ class PlainBackend(Backend):
             self._payloads[work] = function and Payload(function, self._folder / f"{id(function)}")
         return work
 
-    def wait_for_room(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:
-        """There always is."""
+    def get_ready(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:
+        """It always is."""
+
+    def expect(self, jobs: int) -> None:
+        """Any number will do."""
 
     def attempt(self, work: Work, launch: Launch) -> PlainAttempt:
         self._attempts.append(made := PlainAttempt(launch, self._payloads.get(work), self._folder))
@@ -109,8 +112,20 @@ class PlainAttempt(Attempt):
                 self._asked = self._asked or pid is None or pid in _live(pid)
                 if self._kill_at == _NEVER and pid is not None:
                     os.killpg(pid, signal.SIGTERM)
+                    os.killpg(pid, signal.SIGCONT)  # it may be paused
                 self._kill_at = min(self._kill_at, time.monotonic() + grace)
         self._look()
+
+    def pause(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def unpause(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, signum: signal.Signals) -> None:
+        with self._mutex, suppress(ProcessLookupError):
+            if self._jobs and self._ended is None:
+                os.killpg(self._jobs[0].pid, signum)
 
     def close(self) -> None:
         if self._jobs:

@@ -203,12 +203,8 @@ def test_a_fault_of_the_place_itself_ends_one_job_and_leaves_nothing(method: str
 
 def test_jobs_wait_for_room_until_there_is_some_or_nobody_wants_them() -> None:
     class Full(PlainBackend):
-        def wait_for_room(
-            self, is_wanted: Callable[[], bool], notice: Callable[[str], None]
-        ) -> None:
-            notice("there is no room")
-            while is_wanted() and not has_room.wait(0.02):
-                pass
+        def lack(self) -> str:
+            return "" if has_room.is_set() else "there is no room"
 
     has_room = threading.Event()
     with SweepSource(Full(), resolve_local({"max_parallel_jobs": 1}).conf) as source:

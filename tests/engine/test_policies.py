@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.processes import PATIENCE, wait_for
+from helpers.processes import wait_for
 from helpers.reliability import conf
 from helpers.sweeps import PROFILE
 from hsm.core.engine.backend import Attempt, Ended, Started, Work
@@ -20,7 +20,6 @@ from hsm.core.engine.ledger import JobHandle, Ledger
 from hsm.core.engine.policy import RetryPolicy, StopPolicy, failure_kinds
 from hsm.core.engine.time_limits import TimeLimits
 from hsm.core.engine.timer import Timer
-from hsm.core.local.memory import Memory
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.settings.resolve import FAILURES, LocalConf
 
@@ -212,27 +211,6 @@ def test_the_time_limit_is_the_shorter_of_the_fixed_one_and_the_medians_multiple
     assert limit is None or limit[1].startswith("timeout after ")
 
 
-def test_memory_that_is_short_is_told_once_and_ends_when_nobody_waits_any_more() -> None:
-    told: list[str] = []
-    memory = Memory(conf(min_free_memory="1000TB"))
-    wanted = threading.Event()
-    wanted.set()
-    waiting = [
-        threading.Thread(target=memory.wait_for_room, args=(wanted.is_set, told.append))
-        for _ in range(3)
-    ]
-    for thread in waiting:
-        thread.start()
-    wait_for(lambda: told, "the message")
-    wanted.clear()
-    for thread in waiting:
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
-    (message,) = told
-    assert "min_free_memory is 909 TiB" in message
-    memory.close()
-
-
 # --- the ledger -------------------------------------------------------------------------------
 
 
@@ -248,6 +226,12 @@ class FakeAttempt(Attempt):
 
     def end(self, grace: float) -> None:
         self.sent.append(("end", self.ledger._lock.locked()))
+
+    def pause(self) -> None:
+        self.sent.append(("pause", self.ledger._lock.locked()))
+
+    def unpause(self) -> None:
+        self.sent.append(("unpause", self.ledger._lock.locked()))
 
     def started(self) -> Started:
         raise NotImplementedError

@@ -3,113 +3,63 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from helpers.processes import PATIENCE, first_fast, wait_for
-from hsm.core.engine import room
+from helpers.processes import first_fast
 from hsm.core.engine.backend import CannotStart, NoRoom, NothingStarts
 from hsm.core.engine.obstacles import Obstacles, obstacle
-from hsm.core.engine.room import Room
+from hsm.core.engine.room import PATIENCE, Room
 
 
-def refusing(*times: int) -> Callable[[], int]:
-    """A start for which there is no room at the calls of these numbers, from 0."""
-    calls = itertools.count()
-
-    def start() -> int:
-        if (number := next(calls)) in times:
-            raise NoRoom("cannot fork: no more processes")
-        return number
-
-    return start
-
-
-def always() -> bool:
-    return True
-
-
-def never() -> bool:
-    return False
+def test_the_pauses_between_tries_grow_until_there_is_room() -> None:
+    room, now, pauses = Room(), 100.0, []
+    assert room.opens(now) == 0.0
+    for _ in range(9):
+        room.tries("a job")
+        assert room.refused("a job", "cannot fork", now, is_busy=True) is None
+        pauses.append(room.opens(now))
+        now += pauses[-1]
+        assert room.opens(now) == 0.0
+    assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0])
+    room.tries("a job")
+    room.found("a job")
+    assert room.shortage == ""
+    room.refused("a job", "cannot fork", now, is_busy=True)
+    assert room.opens(now) == pytest.approx(0.05)
 
 
-def test_it_is_asked_again_until_there_is_room_and_people_are_told_once() -> None:
-    told: list[str] = []
-    waits = Room(never, told.append)
-    assert waits.get(refusing(), always) == 0
-    assert told == []
-    assert waits.get(refusing(0, 1, 2), always) == 3
-    assert waits.get(refusing(0), always) == 1
-    assert told == ["jobs wait: cannot fork: no more processes"]
-
-
-def test_while_no_job_runs_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "PATIENCE", 0.1)
-    with pytest.raises(NothingStarts, match=r"no more processes, for 0\.\d+ s in which no job ran"):
-        Room(never, print).get(refusing(*range(1000)), always)
-
-
-def test_while_jobs_run_there_is_no_end_of_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "PATIENCE", 0.0)
-    assert Room(always, print).get(refusing(*range(4)), always) == 4
-
-
-def test_a_job_that_nobody_wants_any_more_is_asked_for_at_once() -> None:
-    waits = Room(never, print)
-    is_unwanted = threading.Event()
-    is_waiting = threading.Event()
-    ended: list[str] = []
-
-    def start() -> None:
-        if is_unwanted.is_set():
-            raise ValueError("unwanted")
-        is_waiting.set()
-        raise NoRoom("cannot fork")
-
-    def run() -> None:
-        with pytest.raises(ValueError, match="unwanted"):
-            waits.get(start, lambda: not is_unwanted.is_set())
-        ended.append("unwanted")
-
-    threads = [threading.Thread(target=run) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    wait_for(is_waiting.is_set, "a wait")
-    is_unwanted.set()
-    for thread in threads:
-        thread.join(PATIENCE)
-    assert ended == ["unwanted"] * 3
+def test_while_no_job_runs_patience_ends() -> None:
+    room = Room()
+    assert room.refused("a job", "cannot fork", 100.0, is_busy=False) is None
+    assert room.refused("a job", "cannot fork", 100.0 + PATIENCE, is_busy=False) is None
+    assert room.refused("a job", "cannot fork", 101.0 + PATIENCE, is_busy=True) is None
+    assert room.refused("a job", "cannot fork", 102.0 + PATIENCE, is_busy=False) is None
+    waited = room.refused("a job", "cannot fork", 103.0 + 2 * PATIENCE, is_busy=False)
+    assert waited == pytest.approx(PATIENCE + 1)
 
 
 def test_one_job_at_a_time_tries_again() -> None:
     """Or each would take a part of what is enough for one."""
-    waits = Room(always, print)
-    inside = threading.Semaphore(1)
-    calls: list[int] = []
-
-    def start() -> None:
-        number = len(calls)
-        calls.append(number)
-        if number < 4:  # the first try of each
-            raise NoRoom("cannot fork")
-        assert inside.acquire(blocking=False)
-        try:
-            if number < 12:
-                raise NoRoom("cannot fork")
-        finally:
-            inside.release()
-
-    threads = [threading.Thread(target=waits.get, args=(start, always)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-    assert len(calls) >= 13
+    room = Room()
+    for job in ("a", "b"):  # which started at the same time
+        room.tries(job)
+    for job in ("a", "b"):
+        room.refused(job, "cannot fork", 100.0, is_busy=True)
+    assert room.opens(101.0) == 0.0
+    room.tries("a")
+    assert room.opens(1000.0) > 0.0
+    room.found("b")  # It had started before.
+    assert room.opens(1000.0) > 0.0
+    room.refused("a", "cannot fork", 1000.0, is_busy=True)
+    assert 0.0 < room.opens(1000.0) < 1.0
+    room.freed("c")
+    assert room.opens(1000.0) == 0.0
+    room.tries("b")
+    room.freed("b")  # It ended without having tried: it was cancelled.
+    assert room.opens(1000.0) == 0.0
 
 
 @pytest.mark.parametrize(

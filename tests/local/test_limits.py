@@ -410,9 +410,7 @@ def test_while_memory_is_short_nothing_starts_and_people_are_told_why(
     with source(recorder, min_free_memory="4GB") as made:
         ids = made.submit_jobs(points(0, 1, 2), "s", tmp_path, command=["true"])
         wait_for(lambda: recorder.messages, "the message")
-        assert recorder.messages == [
-            "jobs wait for memory: 2.8 GiB free, min_free_memory is 3.7 GiB"
-        ]
+        assert recorder.messages == ["jobs wait: memory: 2.8 GiB free, min_free_memory is 3.7 GiB"]
         assert made.wait(timeout=0.6) == dict.fromkeys(ids, JobState.PENDING)
         assert recorder.events == []
         free[0] = 5 * 10**9

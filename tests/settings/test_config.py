@@ -50,7 +50,8 @@ def test_every_field_is_described_and_its_default_is_allowed() -> None:
     for name, setting in SETTINGS.items():
         assert setting.help.endswith(".")
         assert setting.kind.allowed
-        assert setting.check(setting.default, "here") == setting.default == getattr(LocalConf, name)
+        assert setting.check(setting.default, "here") == setting.default
+        assert setting.default == getattr(LocalConf(), name)
 
 
 def test_this_machines_settings_are_those_of_any_sweep_and_some_more() -> None:
@@ -117,6 +118,9 @@ _VALUES: dict[str, tuple[Any, Any, str]] = {
     "timeout_factor": (2.0, 3.0, "4"),
     "memory_limit": (10**9, 2 * 10**9, "3GB"),
     "kill_grace": (1.0, 2.0, "3"),
+    "resources": ({"a": 1}, {"b": 2}, "c=3, d=4"),
+    "needs": ({}, {}, "none"),  # any other would have to be among the resources
+    "start_delay": (1.0, 2.0, "3s"),
     "fail_fast": (True, True, "on"),
     "max_failures": (1, 2, "3"),
     "max_consecutive_failures": (1, 2, "3"),
@@ -132,6 +136,7 @@ _VALUES: dict[str, tuple[Any, Any, str]] = {
     "log_limit": (10**6, 2 * 10**6, "3MiB"),
     "metric": ("loss", "val.f1", " acc "),
     "direction": ("minimize", "maximize", "minimize"),
+    "env": ({"A": "1"}, {"B": "b c", "C": "2"}, "D='d, e=f' E="),
     "share_with_group": (True, True, "1"),
     "on_sweep_end": (("a", "b c"), ("d",), "e 'f g'"),
     "start_method": ("fork", "spawn", "fork"),

@@ -76,7 +76,11 @@ def values(config: DictConfig) -> dict[str, Any]:
     assert isinstance(resolved, dict)
     assert resolved.pop("_target_") == TARGET
     assert resolved.pop("sweep_id") is None
-    return {str(key): value for key, value in resolved.items()}
+    # A mapping is composed as a text, or None if it is empty.
+    return {
+        str(key): {} if value is None and isinstance(SETTINGS[str(key)].default, dict) else value
+        for key, value in resolved.items()
+    }
 
 
 # --- the values -----------------------------------------------------------------------------

@@ -145,7 +145,7 @@ def test_what_is_refused(name: str, value: Any, allowed: str) -> None:
         resolve_local({name: value})
     error = caught.value
     assert (error.key, error.origin) == (name, f"argument {name}")
-    assert error.value is value
+    assert error.value is value or name == "env"  # whose values nobody is shown
     assert str(error).startswith(f"argument {name} must be {allowed}, not ")
 
 

@@ -10,11 +10,12 @@ reports how they ended. The two share a file system: logs and reports are files 
 
 A job has not failed as long as it has no process. A backend that lacks something which others may
 give back (processes, descriptors, threads, memory, disk space) raises NoRoom, and the engine asks
-again later: see `hsm.core.engine.room`, and `obstacle`, which reads an error of the system so.
+again later: see `hsm.core.engine.admission`, and `obstacle`, which reads an error of the system so.
 
 Any thread may call any method, and several attempts may be in use at once. Only two waits are
-unbounded: for a job's own end, and for room. Whatever happens to the place (it hangs, is stopped,
-is killed), every other method returns in bounded time or raises one of the errors below.
+unbounded: for a job's own end, and until the place is ready. Whatever happens to the place (it
+hangs, is stopped, is killed), every other method returns in bounded time or raises one of the
+errors below.
 
 If the launcher dies, everything that a backend has started on this machine ends soon afterwards,
 without the launcher's help.
@@ -214,6 +215,15 @@ class Attempt(Protocol):
         Returns at once. May be called again to shorten the grace, and after the job has ended.
         """
 
+    def pause(self) -> None:
+        """Have everything that the job has started stand still. Returns at once.
+
+        A paused job that is ended goes on after its SIGTERM.
+        """
+
+    def unpause(self) -> None:
+        """Let a paused job go on. Returns at once."""
+
     def usage(self) -> Usage:
         """The job's current CPU and memory use; the sample may be a few seconds old."""
         return None, None
@@ -246,12 +256,28 @@ class Backend(Protocol):
             HsmError: the place cannot run it.
         """
 
-    def wait_for_room(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:
-        """Wait until the place has room for another job; a job's thread calls it before `attempt`.
+    def lack(self) -> str:
+        """What the place lacks for another job now, in one line; empty if it lacks nothing.
+
+        Asked before each start, and again and again while it lacks something: must not block.
+        """
+        return ""
+
+    def get_ready(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:
+        """Wait until the place is ready for its first jobs.
+
+        A job's thread calls it before `attempt`.
 
         Args:
             is_wanted: whether the job should still start; check it at least once a second.
             notice: shows people a one-line reason for the wait; call it once per wait.
+        """
+
+    def expect(self, jobs: int) -> None:
+        """Get ready for so many jobs at once, more than the settings said.
+
+        Raises:
+            HsmError: the place cannot run so many.
         """
 
     def attempt(self, work: Work, launch: Launch) -> Attempt:

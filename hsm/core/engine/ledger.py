@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from hsm.core.engine.backend import Attempt, Work
 from hsm.core.engine.judgement import Stop
+from hsm.core.needs import NO_NEEDS
 from hsm.core.program.reports import Report
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
@@ -54,15 +55,21 @@ class JobHandle:
         argument: the argument for its function.
         journal: the journal of its sweep.
         cwd: its working directory.
-        began: when its latest attempt got a process, by `time.monotonic()`.
+        began: when its latest attempt got a process, by `time.monotonic()`; moved on by the time
+            for which it was paused.
         seconds: how long its latest attempt took by that clock, which nobody sets; None if it has
             not ended or had no process.
         attempt: the current attempt, from just before its process starts until it has ended.
         stop: why hsm wants the job to end; the first reason if there are several.
         is_cancelled: whether one of the reasons was a cancel, after which there is no retry.
         is_over: whether the job has ended and the journal and all observers know.
-        is_queued: whether it waits for a slot.
-        priority: pending jobs of a higher one start first.
+        priority: jobs of a higher one start before others.
+        needs: what it takes of the sweep's resources while it runs, by name; jobs that need the
+            same share it.
+        age: when it first waited to be admitted: smaller is earlier; 0 if it has not yet.
+        line: where it waits to be admitted, see `WaitingJobs`; None if it does not.
+        paused_since: since when it is paused, by `time.monotonic()`; None if it is not.
+        makes_room: whether it was ended for others, and will be queued again at no retry.
         directory: what is known about the job's directory before it runs.
         watches: callbacks waiting for the job to be over.
         unsaved: the latest attempt's report, if it could not be written to its file.
@@ -80,8 +87,12 @@ class JobHandle:
     stop: Stop | None = None
     is_cancelled: bool = False
     is_over: bool = False
-    is_queued: bool = False
     priority: int = 0
+    needs: Mapping[str, int] = field(default_factory=lambda: NO_NEEDS)
+    age: int = 0
+    line: object = None
+    paused_since: float | None = None
+    makes_room: bool = False
     directory: JobDir = JobDir.USUAL
     watches: tuple[_Watch, ...] = ()
     unsaved: Report | None = None
@@ -89,6 +100,16 @@ class JobHandle:
 
     def __post_init__(self) -> None:
         self.attempts_before = len(self.job.attempts)
+
+    @property
+    def has_run(self) -> bool:
+        """Whether it has had an attempt since the sweep was started or resumed."""
+        return len(self.job.attempts) > self.attempts_before
+
+    def running_seconds(self) -> float:
+        """For how long its latest attempt has run, without the time for which it was paused."""
+        now = time.monotonic() if self.paused_since is None else self.paused_since
+        return now - self.began
 
 
 class Ledger:
@@ -103,6 +124,7 @@ class Ledger:
         self._running: dict[str, JobHandle] = {}
         self._stop: Stop | None = None  # why no more jobs are started
         self._end: Stop | None = None  # why those that are running are ended
+        self._is_paused = False  # whether those that are running are paused
 
     @property
     def stopped(self) -> Stop | None:
@@ -172,8 +194,41 @@ class Ledger:
         with self._lock:
             handle.job.start(time.time(), pid)
             handle.began = time.monotonic()
+            handle.paused_since = None
             if handle.attempt is not None:
                 self._running[handle.job.job_id] = handle
+                if self._is_paused:
+                    self._pause(handle)
+
+    def make_room(self, handle: JobHandle, stop: Stop, grace: float) -> None:
+        """End a running job, unless it ends anyway, so that it runs again later."""
+        with self._lock:
+            if handle.attempt is not None and handle.stop is None:
+                handle.stop, handle.makes_room = stop, True
+                handle.attempt.end(grace)
+
+    def pause(self) -> None:
+        """Pause the running jobs, and those that are just starting."""
+        with self._lock:
+            self._is_paused = True
+            for handle in self._running.values():
+                self._pause(handle)
+
+    def _pause(self, handle: JobHandle) -> None:
+        if handle.attempt is not None and handle.paused_since is None:
+            handle.attempt.pause()
+            handle.paused_since = time.monotonic()
+
+    def unpause(self) -> None:
+        """Let the paused jobs go on."""
+        with self._lock:
+            self._is_paused = False
+            for handle in self._running.values():
+                if handle.paused_since is not None:
+                    handle.began += time.monotonic() - handle.paused_since
+                    handle.paused_since = None
+                    if handle.attempt is not None:
+                        handle.attempt.unpause()
 
     def left(self, handle: JobHandle) -> None:
         """The job's attempt is over: from now on nobody calls its `end`."""
@@ -185,7 +240,7 @@ class Ledger:
         with self._lock:
             if self._stop is not None or handle.is_cancelled:
                 return False
-            handle.stop = None  # It was a timeout, which was for that attempt only.
+            handle.stop = None  # It was for that attempt only.
             self._running.pop(handle.job.job_id, None)
             handle.job.retry(time.time(), ending)
             return True

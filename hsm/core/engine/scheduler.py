@@ -1,18 +1,20 @@
-"""Decides which job runs when: a queue, a thread per slot, and a timer for retries.
+"""Decides which job runs when: admission, a thread per running job, and a timer for retries.
 
-SweepSource --handles--> Scheduler: JobQueue --threads of the slots--> Supervisor.run, once per
-|          ^ Timer: retries                   attempt --> Backend
+SweepSource --handles--> Scheduler: Admission --threads--> Supervisor.run, once per attempt
+|          ^ Timer: retries, looks                           `--> Backend
 `-- Ledger, OutputFollower
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from functools import partial
 
+from hsm.core.engine.admission import Admission
 from hsm.core.engine.backend import Backend
 from hsm.core.engine.compute_source import RunningJob
 from hsm.core.engine.judgement import Stop
@@ -21,13 +23,20 @@ from hsm.core.engine.observers import Observers
 from hsm.core.engine.output import OutputFollower
 from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.policy import RetryPolicy, StopPolicy
-from hsm.core.engine.queue import JobQueue
-from hsm.core.engine.room import Room
 from hsm.core.engine.supervisor import Supervisor
 from hsm.core.engine.time_limits import TimeLimits
 from hsm.core.engine.timer import Timer
+from hsm.core.job_numbers import show_numbers
 from hsm.core.record.job import JobState
 from hsm.core.settings.resolve import SweepConf
+from hsm.core.units import format_duration
+
+#: The pool makes a thread only for a job that has been admitted, so this bounds nothing.
+_MOST_THREADS = 1 << 20
+#: Waiting jobs whose reasons are told when all are asked for.
+_MOST_EXPLAINED = 20
+#: The key of the timer's call that looks for jobs that can be admitted.
+_LOOK = "look"
 
 
 class Scheduler:
@@ -40,7 +49,7 @@ class Scheduler:
     """
 
     def __init__(self, conf: SweepConf, backend: Backend, observers: Observers) -> None:
-        self._conf = conf
+        conf = self._conf = replace(conf)  # what changes while it runs changes here alone
         self.ledger = Ledger()
         self._backend = backend
         self._observers = observers
@@ -48,26 +57,29 @@ class Scheduler:
         self._timer = Timer()
         self._time_limits = TimeLimits(conf)
         self._stops = StopPolicy(conf)
+        self._admission = Admission(
+            conf.max_parallel_jobs,
+            resources=conf.resources,
+            start_delay=conf.start_delay,
+            lack=backend.lack,
+            notice=lambda text: observers.message(f"jobs wait: {text}"),
+        )
         self._supervisor = Supervisor(
             conf=conf,
             backend=backend,
             ledger=self.ledger,
             observers=observers,
             output=self._output,
-            room=Room(lambda: self.ledger.is_busy, observers.message),
             time_limits=self._time_limits,
             retries=RetryPolicy(conf),
             stops=self._stops,
             retry_later=self._retry_later,
+            put_back=self._put_back,
+            has_started=self._has_started,
             stop=self.stop,
             start_no_more=self.start_no_more,
         )
-        self._pool = ThreadPoolExecutor(
-            conf.max_parallel_jobs, thread_name_prefix=f"{OWN_THREADS}slot"
-        )
-        self._queue = JobQueue()
-        self._mutex = threading.Lock()  # guards the next one
-        self._asked = 0  # threads of the pool that look for jobs, or will as soon as there are any
+        self._pool = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix=f"{OWN_THREADS}slot")
         self._has_thread = False
 
     def run(self, handles: Iterable[JobHandle]) -> None:
@@ -87,7 +99,7 @@ class Scheduler:
         for handle in self.ledger.running():
             attempt = handle.attempt
             usage = (None, None) if attempt is None else attempt.usage()
-            elapsed, last_line = time.monotonic() - handle.began, self._output.last_line(handle.job)
+            elapsed, last_line = handle.running_seconds(), self._output.last_line(handle.job)
             found.append(RunningJob.of(handle.job, elapsed, usage, last_line))
         return sorted(found, key=lambda running: running.num)
 
@@ -96,8 +108,8 @@ class Scheduler:
         stop = Stop(JobState.CANCELLED, "cancelled")
         if not self.ledger.end(handle, stop, self._conf.kill_grace):
             return False
-        if self._queue.remove(handle) or self._timer.cancel(handle):
-            self._supervisor.run(handle)  # End it now, not when a slot or its retry comes up.
+        if self._admission.remove(handle) or self._timer.cancel(handle):
+            self._supervisor.run(handle)  # End it now, not when its turn or its retry comes.
         return True
 
     def stop(self, reason: str, grace: float | None = None) -> bool:
@@ -105,6 +117,7 @@ class Scheduler:
         stop = Stop(JobState.CANCELLED, reason)
         is_first = self.ledger.stop(stop, self._conf.kill_grace if grace is None else grace)
         self._timer.hurry()
+        self._end_waiting_elsewhere()
         return is_first
 
     def start_no_more(self, why: str) -> None:
@@ -113,6 +126,109 @@ class Scheduler:
         if self.ledger.stop(stop, None):
             self._observers.warn(f"no more jobs start: {why}; a resume runs the others")
         self._timer.hurry()
+        self._end_waiting_elsewhere()
+
+    # --- changes while jobs run ---
+
+    def pause(self, *, running: bool) -> None:
+        """Start no more jobs; with `running`, the processes of running jobs stand still, too."""
+        self._admission.is_paused = True
+        if running:
+            self.ledger.pause()
+
+    def unpause(self) -> None:
+        """End a pause."""
+        self._admission.is_paused = False
+        self.ledger.unpause()
+        self._check_time_limits()
+        self._start_admitted()
+
+    def set_limit(self, limit: int, *, now: bool) -> None:
+        """Run so many jobs at once.
+
+        Args:
+            limit: the number.
+            now: end the youngest of the running jobs that are too many, and queue them again.
+
+        Raises:
+            HsmError: the backend cannot run so many.
+        """
+        self._backend.expect(limit)
+        self._admission.limit = limit
+        if now:
+            stop = Stop(JobState.CANCELLED, f"ended as only {limit} may run at once; runs again")
+            oldest_first = sorted(self.ledger.running(), key=lambda handle: handle.began)
+            for handle in oldest_first[limit:]:
+                self.ledger.make_room(handle, stop, self._conf.kill_grace)
+        self._start_admitted()
+
+    def set_timeout(self, timeout: float | None) -> None:
+        """Give all jobs another time limit in seconds, the running ones too; None for none."""
+        self._conf.timeout = timeout
+        self._check_time_limits()
+
+    def set_retries(self, max_retries: int) -> None:
+        """Give each job another number of retries."""
+        self._conf.max_retries = max_retries
+
+    def _check_time_limits(self) -> None:
+        """Have running jobs end at the current limit: their threads may know an older one."""
+        limit = self._time_limits.timeout()
+        if limit is not None:
+            for handle in self.ledger.running():
+                left = max(0.0, limit[0] - handle.running_seconds())
+                self._timer.later(left, (handle, "limit"), partial(self._end_late, handle))
+
+    def _end_late(self, handle: JobHandle) -> None:
+        self._supervisor.end_late(handle)
+
+    def set_priority(self, handles: Iterable[JobHandle], priority: int) -> None:
+        """Give jobs another priority."""
+        for handle in handles:
+            self._admission.prioritise(handle, priority)
+        self._start_admitted()
+
+    def cancel_pending(self) -> int:
+        """Cancel the jobs that wait, for a retry too; returns how many these are, at once."""
+        waiting = [handle for handle in self.ledger.all() if handle.job.state is JobState.PENDING]
+
+        def cancel() -> None:
+            for handle in waiting:
+                if handle.job.state is JobState.PENDING:
+                    self.cancel(handle)
+
+        try:
+            self._pool.submit(cancel)
+        except RuntimeError:
+            cancel()
+        return len(waiting)
+
+    def explain(self, handle: JobHandle) -> str:
+        """What a job waits for, in one line."""
+        job = handle.job
+        if handle.is_over:
+            return f"nothing: it has ended ({job.ending()})"
+        if job.state is JobState.RUNNING:
+            paused = handle.paused_since is not None
+            return "the sweep to be continued: it is paused" if paused else "nothing: it is running"
+        if reason := self._admission.explain(handle):
+            return reason
+        return "its retry_delay to end" if handle.has_run else "nothing: it is just being started"
+
+    def explain_all(self) -> list[str]:
+        """What the waiting jobs wait for, in short."""
+        waiting = [handle for handle in self.ledger.all() if handle.job.state is JobState.PENDING]
+        states = [f"{len(self.ledger.running())} running", f"{len(waiting)} waiting"]
+        lines = [f"{', '.join(states)}; at most {self._admission.limit} run at once"]
+        reasons: dict[str, list[int]] = {}
+        for handle in waiting[:_MOST_EXPLAINED]:
+            reasons.setdefault(self.explain(handle), []).append(handle.job.num)
+        for reason, nums in reasons.items():
+            jobs = f"job {nums[0]} waits" if len(nums) == 1 else f"jobs {show_numbers(nums)} wait"
+            lines.append(f"{jobs} for {reason}")
+        if len(waiting) > _MOST_EXPLAINED:
+            lines.append(f"and {len(waiting) - _MOST_EXPLAINED} more jobs wait")
+        return lines
 
     def wait(self) -> None:
         """Wait until every job has ended, including those waiting for a retry."""
@@ -134,55 +250,92 @@ class Scheduler:
             self._enqueue([handle])
 
     def _enqueue(self, handles: Sequence[JobHandle]) -> None:
-        self._queue.add(handles)
+        self._admission.add(handles)
+        if self.ledger.stopped is None:
+            self._start_admitted()
+        else:
+            self._end_waiting_elsewhere()
+
+    def _has_started(self, handle: JobHandle) -> None:
+        if self._admission.started(handle):
+            self._start_admitted()
+
+    def _put_back(self, handle: JobHandle, shortage: str) -> None:
+        """Have a job wait again, as there was no room for it."""
+        waited = self._admission.put_back(handle, shortage, is_busy=self.ledger.is_busy)
+        if waited is not None:
+            tried = format_duration(waited)
+            self.start_no_more(f"{shortage}, for {tried} in which no job ran")
+        if not self.ledger.is_wanted(handle) and self._admission.remove(handle):
+            self._supervisor.run(handle)  # It was cancelled just before it was put back.
+
+    def _start_admitted(self) -> None:
+        """Have each job that can start now run in a thread of its own."""
+        while (handle := self._admission.admit()) is not None:
+            chosen = [handle]
+            try:
+                self._pool.submit(self._run_jobs, chosen)
+                self._has_thread = True
+            except RuntimeError as error:
+                self._no_thread(chosen, f"cannot start a thread: {error}")
+                return
+        self._look_later()
+
+    def _no_thread(self, chosen: list[JobHandle], why: str) -> None:
+        """No new thread could be started. If the pool has one already, that one takes the jobs."""
+        if not self._has_thread:
+            self.start_no_more(why)
+        with suppress(IndexError):  # A thread of the pool has just become free, and taken it.
+            handle = chosen.pop()
+            self._admission.release(handle)
+            self._admission.add([handle])
+        if self.ledger.stopped is not None:
+            self._end_waiting_elsewhere()
+
+    def _look_later(self) -> None:
+        """Look again for jobs to admit when time alone may bring what they wait for."""
+        delay = self._admission.looks_again()
+        if delay is not None:
+            try:
+                self._timer.later(delay, _LOOK, self._start_admitted)
+            except RuntimeError as error:
+                if not self.ledger.is_busy:  # else the next job's end looks
+                    self.start_no_more(f"cannot start a thread: {error}")
+
+    def _run_jobs(self, chosen: list[JobHandle]) -> None:
+        """Run a job that was chosen, and then one after another as they are admitted."""
         try:
-            for _ in handles:
-                if not self._ask_for_thread():
-                    return
-        except RuntimeError as error:
-            # No new thread could be started. If the pool has one already, that one takes the jobs.
-            if not self._has_thread:
-                with self._mutex:
-                    self._asked -= 1
-                self.start_no_more(f"cannot start a thread: {error}")
-                self._end_waiting()
-
-    def _ask_for_thread(self) -> bool:
-        """Have one more thread of the pool look for jobs; False if all of them do."""
-        with self._mutex:
-            if self._asked == self._conf.max_parallel_jobs:
-                return False
-            self._asked += 1
-        self._pool.submit(self._run_jobs)
-        self._has_thread = True
-        return True
-
-    def _run_jobs(self) -> None:
-        """Run one job after another until none is waiting, in a slot's thread."""
-        while (handle := self._next()) is not None:
+            handle: JobHandle | None = chosen.pop()
+        except IndexError:  # It waits again, see `_no_thread`.
+            handle = self._admission.admit()
+        while handle is not None:
             self._supervisor.run(handle)
+            self._admission.release(handle)
             if self.ledger.stopped is not None:
                 self._end_waiting()
+            handle = self._admission.admit()
+            if handle is not None and len(self._admission):
+                self._start_admitted()  # What the last one had may be enough for several.
+        self._look_later()
 
-    def _next(self) -> JobHandle | None:
-        """The next job; None if there is none, and then another thread is asked for the next."""
-        with self._mutex:
-            handle = self._queue.take()
-            if handle is None:
-                self._asked -= 1
-        return handle
+    def _end_waiting_elsewhere(self) -> None:
+        """End the waiting jobs, now that the source is stopped, in a thread of the pool."""
+        if len(self._admission):
+            try:
+                self._pool.submit(self._end_waiting)
+            except RuntimeError:
+                self._end_waiting()
 
     def _end_waiting(self) -> None:
-        """End the jobs that wait for a slot, now that the source is stopped.
+        """End the jobs that wait to be admitted, now that the source is stopped.
 
         There may be very many. Those that had no attempt, which need no line in the journal (see
         `Supervisor`), are ended together.
         """
         stop = self.ledger.stopped
         unstarted = []
-        for handle in self._queue.take_all():
-            has_run = len(handle.job.attempts) > handle.attempts_before
-            if stop is None or handle.stop is not None or has_run:
+        for handle in self._admission.take_all():
+            if stop is None or handle.stop is not None or handle.has_run:
                 self._supervisor.run(handle)
             else:
                 unstarted.append(handle)

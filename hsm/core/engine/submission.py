@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from enum import Enum
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hsm.core.engine.backend import Work
 from hsm.core.engine.ledger import JobDir, JobHandle
+from hsm.core.needs import NO_NEEDS, Needs
 from hsm.core.program.kept_script import KeptScript
 from hsm.core.program.program import Program
 from hsm.core.record.claim import check_rerun, claim_new, is_there_to_resume
@@ -45,6 +45,7 @@ class JobSpec(NamedTuple):
         script: the Python script that the command runs, if it runs one.
         refusals: tells whether the command refused its arguments; None if nothing can tell.
         earlier: the matching job in the sweep being resumed, if there is one.
+        needs: what it needs by name, if not what the sweep's `needs` say.
     """
 
     num: int
@@ -57,6 +58,7 @@ class JobSpec(NamedTuple):
     script: KeptScript | None = None
     refusals: RefusalJudge | None = None
     earlier: Match | None = None
+    needs: Mapping[str, int] = NO_NEEDS
 
 
 @dataclass
@@ -69,6 +71,7 @@ class OpenSweep:
         resumption: knows the earlier jobs, if the sweep was resumed.
         scripts: the Python scripts that its jobs run, by path.
         programs: what its jobs run, for scripts that were read when they were first submitted.
+        needs: what each of its jobs needs that has no needs of its own.
     """
 
     journal: Journal
@@ -76,6 +79,7 @@ class OpenSweep:
     resumption: Resumption | None = None
     scripts: dict[str, KeptScript] = field(default_factory=dict)
     programs: dict[tuple[Any, ...], Program] = field(default_factory=dict)
+    needs: Needs = field(default_factory=lambda: Needs({}))
 
     @classmethod
     def at(
@@ -104,7 +108,7 @@ class OpenSweep:
         settings = plain_settings(conf)
         journal = Journal(paths, sweep_id, settings, program=program, lock=lock, file=file)
         register(sweep_id, paths.sweep_dir)
-        return cls(journal, resumption=resumption)
+        return cls(journal, resumption=resumption, needs=Needs(conf.needs))
 
     def as_begun(self, program: Program) -> Program:
         """`program`, with its script as it was when it was first submitted."""
@@ -159,6 +163,7 @@ class OpenSweep:
             is_over=not runs,
             priority=priorities.get(job.num, 0),
             directory=spec.directory,
+            needs=self.needs.of(spec.needs),
         )
 
 
@@ -261,10 +266,10 @@ def record(journal: Journal, specs: Sequence[JobSpec], handles: Sequence[JobHand
 
 
 def plain_settings(conf: SweepConf) -> dict[str, Any]:
-    """A source's settings in a form that JSON can represent."""
-    settings = asdict(conf)
+    """A source's settings in a form that JSON can represent, of variables only the names."""
     return {
-        name: value.value if isinstance(value, Enum) else value for name, value in settings.items()
+        each.name: each.metadata["hsm"]["kind"].shareable(getattr(conf, each.name))
+        for each in fields(conf)
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,24 +16,22 @@ from hsm.core.engine.backend import (
     Ended,
     JobLost,
     Launch,
+    NoRoom,
     NothingStarts,
     PlaceGone,
     Started,
 )
 from hsm.core.engine.judgement import Stop, judge
-from hsm.core.engine.ledger import JobDir, JobHandle, Ledger, NotWanted
+from hsm.core.engine.launching import describe_launch, link_job_logs
+from hsm.core.engine.ledger import JobHandle, Ledger, NotWanted
 from hsm.core.engine.observers import Observers
-from hsm.core.engine.obstacles import Obstacles
 from hsm.core.engine.output import OutputFollower
 from hsm.core.engine.policy import RetryPolicy, StopPolicy
-from hsm.core.engine.room import Room
 from hsm.core.engine.time_limits import TimeLimits
 from hsm.core.logger import get_logger
 from hsm.core.program import reports
-from hsm.core.program.params import variables
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal, JournalLost
-from hsm.core.record.log_links import link_logs, unlink_logs
 from hsm.core.settings.resolve import SweepConf
 
 if TYPE_CHECKING:
@@ -56,6 +53,8 @@ class Supervisor:
             was the first one.
         start_no_more: lets the running jobs end, and starts no more; takes what is in the way.
         retry_later: has `run` called again for a job after a delay in seconds.
+        put_back: has `run` called again for a job once there may be what it lacked, in one line.
+        has_started: told of each job that has got a process.
     """
 
     conf: SweepConf
@@ -63,21 +62,27 @@ class Supervisor:
     ledger: Ledger
     observers: Observers
     output: OutputFollower
-    room: Room
     time_limits: TimeLimits
     retries: RetryPolicy
     stops: StopPolicy
     retry_later: Callable[[JobHandle, float], None]
+    put_back: Callable[[JobHandle, str], None]
+    has_started: Callable[[JobHandle], None]
     stop: Callable[[str], bool]
     start_no_more: Callable[[str], None]
 
     def run(self, handle: JobHandle) -> None:
         """Run one attempt of a job; never raises.
 
-        When this returns, observers and the journal know the job's ending, or that it is retried.
+        When this returns, observers and the journal know the job's ending, or that it is retried,
+        or it waits again, as there was no room for it.
         """
         handle.seconds = None
-        ending, recorded = self._attempt(handle)
+        try:
+            ending, recorded = self._attempt(handle)
+        except NoRoom as shortage:
+            self.put_back(handle, str(shortage))
+            return
         runs_again = False
         try:
             refusal = self._refusal(handle, ending)
@@ -98,9 +103,15 @@ class Supervisor:
                 self.ledger.finish([handle])
 
     def _attempt(self, handle: JobHandle) -> tuple[Ending, bool]:
-        """Run one attempt; returns its ending, and whether the journal needs no line for that."""
+        """Run one attempt; returns its ending, and whether the journal needs no line for that.
+
+        Raises:
+            NoRoom: nothing was started.
+        """
         try:
             return self._run(handle), False
+        except NoRoom:
+            raise
         except NotWanted as refusal:
             stop = refusal.stop
             # One line at the end of the journal says it for all jobs that never started.
@@ -126,15 +137,13 @@ class Supervisor:
 
     def _run(self, handle: JobHandle) -> Ending:
         try:
-            attempt, started = self.room.get(
-                lambda: self._start(handle), lambda: self.ledger.is_wanted(handle)
-            )
+            attempt, started = self._start(handle)
             try:
+                self.has_started(handle)
                 self._started(handle, started)
                 ended = self._watch(handle, attempt)
             finally:
                 self._leave(handle, attempt)
-                self.room.freed()
         except JobLost:
             if handle.stop is None:
                 raise
@@ -151,71 +160,18 @@ class Supervisor:
 
         Raises:
             NotWanted, CannotStart, JobLost: it has none.
+            NoRoom: it has none yet.
         """
-        self.backend.wait_for_room(lambda: self.ledger.is_wanted(handle), self.observers.message)
+        self.backend.get_ready(lambda: self.ledger.is_wanted(handle), self.observers.message)
         self.ledger.check_wanted(handle)
         self._check_record(handle)
         self.output.get_ready()
-        return self._launch(handle, self._prepare(handle))
+        return self._launch(handle, describe_launch(handle, self.conf))
 
     def _check_record(self, handle: JobHandle) -> None:
         """Raise NotWanted if another launcher has taken over the sweep."""
         if handle.journal.lost:
             raise NotWanted(Stop(JobState.CANCELLED, handle.journal.lost))
-
-    def _prepare(self, handle: JobHandle) -> Launch:
-        """Make the job's directory and describe how to start the job."""
-        job, paths = handle.job, handle.journal.paths
-        number = len(job.attempts) + 1
-        env = {
-            "HSM_SWEEP_ID": handle.journal.sweep_id,
-            "HSM_SWEEP_DIR": str(paths.sweep_dir),
-            "HSM_JOB_ID": job.job_id,
-            "HSM_JOB_NUM": str(job.num),
-            "HSM_ATTEMPT": str(number),
-        }
-        with Obstacles("write its parameters", paths.hsm_dir):
-            env.update(variables(job.params, handle.journal.shelf))
-        if (job_dir := job.job_dir_text) is not None:
-            env["HSM_JOB_DIR"] = job_dir
-        self._make_dir(handle)
-        stdout, stderr, result = paths.attempt_files(job.num, number)
-        if handle.work.function is not None:
-            with Obstacles("remove an earlier report", paths.results):
-                kept_reports.make_room(result)
-        return Launch(
-            num=job.num,
-            env=env,
-            root=str(paths.sweep_dir),
-            stdout=stdout,
-            stderr=stderr,
-            cwd=handle.cwd,
-            command=handle.work.command,
-            script=handle.work.script,
-            argument=_pickled_argument(handle),
-            result=result,
-            grace=self.conf.kill_grace,
-            header=_header(number) if job.attempts else None,
-            log_limit=self.conf.log_limit,
-        )
-
-    def _make_dir(self, handle: JobHandle) -> None:
-        """Make the job's directory, if its path is known; else the job's process will.
-
-        Raises:
-            CannotStart: it cannot be made.
-        """
-        paths = handle.journal.paths
-        job_dir = _job_dir(handle)
-        if job_dir is None:
-            return
-        try:
-            os.mkdir(job_dir)
-        except OSError:  # It exists already, or its parent does not.
-            with Obstacles(f"make {job_dir}", paths.sweep_dir):
-                os.makedirs(job_dir, exist_ok=True)
-            if handle.job.held_dir is not None:
-                unlink_logs(paths, job_dir)
 
     def _launch(self, handle: JobHandle, launch: Launch) -> tuple[Attempt, Started]:
         """Find a place for the job and start it there."""
@@ -244,32 +200,38 @@ class Supervisor:
 
     def _watch(self, handle: JobHandle, attempt: Attempt) -> Ended:
         """Wait for the job to end, and end it when it reaches its time limit."""
-        began = handle.began
         try:
             while True:
                 limit = self.time_limits.timeout()
-                ended = attempt.ended(self._next_check(began, limit))
-                if ended is None and limit is not None and time.monotonic() >= began + limit[0]:
-                    stop = Stop(JobState.TIMEOUT, limit[1])
-                    self.ledger.end(handle, stop, self.conf.kill_grace)
+                ended = attempt.ended(self._next_check(handle, limit))
+                if ended is None and self.end_late(handle):
                     ended = attempt.ended(None)
                 if ended is not None:
                     return ended
         finally:
-            handle.seconds = round(time.monotonic() - began, 6)
+            handle.seconds = round(handle.running_seconds(), 6)
 
-    def _next_check(self, began: float, limit: tuple[float, str] | None) -> float | None:
+    def end_late(self, handle: JobHandle) -> bool:
+        """End a job if it runs beyond its time limit; returns whether it does."""
+        limit = self.time_limits.timeout()
+        if limit is None or handle.paused_since is not None or handle.running_seconds() < limit[0]:
+            return False
+        self.ledger.end(handle, Stop(JobState.TIMEOUT, limit[1]), self.conf.kill_grace)
+        return True
+
+    def _next_check(self, handle: JobHandle, limit: tuple[float, str] | None) -> float | None:
         """When to check the limit of a running job next, in monotonic seconds; None: never."""
-        checks = [] if limit is None else [began + limit[0]]
-        if self.time_limits.may_change:
-            checks.append(time.monotonic() + _CHECK_INTERVAL)
-        return min(checks, default=None)
+        if limit is None and not self.time_limits.may_change:
+            return None
+        soon = time.monotonic() + _CHECK_INTERVAL
+        if limit is None or handle.paused_since is not None:
+            return soon
+        end = handle.began + limit[0]
+        return min(end, soon) if self.time_limits.may_change else end
 
     def _retry(self, handle: JobHandle, ending: Ending) -> bool:
         """Schedule a retry if the job gets one; returns whether it does."""
-        job = handle.job
-        # In a resumed sweep each job gets its full number of retries again.
-        delay = self.retries.delay(ending, len(job.attempts) - handle.attempts_before)
+        job, delay = handle.job, self._retry_delay(handle, ending)
         if delay is None:
             return False
         self.output.remove(job)
@@ -280,6 +242,15 @@ class Supervisor:
         self.observers.job_retried(job, delay)
         self.retry_later(handle, delay)
         return True
+
+    def _retry_delay(self, handle: JobHandle, ending: Ending) -> float | None:
+        """Seconds until the job's next attempt; None if it gets none."""
+        made_room, handle.makes_room = handle.makes_room, False
+        if made_room and ending.state is JobState.CANCELLED:
+            handle.attempts_before += 1  # It was no fault of its own, so it costs no retry.
+            return 0.0
+        # In a resumed sweep each job gets its full number of retries again.
+        return self.retries.delay(ending, len(handle.job.attempts) - handle.attempts_before)
 
     def _refusal(self, handle: JobHandle, ending: Ending) -> Refusal | None:
         """Whether the job refused arguments that no job has taken yet, so that none will."""
@@ -305,7 +276,7 @@ class Supervisor:
         job = handle.job
         self.output.remove(job)
         self.ledger.ended(handle, ending)
-        _link_logs(handle)
+        link_job_logs(handle)
         if not recorded and self._record(handle, Journal.end) and handle.work.function is not None:
             kept_reports.keep(handle.journal.paths, job)
         if ending.state is JobState.COMPLETED and ending.reason is not None:
@@ -346,19 +317,6 @@ def _never_ran(handle: JobHandle, reason: str, state: JobState = JobState.CANCEL
     return Ending(state, reason=f"{handle.job.missed_attempt}: {reason}")
 
 
-def _job_dir(handle: JobHandle) -> str | None:
-    """The job's directory, if it is known before the job says so."""
-    job, paths = handle.job, handle.journal.paths
-    return paths.job_dir_text(job.num) if handle.directory is JobDir.USUAL else job.job_dir_text
-
-
-def _link_logs(handle: JobHandle) -> None:
-    job, paths = handle.job, handle.journal.paths
-    job_dir = _job_dir(handle)
-    if job.attempts and job_dir is not None and handle.directory is not JobDir.SHARED:
-        link_logs(paths, job.num, job_dir)
-
-
 def _report(ended: Ended, handle: JobHandle) -> reports.Report | None:
     """The report of a function's job; None if the job did not get that far."""
     path = handle.journal.paths.attempt_result(handle.job.num, len(handle.job.attempts))
@@ -366,17 +324,3 @@ def _report(ended: Ended, handle: JobHandle) -> reports.Report | None:
         with suppress(Exception):  # The job's own code may have written to that channel, too.
             return reports.loads(ended.report, path)
     return reports.read(path)
-
-
-def _pickled_argument(handle: JobHandle) -> bytes | None:
-    """The argument for the job's function, pickled; None for a command. Raises CannotStart."""
-    if handle.work.function is None:
-        return None
-    argument = reports.dumps(handle.argument)
-    if argument is None:
-        raise CannotStart("its argument cannot be pickled")
-    return argument
-
-
-def _header(attempt: int) -> str:
-    return f"---- attempt {attempt}, {time.strftime('%Y-%m-%d %H:%M:%S')} ----"

@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hsm.core.engine import at_exit, kept_reports
+from hsm.core.engine import at_exit
 from hsm.core.engine.backend import Backend
-from hsm.core.engine.compute_source import ComputeSource, RunningJob, SweepObserver
+from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.engine.control import Controller
 from hsm.core.engine.end_hook import run_hooks
 from hsm.core.engine.interrupts import (
@@ -24,6 +24,7 @@ from hsm.core.engine.interrupts import (
     deferred,
     keyboard_interruption,
 )
+from hsm.core.engine.live_source import LiveSource
 from hsm.core.engine.observers import Observers
 from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.scheduler import Scheduler
@@ -32,8 +33,7 @@ from hsm.core.errors import HsmError, SettingsError
 from hsm.core.own_process import open_closed_streams
 from hsm.core.program.params import plain_points
 from hsm.core.program.program import Program, find_program
-from hsm.core.program.reports import Report
-from hsm.core.record.job import Job, JobFailed, JobState
+from hsm.core.record.job import JobState
 from hsm.core.record.journal import Journal, JournalLost
 from hsm.core.record.listener import Listener
 from hsm.core.record.lock import LockFile
@@ -44,7 +44,7 @@ from hsm.core.record.sweep_id import check_sweep_id
 from hsm.core.settings.resolve import SETTINGS, Rerun, SweepConf
 
 
-class SweepSource(ComputeSource):
+class SweepSource(LiveSource):
     """Runs the jobs of sweeps on a backend.
 
     Args:
@@ -250,53 +250,9 @@ class SweepSource(ComputeSource):
     def _journals(self) -> list[Journal]:
         return [sweep.journal for sweep in list(self._sweeps.values())]
 
-    # --- asking ---
-
     def has(self, paths: SweepPaths) -> bool:
         """Whether this source started or resumed the sweep in that directory."""
         return paths.sweep_dir in self._sweeps
-
-    def get_job_status(self, job_id: str) -> JobState:
-        return self._ledger[job_id].job.state
-
-    def job(self, job_id: str) -> Job:
-        return self._ledger[job_id].job
-
-    def jobs(self) -> list[Job]:
-        return [handle.job for handle in self._ledger.all()]
-
-    def paths(self, job_id: str) -> SweepPaths:
-        return self._ledger[job_id].journal.paths
-
-    def report(self, job_id: str) -> Report | None:
-        """The report of a function's process; None for a command, or if there is no report.
-
-        Raises KeyError.
-        """
-        handle = self._ledger[job_id]
-        if handle.work.function is None:
-            return None
-        return handle.unsaved or kept_reports.read(handle.journal.paths, handle.job)
-
-    def result(self, job_id: str) -> Any:
-        """Wait for a job and return what its function returned (None for a command).
-
-        Raises:
-            KeyError: no such job.
-            JobFailed: the job did not complete; its cause is the job's own exception, if any.
-            Exception: unpickling the value failed.
-        """
-        self.wait([job_id])
-        handle = self._ledger[job_id]
-        if not handle.job.state.has_succeeded:
-            report = self.report(job_id)
-            raise JobFailed(handle.job) from (report.load_error() if report else None)
-        if handle.work.function is None or handle.unsaved is not None:
-            return handle.job.value
-        return kept_reports.read_value(handle.journal.paths, handle.job)
-
-    def running(self) -> list[RunningJob]:
-        return self._scheduler.running()
 
     # --- waiting and ending ---
 
@@ -312,15 +268,6 @@ class SweepSource(ComputeSource):
             self.interrupt(keyboard_interruption())
             raise
         return {job_id: self._ledger[job_id].job.state for job_id in ids}
-
-    def when_ended(self, job_ids: Sequence[str] | None, callback: Callable[[], None]) -> list[str]:
-        return self._ledger.when_ended(job_ids, callback)
-
-    def cancel_job(self, job_id: str) -> bool:
-        return self._scheduler.cancel(self._ledger[job_id])
-
-    def stop(self, reason: str, *, grace: float | None = None) -> None:
-        self._scheduler.stop(reason, grace)
 
     def interrupt(self, interruption: Interruption) -> None:
         """End everything: cleanly the first time, without any grace from the second time on.

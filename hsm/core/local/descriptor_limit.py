@@ -10,6 +10,7 @@ import os
 import resource
 import threading
 from contextlib import suppress
+from dataclasses import replace
 
 from hsm.core.at_fork import in_child
 from hsm.core.settings.resolve import LocalConf
@@ -24,6 +25,12 @@ class DescriptorLimit:
     """Raises the soft limit as far as a source needs it, until `close`."""
 
     def __init__(self, conf: LocalConf) -> None:
+        self._conf = conf
+        self.expect(conf.max_parallel_jobs)
+
+    def expect(self, jobs: int) -> None:
+        """Raise the limit for so many jobs at once."""
+        conf = replace(self._conf, max_parallel_jobs=max(jobs, self._conf.max_parallel_jobs))
         _limit.raise_for(self, needed_descriptors(conf))
 
     def keep_up(self) -> None:

@@ -103,6 +103,17 @@ class LocalAttempt(Attempt):
             if self._has_job:
                 self._slot.end(grace)
 
+    def pause(self) -> None:
+        self._pause(is_on=True)
+
+    def unpause(self) -> None:
+        self._pause(is_on=False)
+
+    def _pause(self, *, is_on: bool) -> None:
+        with self._mutex:
+            if self._has_job:
+                self._slot.pause(is_on=is_on)
+
     def usage(self) -> Usage:
         pid = self._pid
         return (None, None) if pid is None else self._memory.usage(pid)

@@ -55,9 +55,14 @@ class LocalBackend(Backend):
         self._descriptors.keep_up()
         return self._servers.prepare(function, script)
 
-    def wait_for_room(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:
+    def lack(self) -> str:
+        return self._memory.lack()
+
+    def get_ready(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:
         self._servers.wait_for_imports(is_wanted, notice)
-        self._memory.wait_for_room(is_wanted, notice)
+
+    def expect(self, jobs: int) -> None:
+        self._descriptors.expect(jobs)
 
     def attempt(self, work: Work, launch: Launch) -> LocalAttempt:
         self._memory.get_ready()

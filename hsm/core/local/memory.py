@@ -1,7 +1,6 @@
-"""The memory of jobs on this machine: enforcing their limit, and waiting for room for another job.
+"""The memory of jobs on this machine: enforcing their limit, and what is free for another job.
 
 One thread samples the jobs' process trees and ends those above the memory limit, if there is one.
-Before a job starts, its thread of the scheduler waits here while memory is short.
 """
 
 from __future__ import annotations
@@ -43,23 +42,14 @@ class Memory:
         self._sampler = UsageSampler()
         self._changed = threading.Condition()  # guards what follows
         self._watched: dict[int, _Watched] = {}
-        self._is_short = False  # whether the notice was given
         self._watcher: threading.Thread | None = None
         self._is_closed = False
 
-    def wait_for_room(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:
-        """Wait until enough memory is free for a job, or until `is_wanted` returns False."""
-        if self._needed is None:
-            return
-        while (free := psutil.virtual_memory().available) < self._needed and is_wanted():
-            with self._changed:
-                was_short, self._is_short = self._is_short, True
-            if not was_short:
-                needed = f"min_free_memory is {format_size(self._needed)}"
-                notice(f"jobs wait for memory: {format_size(free)} free, {needed}")
-            time.sleep(_INTERVAL)
-        with self._changed:
-            self._is_short = False
+    def lack(self) -> str:
+        """What is missing of the memory that must be free for another job; empty if nothing is."""
+        if self._needed is None or (free := psutil.virtual_memory().available) >= self._needed:
+            return ""
+        return f"memory: {format_size(free)} free, min_free_memory is {format_size(self._needed)}"
 
     def get_ready(self) -> None:
         """Start the thread that enforces the limit, if there is one. Raises NoRoom."""

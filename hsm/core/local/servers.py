@@ -80,7 +80,7 @@ class Servers:
         """Wait until scripts that are to start warm have done their imports, or failed to.
 
         Args:
-            is_wanted, notice: see `Backend.wait_for_room`.
+            is_wanted, notice: see `Backend.get_ready`.
         """
         self._warm.wait(is_wanted, notice)
 

@@ -103,7 +103,7 @@ class WarmStart:
         """Wait until it is known whether there is a server.
 
         Args:
-            is_wanted, notice: see `Backend.wait_for_room`.
+            is_wanted, notice: see `Backend.get_ready`.
         """
         while not self._decided.wait(_LOOK) and is_wanted():
             if time.monotonic() > self._began + _LONG:

@@ -1,7 +1,7 @@
 """Describes what ran: versions, host, command line and the state of the source code.
 
 This goes into a journal's first line and into each `resume` record. The environment is never
-recorded, because it may hold secrets.
+recorded, because it may hold secrets, nor are the values of the setting `env`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hsm.core.masked import masked_words
 from hsm.core.own_command import own_words
 from hsm.core.record.installed import installed_version
 from hsm.core.record.repository import Changes, Repository
@@ -28,13 +29,14 @@ def describe(program: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """
     from hsm._version import __version__
 
+    program_words, arguments = own_words()
     facts: dict[str, Any] = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "hsm": __version__,
         "python": platform.python_version(),
-        "argv": list(sys.argv),
-        "command": dict(zip(("program", "arguments"), own_words(), strict=True)),
+        "argv": masked_words(sys.argv),
+        "command": {"program": program_words, "arguments": masked_words(arguments)},
         "cwd": os.getcwd(),
     }
     if (hydra := installed_version("hydra-core")) is not None:

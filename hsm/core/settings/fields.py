@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from hsm.core.settings.kinds import (
@@ -34,6 +35,7 @@ from hsm.core.settings.kinds import (
     Switch,
     Words,
 )
+from hsm.core.settings.mappings import Counts, Variables
 from hsm.core.text_enum import TextEnum
 
 
@@ -120,7 +122,7 @@ def setting(
     """A field of a class of settings.
 
     Args:
-        default: the built-in value.
+        default: the built-in value; a dict is copied for each object.
         kind: what is allowed.
         help_text: one sentence, with the unit: a noun phrase, or an imperative.
         group: the section of the help.
@@ -130,6 +132,7 @@ def setting(
             `hsm init` leaves it out of hsm.yaml.
     """
     described = {
+        "default": default,
         "kind": kind,
         "help": help_text,
         "group": group,
@@ -138,7 +141,11 @@ def setting(
         "is_option": is_option,
         "per_sweep": per_sweep,
     }
-    return field(default=default, metadata={"hsm": described})
+    # No log and no traceback shows a secret.
+    more: dict[str, Any] = {"repr": not kind.is_secret, "metadata": {"hsm": described}}
+    if isinstance(default, dict):
+        return field(default_factory=partial(dict, default), **more)
+    return field(default=default, **more)
 
 
 @dataclass
@@ -178,6 +185,24 @@ class SweepConf:
         5.0,
         Seconds(at_least=0),
         "Seconds between SIGTERM and SIGKILL when a job is stopped.",
+        group=Group.limits,
+    )
+    resources: dict[str, int] = setting(
+        {},
+        Counts(at_least=1),
+        "Countable things that jobs share, by name, such as licence=2.",
+        group=Group.limits,
+    )
+    needs: dict[str, int] = setting(
+        {},
+        Counts(at_least=0),
+        "What each job takes of the resources while it runs, such as licence=1.",
+        group=Group.limits,
+    )
+    start_delay: float = setting(
+        0.0,
+        Seconds(at_least=0),
+        "Seconds between any two starts of jobs.",
         group=Group.limits,
     )
     fail_fast: bool = setting(
@@ -272,6 +297,12 @@ class SweepConf:
         "Which end of the metric is best: minimize or maximize; by default both ends are shown.",
         group=Group.output,
         flag="--minimize/--maximize",
+    )
+    env: dict[str, str] = setting(
+        {},
+        Variables(),
+        "Variables for the environment of jobs; records hold only their names.",
+        group=Group.sweep,
     )
     share_with_group: bool = setting(
         False,

@@ -20,14 +20,20 @@ from hsm.core.units import format_size, parse_duration, parse_size
 #: Seconds; about 31 years. Much beyond it the waiting functions of the operating system overflow.
 MAX_DURATION = 1e9
 
-_INTEGER = r"[+-]?[0-9]{1,40}"
+#: An integer, as it is typed.
+INTEGER = r"[+-]?[0-9]{1,40}"
 _SPELLINGS = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
 }
 
 
-def _is_none(text: str) -> bool:
+class Refused(ValueError):
+    """A value is not allowed; the text says why, where "must be" leaves that open."""
+
+
+def is_none(text: str) -> bool:
+    """Whether a text means that there is no value."""
     return text.strip().lower() in ("none", "null")
 
 
@@ -57,12 +63,16 @@ class Kind(ABC):
         names: the words that it may be, or of which it is made; often none.
         annotation: its type in Hydra's config; Any where Hydra would refuse some of what `check`
             takes, such as 2h for a number of seconds.
+        is_secret: whether nobody is shown what it is.
+        repeats: whether its flag may be given several times, and `gather` reads all of them.
     """
 
     allowed: str
     metavar: str | None
     names: Sequence[str] = ()
     annotation: Any = Any
+    is_secret: bool = False
+    repeats: bool = False
 
     @abstractmethod
     def check(self, value: Any) -> Any:
@@ -72,6 +82,10 @@ class Kind(ABC):
     def parse(self, text: str) -> Any:
         """The value that `text` spells."""
 
+    def gather(self, texts: Sequence[str]) -> Any:
+        """The value that a flag spells which was given with these texts, at least one."""
+        return self.parse(texts[-1])
+
     def show(self, value: Any) -> str:
         """A checked value as a person would write it."""
         return f"{value:g}" if isinstance(value, float) else str(value)
@@ -79,6 +93,14 @@ class Kind(ABC):
     def hint(self, value: object) -> str:
         """What may have been meant by a value that is not allowed; often empty."""
         return ""
+
+    def quotable(self, value: Any) -> Any:
+        """A value that is not allowed, as an error may show it."""
+        return value
+
+    def shareable(self, value: Any) -> Any:
+        """A checked value as a record may hold it, without secrets and in types that JSON has."""
+        return value.value if isinstance(value, Enum) else value
 
 
 class Count(Kind):
@@ -107,9 +129,9 @@ class Count(Kind):
         return number
 
     def parse(self, text: str) -> int | None:
-        if self.optional and _is_none(text):
+        if self.optional and is_none(text):
             return None
-        if not re.fullmatch(_INTEGER, text.strip()):
+        if not re.fullmatch(INTEGER, text.strip()):
             raise ValueError
         return self.check(int(text))
 
@@ -148,7 +170,7 @@ class Seconds(Kind):
         return seconds
 
     def parse(self, text: str) -> float | None:
-        if self.optional and _is_none(text):
+        if self.optional and is_none(text):
             return None
         return self.check(parse_duration(text))
 
@@ -170,7 +192,7 @@ class Factor(Kind):
         return float(value)
 
     def parse(self, text: str) -> float | None:
-        return None if _is_none(text) else self.check(float(text))
+        return None if is_none(text) else self.check(float(text))
 
 
 class Size(Kind):
@@ -199,7 +221,7 @@ class Size(Kind):
         return int(value)
 
     def parse(self, text: str) -> int | None:
-        if _is_none(text):
+        if is_none(text):
             return None
         return self.check(parse_size(text))
 
@@ -224,7 +246,7 @@ class Words(Kind):
         return words
 
     def parse(self, text: str) -> tuple[str, ...] | None:
-        if _is_none(text):
+        if is_none(text):
             return None
         from hsm.core.command_line import split_command  # shlex is slow to import
 
@@ -298,7 +320,7 @@ class Name(Kind):
         return self.parse(value)
 
     def parse(self, text: str) -> str | None:
-        if _is_none(text):
+        if is_none(text):
             return None
         name = text.strip()
         if not name or not name.isprintable():
@@ -328,7 +350,7 @@ class Choice(Kind):
             value = "true" if value else "false"
         if not isinstance(value, str):
             raise TypeError
-        return None if self.optional and _is_none(value) else self.members(value)
+        return None if self.optional and is_none(value) else self.members(value)
 
     def parse(self, text: str) -> Enum | None:
         return self.check(text.strip())

@@ -10,11 +10,12 @@ flag, Hydra's config, the checks and the texts of errors follow from that.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from hsm.core.errors import SettingsError, UnknownSetting
+from hsm.core.needs import check_needs
 from hsm.core.settings.fields import (
     FAILURES,
     UNSET,
@@ -28,7 +29,7 @@ from hsm.core.settings.fields import (
     Warm,
 )
 from hsm.core.settings.hsm_yaml import CONFIG_VARIABLE, HsmConfig, load_hsm_config
-from hsm.core.settings.kinds import Kind, Switch
+from hsm.core.settings.kinds import Kind, Refused, Switch
 
 __all__ = [
     "BUILT_IN",
@@ -99,6 +100,10 @@ class Setting:
         """The value that `text` spells in a variable or on the command line; as `check`."""
         return self._accept(self.kind.parse, text, origin)
 
+    def gather(self, texts: Sequence[str]) -> Any:
+        """The value that the flag spells which was given with these texts; as `check`."""
+        return self._accept(self.kind.gather, texts, self.flag)
+
     def show(self, value: Any) -> str:
         """`value`, a checked one, as a person would write it: ``90``, ``true``, ``none``."""
         return "none" if value is None else self.kind.show(value)
@@ -106,9 +111,10 @@ class Setting:
     def _accept(self, accept: Callable[[Any], Any], value: object, origin: str) -> Any:
         try:
             return accept(value)
-        except (ValueError, TypeError, OverflowError):
-            hint = self.kind.hint(value)
-            raise SettingsError(self.name, value, origin, self.kind.allowed, hint) from None
+        except (ValueError, TypeError, OverflowError) as error:
+            hint = str(error) if isinstance(error, Refused) else self.kind.hint(value)
+            given = self.kind.quotable(value)
+            raise SettingsError(self.name, given, origin, self.kind.allowed, hint) from None
 
 
 def _describe() -> dict[str, Setting]:
@@ -117,7 +123,7 @@ def _describe() -> dict[str, Setting]:
         described = dict(entry.metadata["hsm"])
         described["variable"] = described["variable"] or VARIABLE_PREFIX + entry.name.upper()
         described["flag"] = described["flag"] or "--" + entry.name.replace("_", "-")
-        settings[entry.name] = Setting(name=entry.name, default=entry.default, **described)
+        settings[entry.name] = Setting(name=entry.name, **described)
     return settings
 
 
@@ -176,6 +182,8 @@ def resolve_local(
     found |= _checked(hsm_config.local, hsm_config.origin)
     found |= from_arguments
     conf = LocalConf(**{name: value for name, (value, _) in found.items()})
+    if conf.needs:
+        check_needs(conf.needs, conf.resources, found["needs"][1])
     return Resolved(conf, {name: origin for name, (_, origin) in found.items()}, hsm_config)
 
 

@@ -23,13 +23,13 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from hsm.core.engine.backend import CannotStart, Launch, PlaceGone, Started
 from hsm.core.engine.obstacles import Obstacles
 from hsm.core.local.processes.command_process import CommandStarter
 from hsm.core.local.processes.job_logs import JobLogs
-from hsm.core.local.processes.messages import Channel, End, NotStarted, Ready, Reaped
+from hsm.core.local.processes.messages import Channel, End, NotStarted, Pause, Ready, Reaped
 from hsm.core.local.processes.note import Note
 from hsm.core.local.processes.process_tree import (
     KEEPER_NAME,
@@ -37,17 +37,23 @@ from hsm.core.local.processes.process_tree import (
     become_subreaper,
     descendants,
     die_with_parent,
+    is_stopped,
     send_signal,
     wake_pipe,
 )
 from hsm.core.own_process import LINUX, set_process_name
 from hsm.core.process_stat import stat_fields
 
+if TYPE_CHECKING:
+    import psutil
+
 #: The kernel sends this to a keeper when the fork server dies. At other times it is harmless, and
 #: it wakes a keeper that was stopped.
 _SERVER_DIED = signal.SIGCONT
 #: Seconds that a stopped server has to end after its launcher has died.
 _SERVERS_GRACE = 3.0
+#: Seconds until a process that does not stop, as it is in the kernel, is left to stop later.
+_LONGEST_STOP = 1.0
 #: Bytes of a job's report that goes through its keeper.
 _MAX_REPORT = 1 << 16
 #: getrusage(2): kilobytes on Linux, bytes on macOS.
@@ -219,18 +225,18 @@ class Keeper:
         except OSError:
             self._doomed = True
 
-    def poll_end(self, deadline: float | None) -> float | None:
-        """Wait for news of the job; return the grace if the job must end, else None.
+    def poll_request(self, deadline: float | None) -> End | Pause | None:
+        """Wait for news of the job; return what is to be done to it.
 
-        The grace is 0 if this keeper is doomed.
+        It must end at once if this keeper is doomed.
         """
         if not self._doomed:
             message = self._next_message(deadline)
-            if isinstance(message, End):
-                return message.grace
+            if isinstance(message, End | Pause):
+                return message
         elif deadline is not None:
             self._poll_signals(deadline)
-        return 0.0 if self._doomed else None
+        return End(0.0) if self._doomed else None
 
     def _poll_signals(self, deadline: float) -> None:
         """Wait for a signal only; for when the channel has ended and would always be ready."""
@@ -260,6 +266,7 @@ class _JobTree:
         self._status: int | None = None
         self._asked = False
         self._kill_at: float | None = None  # monotonic; set once SIGTERM was sent
+        self._paused: list[psutil.Process] = []
         self._cpu_seconds = 0.0
         self._max_memory = 0
 
@@ -267,10 +274,12 @@ class _JobTree:
         while self._reap():
             if self._status is not None and self._kill_at is None:
                 self._terminate(self._grace)  # the job has ended, and left these processes behind
-            grace = keeper.poll_end(self._next_step())
-            if grace is not None:
+            request = keeper.poll_request(self._next_step())
+            if isinstance(request, End):
                 self._asked = self._asked or not self._has_exited()
-                self._terminate(grace)
+                self._terminate(request.grace)
+            elif isinstance(request, Pause):
+                self._pause() if request.is_on else self._unpause()
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 send_signal(descendants(), signal.SIGKILL)
 
@@ -297,6 +306,22 @@ class _JobTree:
         """Whether the job's own process has ended by now."""
         self._reap()
         return self._status is not None
+
+    def _pause(self) -> None:
+        """Stop all that is not stopped, until nothing is that was just being forked."""
+        deadline = time.monotonic() + _LONGEST_STOP
+        while self._kill_at is None and time.monotonic() < deadline:
+            moving = [process for process in descendants() if not is_stopped(process)]
+            if not moving:
+                return
+            self._paused += moving
+            send_signal(moving, signal.SIGSTOP)
+            time.sleep(KILL_INTERVAL)
+
+    def _unpause(self) -> None:
+        """Continue what `_pause` has stopped; what the job itself had stopped remains so."""
+        send_signal(self._paused, signal.SIGCONT)
+        self._paused.clear()
 
     def _terminate(self, grace: float) -> None:
         """Send SIGTERM to all, once. Further calls can only bring SIGKILL forward."""

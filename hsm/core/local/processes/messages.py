@@ -3,8 +3,8 @@
 They are length-prefixed pickles over a socketpair:
 
     keeper:   Ready, once   ---> launcher
-    launcher: Launch ---> keeper          keeper: Started, then Reaped ---> launcher
-              End    --->                         or NotStarted        --->
+    launcher: Launch     ---> keeper      keeper: Started, then Reaped ---> launcher
+              Pause, End --->                     or NotStarted        --->
 
 If there can be no keeper, NotStarted comes instead of Ready, from the fork server or the keeper.
 A warm script's server begins with Imported, over its own connection.
@@ -52,6 +52,12 @@ class End(NamedTuple):
     """End the job's process tree: SIGTERM now, SIGKILL `grace` seconds later (0: at once)."""
 
     grace: float
+
+
+class Pause(NamedTuple):
+    """Stop all processes of the job, or continue those that were stopped so."""
+
+    is_on: bool
 
 
 class Reaped(NamedTuple):

@@ -20,7 +20,7 @@ import psutil
 
 from hsm.core.engine.backend import Launch, PlaceGone, Started
 from hsm.core.errors import HsmError
-from hsm.core.local.processes.messages import Channel, End, NotStarted, Ready, Reaped
+from hsm.core.local.processes.messages import Channel, End, NotStarted, Pause, Ready, Reaped
 from hsm.core.local.processes.patience import LOOK_INTERVAL, Patience, continue_stopped, kill_tree
 from hsm.core.local.processes.process_tree import is_over, is_zombie, send_signal
 from hsm.core.process_stat import stat_fields
@@ -150,6 +150,11 @@ class Slot:
         self._due = min(self._due, time.monotonic() + grace + _SLACK)
         if self._keeper is not None:
             continue_stopped(self._keeper)
+
+    def pause(self, *, is_on: bool) -> None:
+        """Pause the job or let it go on, see `Pause`. Any thread may call this at any time."""
+        with suppress(OSError):  # the keeper is gone, which `ended` reports
+            self._channel.send(Pause(is_on))
 
     def end_at_once(self) -> None:
         """Kill the job and wait until nothing of it is left."""

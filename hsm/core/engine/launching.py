@@ -1,0 +1,104 @@
+"""Describes how a job's process is to be started, and makes the job's directory for it."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from hsm.core.engine import kept_reports
+from hsm.core.engine.backend import CannotStart, Launch
+from hsm.core.engine.ledger import JobDir, JobHandle
+from hsm.core.engine.obstacles import Obstacles
+from hsm.core.program import reports
+from hsm.core.program.params import variables
+from hsm.core.record.log_links import link_logs, unlink_logs
+from hsm.core.settings.resolve import SweepConf
+
+
+def describe_launch(handle: JobHandle, conf: SweepConf) -> Launch:
+    """Make the job's directory and describe how to start the job.
+
+    Raises:
+        CannotStart: something is in the way.
+    """
+    job, paths = handle.job, handle.journal.paths
+    number = len(job.attempts) + 1
+    env = {
+        **conf.env,
+        "HSM_SWEEP_ID": handle.journal.sweep_id,
+        "HSM_SWEEP_DIR": str(paths.sweep_dir),
+        "HSM_JOB_ID": job.job_id,
+        "HSM_JOB_NUM": str(job.num),
+        "HSM_ATTEMPT": str(number),
+    }
+    with Obstacles("write its parameters", paths.hsm_dir):
+        env.update(variables(job.params, handle.journal.shelf))
+    if (job_dir := job.job_dir_text) is not None:
+        env["HSM_JOB_DIR"] = job_dir
+    _make_dir(handle)
+    stdout, stderr, result = paths.attempt_files(job.num, number)
+    if handle.work.function is not None:
+        with Obstacles("remove an earlier report", paths.results):
+            kept_reports.make_room(result)
+    return Launch(
+        num=job.num,
+        env=env,
+        root=str(paths.sweep_dir),
+        stdout=stdout,
+        stderr=stderr,
+        cwd=handle.cwd,
+        command=handle.work.command,
+        script=handle.work.script,
+        argument=_pickled_argument(handle),
+        result=result,
+        grace=conf.kill_grace,
+        header=_header(number) if job.attempts else None,
+        log_limit=conf.log_limit,
+    )
+
+
+def _make_dir(handle: JobHandle) -> None:
+    """Make the job's directory, if its path is known; else the job's process will.
+
+    Raises:
+        CannotStart: it cannot be made.
+    """
+    paths = handle.journal.paths
+    job_dir = _job_dir(handle)
+    if job_dir is None:
+        return
+    try:
+        os.mkdir(job_dir)
+    except OSError:  # It exists already, or its parent does not.
+        with Obstacles(f"make {job_dir}", paths.sweep_dir):
+            os.makedirs(job_dir, exist_ok=True)
+        if handle.job.held_dir is not None:
+            unlink_logs(paths, job_dir)
+
+
+def link_job_logs(handle: JobHandle) -> None:
+    """Put links to a job's logs into its directory."""
+    job, paths = handle.job, handle.journal.paths
+    job_dir = _job_dir(handle)
+    if job.attempts and job_dir is not None and handle.directory is not JobDir.SHARED:
+        link_logs(paths, job.num, job_dir)
+
+
+def _job_dir(handle: JobHandle) -> str | None:
+    """The job's directory, if it is known before the job says so."""
+    job, paths = handle.job, handle.journal.paths
+    return paths.job_dir_text(job.num) if handle.directory is JobDir.USUAL else job.job_dir_text
+
+
+def _pickled_argument(handle: JobHandle) -> bytes | None:
+    """The argument for the job's function, pickled; None for a command. Raises CannotStart."""
+    if handle.work.function is None:
+        return None
+    argument = reports.dumps(handle.argument)
+    if argument is None:
+        raise CannotStart("its argument cannot be pickled")
+    return argument
+
+
+def _header(attempt: int) -> str:
+    return f"---- attempt {attempt}, {time.strftime('%Y-%m-%d %H:%M:%S')} ----"
