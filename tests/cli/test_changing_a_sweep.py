@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from helpers.cli import STAY, Project
@@ -314,6 +315,53 @@ def test_sweeps_are_completed(running: Journal) -> None:
 
 
 # --- a real launcher ---------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_real_sweep_is_paused_changed_and_goes_on(project: Project) -> None:
+    folder = project.folder / "outputs" / "bg"
+    with project.detached("x=range(6)", "--parallel-jobs", "2", "--", "sh", "-c", STAY):
+        assert "; 2 running jobs go on" in project.here("pause").out
+        project.here("cancel", "bg", "0")
+        assert "4 waiting" in project.here("explain").out
+        assert "waits for" in project.here("explain", "bg", "2").out
+        assert project.here("set", "bg", "5", "--priority", "5").out == "bg: priority 5 for job 5\n"
+        project.here("continue")
+        project.wait_for("outputs/bg/5/runs")
+        # Job 2 would have had the place of job 0, had there been no pause, and had it before 5.
+        assert not (folder / "2" / "runs").exists()
+        project.here("set", "bg", "--parallel-jobs", "3")
+        project.wait_for("outputs/bg/2/runs")
+        assert "2 pending jobs cancelled" in project.here("cancel", "bg", "--pending").out
+        assert project.states("bg")[3:5] == ["CANCELLED"] * 2
+        for num in (1, 2, 5):
+            (folder / str(num) / "go").touch()
+        wait_for(lambda: project.sweep("bg").closed is not None, "its end")
+    sweep = project.sweep("bg")
+    assert sweep.closed == "finished"
+    assert project.states("bg") == [
+        *("CANCELLED", "COMPLETED", "COMPLETED", "CANCELLED", "CANCELLED", "COMPLETED")
+    ]
+    assert (sweep.changes, sweep.priorities) == ({"max_parallel_jobs": 3}, {5: 5})
+
+
+@pytest.mark.slow
+def test_real_jobs_stand_still_and_end_though_they_do(project: Project) -> None:
+    with project.detached("x=1,2", "--", "sh", "-c", STAY):
+        jobs = project.sweep("bg").jobs
+        processes = [psutil.Process(jobs[num].attempts[-1].pid) for num in (0, 1)]
+        assert "2 running jobs are stopped" in project.here("pause", "bg", "--running").out
+        wait_for(lambda: _are(processes, psutil.STATUS_STOPPED), "their stop")
+        project.here("cancel", "bg", "0")
+        assert project.states("bg")[0] == "CANCELLED"
+        assert project.here("continue", "bg").out == "bg goes on\n"
+        wait_for(lambda: not _are(processes[1:], psutil.STATUS_STOPPED), "its going on")
+        (project.folder / "outputs/bg/1/go").touch()
+        wait_for(lambda: project.states("bg")[1] == "COMPLETED", "its end")
+
+
+def _are(processes: Sequence[psutil.Process], status: str) -> bool:
+    return all(process.status() == status for process in processes)
 
 
 @pytest.mark.slow

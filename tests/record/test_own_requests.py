@@ -131,6 +131,18 @@ def test_another_user_is_not_obeyed(paths: SweepPaths, monkeypatch: pytest.Monke
     assert taken(paths) == [Pause()]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_what_belongs_to_another_user_is_not_obeyed(paths: SweepPaths, what: str) -> None:
+    name = own_requests.send(paths, Pause())
+    path = paths.own_requests if what == "folder" else paths.own_requests / name
+    os.chown(path, 65534, -1)
+    assert taken(paths) == []
+    if what == "file":  # It is gone, and others are taken.
+        own_requests.send(paths, Continue())
+        assert taken(paths) == [Continue()]
+
+
 def test_a_request_can_be_taken_back(paths: SweepPaths) -> None:
     name = own_requests.send(paths, Pause())
     assert own_requests.is_waiting(paths, name)
