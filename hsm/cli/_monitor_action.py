@@ -116,7 +116,7 @@ def _print(watched: Watched, goal: Goal) -> None:
 
     sweep = watched.sweep
     counts = _counts(sweep)
-    now = time.time() if watched.status() == "running" else sweep.last_time
+    now = sweep.last_time if watched.is_over else time.time()
     shown = Shown(sweep.sweep_id, SafeStream(sys.stdout).columns, goal)
     for line in summary(counts, sweep.paths, now, shown, sweep):
         say(line)
@@ -146,6 +146,7 @@ def _counts(sweep: Sweep) -> Counts:
 
     counts = Counts()
     counts.read(sweep.jobs, sweep.header["time"])
+    counts.is_paused = sweep.paused
     if sweep.seconds is not None:
         counts.took(sweep.seconds)
     return counts

@@ -97,30 +97,31 @@ def new_app() -> typer.Typer:
     )
 
 
-def with_settings(*names: str) -> Callable[[_Function], _Function]:
+def with_settings(*names: str, shows_default: bool = True) -> Callable[[_Function], _Function]:
     """Give a command an option for each of these settings; by default, all that have a plain one.
 
-    The command takes them as ``**settings``, to be read by `hsm.cli._given.given_settings`.
+    The help has the built-in values with `shows_default`, where these hold if nothing is given. The
+    command takes them as ``**settings``, to be read by `hsm.cli._given.given_settings`.
     """
 
     def add_options(function: _Function) -> _Function:
         signature = inspect.signature(function, eval_str=True)
         own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
         chosen = [SETTINGS[name] for name in names] or SETTINGS.values()
-        options = [_option(each) for each in chosen if each.is_option]
+        options = [_option(each, shows_default) for each in chosen if each.is_option]
         function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
         return function
 
     return add_options
 
 
-def _option(setting: Setting) -> inspect.Parameter:
+def _option(setting: Setting, shows_default: bool) -> inspect.Parameter:
     value_type: Any = bool if "/" in setting.option else str
     if setting.kind.repeats:
         value_type = list[str]
     option = typer.Option(
         setting.option,
-        help=_help(setting),
+        help=_help(setting) if shows_default else setting.help,
         metavar=None if value_type is bool else setting.kind.metavar,
         autocompletion=one_of(*setting.kind.names),
         show_default=False,

@@ -14,7 +14,7 @@ def sweep_facts(sweep: Sweep) -> dict[str, Any]:
     """Collect everything known about the sweep, for JSON and for `sweep_lines`."""
     return {
         "sweep_id": sweep.sweep_id,
-        "status": sweep.closed or ("running" if sweep.alive else "launcher died"),
+        "status": sweep.status,
         "started": sweep.header.get("time"),
         "jobs": len(sweep.jobs),
         "states": sweep.jobs.count_states(),

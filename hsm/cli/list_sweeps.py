@@ -60,9 +60,8 @@ def _describe(known: KnownSweep) -> dict[str, Any]:
         sweep = read_sweep(known.paths.sweep_dir)
     except JournalError as error:
         return {**facts, "status": str(error), "jobs": 0, "states": {}}
-    status = sweep.closed or ("running" if sweep.alive else "launcher died")
     states = sweep.jobs.count_states()
-    return {**facts, "status": status, "jobs": len(sweep.jobs), "states": states}
+    return {**facts, "status": sweep.status, "jobs": len(sweep.jobs), "states": states}
 
 
 def _row(facts: dict[str, Any], now: float) -> list[str]:

@@ -243,6 +243,9 @@ class _JobFilter(SweepObserver):
         if job.job_id in self._ids:
             self._display.job_ended(job)
 
+    def sweep_paused(self, is_paused: bool) -> None:
+        self._display.sweep_paused(is_paused)
+
     def message(self, text: str) -> None:
         self._display.message(text)
 

@@ -113,6 +113,10 @@ class Display(SweepDisplay):
                 self.counts.ended_now(job, skew)
                 self._show_end(job)
 
+    def sweep_paused(self, is_paused: bool) -> None:
+        with Shielded(), self._lock:
+            self.counts.is_paused = is_paused
+
     @property
     def shows_messages(self) -> bool:
         return type(self)._show_message is not Display._show_message

@@ -28,12 +28,14 @@ class Counts:
     Attributes:
         by_state: number of jobs in each state.
         job_seconds: sum of the durations of all attempts of the jobs that ended.
+        is_paused: whether no jobs start because somebody asked for that.
         failed_jobs: the numbers of the first jobs that failed, 20 at most.
     """
 
     def __init__(self) -> None:
         self.by_state: dict[JobState, int] = dict.fromkeys(JobState, 0)
         self.job_seconds = 0.0
+        self.is_paused = False
         self.failed_jobs: list[int] = []
         self._states: dict[str, JobState] = {}
         self._read = 0  # jobs that were only read, see `read`
@@ -151,13 +153,15 @@ class Counts:
         return max(0.0, end - self._begin)
 
     def eta(self, running: Sequence[float], now: float) -> float | None:
-        """Estimate the seconds until the sweep ends; None if no job has ended yet, or all have.
+        """Estimate the seconds until the sweep ends.
+
+        None if no job has ended yet, all have, or the sweep is paused.
 
         Args:
             running: for each running job, the seconds that it has run so far.
             now: Unix seconds.
         """
-        if not self._timed_jobs or not self.unfinished:
+        if not self._timed_jobs or not self.unfinished or self.is_paused:
             return None
         duration = self._timed_seconds / self._timed_jobs
         left = [max(0.0, duration - elapsed) for elapsed in running]

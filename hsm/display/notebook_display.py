@@ -141,6 +141,7 @@ class NotebookDisplay(NoDisplay):
                 self._failed(),
                 list(self._messages),
                 self._summary,
+                counts.is_paused,
             )
 
     def _failed(self) -> list[FailedJobs]:

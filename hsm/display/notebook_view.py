@@ -59,6 +59,7 @@ class NotebookView:
         failed: the failures.
         messages: notices.
         summary: what is said at the end, if it has come.
+        is_paused: whether no jobs start.
     """
 
     title: str
@@ -71,6 +72,7 @@ class NotebookView:
     failed: Sequence[FailedJobs]
     messages: Sequence[str]
     summary: Sequence[str]
+    is_paused: bool = False
 
     def text(self) -> str:
         """The view in a line or two, for programs that show no HTML."""
@@ -107,6 +109,8 @@ class NotebookView:
         return f"{ended}/{sum(self.by_state.values())}"
 
     def _counts(self) -> Iterator[str]:
+        if self.is_paused:
+            yield "paused"
         words = {JobState.COMPLETED: "done"}
         for state in sorted(self.by_state, key=lambda state: not state.is_final):
             count = self.by_state[state]

@@ -267,6 +267,7 @@ class RichDisplay(Display):
                 running,
                 self.varying.names,
                 self.varying.constants,
+                is_paused=counts.is_paused,
             )
 
     def _lines(self, items: Sequence[Line | Job]) -> Iterator[Line]:

@@ -44,6 +44,7 @@ class LiveView:
         running: the running jobs.
         names: the parameters that vary between jobs, and their headings.
         constants: the other ones, in one line.
+        is_paused: whether no jobs start.
     """
 
     title: str
@@ -53,6 +54,7 @@ class LiveView:
     running: Sequence[RunningJob]
     names: Mapping[str, str] = field(default_factory=dict)
     constants: str = ""
+    is_paused: bool = False
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         # Leave one row free, where rich puts the cursor when it removes the view.
@@ -108,7 +110,8 @@ class LiveView:
     def _counts(self, width: int) -> Line:
         count = self.by_state
         failed = _failed(count)
-        parts: Line = [(f"{count[JobState.COMPLETED]} done", GREEN)]
+        parts: Line = [("paused", YELLOW)] if self.is_paused else []
+        parts.append((f"{count[JobState.COMPLETED]} done", GREEN))
         if count[JobState.PRUNED]:
             parts.append((f"{count[JobState.PRUNED]} pruned", GREEN))
         parts.append((f"{failed} failed", BOLD_RED if failed else DIM))

@@ -330,7 +330,7 @@ def _written_fields(folder: Path) -> dict[str, set[str]]:
     journal.end(job)
     for _ in ("resume", "requeue"):
         journal.resume([job])
-    journal.append("control")
+    journal.append("control", request="continue")
     journal.close("finished")
     lines = map(json.loads, journal.paths.journal.read_text().splitlines())
     return {line.pop("event"): set(line) for line in lines}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers.controlled import Able, Bare, control_records
 from helpers.processes import wait_for
-from helpers.reliability import Recorder, journal_events, points, source
-from hsm.core.engine.compute_source import ComputeSource
+from helpers.reliability import Recorder, points, source
 from hsm.core.engine.control import Controller
 from hsm.core.engine.interrupts import Interruption
 from hsm.core.errors import HsmError
@@ -39,75 +39,15 @@ from hsm.core.record.sweep import read_sweep
 from hsm.core.settings.resolve import UNSET
 
 
-class Bare(ComputeSource):
-    """A source that can do what every source must, and notes it."""
-
-    def __init__(self, jobs: int = 3) -> None:
-        self.calls: list[Any] = []
-        self.states = {f"s_{num}": JobState.PENDING for num in range(jobs)}
-
-    def submit_jobs(self, *args: Any, **kwargs: Any) -> list[str]:
-        return list(self.states)
-
-    def get_job_status(self, job_id: str) -> JobState:
-        return self.states[job_id]
-
-    def wait(
-        self, job_ids: Sequence[str] | None = None, timeout: float | None = None
-    ) -> dict[str, JobState]:
-        return self.states
-
-    def cancel_job(self, job_id: str) -> bool:
-        self.calls.append(("cancel", job_id))
-        return True
-
-    def close(self, *, cancel: bool = False) -> None:
-        pass
-
-
-class Able(Bare):
-    """One that can do all, and notes it."""
-
-    def pause(self, *, running: bool = False) -> None:
-        self.calls.append(("pause", running))
-
-    def unpause(self) -> None:
-        self.calls.append("unpause")
-
-    def change(
-        self,
-        *,
-        max_parallel_jobs: int | None = None,
-        timeout: float | None = UNSET,
-        max_retries: int | None = None,
-        now: bool = False,
-    ) -> None:
-        self.calls.append((max_parallel_jobs, timeout, max_retries, now))
-
-    def set_priority(self, job_ids: Sequence[str], priority: int) -> None:
-        for job_id in job_ids:
-            self.states[job_id]
-        self.calls.append((list(job_ids), priority))
-
-    def cancel_pending(self) -> int:
-        return len(self.states)
-
-    def explain(self, job_id: str | None = None) -> list[str]:
-        if job_id is not None:
-            self.states[job_id]
-        return [f"{job_id or 'all'} waits for a place"]
-
-
 class Asked:
     """A source with the sweep ``s`` and its journal, and what came of requests to it."""
 
     def __init__(self, folder: Path, source: Bare) -> None:
         self.source = source
         self.journal = Journal(SweepPaths(folder), "s", {})
-        self.told: list[str] = []
-        self.interruptions: list[Interruption] = []
+        self.recorder = Recorder()
         self.controller = Controller(
-            source, lambda: [self.journal], self.interruptions.append, self.told.append
+            source, lambda: [self.journal], source.interruptions.append, self.recorder
         )
 
     def ask(self, control: Control) -> Answer:
@@ -120,14 +60,12 @@ class Asked:
         assert answer is not None
         return answer
 
+    @property
+    def told(self) -> list[str]:
+        return self.recorder.messages
+
     def records(self) -> list[dict[str, Any]]:
-        events = journal_events(self.journal.paths.sweep_dir)
-        left_out = ("event", "time")
-        return [
-            {name: value for name, value in event.items() if name not in left_out}
-            for event in events
-            if event["event"] == "control"
-        ]
+        return control_records(self.journal.paths.sweep_dir)
 
 
 @pytest.fixture
@@ -275,7 +213,7 @@ def test_cancels_are_recorded_if_they_mean_something(make: Make) -> None:
     assert asked.source.calls == [("cancel", "s_0")]
     assert asked.records() == [{"request": "cancel", "job": 0}]
     asked.controller.take(paths, Request(Cancel()))
-    assert asked.interruptions == [Interruption()]
+    assert asked.source.interruptions == [Interruption()]
     assert asked.records()[1:] == [{"request": "cancel"}]
 
 

@@ -69,6 +69,20 @@ def test_a_hydra_sweep_killed_at_half_is_resumed_by_the_same_command(tmp_path: P
 
 
 @pytest.mark.slow
+def test_what_was_changed_holds_unless_an_override_names_it(tmp_path: Path) -> None:
+    app = App(tmp_path, "def job(cfg): pass")
+    app.run("job=range(2)")
+    change = {"max_parallel_jobs": 1, "timeout": 50.0, "max_retries": 3}
+    record = {"event": "control", "request": "set", **change, "time": 1.0}
+    with (tmp_path / "sweep" / ".hsm" / "journal.jsonl").open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    done = app.run("job=range(3)", resume="true", timeout=40)  # and max_parallel_jobs=2
+    assert (done.code, done.states) == (0, ["COMPLETED"] * 3)
+    assert "3 retries per job from now on" in done.screen
+    assert read_sweep(tmp_path / "sweep").changes == {"max_retries": 3}
+
+
+@pytest.mark.slow
 def test_a_resumed_hydra_sweep_in_batches_returns_every_value(tmp_path: Path) -> None:
     """BasicSweeper stops at a batch with a failed job: that it goes on shows that none failed."""
     app = App(tmp_path, _APP)

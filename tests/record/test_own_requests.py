@@ -131,6 +131,18 @@ def test_another_user_is_not_obeyed(paths: SweepPaths, monkeypatch: pytest.Monke
     assert taken(paths) == [Pause()]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_what_belongs_to_another_user_is_not_obeyed(paths: SweepPaths, what: str) -> None:
+    name = own_requests.send(paths, Pause())
+    path = paths.own_requests if what == "folder" else paths.own_requests / name
+    os.chown(path, 65534, -1)
+    assert taken(paths) == []
+    if what == "file":  # It is gone, and others are taken.
+        own_requests.send(paths, Continue())
+        assert taken(paths) == [Continue()]
+
+
 def test_a_request_can_be_taken_back(paths: SweepPaths) -> None:
     name = own_requests.send(paths, Pause())
     assert own_requests.is_waiting(paths, name)
@@ -150,6 +162,16 @@ def test_an_answer_is_read_once_and_leaves_nothing(paths: SweepPaths) -> None:
     assert own_requests.read_answer(paths, name) == Answer(["job 3 waits", "for memory"])
     assert own_requests.read_answer(paths, name) is None
     assert not paths.requests.exists()
+
+
+def test_an_answer_comes_though_the_folder_was_removed_meanwhile(paths: SweepPaths) -> None:
+    """As by another asker, who found it empty."""
+    name = own_requests.send(paths, Pause())
+    assert taken(paths) == [Pause()]
+    own_requests.remove_empty(paths)
+    assert not paths.requests.exists()
+    own_requests.answer(paths, name, Answer(["paused"]))
+    assert own_requests.read_answer(paths, name) == Answer(["paused"])
 
 
 def test_an_answer_that_nobody_reads_goes_when_it_is_old(paths: SweepPaths) -> None:

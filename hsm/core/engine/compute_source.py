@@ -92,6 +92,9 @@ class SweepObserver:
         for job in jobs:
             self.job_ended(job)
 
+    def sweep_paused(self, is_paused: bool) -> None:
+        """No more jobs start until this is called again, with False."""
+
     def message(self, text: str) -> None:
         """A one-line notice for the person watching."""
 

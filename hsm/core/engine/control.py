@@ -15,10 +15,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from hsm.core.engine.compute_source import ComputeSource
+from hsm.core.engine.compute_source import ComputeSource, SweepObserver
 from hsm.core.engine.interrupts import Interruption
 from hsm.core.errors import HsmError, shown
-from hsm.core.job_numbers import show_numbers
 from hsm.core.logger import get_logger
 from hsm.core.record import own_requests
 from hsm.core.record.controls import (
@@ -31,6 +30,7 @@ from hsm.core.record.controls import (
     Pause,
     Prioritize,
     record_of,
+    told,
 )
 from hsm.core.record.fitting import MAX_NUMBERS
 from hsm.core.record.journal import Journal, JournalLost
@@ -38,7 +38,6 @@ from hsm.core.record.own_requests import Answer
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.requests import Request
 from hsm.core.settings.resolve import SETTINGS, SweepConf
-from hsm.core.units import format_duration
 
 _log = get_logger(__name__)
 
@@ -53,7 +52,7 @@ class Controller:
         source: what is asked.
         journals: the journals of its sweeps.
         interrupt: ends everything.
-        tell: gets one line for people about each request that was carried out.
+        observers: are told of each request that was carried out.
     """
 
     def __init__(
@@ -61,12 +60,12 @@ class Controller:
         source: ComputeSource,
         journals: Callable[[], Iterable[Journal]],
         interrupt: Callable[[Interruption], None],
-        tell: Callable[[str], None],
+        observers: SweepObserver,
     ) -> None:
         self._source = source
         self._journals = journals
         self._interrupt = interrupt
-        self._tell = tell
+        self._observers = observers
 
     def take(self, paths: SweepPaths, request: Request) -> None:
         """Carry out a request to the sweep at `paths`, and answer it. Never raises."""
@@ -99,9 +98,9 @@ class Controller:
         }
         if values:
             try:
-                self._do(Change(values))
+                self._change_all(Change(values))
             except HsmError as error:
-                self._tell(f"not as it was changed before: {error}")
+                self._observers.message(f"not as it was changed before: {error}")
 
     def _journal(self, paths: SweepPaths) -> Journal:
         for journal in self._journals():
@@ -122,37 +121,32 @@ class Controller:
             case Explain(job=num):
                 return self._explain(journal, num)
             case Prioritize():
-                line = self._prioritize(journal, control)
+                self._prioritize(journal, control)
+                self._observers.message(told(control))
+                return [told(control)]
             case _:
-                return [self._do(control)]
-        self._tell(line)
-        return [line]
-
-    def _do(self, control: Pause | Continue | Change | CancelPending) -> str:
-        """Do and record what applies to the whole source; returns a line. Raises HsmError."""
-        line = self._change_all(control)
-        self._record_everywhere(control)
-        self._tell(line)
-        return line
+                return [self._change_all(control)]
 
     def _change_all(self, control: Pause | Continue | Change | CancelPending) -> str:
+        """Do what applies to the whole source; returns a line about it. Raises HsmError."""
+        line = told(control)
         match control:
             case Pause(running=running):
                 self._source.pause(running=running)
-                jobs = "no job starts or goes on" if running else "no job starts"
-                return f"paused by a request: {jobs} until hsm continue"
             case Continue():
                 self._source.unpause()
-                return "continued by a request"
             case Change(values=values, now=now):
                 checked = {
                     name: SETTINGS[name].check(value, "a request") for name, value in values.items()
                 }
                 self._source.change(**checked, now=now)
-                return f"{', '.join(_said(*item) for item in checked.items())} from now on"
             case CancelPending():
-                count = self._source.cancel_pending()
-                return f"{count} pending job{'' if count == 1 else 's'} cancelled by a request"
+                line = f"{self._source.cancel_pending()} {line}"
+        self._record_everywhere(control)
+        if isinstance(control, (Pause, Continue)):
+            self._observers.sweep_paused(isinstance(control, Pause))
+        self._observers.message(line)
+        return line
 
     def _cancel_job(self, journal: Journal, control: Cancel, job_id: str) -> None:
         with suppress(KeyError):  # There is no such job.
@@ -160,7 +154,7 @@ class Controller:
                 _record(journal, control)
                 self._source.cancel_job(job_id)
 
-    def _prioritize(self, journal: Journal, asked: Prioritize) -> str:
+    def _prioritize(self, journal: Journal, asked: Prioritize) -> None:
         ids = [f"{journal.sweep_id}_{num}" for num in asked.jobs]
         try:
             self._source.set_priority(ids, asked.priority)
@@ -169,7 +163,6 @@ class Controller:
         for begin in range(0, len(asked.jobs), MAX_NUMBERS):
             nums = asked.jobs[begin : begin + MAX_NUMBERS]
             _record(journal, Prioritize(nums, asked.priority))
-        return f"priority {asked.priority} for job {show_numbers(asked.jobs)}"
 
     def _explain(self, journal: Journal, num: int | None) -> list[str]:
         try:
@@ -186,13 +179,3 @@ def _record(journal: Journal, control: Control) -> None:
     # Without room on the disk, the record waits; what was asked for is done all the same.
     with suppress(OSError, JournalLost):
         journal.append("control", keep=True, **record_of(control))
-
-
-def _said(name: str, value: float | None) -> str:
-    """What a changed setting means, as part of a line."""
-    if name == "max_parallel_jobs":
-        return f"at most {value} job{'' if value == 1 else 's'} at once"
-    if name == "timeout":
-        limit = "no time limit" if value is None else f"a time limit of {format_duration(value)}"
-        return f"{limit} per job"
-    return f"{value} {'retry' if value == 1 else 'retries'} per job"

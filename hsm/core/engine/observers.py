@@ -69,6 +69,9 @@ class Observers(SweepObserver):
     def jobs_ended(self, jobs: Sequence[Job]) -> None:
         self._tell(lambda each: each.jobs_ended(jobs))
 
+    def sweep_paused(self, is_paused: bool) -> None:
+        self._tell(lambda each: each.sweep_paused(is_paused))
+
     def message(self, text: str) -> None:
         self._tell(lambda each: each.message(text))
 

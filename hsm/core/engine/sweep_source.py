@@ -78,7 +78,7 @@ class SweepSource(LiveSource):
         self._interrupted = threading.Lock()  # guards `interruption`
         self._scheduler = Scheduler(conf, backend, self._observers)
         self._ledger = self._scheduler.ledger
-        self._controller = Controller(self, self._journals, self.interrupt, self._observers.message)
+        self._controller = Controller(self, self._journals, self.interrupt, self._observers)
         self._listener = Listener(
             self._controller.take, f"{OWN_THREADS}control", self._check_journal
         )

@@ -10,15 +10,17 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hsm.core.engine.compute_source import RunningJob, SweepObserver
 from hsm.core.engine.output import OutputFollower
+from hsm.core.record.controls import control_of, told
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.replay import Replay
-from hsm.core.record.schema import is_count
+from hsm.core.record.schema import BadRecord, is_count
 from hsm.core.record.sweep import Sweep
 
 #: Maps the pids of jobs to their CPU (percent of one core) and memory (bytes).
@@ -66,6 +68,7 @@ class Watched:
         """Send `observer` the current state, and from now on all events."""
         self._observer = observer
         observer.jobs_submitted(list(self.sweep.jobs.values()))
+        observer.sweep_paused(self.sweep.paused)
 
     def advance(self) -> None:
         """Catch up with what has happened since the last call."""
@@ -85,10 +88,8 @@ class Watched:
         return self._replay.is_over
 
     def status(self) -> str:
-        """How the sweep is: "running", or why it is over."""
-        if self.sweep.closed is not None:
-            return self.sweep.closed
-        return "running" if self.sweep.alive else "launcher died"
+        """How the sweep is: "running", "paused", or why it is over."""
+        return self.sweep.status
 
     def running(self) -> list[RunningJob]:
         """The running jobs, by number."""
@@ -126,7 +127,11 @@ class Watched:
             observer.jobs_submitted(list(self.sweep.jobs.values()))
         elif not events.isdisjoint(("submit", "requeue")):
             observer.jobs_submitted(self._named_in(records))
+        if not events.isdisjoint(("control", "resume", "close")):
+            observer.sweep_paused(self.sweep.paused)
         for record in records:
+            if record["event"] == "control":
+                _tell_control(observer, record)
             if record["event"] in ("start", "end"):
                 # If it has started again since, the observer gets its current state, not that one.
                 job = self.sweep.jobs[record["job"]]
@@ -168,6 +173,12 @@ class Watched:
     def _tell_output(self, job: Job, stream: str, line: str) -> None:
         if self._observer is not None:
             self._observer.job_output(job, stream, line)
+
+
+def _tell_control(observer: SweepObserver, record: Mapping[str, Any]) -> None:
+    with suppress(BadRecord):  # a later hsm's
+        if line := told(control_of(record)):
+            observer.message(line)
 
 
 def _size(path: Path) -> int:

@@ -13,11 +13,15 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from hsm.core.errors import shown
+from hsm.core.job_numbers import show_numbers
 from hsm.core.record.schema import CONTROL_FIELDS, BadRecord, check, is_count
+from hsm.core.units import format_duration
 
 #: The settings that can be changed while a sweep runs; of these, `NULLABLE` may be null.
 CHANGEABLE = ("max_parallel_jobs", "timeout", "max_retries")
 NULLABLE = frozenset({"timeout"})
+#: Characters of the jobs' numbers in a line for people.
+_MAX_NUMBERS = 60
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,36 @@ def control_of(record: Mapping[str, Any]) -> Control:
     if kind == "explain":
         return Explain(record.get("job"))
     raise BadRecord(f"unknown request {shown(kind)}")
+
+
+def told(control: Control) -> str:
+    """One line for people about a request that was carried out; "" if other events tell it."""
+    match control:
+        case Pause(running=running):
+            jobs = "no job starts or goes on" if running else "no job starts"
+            return f"paused by a request: {jobs} until hsm continue"
+        case Continue():
+            return "continued by a request"
+        case Change(values=values):
+            return f"{', '.join(_told(*item) for item in values.items())} from now on"
+        case Prioritize(jobs=jobs, priority=priority):
+            numbers = show_numbers(jobs)
+            which = f"job {numbers}" if len(numbers) <= _MAX_NUMBERS else f"{len(jobs)} jobs"
+            return f"priority {priority} for {which}"
+        case CancelPending():
+            return "pending jobs cancelled by a request"
+        case _:
+            return ""
+
+
+def _told(name: str, value: float | None) -> str:
+    """What a changed setting means, as part of a line."""
+    if name == "max_parallel_jobs":
+        return f"at most {value} job{'' if value == 1 else 's'} at once"
+    if name == "timeout":
+        limit = "no time limit" if value is None else f"a time limit of {format_duration(value)}"
+        return f"{limit} per job"
+    return f"{value} {'retry' if value == 1 else 'retries'} per job"
 
 
 def _values(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,10 +74,7 @@ def send(paths: SweepPaths, control: Control) -> str:
         raise HsmError(f"cannot ask the launcher: the request has more than {_MAX_SIZE} bytes")
     name = f"{time.time_ns():020d}-{os.urandom(4).hex()}{_REQUEST}"
     try:
-        try:
-            _write(paths, name, data)
-        except FileNotFoundError:  # The launcher has just removed the directory: it was empty.
-            _write(paths, name, data)
+        _write(paths, name, data)
     except OSError as error:
         reason = f"cannot write {error.filename or paths.own_requests}: {error.strerror}"
         raise HsmError(f"cannot ask the launcher: {reason}") from error
@@ -85,6 +82,20 @@ def send(paths: SweepPaths, control: Control) -> str:
 
 
 def _write(paths: SweepPaths, name: str, data: bytes) -> None:
+    """Write a file into the folder, which is made if it is missing. Raises OSError."""
+    for is_last in (False, True):
+        try:
+            _make_folder(paths)
+            with _own_folder(paths) as folder:
+                _put(folder, name, data)
+        except FileNotFoundError:  # Whoever found the folder empty has just removed it.
+            if is_last:
+                raise
+        else:
+            return
+
+
+def _make_folder(paths: SweepPaths) -> None:
     make_folder_below(paths.sweep_dir, paths.requests)
     requests = open_folder_below(paths.sweep_dir, paths.requests)
     try:  # Not as accessible as its parent, which a group may share.
@@ -92,8 +103,6 @@ def _write(paths: SweepPaths, name: str, data: bytes) -> None:
             os.mkdir(paths.own_requests.name, PRIVATE, dir_fd=requests)
     finally:
         os.close(requests)
-    with _own_folder(paths) as folder:
-        _put(folder, name, data)
 
 
 def _put(folder: int, name: str, data: bytes) -> None:
@@ -114,12 +123,13 @@ def is_waiting(paths: SweepPaths, name: str) -> bool:
 
 def take_back(paths: SweepPaths, name: str) -> bool:
     """Take a request back; False if the launcher has already taken it."""
-    is_removed = False
-    with suppress(OSError), _own_folder(paths) as folder:
-        os.unlink(name, dir_fd=folder)
-        is_removed = True
+    try:
+        with _own_folder(paths) as folder:
+            os.unlink(name, dir_fd=folder)
+    except OSError:
+        return False
     remove_empty(paths)
-    return is_removed
+    return True
 
 
 def answer(paths: SweepPaths, name: str, given: Answer) -> None:
@@ -127,8 +137,8 @@ def answer(paths: SweepPaths, name: str, given: Answer) -> None:
     data = encode({"lines": given.lines, "error": given.error}).encode()
     if len(data) > _MAX_SIZE:
         data = encode({"lines": ["(the answer is too long)"], "error": given.error}).encode()
-    with suppress(OSError), _own_folder(paths) as folder:
-        _put(folder, _answer_to(name), data)
+    with suppress(OSError):
+        _write(paths, _answer_to(name), data)
 
 
 def read_answer(paths: SweepPaths, name: str) -> Answer | None:

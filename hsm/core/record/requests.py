@@ -119,6 +119,17 @@ def withdraw(paths: SweepPaths, num: int | None) -> bool:
     return False
 
 
+def launcher_uid(paths: SweepPaths) -> int | None:
+    """The user whose requests the sweep's launcher obeys; None if unknown."""
+    pid = holder(paths.lock)
+    with suppress(OSError, ValueError, StopIteration):
+        if pid is not None:  # Its lock file may be an earlier launcher's, of another user.
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            return int(next(line for line in lines if line.startswith("Uid:")).split()[2])
+        return os.lstat(paths.lock).st_uid
+    return None
+
+
 def signal_launcher(paths: SweepPaths, signum: signal.Signals, pid: object) -> bool:
     """Send a signal to the sweep's launcher; False if no process can be verified to be it.
 
