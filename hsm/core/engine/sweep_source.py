@@ -50,6 +50,8 @@ class SweepSource(ComputeSource):
     Args:
         backend: where the jobs run; the source closes it.
         conf: the settings, already checked.
+        asked: the same before the place made numbers of what it decides, for the journal: a resume
+            may be elsewhere.
         observers: get the events.
         function, command, script, args_style: what jobs run by default, see `submit_jobs`.
     """
@@ -59,6 +61,7 @@ class SweepSource(ComputeSource):
         backend: Backend,
         conf: SweepConf,
         *,
+        asked: SweepConf | None = None,
         observers: Iterable[SweepObserver] = (),
         function: Callable[[Any], Any] | None = None,
         command: str | Sequence[str] | None = None,
@@ -67,6 +70,7 @@ class SweepSource(ComputeSource):
     ) -> None:
         open_closed_streams()  # before there is a journal
         self.conf = conf
+        self._asked = asked or conf
         self._backend = backend
         self._observers = Observers(observers, self.running, shows_output=conf.show_output)
         self.observers = self._observers.all
@@ -231,7 +235,7 @@ class SweepSource(ComputeSource):
         sweep = self._sweeps.get(paths.sweep_dir)
         if sweep is None:
             drop_requests(paths)
-            sweep = OpenSweep.at(paths, sweep_id, self.conf, program, lock, resumption)
+            sweep = OpenSweep.at(paths, sweep_id, self._asked, program, lock, resumption)
             self._sweeps[paths.sweep_dir] = sweep
             sweep.journal.tell_to(self._observers.warn, self._journal_lost)
             self._listener.add(paths)

@@ -38,7 +38,8 @@ class DescriptorLimit:
 def needed_descriptors(conf: LocalConf) -> int:
     """About how many files a source opens."""
     of_slot = _OF_SLOT + (_OF_OUTPUT if conf.show_output else 0)
-    return _OF_SOURCE + conf.max_parallel_jobs * of_slot
+    slots: int = conf.max_parallel_jobs
+    return _OF_SOURCE + slots * of_slot
 
 
 def soft_limit_of_jobs() -> int:

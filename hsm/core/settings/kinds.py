@@ -19,6 +19,8 @@ from hsm.core.units import format_size, parse_duration, parse_size
 
 #: Seconds; about 31 years. Much beyond it the waiting functions of the operating system overflow.
 MAX_DURATION = 1e9
+#: A number that is left to hsm.
+AUTO = "auto"
 
 _INTEGER = r"[+-]?[0-9]{1,40}"
 _SPELLINGS = {
@@ -112,6 +114,34 @@ class Count(Kind):
         if not re.fullmatch(_INTEGER, text.strip()):
             raise ValueError
         return self.check(int(text))
+
+
+class CountOrAuto(Count):
+    """An integer, or "auto": as many as suit the machine.
+
+    Args:
+        at_least, optional: see `Count`.
+    """
+
+    metavar = f"N|{AUTO}"
+    names = (AUTO,)
+
+    def __init__(self, *, at_least: int, optional: bool = False) -> None:
+        super().__init__(at_least=at_least, optional=optional)
+        self.annotation = Any
+        words = f"{AUTO}, or none" if optional else f"or {AUTO}"
+        self.allowed = f"an integer of at least {at_least}, {words}"
+
+    def check(self, value: Any) -> Any:
+        if isinstance(value, str):
+            if value.strip().lower() == AUTO:
+                return AUTO
+            if self.optional and _is_none(value):
+                return None
+        return super().check(value)
+
+    def parse(self, text: str) -> Any:
+        return AUTO if text.strip().lower() == AUTO else super().parse(text)
 
 
 class Seconds(Kind):

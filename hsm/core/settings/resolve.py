@@ -18,6 +18,7 @@ from hsm.core.errors import SettingsError, UnknownSetting
 from hsm.core.settings.fields import (
     FAILURES,
     UNSET,
+    CpuAffinity,
     Direction,
     Group,
     LocalConf,
@@ -28,15 +29,17 @@ from hsm.core.settings.fields import (
     Warm,
 )
 from hsm.core.settings.hsm_yaml import CONFIG_VARIABLE, HsmConfig, load_hsm_config
-from hsm.core.settings.kinds import Kind, Switch
+from hsm.core.settings.kinds import AUTO, Kind, Switch
 
 __all__ = [
+    "AUTO",
     "BUILT_IN",
     "CONFIG_VARIABLE",
     "FAILURES",
     "SETTINGS",
     "UNSET",
     "VARIABLE_PREFIX",
+    "CpuAffinity",
     "Direction",
     "Group",
     "HsmConfig",
