@@ -1,5 +1,6 @@
 """The contract between the engine and a backend, a place where jobs run.
 
+    expect(how many jobs)
     prepare(function) --> Work: what jobs do, and how the place runs it
     attempt(work, launch) --> Attempt
         start() --> started() --> ended(), perhaps after end(grace) --> close()
@@ -117,6 +118,7 @@ class Launch(NamedTuple):
         argument: the function's argument, pickled.
         result: where the process writes its report, see `hsm.core.program.reports`.
         grace: seconds between SIGTERM and SIGKILL for processes that the job leaves behind.
+        cpus: for a backend's own use: the CPUs that the job may run on; empty for any.
     """
 
     num: int
@@ -132,6 +134,7 @@ class Launch(NamedTuple):
     header: str | None = None
     log_limit: int | None = None
     script: KeptScript | None = None
+    cpus: tuple[int, ...] = ()
 
 
 class Started(NamedTuple):
@@ -227,6 +230,14 @@ class Attempt(Protocol):
 
 class Backend(Protocol):
     """A place where jobs run."""
+
+    def expect(self, jobs: int) -> str | None:
+        """Take account of jobs that are submitted now, before `prepare`: not all may run at once.
+
+        Returns:
+            One line for people on what each job gets of the place; None if there is nothing to say.
+        """
+        return None
 
     def prepare(
         self, function: Callable[[Any], Any] | None, script: KeptScript | None = None

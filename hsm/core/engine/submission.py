@@ -58,6 +58,11 @@ class JobSpec(NamedTuple):
     refusals: RefusalJudge | None = None
     earlier: Match | None = None
 
+    @property
+    def runs(self) -> bool:
+        """Whether it runs, and is not over since an earlier launch."""
+        return self.earlier is None or self.earlier.runs
+
 
 @dataclass
 class OpenSweep:
@@ -139,11 +144,10 @@ class OpenSweep:
     def _handle(self, spec: JobSpec, work: Work, cwd: str) -> JobHandle:
         self.next_num = max(self.next_num, spec.num + 1)
         job = spec.earlier.job if spec.earlier else None
-        runs = spec.earlier is None or spec.earlier.runs
         if job is None:
             job_id = f"{self.journal.sweep_id}_{spec.num}"
             job = Job(spec.num, job_id, spec.label, spec.params)
-        elif runs:
+        elif spec.runs:
             job.requeue()
             job.job_dir = None  # The sweep's directory may have been moved since.
             job.params = spec.params  # The journal may have them in a file beside it only.
@@ -155,7 +159,7 @@ class OpenSweep:
             spec.argument,
             self.journal,
             cwd,
-            is_over=not runs,
+            is_over=not spec.runs,
             directory=spec.directory,
         )
 

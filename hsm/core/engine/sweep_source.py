@@ -50,8 +50,7 @@ class SweepSource(ComputeSource):
     Args:
         backend: where the jobs run; the source closes it.
         conf: the settings, already checked.
-        asked: the same before the place made numbers of what it decides, for the journal: a resume
-            may be elsewhere.
+        asked: the same before the place made numbers of what it decides, for the journal.
         observers: get the events.
         function, command, script, args_style: what jobs run by default, see `submit_jobs`.
     """
@@ -197,6 +196,7 @@ class SweepSource(ComputeSource):
             paths = SweepPaths(sweep_dir)
             begins = not self.has(paths)
             script = next((spec.script for spec in specs if spec.script), None) if begins else None
+            note = self._backend.expect(sum(spec.runs for spec in specs))
             work = self._backend.prepare(function, script)
             sweep = self._sweep(sweep_id, paths, lock, program, resumption)
             if files:
@@ -213,6 +213,8 @@ class SweepSource(ComputeSource):
         if over:
             done = "are already done and " if isinstance(self.conf.rerun, Rerun) else ""
             self._observers.message(f"{over} of {len(handles)} jobs {done}will not run again")
+        if note is not None:
+            self._observers.message(note)
         if begins and (why := sweep.journal.unknown_source):
             self._observers.message(f"the state of the repository is not fully on record: {why}")
         self._scheduler.run(handles)
@@ -239,10 +241,8 @@ class SweepSource(ComputeSource):
             self._sweeps[paths.sweep_dir] = sweep
             sweep.journal.tell_to(self._observers.warn, self._journal_lost)
             self._listener.add(paths)
-        elif sweep.journal.sweep_id != sweep_id:
-            raise HsmError(
-                f"{paths.sweep_dir} holds sweep {sweep.journal.sweep_id}, not {sweep_id}"
-            )
+        elif (held := sweep.journal.sweep_id) != sweep_id:
+            raise HsmError(f"{paths.sweep_dir} holds sweep {held}, not {sweep_id}")
         return sweep
 
     # --- asking ---

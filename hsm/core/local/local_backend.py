@@ -11,6 +11,7 @@ from typing import Any
 
 from hsm.core.engine.backend import Backend, Launch, Work
 from hsm.core.engine.obstacles import Obstacles
+from hsm.core.local.cpu_shares import CpuShares, Share
 from hsm.core.local.descriptor_limit import DescriptorLimit
 from hsm.core.local.local_attempt import LocalAttempt
 from hsm.core.local.machine import check_machine
@@ -39,7 +40,11 @@ class LocalBackend(Backend):
         self._descriptors = DescriptorLimit(conf)
         self._memory = Memory(conf)
         self._scratch = Scratch(keep=not conf.cleanup_on_exit)
-        self._servers = Servers(self._scratch, conf)
+        self._shares = CpuShares(conf)
+        self._servers = Servers(self._scratch, conf, self._shares.variables)
+
+    def expect(self, jobs: int) -> str | None:
+        return self._shares.expect(jobs)
 
     def prepare(
         self, function: Callable[[Any], Any] | None, script: KeptScript | None = None
@@ -62,11 +67,13 @@ class LocalBackend(Backend):
     def attempt(self, work: Work, launch: Launch) -> LocalAttempt:
         self._memory.get_ready()
         server, slot = self._servers.slot(work, launch)
-        clean = partial(self._scratch.clean, launch.num)
+        share = self._shares.take(launch.env)
+        clean = partial(self._clean, launch.num, share)
         try:
             with Obstacles("write its temporary files"):
                 temporary = self._scratch.make(launch.num)
-                launch = launch._replace(env={**launch.env, "TMPDIR": temporary})
+                env = {**launch.env, **share.variables, "TMPDIR": temporary}
+                launch = launch._replace(env=env, cpus=share.cpus)
                 launch, facts = self._with_payload(work, launch, server)
                 launch = self._with_script(launch, server)
         except BaseException:
@@ -74,6 +81,10 @@ class LocalBackend(Backend):
             clean()
             raise
         return LocalAttempt(launch, server, slot, self._memory, clean, facts)
+
+    def _clean(self, num: int, share: Share) -> None:
+        self._shares.give_back(share)
+        self._scratch.clean(num)
 
     def _with_payload(
         self, work: Work, launch: Launch, server: ForkServer
