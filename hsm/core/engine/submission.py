@@ -63,6 +63,11 @@ class JobSpec(NamedTuple):
     earlier: Match | None = None
     needs: Mapping[str, int] = NO_NEEDS
 
+    @property
+    def runs(self) -> bool:
+        """Whether it runs, and is not over since an earlier launch."""
+        return self.earlier is None or self.earlier.runs
+
 
 @dataclass
 class OpenSweep:
@@ -158,12 +163,11 @@ class OpenSweep:
     def _handle(self, spec: JobSpec, work: Work, cwd: str) -> JobHandle:
         self.next_num = max(self.next_num, spec.num + 1)
         job = spec.earlier.job if spec.earlier else None
-        runs = spec.earlier is None or spec.earlier.runs
         if job is None:
             job_id = f"{self.journal.sweep_id}_{spec.num}"
             job = Job(spec.num, job_id, spec.label, spec.params)
             job.needs = spec.needs or None
-        elif runs:
+        elif spec.runs:
             job.requeue()
             job.needs = spec.needs or None
             job.job_dir = None  # The sweep's directory may have been moved since.
@@ -177,7 +181,7 @@ class OpenSweep:
             spec.argument,
             self.journal,
             cwd,
-            is_over=not runs,
+            is_over=not spec.runs,
             priority=priorities.get(job.num, 0),
             directory=spec.directory,
             needs=self.needs.of(spec.needs),

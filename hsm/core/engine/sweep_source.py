@@ -51,6 +51,7 @@ class SweepSource(LiveSource):
     Args:
         backend: where the jobs run; the source closes it.
         conf: the settings, already checked.
+        asked: the same before the place made numbers of what it decides, for the journal.
         observers: get the events.
         function, command, script, args_style: what jobs run by default, see `submit_jobs`.
     """
@@ -60,6 +61,7 @@ class SweepSource(LiveSource):
         backend: Backend,
         conf: SweepConf,
         *,
+        asked: SweepConf | None = None,
         observers: Iterable[SweepObserver] = (),
         function: Callable[[Any], Any] | None = None,
         command: str | Sequence[str] | None = None,
@@ -68,6 +70,7 @@ class SweepSource(LiveSource):
     ) -> None:
         open_closed_streams()  # before there is a journal
         self.conf = conf
+        self._asked = asked or conf
         self._backend = backend
         self._observers = Observers(observers, self.running, shows_output=conf.show_output)
         self.observers = self._observers.all
@@ -201,6 +204,7 @@ class SweepSource(LiveSource):
             paths = SweepPaths(sweep_dir)
             begins = not self.has(paths)
             script = next((spec.script for spec in specs if spec.script), None) if begins else None
+            note = self._backend.expect(sum(spec.runs for spec in specs))
             work = self._backend.prepare(function, script)
             sweep = self._sweep(sweep_id, paths, lock, program, resumption)
             if files:
@@ -217,6 +221,8 @@ class SweepSource(LiveSource):
         if over:
             done = "are already done and " if isinstance(self.conf.rerun, Rerun) else ""
             self._observers.message(f"{over} of {len(handles)} jobs {done}will not run again")
+        if note is not None:
+            self._observers.message(note)
         if begins and (why := sweep.journal.unknown_source):
             self._observers.message(f"the state of the repository is not fully on record: {why}")
         if begins and resumption is not None:
@@ -241,14 +247,12 @@ class SweepSource(LiveSource):
         sweep = self._sweeps.get(paths.sweep_dir)
         if sweep is None:
             drop_requests(paths)
-            sweep = OpenSweep.at(paths, sweep_id, self.conf, program, lock, resumption)
+            sweep = OpenSweep.at(paths, sweep_id, self._asked, program, lock, resumption)
             self._sweeps[paths.sweep_dir] = sweep
             sweep.journal.tell_to(self._observers.warn, self._journal_lost)
             self._listener.add(paths)
-        elif sweep.journal.sweep_id != sweep_id:
-            raise HsmError(
-                f"{paths.sweep_dir} holds sweep {sweep.journal.sweep_id}, not {sweep_id}"
-            )
+        elif (held := sweep.journal.sweep_id) != sweep_id:
+            raise HsmError(f"{paths.sweep_dir} holds sweep {held}, not {sweep_id}")
         return sweep
 
     def _journals(self) -> list[Journal]:

@@ -20,6 +20,7 @@ from hsm.core.needs import check_needs
 from hsm.core.settings.fields import (
     FAILURES,
     UNSET,
+    CpuAffinity,
     Direction,
     Group,
     LocalConf,
@@ -30,15 +31,17 @@ from hsm.core.settings.fields import (
     Warm,
 )
 from hsm.core.settings.hsm_yaml import CONFIG_VARIABLE, HsmConfig, load_hsm_config
-from hsm.core.settings.kinds import Kind, Refused, Switch
+from hsm.core.settings.kinds import AUTO, Kind, Refused, Switch
 
 __all__ = [
+    "AUTO",
     "BUILT_IN",
     "CONFIG_VARIABLE",
     "FAILURES",
     "SETTINGS",
     "UNSET",
     "VARIABLE_PREFIX",
+    "CpuAffinity",
     "Direction",
     "Group",
     "HsmConfig",
