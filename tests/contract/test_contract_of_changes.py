@@ -43,7 +43,9 @@ def tree(source: SweepSource, job_id: str) -> list[psutil.Process]:
 
 
 def are_stopped(processes: list[psutil.Process]) -> bool:
-    return all(process.status() == psutil.STATUS_STOPPED for process in processes)
+    """Whether they stand still: in vfork(2), a process waits for its stopped child in the kernel."""
+    still = (psutil.STATUS_STOPPED, psutil.STATUS_DISK_SLEEP)
+    return all(process.status() in still for process in processes)
 
 
 # --- pauses -----------------------------------------------------------------------------------

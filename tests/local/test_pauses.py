@@ -20,6 +20,8 @@ from hsm.core.record.sweep import read_sweep
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
+#: In vfork(2), a process waits for its stopped child in the kernel.
+_STILL = (psutil.STATUS_STOPPED, psutil.STATUS_DISK_SLEEP, psutil.STATUS_ZOMBIE)
 #: Has a child that forks others without end.
 RESTLESS = "(while :; do (sleep 0.05 &); (sleep 0.03 &); done) & echo ready > ready; wait"
 
@@ -42,7 +44,7 @@ def moving(keeper: psutil.Process) -> list[psutil.Process]:
     found = []
     for process in keeper.children(recursive=True):
         try:
-            if process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+            if process.status() not in _STILL:
                 found.append(process)
         except psutil.NoSuchProcess:
             found.append(process)  # It has just ended, so it moved.
