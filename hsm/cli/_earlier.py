@@ -9,13 +9,15 @@ from typing import Any
 from hsm.cli._find import named_sweep
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError, SettingsError
+from hsm.core.needs import NEEDS
 from hsm.core.program.program import Program, find_program
 from hsm.core.record.large import Large, LargeLost
 from hsm.core.record.lock import owner
 from hsm.core.record.registry import STATE_DIR_VARIABLE
+from hsm.core.record.resume import recorded_variables
 from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.settings.args_style import ArgsStyle
-from hsm.core.settings.resolve import CONFIG_VARIABLE, SETTINGS
+from hsm.core.settings.resolve import CONFIG_VARIABLE, SETTINGS, Resolved
 
 _RESUME = "--resume"
 
@@ -103,7 +105,7 @@ def recorded_program(sweep: Sweep, args_style: ArgsStyle | None) -> Program:
 
 
 def recorded_points(sweep: Sweep) -> Iterable[dict[str, Any]]:
-    """The parameters of all jobs of the sweep. Raises HsmError if the journal has no job.
+    """The points of all jobs of the sweep. Raises HsmError if the journal has no job.
 
     A job whose parameters were stored beside the journal, and are lost, is left out: a line on
     stderr says so.
@@ -116,10 +118,27 @@ def recorded_points(sweep: Sweep) -> Iterable[dict[str, Any]]:
     points = []
     for num, held in zip(sorted(sweep.jobs), sweep.jobs.all_params(), strict=True):
         try:
-            points.append(held.load() if isinstance(held, Large) else held)
+            params = held.load() if isinstance(held, Large) else held
+            needs = sweep.jobs.needs_of(num)
+            points.append({**params, NEEDS: needs} if needs else params)
         except LargeLost as error:
             say(f"hsm: job {num} is not run again: its parameters {error}", error=True)
     return points
+
+
+def check_variables(sweep: Sweep, resolved: Resolved) -> None:
+    """Check that the variables which the sweep's jobs got are set again, as no record has values.
+
+    Raises:
+        HsmError: one is missing, and the command line does not say which there are now.
+    """
+    missing = [name for name in recorded_variables(sweep) if name not in resolved.conf.env]
+    if missing and resolved.origins["env"] != SETTINGS["env"].flag:
+        raise HsmError(
+            f"the jobs of {sweep.sweep_id} had {', '.join(missing)} in their environment, and no "
+            f"record has the values: give them again, as with --env {missing[0]}=…, in hsm.yaml or "
+            f"in {SETTINGS['env'].variable}; --env none runs the jobs without"
+        )
 
 
 def recorded_settings(sweep: Sweep) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hsm.core.errors import SettingsError
-from hsm.core.settings.kinds import Choice
+from hsm.core.settings.choices import Choice
 from hsm.core.settings.resolve import SETTINGS
 
 HSM_CONFIG = "--hsm-config"

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from hsm.core.record.resume import Rerun, Resumption
 from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.record.sweep_id import OUTPUT_DIR, check_sweep_id, new_sweep_id
 from hsm.core.settings.args_style import ArgsStyle
+from hsm.core.settings.point_needs import take_needs
 from hsm.core.settings.resolve import HsmConfig, Resolved
 from hsm.core.space.definition import (
     SweepDefinition,
@@ -68,6 +69,7 @@ class Plan:
         paths: its directory.
         previous: the sweep so far, if it is resumed.
         rerun: which jobs run again when it is resumed.
+        resources: what its jobs share, by name.
     """
 
     program: Program
@@ -77,15 +79,17 @@ class Plan:
     paths: SweepPaths
     previous: Sweep | None = None
     rerun: Rerun = "unfinished"
+    resources: Mapping[str, int] = field(default_factory=dict)
 
     def points(self) -> Iterator[dict[str, Any]]:
-        """Each job's parameters, including jobs that do not run again."""
+        """Each job's parameters and own needs, including jobs that do not run again."""
         return islice(self.source, self.max_points)
 
     def jobs(self) -> Iterator[PlannedJob]:
         """Yield the jobs that will run. Raises SettingsError at one that cannot."""
         resumption = None if self.previous is None else Resumption(self.previous, self.rerun)
         for index, params in enumerate(self.points()):
+            take_needs(index, params, self.resources)
             num = index
             if resumption is not None:
                 [match] = resumption.match([params])
@@ -140,9 +144,10 @@ class Asked:
         Raises:
             HsmError: the command line asks for something impossible.
         """
-        rerun = resolved.conf.rerun
+        rerun, resources = resolved.conf.rerun, resolved.conf.resources
         if earlier is not None:
-            return self._resumed(resolved.hsm_config, earlier, rerun)
+            resumed = self._resumed(resolved.hsm_config, earlier, rerun)
+            return replace(resumed, resources=resources)
         program = self._program(resolved.hsm_config)
         definition = find_definition(self.overrides, self.config, program)
         sweep_id, paths = find_place(
@@ -154,7 +159,7 @@ class Asked:
         )
         previous = read_sweep(paths.sweep_dir) if os.path.exists(paths.journal) else None
         check_rerun(paths, rerun, resumes=previous is not None)
-        return Plan(program, definition, self.max_runs, sweep_id, paths, previous, rerun)
+        return Plan(program, definition, self.max_runs, sweep_id, paths, previous, rerun, resources)
 
     def _resumed(self, hsm_config: HsmConfig, earlier: Sweep, rerun: Rerun) -> Plan:
         if self.sweep_id or self.sweep_dir:

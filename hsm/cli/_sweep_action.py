@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hsm.cli._earlier import find_earlier, from_there, recorded_settings
+from hsm.cli._earlier import check_variables, find_earlier, from_there, recorded_settings
 from hsm.cli._find import warn_of_problems
 from hsm.cli._given import check_mode, given_settings, option_name
 from hsm.cli._plan import Asked, Plan
@@ -34,6 +34,8 @@ def run_line(line: SweepLine) -> int:
             warn_of_problems(earlier)  # A launcher logs them itself.
         given = {**recorded_settings(earlier), **given, "resume": True}
     resolved = resolve_local(given, argument_origin=option_name, hsm_config=hsm_config or None)
+    if earlier is not None and not line.count_only:
+        check_variables(earlier, resolved)
     style = check_args_style(line.args_style, "--args-style") if line.args_style else None
     asked = Asked(
         line.overrides,

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 #: Stands for a value that is not shown. Hydra's grammar reads it as a text.
 MASK = "***"
@@ -17,6 +18,8 @@ _FLAG = "--env"
 _OVERRIDE = re.compile(r"(\+{0,2}hydra\.launcher\.env(?:\.[^=]*)?=).*", re.DOTALL)
 #: An override of something that holds all of the launcher's settings.
 _ABOVE = re.compile(r"(\+{0,2}hydra(?:\.launcher)?=).*\benv\b.*", re.DOTALL)
+#: What may stand between a variable's name and its value, in YAML or in a program.
+_BETWEEN = rb"""["']?[ \t]*[:=][ \t]*["']?"""
 
 
 def masked_text(text: str) -> str:
@@ -40,3 +43,16 @@ def masked_words(words: Sequence[str]) -> list[str]:
             masked.append(_ABOVE.sub(rf"\1{MASK}", _OVERRIDE.sub(rf"\1{MASK}", word)))
         is_value = word == _FLAG and not is_value
     return masked
+
+
+def masked_data(data: bytes, variables: Mapping[str, str]) -> bytes:
+    """`data` without the values of these variables, where they follow the variables' names.
+
+    Elsewhere they stay: as plain words, they may be anything.
+    """
+    for name, value in variables.items():
+        if value:
+            name_before = re.escape(os.fsencode(name)) + _BETWEEN
+            pattern = b"(" + name_before + b")" + re.escape(os.fsencode(value))
+            data = re.sub(pattern, rb"\1" + MASK.encode(), data)
+    return data

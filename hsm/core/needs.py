@@ -23,9 +23,12 @@ class Needs:
     def __init__(self, usual: Mapping[str, int]) -> None:
         self._usual = usual
         self._known: dict[frozenset[tuple[str, int]], Mapping[str, int]] = {}
+        self._of_most = self.of({})
 
     def of(self, own: Mapping[str, int]) -> Mapping[str, int]:
         """What a job needs whose own needs are `own`; a thing that it needs none of is left out."""
+        if own is NO_NEEDS:
+            return self._of_most
         key = frozenset(own.items())
         if key not in self._known:
             all_of_it = {**self._usual, **own}

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from hsm.core.command_line import join_command
 from hsm.core.interpreter import interpreter
+from hsm.core.masked import masked_words
 
 #: Options of the interpreter, whose value is the rest of the word or the next one.
 _LETTERS_WITH_VALUE = "cmWX"
@@ -23,16 +24,17 @@ _WORDS_WITH_VALUE = ("--check-hash-based-pycs",)
 def own_words() -> tuple[list[str], list[str]]:
     """Return the words that start this program, from any directory's shell, and its arguments.
 
-    A program that was started without arguments may have given some to itself: then those.
+    A program that was started without arguments may have given some to itself: then those. They
+    lack the values of variables for jobs, since what is made of them is shown and recorded.
     """
     python = interpreter()
     if python is None:  # the program is its own
-        return [sys.executable], sys.argv[1:]
+        return [sys.executable], masked_words(sys.argv[1:])
     end = _end_of_program(sys.orig_argv)
     program, arguments = [python, *sys.orig_argv[1:end]], sys.orig_argv[end:]
     if len(program) == 2 and os.sep in program[1] and _starts_itself(_main_file()):
         program = program[1:]
-    return program, arguments or sys.argv[1:]
+    return program, masked_words(arguments or sys.argv[1:])
 
 
 def command_to_paste(words: Iterable[str], directory: str) -> str:

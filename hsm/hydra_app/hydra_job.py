@@ -37,6 +37,7 @@ from hsm.hydra_app import (
     source_infos,
 )
 from hsm.hydra_app.carried_errors import CarriedError, Place, traceback_of
+from hsm.hydra_app.masked_config import has_variables, mask_variables
 from hsm.hydra_app.quick_run_job import get_ready, prepared_quickly
 from hsm.hydra_app.quick_yaml import NO_TEXTS
 from hsm.hydra_app.remembered_bases import NOTHING, Supplied, supplied_config
@@ -176,6 +177,7 @@ class HydraJob:
         self.config = config
         self.task_function = task_function
         self._texts = get_ready(config)
+        self._has_variables = has_variables(config)
 
     def __reduce__(self) -> tuple[Any, ...]:
         for callback in self.hydra_context.callbacks.callbacks:
@@ -198,6 +200,8 @@ class HydraJob:
                 config = compose(
                     context.config_loader, self.config, overrides, num, job_id, of_hydra, supplied
                 )
+                if self._has_variables:
+                    mask_variables(config)
                 # For ${hydra:…} in the directory's name. `run_job` sets a copy, as Hydra does.
                 HydraConfig.instance().cfg = config  # type: ignore[assignment]
                 job_dir = str(_enter_job_dir(config))

@@ -50,7 +50,7 @@ def _app(project: Project) -> None:
         (["sweep", "x=1", "--paralel-jobs", "2", *TRUE], "--parallel-jobs"),
         (
             ["sweep", "x=1", "--parallel-jobs", "0", *TRUE],
-            "--parallel-jobs must be an integer of at least 1, not 0",
+            "--parallel-jobs must be an integer of at least 1, or auto, not 0",
         ),
         (["sweep", "x=1", "--parallel-jobs", "many", *TRUE], "an integer of at least 1"),
         (["sweep", "x=1", "--timeout", "90x", *TRUE], "or none, not '90x'"),
@@ -178,10 +178,8 @@ def test_a_bad_hsm_yaml(project: Project, text: str, said: str) -> None:
 def test_a_bad_variable(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HSM_LOCAL_MAX_JOBS", "lots")
     line = project.refused("sweep", "x=1", *TRUE)
-    assert (
-        "environment variable HSM_LOCAL_MAX_JOBS must be an integer of at least 1, not 'lots'"
-        in line
-    )
+    must = "must be an integer of at least 1, or auto, not 'lots'"
+    assert f"environment variable HSM_LOCAL_MAX_JOBS {must}" in line
 
 
 @pytest.mark.parametrize("option", ["--sweep-id", "--sweep-dir"])

@@ -40,8 +40,8 @@ class PlainBackend(Backend):
     def get_ready(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:
         """It always is."""
 
-    def expect(self, jobs: int) -> None:
-        """Any number will do."""
+    def allow(self, jobs: int | str) -> int:
+        return int(jobs)
 
     def attempt(self, work: Work, launch: Launch) -> PlainAttempt:
         self._attempts.append(made := PlainAttempt(launch, self._payloads.get(work), self._folder))

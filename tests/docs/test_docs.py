@@ -209,7 +209,7 @@ def _shown(value: Any) -> str:
         return f"[{', '.join(map(str, value))}]"
     if isinstance(value, float):
         return f"{value:g}"
-    return json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 _NONE = "\N{EN DASH}"

@@ -38,7 +38,8 @@ def refusal_of(text: str) -> SettingsError:
     return refusal()
 
 
-_INTEGER = "an integer of at least 1"
+_JOBS = "an integer of at least 1, or auto"
+_CPUS = "an integer of at least 1, auto, or none"
 _TIMEOUT = "a number of seconds above 0 and at most 1e9 (or 90s, 30m, 2h, 1d), or none"
 _GRACE = "a number of seconds of at least 0 and at most 1e9 (or 90s, 30m, 2h, 1d)"
 _SIZE = "a number of bytes above 0, or text such as 512MB, 4GB, 1.5GiB, or none"
@@ -55,8 +56,10 @@ def _bad(name: str, allowed: str, *values: Any) -> list[tuple[str, Any, str]]:
 
 #: Setting, a value that YAML can say and that is not allowed, what is allowed.
 BAD_VALUES: list[tuple[str, Any, str]] = [
-    *_bad("max_parallel_jobs", _INTEGER, 0, -1, True, False, None, 4.0, nan, inf),
-    *_bad("max_parallel_jobs", _INTEGER, "4", "", "many", [4], {}),
+    *_bad("max_parallel_jobs", _JOBS, 0, -1, True, False, None, 4.0, nan, inf),
+    *_bad("max_parallel_jobs", _JOBS, "4", "", "many", "none", [4], {}),
+    *_bad("cpus", _CPUS, 0, -1, True, False, 2.0, nan, inf, "2", "", "all", ["auto"], {}),
+    *_bad("cpu_affinity", "one of share, none", "shared", "", True, 1, ["share"]),
     *_bad("timeout", _TIMEOUT, 0, 0.0, -1, nan, inf, -inf, True, 2e9, 10**400, [1]),
     *_bad("timeout", _TIMEOUT, "", "soon", "0s", "-2h"),
     *_bad("kill_grace", _GRACE, -0.001, None, "none", nan, inf, False, "5x"),

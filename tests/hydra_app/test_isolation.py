@@ -58,12 +58,15 @@ def test_the_script_is_the_main_module(probe: dict[str, Any]) -> None:
     assert all(job["same"]["main_is_this"] for job in probe["jobs"])
 
 
-def test_the_environment_is_the_plain_one_plus_hsm_and_tmpdir(probe: dict[str, Any]) -> None:
+def test_the_environment_is_the_plain_one_plus_hsm_tmpdir_and_threads(
+    probe: dict[str, Any],
+) -> None:
     plain = {k: v for k, v in probe["plain"]["same"]["environ"].items() if k != "TMPDIR"}
     for job in probe["jobs"]:
         environ = job["same"]["environ"]
         assert environ["TMPDIR"]
         ours = {k for k in environ if k.startswith("HSM_") or k == "TMPDIR"}
+        ours |= {k for k in environ if k.endswith("_THREADS") and k not in plain}
         assert {k: v for k, v in environ.items() if k not in ours} == plain
 
 

@@ -58,6 +58,8 @@ def test_this_machines_settings_are_those_of_any_sweep_and_some_more() -> None:
     of_any, here = ({field.name for field in dataclasses.fields(c)} for c in (SweepConf, LocalConf))
     assert here - of_any == {
         "start_method",
+        "cpus",
+        "cpu_affinity",
         "min_free_memory",
         "cleanup_on_exit",
         "exit_hooks",
@@ -141,6 +143,8 @@ _VALUES: dict[str, tuple[Any, Any, str]] = {
     "on_sweep_end": (("a", "b c"), ("d",), "e 'f g'"),
     "start_method": ("fork", "spawn", "fork"),
     "warm": (True, "false", "true"),
+    "cpus": (1, 2, "none"),
+    "cpu_affinity": ("share", "none", "share"),
     "min_free_memory": (10**9, 2 * 10**9, "3GiB"),
     "cleanup_on_exit": (False, False, "no"),
     "exit_hooks": (True, True, "on"),

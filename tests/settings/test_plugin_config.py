@@ -22,7 +22,14 @@ from omegaconf.errors import OmegaConfBaseException
 from helpers.processes import SOURCE
 from helpers.settings import write
 from hsm.core.errors import SettingsError, UnknownSetting
-from hsm.core.settings.resolve import SETTINGS, LocalConf, ProgressMode, Rerun, StartMethod
+from hsm.core.settings.resolve import (
+    SETTINGS,
+    CpuAffinity,
+    LocalConf,
+    ProgressMode,
+    Rerun,
+    StartMethod,
+)
 from hydra_plugins.hsm_local_launcher import _registration
 from hydra_plugins.hsm_local_launcher.config import validated
 
@@ -116,6 +123,13 @@ def test_hsm_yaml_and_the_environment_show_through(monkeypatch: pytest.MonkeyPat
     ("override", "value"),
     [
         ("max_parallel_jobs=2", 2),
+        ("max_parallel_jobs=auto", "auto"),
+        ("cpus=2", 2),
+        ("cpus=auto", "auto"),
+        ("cpus=none", None),
+        ("cpus=null", None),
+        ("cpu_affinity=share", CpuAffinity.share),
+        ("cpu_affinity=none", None),
         ("timeout=90", 90.0),
         ("timeout=90s", 90.0),
         ("timeout=2h", 7200.0),
@@ -156,9 +170,9 @@ def test_an_override_wins(override: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("max_parallel_jobs=many", "could not be converted to Integer"),
-        ("max_parallel_jobs=2.5", "could not be converted to Integer"),
-        ("max_parallel_jobs=null", "max_parallel_jobs"),
+        ("max_retries=many", "could not be converted to Integer"),
+        ("max_retries=2.5", "could not be converted to Integer"),
+        ("max_retries=null", "max_retries"),
         ("show_output=perhaps", "is not a valid bool"),
         ("start_method=thread", "expected one of [auto, fork, spawn]"),
         ("progress=loud", "expected one of [auto, rich, plain, none]"),
@@ -176,6 +190,12 @@ def test_hydra_checks_types(override: str, said: str) -> None:
     ("override", "value"),
     [
         ("max_parallel_jobs=0", "0"),
+        ("max_parallel_jobs=many", "'many'"),
+        ("max_parallel_jobs=2.5", "2.5"),
+        ("max_parallel_jobs=null", "None"),
+        ("cpus=0", "0"),
+        ("cpus=all", "'all'"),
+        ("cpu_affinity=mine", "'mine'"),
         ("max_parallel_jobs=-1", "-1"),
         ("timeout=0", "0"),
         ("timeout=soon", "'soon'"),

@@ -12,6 +12,7 @@ from helpers.settings import BAD_VALUES, refusal
 from hsm.core.errors import SettingsError, UnknownSetting
 from hsm.core.settings.resolve import (
     SETTINGS,
+    CpuAffinity,
     LocalConf,
     ProgressMode,
     StartMethod,
@@ -66,6 +67,13 @@ def test_any_text_is_a_duration_or_a_value_error(text: str) -> None:
     [
         ("max_parallel_jobs", 1, 1),
         ("max_parallel_jobs", 10**6, 10**6),
+        ("max_parallel_jobs", "auto", "auto"),
+        ("cpus", 3, 3),
+        ("cpus", " Auto", "auto"),
+        ("cpus", "none", None),
+        ("cpus", None, None),
+        ("cpu_affinity", "share", CpuAffinity.share),
+        ("cpu_affinity", None, None),
         ("timeout", None, None),
         ("timeout", 3, 3.0),
         ("timeout", 0.25, 0.25),
@@ -202,6 +210,12 @@ def test_the_caller_names_its_arguments() -> None:
     [
         ("max_parallel_jobs", "8", 8),
         ("max_parallel_jobs", " +8 ", 8),
+        ("max_parallel_jobs", " AUTO ", "auto"),
+        ("cpus", "2", 2),
+        ("cpus", "auto", "auto"),
+        ("cpus", "null", None),
+        ("cpu_affinity", "share", CpuAffinity.share),
+        ("cpu_affinity", "none", None),
         ("timeout", "7200", 7200.0),
         ("timeout", "2h", 7200.0),
         ("timeout", "none", None),
@@ -259,7 +273,7 @@ def test_bad_variables(name: str, text: str) -> None:
     ("text", "shown"), [("0", "0"), ("-3", "-3"), ("4.0", "4.0"), ("four", "'four'"), ("٤", "'٤'")]
 )
 def test_a_number_that_was_typed_stands_without_quotes(text: str, shown: str) -> None:
-    allowed = "an integer of at least 1"
+    allowed = "an integer of at least 1, or auto"
     error = refusal(environ={"HSM_LOCAL_MAX_JOBS": text})
     assert str(error) == f"environment variable HSM_LOCAL_MAX_JOBS must be {allowed}, not {shown}"
     error = refusal({"max_parallel_jobs": "4"})

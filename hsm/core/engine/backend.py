@@ -1,5 +1,6 @@
 """The contract between the engine and a backend, a place where jobs run.
 
+    expect(how many jobs)
     prepare(function) --> Work: what jobs do, and how the place runs it
     attempt(work, launch) --> Attempt
         start() --> started() --> ended(), perhaps after end(grace) --> close()
@@ -118,6 +119,7 @@ class Launch(NamedTuple):
         argument: the function's argument, pickled.
         result: where the process writes its report, see `hsm.core.program.reports`.
         grace: seconds between SIGTERM and SIGKILL for processes that the job leaves behind.
+        cpus: for a backend's own use: the CPUs that the job may run on; empty for any.
     """
 
     num: int
@@ -133,6 +135,7 @@ class Launch(NamedTuple):
     header: str | None = None
     log_limit: int | None = None
     script: KeptScript | None = None
+    cpus: tuple[int, ...] = ()
 
 
 class Started(NamedTuple):
@@ -238,6 +241,14 @@ class Attempt(Protocol):
 class Backend(Protocol):
     """A place where jobs run."""
 
+    def expect(self, jobs: int) -> str | None:
+        """Take account of jobs that are submitted now, before `prepare`: not all may run at once.
+
+        Returns:
+            One line for people on what each job gets of the place; None if there is nothing to say.
+        """
+        return None
+
     def prepare(
         self, function: Callable[[Any], Any] | None, script: KeptScript | None = None
     ) -> Work:
@@ -273,11 +284,13 @@ class Backend(Protocol):
             notice: shows people a one-line reason for the wait; call it once per wait.
         """
 
-    def expect(self, jobs: int) -> None:
-        """Get ready for so many jobs at once, more than the settings said.
+    def allow(self, jobs: int | str) -> int:
+        """Get ready to run another number of jobs at once than the settings said.
 
-        Raises:
-            HsmError: the place cannot run so many.
+        Args:
+            jobs: the number, or "auto".
+
+        Returns how many the place will run.
         """
 
     def attempt(self, work: Work, launch: Launch) -> Attempt:

@@ -144,7 +144,8 @@ class ComputeSource(ABC):
         what jobs run.
 
         Args:
-            param_combinations: each job's parameters, by name; must be representable in JSON.
+            param_combinations: each job's parameters, by name; must be representable in JSON. The
+                value of the key ``_needs_`` is what the job needs of the setting `resources`.
             sweep_id: the sweep's id. More jobs may be submitted later to a sweep of this source.
             sweep_dir: the sweep's directory, made if missing.
             function: called with a job's parameters; its return value is the job's result.

@@ -143,18 +143,14 @@ class Scheduler:
         self._check_time_limits()
         self._start_admitted()
 
-    def set_limit(self, limit: int, *, now: bool) -> None:
-        """Run so many jobs at once.
+    def set_limit(self, limit: int | str, *, now: bool) -> None:
+        """Run so many jobs at once, as far as the place can.
 
         Args:
-            limit: the number.
+            limit: the number, or "auto".
             now: end the youngest of the running jobs that are too many, and queue them again.
-
-        Raises:
-            HsmError: the backend cannot run so many.
         """
-        self._backend.expect(limit)
-        self._admission.limit = limit
+        limit = self._admission.limit = self._backend.allow(limit)
         if now:
             stop = Stop(JobState.CANCELLED, f"ended as only {limit} may run at once; runs again")
             oldest_first = sorted(self.ledger.running(), key=lambda handle: handle.began)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hsm.core.engine.backend import Work
 from hsm.core.engine.ledger import JobDir, JobHandle
+from hsm.core.logger import get_logger
 from hsm.core.needs import NO_NEEDS, Needs
 from hsm.core.program.kept_script import KeptScript
 from hsm.core.program.program import Program
@@ -29,6 +30,8 @@ from hsm.core.settings.resolve import SweepConf
 
 if TYPE_CHECKING:
     from hsm.core.program.refused_arguments import RefusalJudge
+
+log = get_logger(__name__)
 
 
 class JobSpec(NamedTuple):
@@ -59,6 +62,11 @@ class JobSpec(NamedTuple):
     refusals: RefusalJudge | None = None
     earlier: Match | None = None
     needs: Mapping[str, int] = NO_NEEDS
+
+    @property
+    def runs(self) -> bool:
+        """Whether it runs, and is not over since an earlier launch."""
+        return self.earlier is None or self.earlier.runs
 
 
 @dataclass
@@ -104,9 +112,21 @@ class OpenSweep:
         Raises:
             SweepInUse: another launcher is using the directory.
         """
-        file = None if resumption is None else resumption.journal_file
-        settings = plain_settings(conf)
-        journal = Journal(paths, sweep_id, settings, program=program, lock=lock, file=file)
+        file = None
+        if resumption is not None:
+            file = resumption.journal_file
+            lacks = ", ".join(name for name in resumption.variables if name not in conf.env)
+            if lacks:
+                log.warning("the jobs of %s now lack %s, which they had before", sweep_id, lacks)
+        journal = Journal(
+            paths,
+            sweep_id,
+            plain_settings(conf),
+            program=program,
+            lock=lock,
+            file=file,
+            variables=conf.env,
+        )
         register(sweep_id, paths.sweep_dir)
         return cls(journal, resumption=resumption, needs=Needs(conf.needs))
 
@@ -143,12 +163,13 @@ class OpenSweep:
     def _handle(self, spec: JobSpec, work: Work, cwd: str) -> JobHandle:
         self.next_num = max(self.next_num, spec.num + 1)
         job = spec.earlier.job if spec.earlier else None
-        runs = spec.earlier is None or spec.earlier.runs
         if job is None:
             job_id = f"{self.journal.sweep_id}_{spec.num}"
             job = Job(spec.num, job_id, spec.label, spec.params)
-        elif runs:
+            job.needs = spec.needs or None
+        elif spec.runs:
             job.requeue()
+            job.needs = spec.needs or None
             job.job_dir = None  # The sweep's directory may have been moved since.
             job.params = spec.params  # The journal may have them in a file beside it only.
         if not spec.makes_own_dir and job.job_dir is None:
@@ -160,7 +181,7 @@ class OpenSweep:
             spec.argument,
             self.journal,
             cwd,
-            is_over=not runs,
+            is_over=not spec.runs,
             priority=priorities.get(job.num, 0),
             directory=spec.directory,
             needs=self.needs.of(spec.needs),
@@ -201,13 +222,23 @@ def give_back(lock: LockFile, resumption: Resumption | None) -> None:
 
 def make_specs(
     combinations: Sequence[dict[str, Any]],
+    needs: Sequence[Mapping[str, int]],
     program: Program,
     paths: SweepPaths,
     *,
     first: int = 0,
     resumption: Resumption | None = None,
 ) -> list[JobSpec]:
-    """One spec per parameter combination, numbered from `first` or by the resumption."""
+    """One spec per parameter combination, numbered from `first` or by the resumption.
+
+    Args:
+        combinations: the parameters of each job.
+        needs: its own needs.
+        program: what it runs.
+        paths: the sweep's.
+        first: the first number.
+        resumption: set if a sweep is being resumed.
+    """
     numbers = number(combinations, first, resumption)
     refusals = _refusals(program, combinations)
     return [
@@ -220,8 +251,9 @@ def make_specs(
             script=program.kept_script,
             refusals=refusals,
             earlier=earlier,
+            needs=own_needs,
         )
-        for params, (num, earlier) in zip(combinations, numbers, strict=True)
+        for params, own_needs, (num, earlier) in zip(combinations, needs, numbers, strict=True)
     ]
 
 

@@ -41,6 +41,7 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.record.requests import drop_requests
 from hsm.core.record.resume import Resumption, save_files
 from hsm.core.record.sweep_id import check_sweep_id
+from hsm.core.settings.point_needs import take_needs
 from hsm.core.settings.resolve import SETTINGS, Rerun, SweepConf
 
 
@@ -50,6 +51,7 @@ class SweepSource(LiveSource):
     Args:
         backend: where the jobs run; the source closes it.
         conf: the settings, already checked.
+        asked: the same before the place made numbers of what it decides, for the journal.
         observers: get the events.
         function, command, script, args_style: what jobs run by default, see `submit_jobs`.
     """
@@ -59,6 +61,7 @@ class SweepSource(LiveSource):
         backend: Backend,
         conf: SweepConf,
         *,
+        asked: SweepConf | None = None,
         observers: Iterable[SweepObserver] = (),
         function: Callable[[Any], Any] | None = None,
         command: str | Sequence[str] | None = None,
@@ -67,6 +70,7 @@ class SweepSource(LiveSource):
     ) -> None:
         open_closed_streams()  # before there is a journal
         self.conf = conf
+        self._asked = asked or conf
         self._backend = backend
         self._observers = Observers(observers, self.running, shows_output=conf.show_output)
         self.observers = self._observers.all
@@ -108,17 +112,19 @@ class SweepSource(LiveSource):
             function, command, script, style = self._default
             args_style = args_style or style
         program = find_program(function, command, script, args_style)
-        combinations = plain_points(param_combinations)
+        points = plain_points(param_combinations)
+        resources = self.conf.resources
+        needs = [take_needs(index, point, resources) for index, point in enumerate(points)]
         check_sweep_id(sweep_id, "submit_jobs")
         paths = SweepPaths(sweep_dir)
         resumes = self.conf.resume if resume is None else resume
         with self._mutex:
             sweep = self._sweeps.get(paths.sweep_dir)
             if sweep is None:
-                return self._begin(combinations, program, sweep_id, paths, resumes=resumes)
+                return self._begin(points, needs, program, sweep_id, paths, resumes=resumes)
             program, resumption = sweep.as_begun(program), sweep.resumption
             specs = make_specs(
-                combinations, program, paths, first=sweep.next_num, resumption=resumption
+                points, needs, program, paths, first=sweep.next_num, resumption=resumption
             )
             if resumption is not None:
                 sweep_id = resumption.sweep_id
@@ -126,7 +132,8 @@ class SweepSource(LiveSource):
 
     def _begin(
         self,
-        combinations: Sequence[dict[str, Any]],
+        points: Sequence[dict[str, Any]],
+        needs: Sequence[Mapping[str, int]],
         program: Program,
         sweep_id: str,
         paths: SweepPaths,
@@ -136,7 +143,7 @@ class SweepSource(LiveSource):
         """Submit the first jobs of a new or resumed sweep."""
         lock, resumption = claim(paths, program, self.conf, resumes=resumes)
         try:
-            specs = make_specs(combinations, program, paths, resumption=resumption)
+            specs = make_specs(points, needs, program, paths, resumption=resumption)
             for note in program.notes:
                 self._observers.message(note)
             return self.submit(
@@ -197,6 +204,7 @@ class SweepSource(LiveSource):
             paths = SweepPaths(sweep_dir)
             begins = not self.has(paths)
             script = next((spec.script for spec in specs if spec.script), None) if begins else None
+            note = self._backend.expect(sum(spec.runs for spec in specs))
             work = self._backend.prepare(function, script)
             sweep = self._sweep(sweep_id, paths, lock, program, resumption)
             if files:
@@ -213,6 +221,8 @@ class SweepSource(LiveSource):
         if over:
             done = "are already done and " if isinstance(self.conf.rerun, Rerun) else ""
             self._observers.message(f"{over} of {len(handles)} jobs {done}will not run again")
+        if note is not None:
+            self._observers.message(note)
         if begins and (why := sweep.journal.unknown_source):
             self._observers.message(f"the state of the repository is not fully on record: {why}")
         if begins and resumption is not None:
@@ -237,14 +247,12 @@ class SweepSource(LiveSource):
         sweep = self._sweeps.get(paths.sweep_dir)
         if sweep is None:
             drop_requests(paths)
-            sweep = OpenSweep.at(paths, sweep_id, self.conf, program, lock, resumption)
+            sweep = OpenSweep.at(paths, sweep_id, self._asked, program, lock, resumption)
             self._sweeps[paths.sweep_dir] = sweep
             sweep.journal.tell_to(self._observers.warn, self._journal_lost)
             self._listener.add(paths)
-        elif sweep.journal.sweep_id != sweep_id:
-            raise HsmError(
-                f"{paths.sweep_dir} holds sweep {sweep.journal.sweep_id}, not {sweep_id}"
-            )
+        elif (held := sweep.journal.sweep_id) != sweep_id:
+            raise HsmError(f"{paths.sweep_dir} holds sweep {held}, not {sweep_id}")
         return sweep
 
     def _journals(self) -> list[Journal]:

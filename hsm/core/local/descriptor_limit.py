@@ -26,9 +26,9 @@ class DescriptorLimit:
 
     def __init__(self, conf: LocalConf) -> None:
         self._conf = conf
-        self.expect(conf.max_parallel_jobs)
+        self.allow(conf.max_parallel_jobs)
 
-    def expect(self, jobs: int) -> None:
+    def allow(self, jobs: int) -> None:
         """Raise the limit for so many jobs at once."""
         conf = replace(self._conf, max_parallel_jobs=max(jobs, self._conf.max_parallel_jobs))
         _limit.raise_for(self, needed_descriptors(conf))
@@ -45,7 +45,8 @@ class DescriptorLimit:
 def needed_descriptors(conf: LocalConf) -> int:
     """About how many files a source opens."""
     of_slot = _OF_SLOT + (_OF_OUTPUT if conf.show_output else 0)
-    return _OF_SOURCE + conf.max_parallel_jobs * of_slot
+    slots: int = conf.max_parallel_jobs
+    return _OF_SOURCE + slots * of_slot
 
 
 def soft_limit_of_jobs() -> int:

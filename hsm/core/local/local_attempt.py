@@ -36,7 +36,7 @@ class LocalAttempt(Attempt):
         server: the slot's fork server, which gets the slot back at the end.
         slot: a free slot to run it in.
         memory: watches the job's memory.
-        clean: called at the end to remove the job's temporary files.
+        clean: called at the end: frees what the job had of the machine, its temporary files.
         facts: where a job that cannot send the facts of its report leaves them.
     """
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hsm.core.engine.backend import Backend, Launch, Work
 from hsm.core.engine.obstacles import Obstacles
+from hsm.core.local.cpu_shares import CpuShares, Share
 from hsm.core.local.descriptor_limit import DescriptorLimit
 from hsm.core.local.local_attempt import LocalAttempt
 from hsm.core.local.machine import check_machine
 from hsm.core.local.memory import Memory
+from hsm.core.local.places import with_places
 from hsm.core.local.processes.server_client import ForkServer
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.servers import FunctionWork, Servers
@@ -36,10 +39,15 @@ class LocalBackend(Backend):
 
     def __init__(self, conf: LocalConf) -> None:
         check_machine(conf)
+        self._conf = conf
         self._descriptors = DescriptorLimit(conf)
         self._memory = Memory(conf)
         self._scratch = Scratch(keep=not conf.cleanup_on_exit)
-        self._servers = Servers(self._scratch, conf)
+        self._shares = CpuShares(conf)
+        self._servers = Servers(self._scratch, conf, self._shares.variables)
+
+    def expect(self, jobs: int) -> str | None:
+        return self._shares.expect(jobs)
 
     def prepare(
         self, function: Callable[[Any], Any] | None, script: KeptScript | None = None
@@ -61,17 +69,22 @@ class LocalBackend(Backend):
     def get_ready(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:
         self._servers.wait_for_imports(is_wanted, notice)
 
-    def expect(self, jobs: int) -> None:
-        self._descriptors.expect(jobs)
+    def allow(self, jobs: int | str) -> int:
+        places: int = with_places(replace(self._conf, max_parallel_jobs=jobs)).max_parallel_jobs
+        self._descriptors.allow(places)
+        self._shares.allow(places)
+        return places
 
     def attempt(self, work: Work, launch: Launch) -> LocalAttempt:
         self._memory.get_ready()
         server, slot = self._servers.slot(work, launch)
-        clean = partial(self._scratch.clean, launch.num)
+        share = self._shares.take(launch.env)
+        clean = partial(self._clean, launch.num, share)
         try:
             with Obstacles("write its temporary files"):
                 temporary = self._scratch.make(launch.num)
-                launch = launch._replace(env={**launch.env, "TMPDIR": temporary})
+                env = {**launch.env, **share.variables, "TMPDIR": temporary}
+                launch = launch._replace(env=env, cpus=share.cpus)
                 launch, facts = self._with_payload(work, launch, server)
                 launch = self._with_script(launch, server)
         except BaseException:
@@ -79,6 +92,10 @@ class LocalBackend(Backend):
             clean()
             raise
         return LocalAttempt(launch, server, slot, self._memory, clean, facts)
+
+    def _clean(self, num: int, share: Share) -> None:
+        self._shares.give_back(share)
+        self._scratch.clean(num)
 
     def _with_payload(
         self, work: Work, launch: Launch, server: ForkServer

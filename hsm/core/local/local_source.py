@@ -9,6 +9,7 @@ from typing import Any
 from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.engine.sweep_source import SweepSource
 from hsm.core.local.local_backend import LocalBackend
+from hsm.core.local.places import with_places
 from hsm.core.settings.resolve import UNSET, LocalConf, resolve_local
 
 
@@ -19,7 +20,7 @@ class LocalComputeSource(SweepSource):
     built-in defaults.
 
     Args:
-        max_parallel_jobs: jobs that run at the same time.
+        max_parallel_jobs: jobs that run at the same time; "auto" for as many as there are CPUs for.
         timeout: seconds that a job may take; None for no limit.
         show_output: pass every line that jobs print to observers; without observers, print it.
         function: what jobs run, unless `submit_jobs` is given something else; see there.
@@ -35,7 +36,7 @@ class LocalComputeSource(SweepSource):
 
     def __init__(
         self,
-        max_parallel_jobs: int = UNSET,
+        max_parallel_jobs: int | str = UNSET,
         timeout: float | None = UNSET,
         show_output: bool = UNSET,
         *,
@@ -49,10 +50,12 @@ class LocalComputeSource(SweepSource):
         settings["max_parallel_jobs"] = max_parallel_jobs
         settings["timeout"] = timeout
         settings["show_output"] = show_output
-        conf = resolve_local(settings).conf
+        asked = resolve_local(settings).conf
+        conf = with_places(asked)
         super().__init__(
             LocalBackend(conf),
             conf,
+            asked=asked,
             observers=observers,
             function=function,
             command=command,
@@ -66,6 +69,7 @@ class LocalComputeSource(SweepSource):
         cls, conf: LocalConf, *, observers: Iterable[SweepObserver] = ()
     ) -> LocalComputeSource:
         """Make a source with settings that were already resolved and checked."""
-        source = cls.__new__(cls)
-        SweepSource.__init__(source, LocalBackend(conf), conf, observers=observers)
+        source, asked = cls.__new__(cls), conf
+        conf = with_places(asked)
+        SweepSource.__init__(source, LocalBackend(conf), conf, asked=asked, observers=observers)
         return source

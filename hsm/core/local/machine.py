@@ -7,8 +7,9 @@ import resource
 import psutil
 
 from hsm.core.errors import HsmError, SettingsError
+from hsm.core.local.available_cpus import available_cpus
 from hsm.core.local.descriptor_limit import needed_descriptors
-from hsm.core.own_process import sees_processes
+from hsm.core.own_process import LINUX, sees_processes
 from hsm.core.settings.resolve import LocalConf
 from hsm.core.units import format_size
 
@@ -22,6 +23,7 @@ def check_machine(conf: LocalConf) -> None:
     """
     if not sees_processes():
         raise HsmError("hsm cannot run jobs without /proc: mount it (mount -t proc proc /proc)")
+    _check_cpus(conf)
     _check_memory(conf)
     _check_descriptors(conf)
 
@@ -35,6 +37,15 @@ def _check_descriptors(conf: LocalConf) -> None:
             f"the limit is {hard} (ulimit -Hn)"
         )
         raise SettingsError("max_parallel_jobs", slots, "settings", "less", message=message)
+
+
+def _check_cpus(conf: LocalConf) -> None:
+    if isinstance(conf.cpus, int) and conf.cpus > (available := available_cpus()):
+        message = f"cpus={conf.cpus} exceeds the {available} CPUs that are available here"
+        raise SettingsError("cpus", conf.cpus, "settings", f"at most {available}", message=message)
+    if conf.cpu_affinity is not None and not LINUX:
+        message = "cpu_affinity=share needs Linux: this system ties no process to CPUs"
+        raise SettingsError("cpu_affinity", "share", "settings", "none", message=message)
 
 
 def _check_memory(conf: LocalConf) -> None:

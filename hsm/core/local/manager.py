@@ -41,7 +41,7 @@ class LocalManager:
     As a context manager it ends, on leaving the block, sweeps that still run in other threads.
 
     Args:
-        max_parallel_jobs: jobs that run at the same time.
+        max_parallel_jobs: jobs that run at the same time; "auto" for as many as there are CPUs for.
         timeout: seconds that a job may take; None for no limit.
         show_output: show every line that jobs print, as they print it.
         cleanup_on_exit: remove each job's temporary directory when the job has ended.
@@ -59,7 +59,7 @@ class LocalManager:
 
     def __init__(
         self,
-        max_parallel_jobs: int = UNSET,
+        max_parallel_jobs: int | str = UNSET,
         timeout: float | None = UNSET,
         show_output: bool = UNSET,
         cleanup_on_exit: bool = UNSET,

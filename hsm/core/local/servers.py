@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -44,13 +44,17 @@ class Servers:
     Args:
         scratch: where payloads are written.
         conf: the settings, of which those on how jobs start count.
+        threads: tells the variables that bound the threads of jobs that start now.
     """
 
-    def __init__(self, scratch: Scratch, conf: LocalConf) -> None:
+    def __init__(
+        self, scratch: Scratch, conf: LocalConf, threads: Callable[[], Mapping[str, str]]
+    ) -> None:
         self._scratch = scratch
         self._start_method = conf.start_method.value
         self._exit_hooks = conf.exit_hooks
-        self._warm = WarmStarts(scratch, conf)
+        self._threads = threads
+        self._warm = WarmStarts(scratch, conf, threads)
         self._mutex = threading.Lock()
         # Servers that carry a function, by their work. At None is the clean server, for all jobs
         # that exec.
@@ -140,7 +144,11 @@ class Servers:
             return ForkServer.start_clean(disposable, soft_limit)
         assert carrying.function is not None
         return ForkServer.start_carrying(
-            carrying.function, disposable, soft_limit, exit_hooks=self._exit_hooks
+            carrying.function,
+            disposable,
+            soft_limit,
+            exit_hooks=self._exit_hooks,
+            threads=self._threads(),
         )
 
     def _choose(self, work: FunctionWork) -> ServerStart:

@@ -25,6 +25,7 @@ from typing import Any
 import psutil
 
 from hsm.core.engine.own_sockets import own
+from hsm.core.local.cpu_shares import COUNT
 from hsm.core.local.fork_safety import descriptors, native_pools
 from hsm.core.local.fork_safety.start_method import look
 from hsm.core.local.processes import own_files
@@ -133,9 +134,11 @@ def serve(script: dict[str, Any], directory: str) -> tuple[str, list[str]]:
     _take_stderr(begun.control)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     soft_limit = begun.soft_limit if limits == begun.limits else limits[0]
+    # Its libraries have read these, but a job may get fewer threads than they say.
+    threads = dict(os.environ) if COUNT in os.environ else {}
     argument: bytes | None = None
     try:
-        serve_jobs(begun.control, begun.launcher, state, None, begun.scratch, soft_limit)
+        serve_jobs(begun.control, begun.launcher, state, None, begun.scratch, soft_limit, threads)
     except ScriptBegins as begins:
         argument = begins.argument
     shared.enter_job()

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 from hsm.core.engine.backend import CannotStart, Launch
@@ -76,18 +77,21 @@ class WarmStart:
         self._is_closed = False
         self._decided = threading.Event()
 
-    def start(self, scratch: Scratch, soft_limit: int) -> None:
+    def start(
+        self, scratch: Scratch, soft_limit: int, threads: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         """Start the script's interpreter; return at once.
 
         Args:
             scratch: where to keep the script.
             soft_limit: how many files jobs may open.
+            threads: the variables that bound the threads of the libraries that it loads.
         """
 
         def run() -> None:
             # In this thread: while it imports, the server dies with the thread that started it.
             try:
-                why_not = self._import(scratch, soft_limit)
+                why_not = self._import(scratch, soft_limit, threads)
             except (CannotStart, OSError) as error:
                 why_not = str(error)
             if why_not is not None:
@@ -158,7 +162,7 @@ class WarmStart:
         if self.server is not None:
             self.server.close()
 
-    def _import(self, scratch: Scratch, soft_limit: int) -> str | None:
+    def _import(self, scratch: Scratch, soft_limit: int, threads: Mapping[str, str]) -> str | None:
         """Start the server and hear what becomes of the imports; return why it cannot be used."""
         python, pyc = interpreter(), self._script.keep(scratch.path)
         imports = self._script.imports
@@ -170,7 +174,7 @@ class WarmStart:
         try:
             command = (python, "-u", str(pyc))
             server = ForkServer.start_warm(
-                command, self._cwd, write_end, scratch.disposable, soft_limit
+                command, self._cwd, write_end, scratch.disposable, soft_limit, threads
             )
         finally:
             os.close(write_end)

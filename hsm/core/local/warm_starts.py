@@ -29,12 +29,15 @@ class WarmStarts:
     Args:
         scratch: where the scripts are kept.
         conf: the settings.
+        threads: tells the variables that bound the threads of jobs that start now.
 
     Raises:
         SettingsError: these ask for a warm start, and for spawned jobs.
     """
 
-    def __init__(self, scratch: Scratch, conf: LocalConf) -> None:
+    def __init__(
+        self, scratch: Scratch, conf: LocalConf, threads: Callable[[], Mapping[str, str]]
+    ) -> None:
         spawns = conf.start_method is StartMethod.spawn
         if conf.warm is Warm.true and spawns:
             message = "warm=true forks jobs, and start_method=spawn forbids it: give one of the two"
@@ -44,6 +47,7 @@ class WarmStarts:
         self._is_on = conf.warm is not Warm.false and LINUX and not spawns
         self._insists = conf.warm is Warm.true
         self._limit = conf.timeout
+        self._threads = threads
         self._mutex = threading.Lock()  # guards the next attribute
         # By id() of the script, which the value keeps alive. The newest is last.
         self._starts: dict[int, WarmStart] = {}
@@ -62,7 +66,7 @@ class WarmStarts:
             old = list(self._starts.values())[:-_MAX_KEPT]
         for each in old:
             each.retire()
-        start.start(self._scratch, soft_limit_of_jobs())
+        start.start(self._scratch, soft_limit_of_jobs(), self._threads())
         return True
 
     def wait(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:

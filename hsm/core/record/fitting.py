@@ -146,6 +146,8 @@ def _groups(entries: Iterable[str]) -> Iterator[list[str]]:
 
 def _entry(job: Job, shelf: Shelf) -> str:
     entry = {"job": job.num, "id": job.job_id, "label": job.label, "params": job.params}
+    if job.needs:
+        entry["needs"] = dict(job.needs)
     text = encode(entry)
     if len(text) <= INLINE:
         return text

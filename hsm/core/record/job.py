@@ -216,6 +216,7 @@ class Job:
             `job_dir`.
         before: its outcome before it was requeued; None once it has started again.
         large_label: the full label, if `label` is only the beginning.
+        needs: what it needs by name, if not only what all jobs of its sweep need.
     """
 
     #: The `missed_attempt` of a job that never started.
@@ -224,7 +225,7 @@ class Job:
     # There may be very many, so they have no dict.
     __slots__ = (
         *("num", "job_id", "label", "held_params", "state", "attempts", "outcome", "held_dir"),
-        *("before", "large_label"),
+        *("before", "large_label", "needs"),
     )
 
     def __init__(
@@ -236,6 +237,7 @@ class Job:
         *,
         job_dir: Path | SweepPaths | None = None,
         large_label: Large | None = None,
+        needs: Mapping[str, int] | None = None,
     ) -> None:
         self.num = num
         self.job_id = job_id
@@ -247,6 +249,7 @@ class Job:
         self.held_dir = job_dir
         self.before: Ending | None = None
         self.large_label = large_label
+        self.needs = needs
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Job):

@@ -259,6 +259,11 @@ class JobTable(Mapping[int, Job]):
             job = self._jobs.get(num)
             yield self._entry(num)["params"] if job is None else job.held_params
 
+    def needs_of(self, num: int) -> Mapping[str, int] | None:
+        """A job's own needs; one that has some has a `Job`."""
+        job = self._jobs.get(num)
+        return None if job is None else job.needs
+
     def where(self, holds: Callable[[JobState], bool]) -> list[Job]:
         """The jobs whose state `holds` accepts, by number; these are kept."""
         codes = self._codes_where(holds)

@@ -41,11 +41,13 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from hsm.core.at_fork import in_child
 from hsm.core.files import open_below
 from hsm.core.logger import get_logger
+from hsm.core.masked import masked_data
 from hsm.core.record import fitting, provenance
 from hsm.core.record.job import Ending, Job
 from hsm.core.record.journal_file import JournalFile, Overtaken
@@ -95,6 +97,7 @@ class Journal:
         program: what the jobs run, so that the sweep can be resumed from its journal alone.
         lock: the lock on ``paths.lock``, if the caller already holds it; released by `close`.
         file: the journal's file, if the caller already has it open; closed by `close`.
+        variables: the variables of jobs, whose values no record of the source code may have.
 
     Raises:
         SweepInUse: another live launcher writes this journal.
@@ -110,6 +113,7 @@ class Journal:
         program: Mapping[str, Any] | None = None,
         lock: LockFile | None = None,
         file: JournalFile | None = None,
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.paths = paths
         self.sweep_id = sweep_id
@@ -142,7 +146,7 @@ class Journal:
         self.shelf = Shelf(paths)
         self._began = time.monotonic()
         self._synced = self._began  # when the journal was last synced to disk
-        self._settings, self._program = settings, program
+        self._settings, self._program, self._variables = settings, program, variables
         in_child(self, Journal._forget)
         try:
             if self._file.size == 0:
@@ -160,7 +164,7 @@ class Journal:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
                 path = self.paths.new_git_diff()
                 with open(open_below(self.paths.sweep_dir, path, flags), "wb") as file:
-                    file.write(changes.diff)
+                    file.write(masked_data(changes.diff, self._variables))
             if changes is not None and changes.missing:
                 known = git.get("incomplete")
                 git["incomplete"] = f"{known}; {changes.missing}" if known else changes.missing

@@ -29,14 +29,13 @@ def describe(program: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """
     from hsm._version import __version__
 
-    program_words, arguments = own_words()
     facts: dict[str, Any] = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "hsm": __version__,
         "python": platform.python_version(),
         "argv": masked_words(sys.argv),
-        "command": {"program": program_words, "arguments": masked_words(arguments)},
+        "command": dict(zip(("program", "arguments"), own_words(), strict=True)),
         "cwd": os.getcwd(),
     }
     if (hydra := installed_version("hydra-core")) is not None:

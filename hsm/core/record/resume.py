@@ -111,6 +111,7 @@ class Resumption:
     Attributes:
         changes: settings that were changed while the sweep ran, and their values.
         priorities: those that jobs were given, by number; they keep them.
+        variables: names of the variables that its jobs got so far.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Resumption:
         self.journal_file = journal_file
         self.sweep_id = previous.sweep_id
         self.changes, self.priorities = previous.changes, previous.priorities
+        self.variables = recorded_variables(previous)
         self._rerun = rerun if isinstance(rerun, str) else frozenset(rerun)
         self._known: dict[str, deque[Job]] = defaultdict(deque)
         for num in sorted(previous.jobs):
@@ -151,6 +153,13 @@ class Resumption:
             raise SettingsError("rerun", jobs, "rerun", "unfinished", message=message)
         self._next_num += 1
         return Match(self._next_num - 1, None, True)
+
+
+def recorded_variables(sweep: Sweep) -> Sequence[str]:
+    """Names of the variables that a sweep's jobs got; no record has their values."""
+    settings = sweep.latest.get("settings") or {}
+    variables = settings.get("env")
+    return list(variables) if isinstance(variables, Mapping) else []
 
 
 def runs_again(job: Job, rerun: Rerun) -> bool:

@@ -163,6 +163,10 @@ def _is_objective(value: Any) -> bool:
     return all(type(number) in (int, float) for number in numbers)
 
 
+def _is_needs(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(is_count, value.values()))
+
+
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict) and is_flat(value)
 
@@ -240,6 +244,7 @@ JOB_FIELDS: Mapping[str, tuple[Check, str]] = {
     "label": TEXT,
     "params": (_is_object, "an object of parameters"),
     "large": (_is_object, "an object"),
+    "needs": (_is_needs, "numbers by name"),
 }
 #: The optional fields of `start`.
 START_FIELDS: Mapping[str, tuple[Check, str]] = {

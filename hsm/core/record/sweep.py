@@ -250,7 +250,9 @@ class Sweep:
         if "params" not in large:
             check(entry, {}, "params")
         params = large["params"] if "params" in large else entry["params"]
-        job = Job(num, job_id, entry["label"], params, large_label=large.get("label"))
+        needs = large["needs"].load_or({}) if "needs" in large else entry.get("needs")
+        label = large.get("label")
+        job = Job(num, job_id, entry["label"], params, large_label=label, needs=needs)
         if not self.jobs.add(job):
             raise BadRecord(f"job {num} was submitted before")
         self._unfinished[num] = job

@@ -32,7 +32,7 @@ _ONE_MACHINE = "jobs run on this machine"
 #: By the name of the launcher.
 COUNTERPARTS: Mapping[str, Sequence[Counterpart]] = {
     "joblib": (
-        Counterpart(["n_jobs"], ["max_parallel_jobs"], "by default 4, not one for each CPU"),
+        Counterpart(["n_jobs"], ["max_parallel_jobs"], "by default 4; auto: one for each CPU"),
         Counterpart(["timeout"], ["timeout"], "always in seconds, and only that job is ended"),
         Counterpart(["verbose"], ["progress", "show_output"]),
         Counterpart(["backend", "prefer", "require"], ["start_method"]),
@@ -52,9 +52,10 @@ COUNTERPARTS: Mapping[str, Sequence[Counterpart]] = {
         Counterpart(["submitit_folder"], remark="logs are in .hsm/logs of the sweep's directory"),
         Counterpart(["stderr_to_stdout"], remark="the two are kept apart"),
         Counterpart(["name", "comment"], remark="a sweep's id is made from hydra.job.name"),
+        Counterpart(["cpus_per_task"], ["cpus"], "by default, the CPUs are divided by the jobs"),
         Counterpart(
             [
-                *("cpus_per_task", "cpus_per_gpu", "gpus_per_node", "gpus_per_task", "gres"),
+                *("cpus_per_gpu", "gpus_per_node", "gpus_per_task", "gres"),
                 *("tasks_per_node", "nodes"),
             ],
             remark="a job may use what the machine has",
@@ -69,8 +70,9 @@ COUNTERPARTS: Mapping[str, Sequence[Counterpart]] = {
     ),
     "ray": (
         Counterpart(["ray.init.num_cpus", "num_cpus"], ["max_parallel_jobs"], "by default 4"),
+        Counterpart(["ray.remote.num_cpus"], ["cpus"], "threads are bounded, too"),
         Counterpart(
-            ["ray.remote.num_cpus", "ray.remote.num_gpus", "ray.init.num_gpus", "num_gpus"],
+            ["ray.remote.num_gpus", "ray.init.num_gpus", "num_gpus"],
             remark="a job may use what the machine has",
         ),
         Counterpart(["ray", "env_setup", "sync_up", "sync_down"], remark=_ONE_MACHINE),

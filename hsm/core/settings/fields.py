@@ -3,11 +3,11 @@
     SweepConf      what any place that runs jobs has
       `-- LocalConf    and what this machine has besides: the `local:` settings
 
-    max_parallel_jobs: int = setting(4, Count(at_least=1), "Parallel jobs.", group=Group.limits)
-         |                           |   |                  |                 its section -'
-         |                           |   |                  `- help: one sentence, with the unit
-         |                           |   `- what is allowed
-         |                           `- built-in value
+    max_retries: int = setting(0, Count(at_least=0), "Retries of a job.", group=Group.failures)
+         |                     |   |                  |                    its section -'
+         |                     |   |                  `- help: one sentence, with the unit
+         |                     |   `- what is allowed
+         |                     `- built-in value
          `- name of the argument, of the key in hsm.yaml and of hydra.launcher.*
 
 All else follows from such a line: checks, errors, flags, variables, Hydra's config, the help. What
@@ -22,10 +22,11 @@ from enum import Enum
 from functools import partial
 from typing import Any
 
+from hsm.core.settings.choices import Choice, ChoiceOrJobs
 from hsm.core.settings.kinds import (
-    Choice,
-    ChoiceOrJobs,
+    AUTO,
     Count,
+    CountOrAuto,
     Factor,
     Kind,
     Name,
@@ -66,6 +67,12 @@ class Warm(TextEnum):
     auto = "auto"
     true = "true"
     false = "false"
+
+
+class CpuAffinity(TextEnum):
+    """Which CPUs a job's processes may run on."""
+
+    share = "share"
 
 
 class ProgressMode(TextEnum):
@@ -155,10 +162,10 @@ class SweepConf:
     It holds whatever it is given: `resolve_local` makes checked ones.
     """
 
-    max_parallel_jobs: int = setting(
+    max_parallel_jobs: Any = setting(  # int; AUTO until the place for the jobs has made it one
         4,
-        Count(at_least=1),
-        "Parallel jobs.",
+        CountOrAuto(at_least=1),
+        "Parallel jobs; auto: as many as there are CPUs for.",
         group=Group.limits,
         variable="HSM_LOCAL_MAX_JOBS",
         flag="--parallel-jobs",
@@ -335,6 +342,19 @@ class LocalConf(SweepConf):
         "Do the imports that a Python script begins with once, for all its jobs: true, false, or "
         "auto (where jobs cannot tell).",
         group=Group.machine,
+    )
+    cpus: Any = setting(  # int, AUTO or None
+        AUTO,
+        CountOrAuto(at_least=1, optional=True),
+        "CPU threads per job: a number, of which no more jobs run at once than fit; auto: the CPUs "
+        "divided by the parallel jobs; or none: as many as libraries start.",
+        group=Group.limits,
+    )
+    cpu_affinity: CpuAffinity | None = setting(
+        None,
+        Choice(CpuAffinity, optional=True),
+        "share: each job runs on CPUs that no other job of the sweep uses; none: on any.",
+        group=Group.limits,
     )
     min_free_memory: int | None = setting(
         None,

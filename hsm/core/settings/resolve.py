@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -19,6 +20,7 @@ from hsm.core.needs import check_needs
 from hsm.core.settings.fields import (
     FAILURES,
     UNSET,
+    CpuAffinity,
     Direction,
     Group,
     LocalConf,
@@ -29,15 +31,17 @@ from hsm.core.settings.fields import (
     Warm,
 )
 from hsm.core.settings.hsm_yaml import CONFIG_VARIABLE, HsmConfig, load_hsm_config
-from hsm.core.settings.kinds import Kind, Refused, Switch
+from hsm.core.settings.kinds import AUTO, Kind, Refused, Switch
 
 __all__ = [
+    "AUTO",
     "BUILT_IN",
     "CONFIG_VARIABLE",
     "FAILURES",
     "SETTINGS",
     "UNSET",
     "VARIABLE_PREFIX",
+    "CpuAffinity",
     "Direction",
     "Group",
     "HsmConfig",
@@ -177,7 +181,7 @@ def resolve_local(
     if not isinstance(hsm_config, HsmConfig):
         path_origin = argument_origin("hsm_config")
         hsm_config = load_hsm_config(hsm_config, path_origin=path_origin, environ=environ)
-    found: _Found = {name: (setting.default, BUILT_IN) for name, setting in SETTINGS.items()}
+    found: _Found = {name: (copy(setting.default), BUILT_IN) for name, setting in SETTINGS.items()}
     found |= _from_environment(environ)
     found |= _checked(hsm_config.local, hsm_config.origin)
     found |= from_arguments

@@ -30,6 +30,8 @@ Values are read as in Hydra's config files: 1e-3 is a number, ``yes`` a boolean,
 Below ``jobs:`` and in lists, a string is never a call. Keys may have Hydra's ``+`` and
 ``@package``.
 
+A point's ``_needs_``, such as ``{licence: 2}``, are what its job needs, and no parameter.
+
 A CSV file has the parameters' names in its first line and a point in each further line. A cell is
 read as Hydra reads ``key=cell``: a number, true, false or null, otherwise a string; an empty cell
 is an empty string. A JSONL file has a point in each line, as an object; nested objects mean dotted
@@ -44,6 +46,7 @@ from itertools import chain
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from hsm.core.needs import NEEDS
 from hsm.core.space.grammar import plain_key
 
 if TYPE_CHECKING:
@@ -87,7 +90,9 @@ class SweepDefinition:
     def all_keys(self) -> list[str]:
         """All parameters that at least one point sets, in order."""
         axes = chain.from_iterable(self._blocks)
-        return list(dict.fromkeys(key for axis in axes for key in axis.all_keys()))
+        keys = dict.fromkeys(key for axis in axes for key in axis.all_keys())
+        keys.pop(NEEDS, None)
+        return list(keys)
 
     def shared_keys(self) -> list[str]:
         """The parameters that all points set, in order; a command may use these as ``{key}``."""

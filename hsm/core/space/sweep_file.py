@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from hsm.core.errors import SettingsError, UnknownSetting, shown
+from hsm.core.needs import NEEDS
+from hsm.core.settings.point_needs import read_needs
 from hsm.core.space.arguments import to_override
 from hsm.core.space.axes import STRING_KEYS, Axis, Listed, Rows, Values, Zipped
 from hsm.core.space.grammar import check_key, plain_key, read_scalar
@@ -184,9 +186,9 @@ def _grid(file: _File, grid: Any, line: int | None, taken: _TakenKeys) -> list[A
     axes: list[Axis] = []
     for key, value, at in _flat(file, grid, line):
         taken.add(key, "grid", at)
-        if isinstance(value, list) or _is_expression(value):
+        if isinstance(value, list) or (_is_expression(value) and key != NEEDS):
             axes.append(Zipped({key: _column(file, key, value, at)}))
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and key != NEEDS:
             file.refuse(at, key, value, "a value, a list of values, or a mapping that has keys")
         else:
             axes.append(Zipped({key: Listed([_checked(file, key, value, at)])}))
@@ -255,7 +257,7 @@ def _flat(
         at = mapping.lines.get(key, line) if isinstance(mapping, Lined) else line
         if not isinstance(key, str):
             check_key(key, file.at(at))
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict) and value and prefix + key != NEEDS:
             yield from _flat(file, value, at, f"{prefix}{key}.")
         else:
             yield check_key(prefix + key, file.at(at)), value, at
@@ -285,6 +287,8 @@ def _column(file: _File, key: str, value: Any, line: int | None) -> Values:
 
 def _checked(file: _File, key: str, value: Any, line: int | None) -> Any:
     """Return `value` in plain types; refuse it if an argument cannot hold it."""
+    if key == NEEDS:
+        return read_needs(value or None, file.at(line))
     if value is None or isinstance(value, (bool, float)):
         return value
     if not isinstance(value, str) or not value.isascii() or "\0" in value:
@@ -324,8 +328,10 @@ def _read_csv(file: _File) -> list[list[Axis]]:
                 allowed = f"{len(columns)} cells ({', '.join(columns)})"
                 problem = f"expected {allowed}, got {len(row)}"
                 file.refuse(reader.line_num, "a row", row, allowed, problem=problem)
-            for column, cell in zip(columns.values(), row, strict=True):
-                column.append(read_scalar(cell))
+            for (name, column), cell in zip(columns.items(), row, strict=True):
+                own = name == NEEDS
+                value = _checked(file, name, cell, reader.line_num) if own else read_scalar(cell)
+                column.append(value)
     except csv.Error as error:
         problem = f"not valid CSV: {error}"
         file.refuse(reader.line_num, "the file", file.path, "valid CSV", problem=problem)

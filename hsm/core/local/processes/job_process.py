@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import NoReturn, TypeAlias
 
 from hsm.core.engine.backend import Launch
+from hsm.core.local.processes.loaded_pools import LoadedPools
 from hsm.core.local.processes.note import Note
 from hsm.core.local.processes.process_tree import die_with_parent
 from hsm.core.program.isolation import NO_ENDS, LaunchState
@@ -65,6 +66,7 @@ def become_job(
     state: LaunchState,
     call: CallFunction | None,
     note: Note,
+    pools: LoadedPools,
 ) -> NoReturn:
     """Turn this process, a new child of the keeper, into the job that `launch` describes.
 
@@ -81,6 +83,7 @@ def become_job(
         os.chdir(launch.cwd)
         if launch.command is not None:
             _execute(launch.command)
+        pools.bound_job(launch.env)
         if call is None:
             raise ScriptBegins(launch.argument)
         call(launch.argument, launch.result, state, note.write)

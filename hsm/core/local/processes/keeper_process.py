@@ -23,6 +23,7 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from hsm.core.engine.backend import CannotStart, Launch, PlaceGone, Started
@@ -197,6 +198,10 @@ class Keeper:
         self._report.clear()
         with Obstacles(f"enter {launch.cwd}"):
             os.chdir(launch.cwd)
+        if launch.cpus:
+            # This process's own: whatever it starts inherits them.
+            with suppress(OSError):  # All of them were taken from this process meanwhile.
+                os.sched_setaffinity(0, launch.cpus)
         with Obstacles("start a process"):
             if launch.command is not None:
                 # If the keeper is killed, the fork server kills such a job.

@@ -17,11 +17,12 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -46,6 +47,7 @@ _LOOKS_AT_FORK = 120
 _LOOKS_AT_END = 15
 #: Seconds to wait for its process to be gone after that, and seconds between looks.
 _EXIT_TIMEOUT, _EXIT_INTERVAL = 5.0, 0.001
+_NONE: Mapping[str, str] = MappingProxyType({})
 #: The directory that this process imported hsm from.
 _HSM_FOUND_IN = str(Path(__file__).parents[__name__.count(".")])
 
@@ -87,6 +89,7 @@ class ForkServer:
         soft_limit: int,
         *,
         exit_hooks: bool = False,
+        threads: Mapping[str, str] = _NONE,
     ) -> ForkServer:
         """Fork a server from this process. Its jobs call `function`, with everything loaded so far.
 
@@ -95,12 +98,13 @@ class ForkServer:
             scratch: a directory that the server removes when it ends.
             soft_limit: how many files jobs may open.
             exit_hooks: whether jobs run the exit hooks that this process has registered.
+            threads: see `serve`.
 
         Raises:
             CannotStart: it cannot be forked.
         """
         call = partial(call_function, function)
-        return cls._fork(take_for_forks(exit_hooks), call, scratch, soft_limit)
+        return cls._fork(take_for_forks(exit_hooks), call, scratch, soft_limit, threads)
 
     @classmethod
     def _fork(
@@ -109,6 +113,7 @@ class ForkServer:
         call: CallFunction | None,
         scratch: Path | None,
         soft_limit: int,
+        threads: Mapping[str, str] = _NONE,
     ) -> ForkServer:
         launcher = os.getpid()
         # The launcher's handlers must not run in the child before it has dropped them.
@@ -120,7 +125,7 @@ class ForkServer:
                 pid = os.fork()
                 if pid == 0:
                     folder = str(scratch) if scratch else None
-                    serve(theirs, launcher, state, call, folder, soft_limit)
+                    serve(theirs, launcher, state, call, folder, soft_limit, threads)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return cls(pid, ours, None, carries_function=call is not None)
@@ -160,7 +165,13 @@ class ForkServer:
 
     @classmethod
     def start_warm(
-        cls, command: Sequence[str], cwd: str, output: int, scratch: Path | None, soft_limit: int
+        cls,
+        command: Sequence[str],
+        cwd: str,
+        output: int,
+        scratch: Path | None,
+        soft_limit: int,
+        threads: Mapping[str, str],
     ) -> ForkServer:
         """Start the interpreter of a script, which becomes a server: see `local.warm_server`.
 
@@ -172,6 +183,7 @@ class ForkServer:
             output: a descriptor for what it prints before.
             scratch: a directory that the server removes when it ends.
             soft_limit: how many files jobs may open.
+            threads: the variables that bound the threads of the libraries that it loads.
 
         Raises:
             CannotStart: it cannot be started.
@@ -184,6 +196,7 @@ class ForkServer:
                 stdout=output,
                 stderr=output,
                 cwd=cwd,
+                env={**os.environ, **threads},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )

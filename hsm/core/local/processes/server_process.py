@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
@@ -29,6 +30,7 @@ from hsm.core.local.processes.fork_isolation import become_server
 from hsm.core.local.processes.job_logs import JobLogs
 from hsm.core.local.processes.job_process import CallFunction, EndsProcess, become_job
 from hsm.core.local.processes.keeper_process import Keeper
+from hsm.core.local.processes.loaded_pools import LoadedPools
 from hsm.core.local.processes.messages import Channel, NotStarted
 from hsm.core.local.processes.note import Note
 from hsm.core.local.processes.process_tree import (
@@ -79,12 +81,15 @@ class _Server:
         call: CallFunction | None,
         scratch: str | None,
         soft_limit: int,
+        threads: Mapping[str, str],
     ) -> None:
         self._control = control
         self._launcher = launcher
         self._state = state
         self._call = call
         self._scratch = scratch
+        self._threads = threads
+        self._pools = LoadedPools()
         self._keepers: dict[int, _Kept] = {}
         # The server needs a few descriptors per keeper, so it raises its limit; keepers and jobs
         # get the original limit back.
@@ -99,6 +104,9 @@ class _Server:
         for signum in (signal.SIGCHLD, _LAUNCHER_DIED):
             signal.signal(signum, lambda *_: None)
         die_with_parent(_LAUNCHER_DIED, self._launcher)
+        if self._threads:
+            self._pools = LoadedPools.find()
+            self._pools.bound(self._threads)
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
@@ -151,7 +159,7 @@ class _Server:
             pid = os.getpid()
 
             def start_job(launch: Launch, note: Note) -> NoReturn:
-                become_job(launch, pid, self._state, self._call, note)
+                become_job(launch, pid, self._state, self._call, note, self._pools)
 
             with socket.socket(fileno=own.connection) as connection:
                 channel = Channel(connection)
@@ -233,6 +241,7 @@ def serve(
     call: CallFunction | None,
     scratch: str | None,
     soft_limit: int,
+    threads: Mapping[str, str],
 ) -> NoReturn:
     """Be the fork server until `launcher` (a pid) dies or closes its end of `control`.
 
@@ -244,6 +253,8 @@ def serve(
             script that this process runs.
         scratch: a directory to remove at the end.
         soft_limit: how many files jobs may open, see `DescriptorLimit`.
+        threads: the variables that bound the threads of most jobs, for libraries that this process
+            has loaded; empty if its jobs load them, or have as many as they like.
 
     Raises:
         ScriptBegins: in a job that goes on with the script.
@@ -256,7 +267,7 @@ def serve(
             become_subreaper()
             set_process_name(b"hsm-server")
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            _Server(control, launcher, state, call, scratch, soft_limit).run()
+            _Server(control, launcher, state, call, scratch, soft_limit, threads).run()
         except OSError as error:  # the machine lacks something: no fault of this code
             print(f"hsm: the fork server ended: {error}", file=sys.stderr, flush=True)
             os._exit(1)
@@ -274,4 +285,4 @@ def main() -> NoReturn:
     fd, launcher, soft_limit, *scratch = sys.argv[1:]
     control = socket.socket(fileno=int(fd))
     folder = scratch[0] if scratch else None
-    serve(control, int(launcher), LaunchState.take(), None, folder, int(soft_limit))
+    serve(control, int(launcher), LaunchState.take(), None, folder, int(soft_limit), {})

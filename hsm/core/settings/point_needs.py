@@ -1,0 +1,36 @@
+"""What single points of a sweep need: the value of their key ``_needs_``, which is no parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hsm.core.needs import NEEDS, NO_NEEDS, check_needs
+from hsm.core.settings.resolve import SETTINGS
+
+
+def read_needs(value: object, origin: str) -> dict[str, int]:
+    """What a point's ``_needs_`` say, a mapping or text such as licence=2. Raises SettingsError."""
+    needs: dict[str, int] = SETTINGS["needs"].check(value, origin)
+    return needs
+
+
+def take_needs(
+    index: int, point: dict[str, Any], resources: Mapping[str, int]
+) -> Mapping[str, int]:
+    """Remove a point's own needs from it, and return them.
+
+    Args:
+        index: the point's, for errors.
+        point: the point.
+        resources: what there is.
+
+    Raises:
+        SettingsError: these are no needs, or can never be met.
+    """
+    if NEEDS not in point:
+        return NO_NEEDS
+    origin = f"{NEEDS} of point {index}"
+    needs = read_needs(point.pop(NEEDS), origin)
+    check_needs(needs, resources, origin)
+    return needs
