@@ -57,7 +57,7 @@ READING = [
     )
 ]
 #: What may write, inside of the directory.
-WRITING = [["cancel", "D"], ["cancel", "D", "1"]]
+WRITING = [["cancel", "D"], ["cancel", "D", "1"], ["pause", "D"], ["cancel", "D", "--pending"]]
 PYTHON = "Python"
 
 

@@ -123,10 +123,7 @@ def test_settings_and_a_priority_in_one_line(
             ["s", "--parallel-jobs", "0"],
             "--parallel-jobs must be an integer of at least 1, or auto, not 0",
         ),
-        (
-            ["s", "--parallel-jobs", "auto"],
-            "--parallel-jobs must be an integer of at least 1, or auto, not",
-        ),
+        (["s", "--parallel-jobs", "all"], "--parallel-jobs must be an integer of at least 1, or"),
         (["s", "--timeout", "soon"], "--timeout must be a number of seconds above 0"),
         (["s", "--max-retries", "-1"], "--max-retries must be an integer of at least 0, not -1"),
         (["s", "2", "--priority", "high"], "--priority must be an integer from -2147483647 to"),

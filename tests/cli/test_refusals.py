@@ -114,6 +114,9 @@ def _app(project: Project) -> None:
         (["logs", "nothing", "one"], "'JOB'"),
         (["show", "nothing", "0"], "no sweep 'nothing'"),
         (["cancel", "nothing"], "no sweep 'nothing'"),
+        (["pause", "nothing"], "no sweep 'nothing'"),
+        (["continue"], "no sweeps yet"),
+        (["explain", "nothing", "0"], "no sweep 'nothing'"),
         (
             ["config", "--hsm-config", "none.yaml"],
             "--hsm-config: cannot read 'none.yaml': No such file",

@@ -42,10 +42,13 @@ def tree(source: SweepSource, job_id: str) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
+#: In vfork(2), a process waits for its stopped child in the kernel; what has ended waits for its
+#: stopped parent.
+STILL = (psutil.STATUS_STOPPED, psutil.STATUS_DISK_SLEEP, psutil.STATUS_ZOMBIE)
+
+
 def are_stopped(processes: list[psutil.Process]) -> bool:
-    """Whether they stand still: in vfork(2), a process waits for its stopped child in the kernel."""
-    still = (psutil.STATUS_STOPPED, psutil.STATUS_DISK_SLEEP)
-    return all(process.status() in still for process in processes)
+    return all(process.status() in STILL for process in processes)
 
 
 # --- pauses -----------------------------------------------------------------------------------

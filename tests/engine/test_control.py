@@ -119,6 +119,12 @@ Make = Callable[[Bare], Asked]
             "at most 1 job at once, no time limit per job, 2 retries per job from now on",
         ),
         (
+            Change({"max_parallel_jobs": "auto"}),
+            ("auto", UNSET, None, False),
+            {"request": "set", "max_parallel_jobs": "auto"},
+            "as many jobs at once as there are CPUs for from now on",
+        ),
+        (
             Change({"timeout": 90}),
             (None, 90.0, None, False),
             {"request": "set", "timeout": 90},

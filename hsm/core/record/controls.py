@@ -141,12 +141,14 @@ def told(control: Control) -> str:
             return ""
 
 
-def _told(name: str, value: float | None) -> str:
+def _told(name: str, value: Any) -> str:
     """What a changed setting means, as part of a line."""
+    if name == "max_parallel_jobs" and value == "auto":
+        return "as many jobs at once as there are CPUs for"
     if name == "max_parallel_jobs":
         return f"at most {value} job{'' if value == 1 else 's'} at once"
     if name == "timeout":
-        limit = "no time limit" if value is None else f"a time limit of {format_duration(value)}"
+        limit = f"a time limit of {format_duration(value)}" if value else "no time limit"
         return f"{limit} per job"
     return f"{value} {'retry' if value == 1 else 'retries'} per job"
 

@@ -175,8 +175,8 @@ def _is_final_state(value: Any) -> bool:
     return isinstance(value, str) and value in JobState.__members__ and JobState(value).is_final
 
 
-def _is_positive_count(value: Any) -> bool:
-    return is_count(value) and value > 0
+def _is_parallelism(value: Any) -> bool:
+    return value == "auto" or (is_count(value) and value > 0)
 
 
 def _is_positive_seconds(value: Any) -> bool:
@@ -233,7 +233,7 @@ CONTROL_FIELDS: Mapping[str, tuple[Check, str]] = {
     "running": (_is_switch, "true or false"),
     "now": (_is_switch, "true or false"),
     "priority": (_is_priority, "an integer from -2147483647 to 2147483647"),
-    "max_parallel_jobs": (_is_positive_count, "an integer of at least 1"),
+    "max_parallel_jobs": (_is_parallelism, "an integer of at least 1, or auto"),
     "timeout": (_is_positive_seconds, "a number of seconds above 0"),
     "max_retries": COUNT,
 }
