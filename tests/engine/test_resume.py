@@ -61,7 +61,7 @@ def test_what_completed_is_not_run_again_and_gives_its_value(tmp_path: Path) -> 
     assert sweep_of(tmp_path, [0, 1, 2, 3])[1] is JobState.FAILED
     (tmp_path / "fail-1").unlink()
     recorder = Recorder()
-    states = sweep_of(tmp_path, [0, 1, 2, 3], recorder, resume=True, cpus=None)
+    states = sweep_of(tmp_path, [0, 1, 2, 3], recorder, resume=True)
     assert [str(state) for state in states.values()] == ["COMPLETED"] * 3 + ["FAILED"]
     assert ran(tmp_path) == [0, 1, 1, 2, 3, 3]
     assert sorted(num for event, num in recorder.events if event == "ended") == [1, 3]

@@ -320,15 +320,17 @@ def test_the_line_comes_before_the_first_job_starts(
 ) -> None:
     monkeypatch.setattr(cpu_shares, "available_cpus", lambda: 4)
     monkeypatch.setattr(cpu_shares, "usable_cpus", lambda: [0, 1, 2, 3])
-    heard = Recorder()
-    with source(heard) as made:
+    heard: list[str] = []
+    listener = Recorder()
+    monkeypatch.setattr(listener, "message", heard.append)
+    with source(listener) as made:
         made.submit_jobs(
             points(1, 2, 3),
             "s",
             tmp_path / "sweep",
             command=["sh", "-c", "echo $HSM_CPUS $MKL_NUM_THREADS"],
         )
-    assert [text for text in heard.messages if text.startswith("each job has 2 of 4 CPUs: ")]
+    assert [text for text in heard if text.startswith("each job has 2 of 4 CPUs: ")]
     assert SweepPaths(tmp_path / "sweep").stdout(0).read_text() == "2 2\n"
 
 

@@ -46,7 +46,7 @@ def job(params):
 
 
 def run(count, **settings):
-    with source(**settings) as made:
+    with source(cpus=None, **settings) as made:
         made.observers.append(Told())
         words = ["sh", "-c", "echo {x} >> side; exec sleep 0.1"]
         work = {"command": words} if sys.argv[2] == "command" else {"function": job}
@@ -210,7 +210,7 @@ def test_jobs_wait_for_inodes(few_inodes: Path, start_method: str) -> None:
     for num in range(30):
         (filling / str(num)).mkdir(parents=True)
     told = Freeing(lambda: shutil.rmtree(filling))
-    with source(told, start_method=start_method) as made:
+    with source(told, start_method=start_method, cpus=None) as made:
         ids = made.submit_jobs(points(*range(8)), "s", few_inodes / "s", function=square)
         assert [made.result(job_id) for job_id in ids] == [x**2 for x in range(8)]
     (message,) = told.messages
