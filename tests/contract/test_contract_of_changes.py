@@ -36,7 +36,7 @@ def are_running(source: SweepSource, *nums: int) -> None:
 
 
 def tree(source: SweepSource, job_id: str) -> list[psutil.Process]:
-    """A job's process and its children."""
+    """A job's process and what is below it."""
     attempts = wait_for(lambda: source.job(job_id).attempts, "its start")
     process = psutil.Process(attempts[-1].pid)
     return [process, *process.children(recursive=True)]
@@ -48,7 +48,14 @@ STILL = (psutil.STATUS_STOPPED, psutil.STATUS_DISK_SLEEP, psutil.STATUS_ZOMBIE)
 
 
 def are_stopped(processes: list[psutil.Process]) -> bool:
-    return all(process.status() in STILL for process in processes)
+    return all(map(stands_still, processes))
+
+
+def stands_still(process: psutil.Process) -> bool:
+    try:
+        return process.status() in STILL
+    except psutil.NoSuchProcess:  # It ended as it was looked at.
+        return True
 
 
 # --- pauses -----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,24 @@ def keeper_of(made: LocalComputeSource, job_id: str) -> psutil.Process:
 
 
 def moving(keeper: psutil.Process) -> list[psutil.Process]:
-    """What is below a keeper and not stopped."""
+    """What is below a keeper and does not stand still."""
     found = []
     for process in keeper.children(recursive=True):
-        try:
+        with suppress(psutil.NoSuchProcess):  # Its keeper has just reaped it.
             if process.status() not in _STILL:
                 found.append(process)
-        except psutil.NoSuchProcess:
-            found.append(process)  # It has just ended, so it moved.
     return found
+
+
+def wait_until_still(keeper: psutil.Process) -> None:
+    """Wait until nothing moves, and nothing comes that was just being forked."""
+    looks = [0]
+
+    def is_still() -> bool:
+        looks[0] = 0 if moving(keeper) else looks[0] + 1
+        return looks[0] == 10
+
+    wait_for(is_still, "all of it to be stopped")
 
 
 def test_a_job_that_forks_without_end_stands_still_as_a_whole(tmp_path: Path) -> None:
@@ -57,13 +67,13 @@ def test_a_job_that_forks_without_end_stands_still_as_a_whole(tmp_path: Path) ->
         wait_for((tmp_path / "ready").exists, "the job")
         keeper = keeper_of(made, job_id)
         made.pause(running=True)
-        wait_for(lambda: not moving(keeper), "all of it to be stopped")
+        wait_until_still(keeper)
         for _ in range(20):
             assert moving(keeper) == []
         made.unpause()
         wait_for(lambda: moving(keeper), "it to go on")
         made.pause(running=True)
-        wait_for(lambda: not moving(keeper), "all of it to be stopped again")
+        wait_until_still(keeper)
         assert made.cancel_job(job_id)
         assert made.wait(timeout=PATIENCE) == {job_id: JobState.CANCELLED}
 
@@ -82,7 +92,7 @@ def test_the_job_of_a_function_is_paused_like_a_command(tmp_path: Path, start_me
         wait_for(lambda: counted.exists() and counted.stat().st_size > 3, "its first steps")
         keeper = keeper_of(made, job_id)
         made.pause(running=True)
-        wait_for(lambda: not moving(keeper), "it to be stopped")
+        wait_until_still(keeper)
         size = counted.stat().st_size
         later = time.monotonic() + 0.3
         wait_for(lambda: time.monotonic() > later, "thirty more steps")
@@ -102,7 +112,7 @@ def test_what_the_job_had_stopped_itself_remains_stopped(tmp_path: Path) -> None
         child, keeper = psutil.Process(int(noted.read_text())), keeper_of(made, job_id)
         wait_for(lambda: child.status() == psutil.STATUS_STOPPED, "its child to be stopped")
         made.pause(running=True)
-        wait_for(lambda: not moving(keeper), "all of it to be stopped")
+        wait_until_still(keeper)
         made.unpause()
         wait_for(lambda: moving(keeper), "the job to go on")
         assert child.status() == psutil.STATUS_STOPPED
@@ -120,7 +130,7 @@ def test_a_paused_job_whose_keeper_or_server_is_killed_is_lost_and_gone(
         wait_for((tmp_path / "ready").exists, "the job")
         keeper = keeper_of(made, job_id)
         made.pause(running=True)
-        wait_for(lambda: not moving(keeper), "all of it to be stopped")
+        wait_until_still(keeper)
         below = [process.pid for process in keeper.children(recursive=True)]
         os.kill(keeper.pid if victim == "keeper" else keeper.ppid(), signal.SIGKILL)
         assert made.wait(timeout=PATIENCE) == {job_id: JobState.FAILED}

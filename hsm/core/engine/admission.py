@@ -171,12 +171,12 @@ class Admission:
     # --- deciding ---
 
     def _closed(self, now: float) -> str:
-        """Why no job at all can start now; empty if one can. Cheapest first."""
+        """Why no job at all can start now; empty if one can. What needs a person is first."""
+        if self._is_paused:
+            return "the sweep to be continued: it is paused"
         if len(self._admitted) >= self._limit:
             places = "1 place is" if self._limit == 1 else f"{self._limit} places are"
             return f"a place: {places} taken (max_parallel_jobs)"
-        if self._is_paused:
-            return "the sweep to be continued: it is paused"
         if now < self._next_start:
             if self._starts is not None:
                 return f"job {self._starts.job.num} to start (start_delay)"
