@@ -158,9 +158,7 @@ def test_a_pending_job_is_explained(project: Project, running: Journal) -> None:
 
 
 def test_what_waits_is_cancelled(project: Project, running: Journal) -> None:
-    assert project.here("cancel", "s", "--pending").out == (
-        "s: 5 pending jobs cancelled by a request\n"
-    )
+    assert project.here("cancel", "s", "--pending").out == ("s: 5 pending jobs cancelled\n")
     assert records(project) == [{"request": "cancel", "which": "pending"}]
     assert "either jobs or --pending" in project.refused("cancel", "s", "2", "--pending")
 
@@ -287,9 +285,9 @@ def test_whoever_watches_is_told(project: Project, running: Journal) -> None:
     finally:
         watched.close()
     assert recorder.messages == [
-        "paused by a request: no job starts until hsm continue",
+        "paused: no job starts until hsm continue",
         "at most 3 jobs at once from now on",
-        "continued by a request",
+        "continued",
     ]
     assert (pauses[0], pauses[-1]) == (False, False)
 

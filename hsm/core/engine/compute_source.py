@@ -268,7 +268,7 @@ class ComputeSource(ABC):
     def change(
         self,
         *,
-        max_parallel_jobs: int | None = None,
+        max_parallel_jobs: int | str | None = None,
         timeout: float | None = UNSET,
         max_retries: int | None = None,
         now: bool = False,

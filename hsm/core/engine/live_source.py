@@ -7,12 +7,16 @@ from typing import Any
 
 from hsm.core.engine import kept_reports
 from hsm.core.engine.compute_source import ComputeSource, RunningJob
+from hsm.core.engine.control import Controller
 from hsm.core.engine.ledger import Ledger
 from hsm.core.engine.scheduler import Scheduler
+from hsm.core.engine.steering import Steering
 from hsm.core.program.reports import Report
+from hsm.core.record.controls import Change, Continue, Pause, Prioritize
 from hsm.core.record.job import Job, JobFailed, JobState
+from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths
-from hsm.core.settings.resolve import SETTINGS, UNSET
+from hsm.core.settings.resolve import SETTINGS, UNSET, argument
 
 
 class LiveSource(ComputeSource):
@@ -20,10 +24,13 @@ class LiveSource(ComputeSource):
 
     Attributes:
         _scheduler, _ledger: who runs the jobs, and who knows them.
+        _steering, _controller: who changes how they run, and who has it recorded.
     """
 
     _scheduler: Scheduler
     _ledger: Ledger
+    _steering: Steering
+    _controller: Controller
 
     # --- asking ---
 
@@ -83,15 +90,15 @@ class LiveSource(ComputeSource):
     # --- changing ---
 
     def pause(self, *, running: bool = False) -> None:
-        self._scheduler.pause(running=running)
+        self._controller.do(Pause(running))
 
     def unpause(self) -> None:
-        self._scheduler.unpause()
+        self._controller.do(Continue())
 
     def change(
         self,
         *,
-        max_parallel_jobs: int | None = None,
+        max_parallel_jobs: int | str | None = None,
         timeout: float | None = UNSET,
         max_retries: int | None = None,
         now: bool = False,
@@ -102,24 +109,23 @@ class LiveSource(ComputeSource):
             "max_retries": UNSET if max_retries is None else max_retries,
         }
         values = {
-            name: SETTINGS[name].check(value, "change")
+            name: SETTINGS[name].check(value, argument(name))
             for name, value in given.items()
             if value is not UNSET
         }
-        if "max_parallel_jobs" in values:  # first, as the backend may refuse it
-            self._scheduler.set_limit(values["max_parallel_jobs"], now=now)
-        if "timeout" in values:
-            self._scheduler.set_timeout(values["timeout"])
-        if "max_retries" in values:
-            self._scheduler.set_retries(values["max_retries"])
+        if values:
+            self._controller.do(Change(values, now))
 
     def set_priority(self, job_ids: Sequence[str], priority: int) -> None:
-        self._scheduler.set_priority([self._ledger[job_id] for job_id in job_ids], priority)
+        by_journal: dict[Journal, list[int]] = {}
+        for job_id in job_ids:
+            handle = self._ledger[job_id]
+            by_journal.setdefault(handle.journal, []).append(handle.job.num)
+        for journal, nums in by_journal.items():
+            self._controller.prioritize(journal, Prioritize(tuple(nums), priority))
 
     def cancel_pending(self) -> int:
-        return self._scheduler.cancel_pending()
+        return self._controller.cancel_pending()
 
     def explain(self, job_id: str | None = None) -> list[str]:
-        if job_id is None:
-            return self._scheduler.explain_all()
-        return [f"it waits for {self._scheduler.explain(self._ledger[job_id])}"]
+        return self._steering.explain(job_id)

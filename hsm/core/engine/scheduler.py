@@ -34,7 +34,7 @@ from hsm.core.units import format_duration
 #: The pool makes a thread only for a job that has been admitted, so this bounds nothing.
 _MOST_THREADS = 1 << 20
 #: Waiting jobs whose reasons are told when all are asked for.
-_MOST_EXPLAINED = 20
+_MOST_EXPLAINED = 10
 #: The key of the timer's call that looks for jobs that can be admitted.
 _LOOK = "look"
 

@@ -28,6 +28,7 @@ from hsm.core.engine.live_source import LiveSource
 from hsm.core.engine.observers import Observers
 from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.scheduler import Scheduler
+from hsm.core.engine.steering import Steering
 from hsm.core.engine.submission import JobSpec, OpenSweep, claim, give_back, make_specs, record
 from hsm.core.errors import HsmError, SettingsError
 from hsm.core.own_process import open_closed_streams
@@ -81,7 +82,10 @@ class SweepSource(LiveSource):
         self._interrupted = threading.Lock()  # guards `interruption`
         self._scheduler = Scheduler(conf, backend, self._observers)
         self._ledger = self._scheduler.ledger
-        self._controller = Controller(self, self._journals, self.interrupt, self._observers)
+        self._steering = Steering(self._scheduler, self._ledger)
+        self._controller = Controller(
+            self._steering, self._journals, self.interrupt, self._observers
+        )
         self._listener = Listener(
             self._controller.take, f"{OWN_THREADS}control", self._check_journal
         )
@@ -250,6 +254,7 @@ class SweepSource(LiveSource):
             sweep = OpenSweep.at(paths, sweep_id, self._asked, program, lock, resumption)
             self._sweeps[paths.sweep_dir] = sweep
             sweep.journal.tell_to(self._observers.warn, self._journal_lost)
+            self._controller.begins(sweep.journal)
             self._listener.add(paths)
         elif (held := sweep.journal.sweep_id) != sweep_id:
             raise HsmError(f"{paths.sweep_dir} holds sweep {held}, not {sweep_id}")

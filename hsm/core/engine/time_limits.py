@@ -33,8 +33,9 @@ class TimeLimits:
     def timeout(self) -> tuple[float, str] | None:
         """The current limit in seconds and the reason to give for it; None for no limit."""
         limits = []
-        if self._conf.timeout is not None:
-            limits.append((self._conf.timeout, f"timeout after {self._conf.timeout:g} s"))
+        timeout = self._conf.timeout  # which another thread may change
+        if timeout is not None:
+            limits.append((timeout, f"timeout after {timeout:g} s"))
         factor = self._conf.timeout_factor
         with self._mutex:
             if factor is not None and len(self._durations) >= _MIN_COMPLETED:

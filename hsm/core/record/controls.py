@@ -126,9 +126,9 @@ def told(control: Control) -> str:
     match control:
         case Pause(running=running):
             jobs = "no job starts or goes on" if running else "no job starts"
-            return f"paused by a request: {jobs} until hsm continue"
+            return f"paused: {jobs} until hsm continue"
         case Continue():
-            return "continued by a request"
+            return "continued"
         case Change(values=values):
             return f"{', '.join(_told(*item) for item in values.items())} from now on"
         case Prioritize(jobs=jobs, priority=priority):
@@ -136,7 +136,7 @@ def told(control: Control) -> str:
             which = f"job {numbers}" if len(numbers) <= _MAX_NUMBERS else f"{len(jobs)} jobs"
             return f"priority {priority} for {which}"
         case CancelPending():
-            return "pending jobs cancelled by a request"
+            return "pending jobs cancelled"
         case _:
             return ""
 
