@@ -321,10 +321,13 @@ def test_what_jobs_wait_for_is_told(place: Place) -> None:
         assert source.explain(ids[1]) == [
             "it waits for a place: 1 place is taken (max_parallel_jobs)"
         ]
-        summary = source.explain()
-        assert summary[0] == "1 running, 2 waiting; at most 1 run at once"
-        assert summary[1].startswith("job 1 waits for a place: ")
-        assert summary[2].startswith("job 2 waits for its turn: 1 job is before it; a place: ")
+        assert source.explain(ids[2]) == [
+            "it waits for a place: 1 place is taken (max_parallel_jobs); 1 job is before it"
+        ]
+        assert source.explain() == [
+            "1 running, 2 waiting; at most 1 run at once",
+            "jobs 1-2 wait for a place: 1 place is taken (max_parallel_jobs)",
+        ]
         with pytest.raises(KeyError):
             source.explain("nobody")
         source.stop("enough")

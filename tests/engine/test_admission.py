@@ -35,6 +35,10 @@ def admission(limit: int = 2, clock: Clock | None = None, **given: Any) -> Admis
     return Admission(limit, **{"resources": {}, "clock": clock or Clock(), **given})
 
 
+def explained(made: Admission, each: JobHandle) -> str:
+    return made.explain(each)[0]
+
+
 def admitted(made: Admission) -> list[int]:
     """The numbers of the jobs that can start now."""
     found = []
@@ -88,7 +92,7 @@ def test_a_job_takes_all_that_it_needs_at_once_or_nothing() -> None:
     assert admitted(made) == [0, 2]  # Job 1 holds no a while it waits for b.
     made.release(jobs[0])
     assert admitted(made) == []
-    assert made.explain(jobs[1]) == "2 of a: 0 of 2 free, the others have jobs 2"
+    assert explained(made, jobs[1]) == "2 of a: 0 of 2 free, the others have jobs 2"
     made.release(jobs[2])
     made.release(jobs[2])
     assert admitted(made) == [1]
@@ -99,8 +103,8 @@ def test_no_more_jobs_than_the_limit_and_it_may_change() -> None:
     jobs = [handle(num) for num in range(6)]
     made.add(jobs)
     assert admitted(made) == [0]
-    assert made.explain(jobs[1]) == "a place: 1 place is taken (max_parallel_jobs)"
-    assert made.explain(jobs[3]).startswith("its turn: 2 jobs are before it; a place: ")
+    assert explained(made, jobs[1]) == "a place: 1 place is taken (max_parallel_jobs)"
+    assert made.explain(jobs[3]) == ("a place: 1 place is taken (max_parallel_jobs)", 2)
     made.limit = 3
     assert admitted(made) == [1, 2]
     made.limit = 1
@@ -109,7 +113,7 @@ def test_no_more_jobs_than_the_limit_and_it_may_change() -> None:
         assert admitted(made) == []
     made.release(jobs[2])
     assert admitted(made) == [3]
-    assert made.explain(jobs[3]) == ""
+    assert explained(made, jobs[3]) == ""
 
 
 def test_nothing_starts_during_a_pause() -> None:
@@ -119,7 +123,7 @@ def test_nothing_starts_during_a_pause() -> None:
     made.add(jobs)
     assert admitted(made) == []
     assert made.looks_again() is None
-    assert "paused" in made.explain(jobs[0])
+    assert "paused" in explained(made, jobs[0])
     made.is_paused = False
     assert admitted(made) == [0]
 
@@ -131,12 +135,12 @@ def test_starts_are_as_far_apart_as_the_delay() -> None:
     made.add(jobs)
     assert admitted(made) == [0]
     clock.now += 20  # Its start takes a while.
-    assert made.explain(jobs[1]) == "job 0 to start (start_delay)"
+    assert explained(made, jobs[1]) == "job 0 to start (start_delay)"
     assert made.looks_again() is None
     assert made.started(jobs[0])
     clock.now += 4
     assert admitted(made) == []
-    assert made.explain(jobs[1]) == "the next start, in 6 s (start_delay)"
+    assert explained(made, jobs[1]) == "the next start, in 6 s (start_delay)"
     assert made.looks_again() == 6.0
     clock.now += 6
     assert admitted(made) == [1]
@@ -164,11 +168,11 @@ def test_a_job_without_room_holds_nothing_and_is_the_first_to_try_again() -> Non
     assert admitted(made) == [0, 2]
     assert made.put_back(jobs[0], "cannot fork", is_busy=True) is None
     assert admitted(made) == []
-    assert made.explain(jobs[0]) == "room: cannot fork"
+    assert explained(made, jobs[0]) == "room: cannot fork"
     clock.now += made.looks_again() or 0.0
     assert admitted(made) == [0]
     made.started(jobs[0])
-    assert made.explain(jobs[1]).startswith("1 of a: 0 of 1 free")
+    assert explained(made, jobs[1]).startswith("1 of a: 0 of 1 free")
     assert told == ["cannot fork"]
 
 
@@ -186,7 +190,7 @@ def test_a_large_job_is_passed_for_a_while_and_then_what_it_lacks_is_kept_for_it
     made.release(small[1])
     made.add([other])
     assert admitted(made) == [10]  # It takes nothing that the large one lacks.
-    assert made.explain(small[3]) == "a, kept for job 9, which has waited 10:00"
+    assert explained(made, small[3]) == "a, kept for job 9, which has waited 10:00"
     made.release(small[2])
     assert admitted(made) == [9]
 

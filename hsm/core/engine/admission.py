@@ -249,18 +249,15 @@ class Admission:
             if self._waiting.remove(handle):
                 self._waiting.add([handle])
 
-    def explain(self, handle: JobHandle) -> str:
-        """What a job waits for, in one line; empty if it does not wait."""
+    def explain(self, handle: JobHandle) -> tuple[str, int]:
+        """What a job waits for, in one line, and how many jobs come before it.
+
+        The line is empty if it does not wait.
+        """
         with self._mutex:
             if handle.line is None:
-                return ""
+                return "", 0
             now = self._clock()
             _, lacks = self._choose(now, until=handle)
-            if lacks:
-                return lacks
-            reason = self._closed(now) or self._lack()
-            ahead = self._waiting.ahead_of(handle)
-            if not ahead:
-                return reason or "nothing: it starts now"
-            turn = "1 job is" if ahead == 1 else f"{ahead} jobs are"
-            return f"its turn: {turn} before it" + (f"; {reason}" if reason else "")
+            reason = lacks or self._closed(now) or self._lack()
+            return reason or "its turn", self._waiting.ahead_of(handle)

@@ -201,15 +201,24 @@ class Scheduler:
 
     def explain(self, handle: JobHandle) -> str:
         """What a job waits for, in one line."""
+        reason, ahead = self._explained(handle)
+        if not ahead:
+            return reason
+        return f"{reason}; {'1 job is' if ahead == 1 else f'{ahead} jobs are'} before it"
+
+    def _explained(self, handle: JobHandle) -> tuple[str, int]:
+        """What a job waits for, and how many jobs come before it."""
         job = handle.job
         if handle.is_over:
-            return f"nothing: it has ended ({job.ending()})"
+            return f"nothing: it has ended ({job.ending()})", 0
         if job.state is JobState.RUNNING:
             paused = handle.paused_since is not None
-            return "the sweep to be continued: it is paused" if paused else "nothing: it is running"
-        if reason := self._admission.explain(handle):
-            return reason
-        return "its retry_delay to end" if handle.has_run else "nothing: it is just being started"
+            waits_for = "the sweep to be continued: it is paused"
+            return waits_for if paused else "nothing: it is running", 0
+        reason, ahead = self._admission.explain(handle)
+        if reason:
+            return reason, ahead
+        return "its retry_delay to end" if handle.has_run else "nothing: it is being started", 0
 
     def explain_all(self) -> list[str]:
         """What the waiting jobs wait for, in short."""
@@ -218,7 +227,7 @@ class Scheduler:
         lines = [f"{', '.join(states)}; at most {self._admission.limit} run at once"]
         reasons: dict[str, list[int]] = {}
         for handle in waiting[:_MOST_EXPLAINED]:
-            reasons.setdefault(self.explain(handle), []).append(handle.job.num)
+            reasons.setdefault(self._explained(handle)[0], []).append(handle.job.num)
         for reason, nums in reasons.items():
             jobs = f"job {nums[0]} waits" if len(nums) == 1 else f"jobs {show_numbers(nums)} wait"
             lines.append(f"{jobs} for {reason}")
