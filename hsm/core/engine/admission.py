@@ -194,6 +194,8 @@ class Admission:
         """
         kept: dict[str, JobHandle] = {}  # by the name of a resource, who waits for it too long
         for handle, line in self._waiting.firsts():
+            if not line.needs:
+                return handle, ""
             lacking = self._resources.lacking(line.needs)
             keeper = next((kept[name] for name in line.needs if name in kept), None)
             if not lacking and keeper is None:

@@ -55,18 +55,32 @@ class WaitingJobs:
     def add(self, handles: Iterable[JobHandle]) -> None:
         """Have jobs wait. A job that has waited before keeps its age."""
         unordered: set[Line] = set()
+        line, priority, is_new, needs = None, 0, True, None
         for handle in handles:
-            handle.age = handle.age or next(self._ages)
-            line = handle.line = self._line(_rank(handle), handle.needs)
+            was_new, is_new = is_new, len(handle.job.attempts) == handle.attempts_before
+            # Of very many jobs, nearly all are in the line of the one before them.
+            if handle.needs is not needs or handle.priority != priority or is_new is not was_new:
+                priority, needs = handle.priority, handle.needs
+                line = self._line(_rank(handle), needs)
+            assert line is not None
+            handle.line = line
             self._count += 1
-            if line.jobs and handle.age < line.jobs[0].age:
-                line.jobs.appendleft(handle)
-                continue
-            if line.jobs and handle.age < line.jobs[-1].age:
-                unordered.add(line)
-            line.jobs.append(handle)
+            if handle.age:
+                self._insert(handle, line, unordered)
+            else:
+                handle.age = next(self._ages)
+                line.jobs.append(handle)
         for line in unordered:
             line.jobs = deque(sorted(line.jobs, key=lambda handle: handle.age))
+
+    def _insert(self, handle: JobHandle, line: Line, unordered: set[Line]) -> None:
+        """Put a job that has waited before into its line; note the line if it is out of order."""
+        if line.jobs and handle.age < line.jobs[0].age:
+            line.jobs.appendleft(handle)
+            return
+        if line.jobs and handle.age < line.jobs[-1].age:
+            unordered.add(line)
+        line.jobs.append(handle)
 
     def _line(self, rank: tuple[int, bool], needs: Mapping[str, int]) -> Line:
         key = (rank, tuple(sorted(needs.items())) if needs else ())
@@ -87,6 +101,10 @@ class WaitingJobs:
         """The first job of each line with the line, the one whose turn it is first."""
         if not self._count:
             return []
+        if len(self._lines) == 1:  # as in nearly every sweep
+            (line,) = self._lines.values()
+            handle = line.first()
+            return [] if handle is None else [(handle, line)]
         found, empty = [], []
         for key, line in self._lines.items():
             handle = line.first()
