@@ -81,7 +81,8 @@ BODIES = {
     import time
     with LocalComputeSource(**settings) as source:
         source.submit_jobs(points, "s", "sweep", function=job)
-        time.sleep(600)
+        while True:  # Of a signal just before a long sleep, Python would know only after it.
+            time.sleep(0.05)
 """,
 }
 ENDING = """\

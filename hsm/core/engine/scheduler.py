@@ -8,6 +8,7 @@ SweepSource --handles--> Scheduler: Admission --threads--> Supervisor.run, once 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -35,6 +36,8 @@ from hsm.core.units import format_duration
 _MOST_THREADS = 1 << 20
 #: Waiting jobs whose reasons are told when all are asked for.
 _MOST_EXPLAINED = 10
+#: Seconds between looks of a thread that looks in the timer's place.
+_PAUSE = 0.1
 #: The key of the timer's call that looks for jobs that can be admitted.
 _LOOK = "look"
 
@@ -284,7 +287,8 @@ class Scheduler:
             except RuntimeError as error:
                 self._no_thread(chosen, f"cannot start a thread: {error}")
                 return
-        self._look_later()
+        if not self._look_later():
+            self._look_in_a_thread()
 
     def _no_thread(self, chosen: list[JobHandle], why: str) -> None:
         """No new thread could be started. If the pool has one already, that one takes the jobs."""
@@ -297,15 +301,27 @@ class Scheduler:
         if self.ledger.stopped is not None:
             self._end_waiting_elsewhere()
 
-    def _look_later(self) -> None:
-        """Look again for jobs to admit when time alone may bring what they wait for."""
+    def _look_later(self) -> bool:
+        """Look again for jobs to admit when time alone may bring what they wait for.
+
+        Returns False if that takes a thread that cannot be started.
+        """
         delay = self._admission.looks_again()
         if delay is not None:
             try:
                 self._timer.later(delay, _LOOK, self._start_admitted)
-            except RuntimeError as error:
-                if not self.ledger.is_busy:  # else the next job's end looks
-                    self.start_no_more(f"cannot start a thread: {error}")
+            except RuntimeError:
+                return False
+        return True
+
+    def _look_in_a_thread(self) -> None:
+        """Have a thread of the pool look for jobs, as the timer cannot."""
+        try:
+            self._pool.submit(self._run_jobs, [])
+            self._has_thread = True
+        except RuntimeError as error:
+            if not self._has_thread:  # else one of those that there are looks when it is free
+                self.start_no_more(f"cannot start a thread: {error}")
 
     def _run_jobs(self, chosen: list[JobHandle]) -> None:
         """Run a job that was chosen, and then one after another as they are admitted."""
@@ -313,15 +329,19 @@ class Scheduler:
             handle: JobHandle | None = chosen.pop()
         except IndexError:  # It waits again, see `_no_thread`.
             handle = self._admission.admit()
-        while handle is not None:
-            self._supervisor.run(handle)
-            self._admission.release(handle)
-            if self.ledger.stopped is not None:
-                self._end_waiting()
+        while True:
+            while handle is not None:
+                self._supervisor.run(handle)
+                self._admission.release(handle)
+                if self.ledger.stopped is not None:
+                    self._end_waiting()
+                handle = self._admission.admit()
+                if handle is not None and len(self._admission):
+                    self._start_admitted()  # What the last one had may be enough for several.
+            if self._look_later():
+                return
+            time.sleep(_PAUSE)  # There can be no other thread that looks.
             handle = self._admission.admit()
-            if handle is not None and len(self._admission):
-                self._start_admitted()  # What the last one had may be enough for several.
-        self._look_later()
 
     def _end_waiting_elsewhere(self) -> None:
         """End the waiting jobs, now that the source is stopped, in a thread of the pool."""

@@ -7,8 +7,10 @@ Journal                 SweepObservers
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -44,6 +46,9 @@ from hsm.core.record.resume import Resumption, save_files
 from hsm.core.record.sweep_id import check_sweep_id
 from hsm.core.settings.point_needs import take_needs
 from hsm.core.settings.resolve import SETTINGS, Rerun, SweepConf
+
+#: Seconds after which a wait looks whether there was a signal.
+_LONGEST_WAIT = 1.0
 
 
 class SweepSource(LiveSource):
@@ -274,8 +279,11 @@ class SweepSource(LiveSource):
     ) -> dict[str, JobState]:
         ended = threading.Event()
         ids = self.when_ended(job_ids, ended.set)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         try:
-            ended.wait(timeout)
+            # Python sees a signal that comes just before a wait begins only when that is over.
+            while not ended.is_set() and (left := deadline - time.monotonic()) > 0:
+                ended.wait(min(left, _LONGEST_WAIT))
         except KeyboardInterrupt:
             # Otherwise the interpreter would wait at its exit for all jobs that are still queued.
             self.interrupt(keyboard_interruption())
