@@ -35,7 +35,7 @@ from hsm.core.units import format_duration
 #: Seconds that imports may take; jobs wait meanwhile.
 _LIMIT = 60.0
 #: Seconds that imports which have printed something get to say more.
-_LAST_WORDS = 0.3
+_LAST_WORDS = 1.5
 #: Seconds after which people are told that jobs wait for imports.
 _LONG = 5.0
 #: Seconds between checks whether a job that waits is still wanted.
