@@ -1,7 +1,7 @@
 """Decides which job runs when: admission, a thread per running job, and a timer for retries.
 
 SweepSource --handles--> Scheduler: Admission --threads--> Supervisor.run, once per attempt
-|          ^ Timer: retries, looks                           `--> Backend
+|          ^ Timer: retries                                  `--> Backend
 `-- Ledger, OutputFollower
 """
 
@@ -36,10 +36,8 @@ from hsm.core.units import format_duration
 _MOST_THREADS = 1 << 20
 #: Waiting jobs whose reasons are told when all are asked for.
 _MOST_EXPLAINED = 10
-#: Seconds between looks of a thread that looks in the timer's place.
-_PAUSE = 0.1
-#: The key of the timer's call that looks for jobs that can be admitted.
-_LOOK = "look"
+#: Seconds between looks for jobs that time alone may let start, at most.
+_LONGEST_PAUSE = 0.25
 
 
 class Scheduler:
@@ -84,6 +82,8 @@ class Scheduler:
         )
         self._pool = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix=f"{OWN_THREADS}slot")
         self._has_thread = False
+        self._mutex = threading.Lock()  # guards the next one
+        self._is_looking = False  # whether a thread looks for jobs again and again
 
     def run(self, handles: Iterable[JobHandle]) -> None:
         """Queue jobs that the ledger already knows; finished ones only feed limits and policies."""
@@ -287,7 +287,7 @@ class Scheduler:
             except RuntimeError as error:
                 self._no_thread(chosen, f"cannot start a thread: {error}")
                 return
-        if not self._look_later():
+        if self._admission.looks_again() is not None:
             self._look_in_a_thread()
 
     def _no_thread(self, chosen: list[JobHandle], why: str) -> None:
@@ -301,21 +301,11 @@ class Scheduler:
         if self.ledger.stopped is not None:
             self._end_waiting_elsewhere()
 
-    def _look_later(self) -> bool:
-        """Look again for jobs to admit when time alone may bring what they wait for.
-
-        Returns False if that takes a thread that cannot be started.
-        """
-        delay = self._admission.looks_again()
-        if delay is not None:
-            try:
-                self._timer.later(delay, _LOOK, self._start_admitted)
-            except RuntimeError:
-                return False
-        return True
-
     def _look_in_a_thread(self) -> None:
-        """Have a thread of the pool look for jobs, as the timer cannot."""
+        """Have a thread of the pool look for jobs that time alone may let start."""
+        with self._mutex:  # Or it may be just about to stop.
+            if self._is_looking:
+                return
         try:
             self._pool.submit(self._run_jobs, [])
             self._has_thread = True
@@ -327,21 +317,37 @@ class Scheduler:
         """Run a job that was chosen, and then one after another as they are admitted."""
         try:
             handle: JobHandle | None = chosen.pop()
-        except IndexError:  # It waits again, see `_no_thread`.
+        except IndexError:  # It only looks, or see `_no_thread`.
             handle = self._admission.admit()
+        while handle is not None or (handle := self._look()) is not None:
+            self._supervisor.run(handle)
+            self._admission.release(handle)
+            if self.ledger.stopped is not None:
+                self._end_waiting()
+            handle = self._admission.admit()
+            if handle is not None and len(self._admission):
+                self._start_admitted()  # What the last one had may be enough for several.
+
+    def _look(self) -> JobHandle | None:
+        """Look for a job as long as time alone may let one start; one thread does that at a time.
+
+        Not the timer: where processes and threads are few, its thread may be the one too many.
+        """
+        is_looking = False  # whether this thread is the one
         while True:
-            while handle is not None:
-                self._supervisor.run(handle)
-                self._admission.release(handle)
-                if self.ledger.stopped is not None:
-                    self._end_waiting()
-                handle = self._admission.admit()
-                if handle is not None and len(self._admission):
-                    self._start_admitted()  # What the last one had may be enough for several.
-            if self._look_later():
-                return
-            time.sleep(_PAUSE)  # There can be no other thread that looks.
+            with self._mutex:  # Whoever finds that a thread is looking relies on its next look.
+                delay = self._admission.looks_again()
+                if delay is None or (self._is_looking and not is_looking):
+                    self._is_looking = self._is_looking and not is_looking
+                    return None
+                self._is_looking = is_looking = True
+            time.sleep(min(delay, _LONGEST_PAUSE))
             handle = self._admission.admit()
+            if handle is not None:
+                self._is_looking = False
+                if len(self._admission):
+                    self._start_admitted()
+                return handle
 
     def _end_waiting_elsewhere(self) -> None:
         """End the waiting jobs, now that the source is stopped, in a thread of the pool."""

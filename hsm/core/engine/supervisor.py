@@ -139,8 +139,8 @@ class Supervisor:
         try:
             attempt, started = self._start(handle)
             try:
-                self.has_started(handle)
                 self._started(handle, started)
+                self.has_started(handle)
                 ended = self._watch(handle, attempt)
             finally:
                 self._leave(handle, attempt)
