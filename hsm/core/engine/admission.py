@@ -42,6 +42,10 @@ class Admission:
         lack: tells what the place lacks for another job, in one line; empty if it lacks nothing.
         notice: shows people what jobs wait for, in one line.
         clock: the time, in monotonic seconds.
+
+    Attributes:
+        limit: as above; may be set. If fewer than run, those go on.
+        is_paused: whether no job is admitted until this is unset.
     """
 
     def __init__(
@@ -54,16 +58,16 @@ class Admission:
         notice: Callable[[str], object] = str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.limit = limit
+        self.is_paused = False
         self._mutex = threading.Lock()  # guards all that follows
         self._clock = clock
-        self._limit = limit
         self._lack = lack
         self._start_delay = start_delay
         self._waiting = WaitingJobs()
         self._resources = Resources(resources)
         self._room = Room()
         self._admitted: set[JobHandle] = set()
-        self._is_paused = False
         self._next_start = 0.0
         self._starts: JobHandle | None = None  # the job whose start the delay counts from
         self._notice = notice
@@ -172,10 +176,10 @@ class Admission:
 
     def _closed(self, now: float) -> str:
         """Why no job at all can start now; empty if one can. What needs a person is first."""
-        if self._is_paused:
+        if self.is_paused:
             return "the sweep to be continued: it is paused"
-        if len(self._admitted) >= self._limit:
-            places = "1 place is" if self._limit == 1 else f"{self._limit} places are"
+        if len(self._admitted) >= self.limit:
+            places = "1 place is" if self.limit == 1 else f"{self.limit} places are"
             return f"a place: {places} taken (max_parallel_jobs)"
         if now < self._next_start:
             if self._starts is not None:
@@ -216,7 +220,7 @@ class Admission:
         """In how many seconds a job may be admitted although nobody tells; None if none may."""
         with self._mutex:
             now = self._clock()
-            if not self._waiting or self._is_paused or len(self._admitted) >= self._limit:
+            if not self._waiting or self.is_paused or len(self._admitted) >= self.limit:
                 return None
             if self._starts is not None:
                 return None
@@ -225,24 +229,6 @@ class Admission:
             return self._room.opens(now) or (_LOOK_INTERVAL if self._lack() else None)
 
     # --- control ---
-
-    @property
-    def limit(self) -> int:
-        """How many jobs may run at once; if fewer than do, they go on."""
-        return self._limit
-
-    @limit.setter
-    def limit(self, limit: int) -> None:
-        self._limit = limit
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether no job is admitted until this is unset."""
-        return self._is_paused
-
-    @is_paused.setter
-    def is_paused(self, is_paused: bool) -> None:
-        self._is_paused = is_paused
 
     def prioritise(self, handle: JobHandle, priority: int) -> None:
         """Give a job another priority, whether it waits or not."""

@@ -176,10 +176,9 @@ class Scheduler:
         if limit is not None:
             for handle in self.ledger.running():
                 left = max(0.0, limit[0] - handle.running_seconds())
-                self._timer.later(left, (handle, "limit"), partial(self._end_late, handle))
-
-    def _end_late(self, handle: JobHandle) -> None:
-        self._supervisor.end_late(handle)
+                self._timer.later(
+                    left, (handle, "limit"), partial(self._supervisor.end_late, handle)
+                )
 
     def set_priority(self, handles: Iterable[JobHandle], priority: int) -> None:
         """Give jobs another priority."""

@@ -20,10 +20,10 @@ class Timer:
         self._due: list[tuple[float, int, Hashable]] = []
         #: The waiting calls by key, each with its number from `_order`: if a key is cancelled and
         #: used again, the number tells the current heap entry from the stale one.
-        self._calls: dict[Hashable, tuple[int, Callable[[], None]]] = {}
+        self._calls: dict[Hashable, tuple[int, Callable[[], object]]] = {}
         self._is_running = False
 
-    def later(self, seconds: float, key: Hashable, call: Callable[[], None]) -> None:
+    def later(self, seconds: float, key: Hashable, call: Callable[[], object]) -> None:
         """Call `call` in `seconds`, unless `key` is cancelled first.
 
         `call` must neither block nor raise. Raises RuntimeError if no thread can be started.
@@ -56,7 +56,7 @@ class Timer:
         while (call := self._next()) is not None:
             call()
 
-    def _next(self) -> Callable[[], None] | None:
+    def _next(self) -> Callable[[], object] | None:
         """Wait until a call is due and return it; None, which ends the thread, if none is left."""
         with self._changed:
             while self._due and self._calls:
