@@ -18,6 +18,7 @@ from helpers.reliability import Recorder, points, source
 from hsm.core.local import cpu_shares
 from hsm.core.local.available_cpus import available_cpus, usable_cpus
 from hsm.core.local.cpu_shares import CpuShares
+from hsm.core.local.processes import loaded_pools
 from hsm.core.local.processes.loaded_pools import LoadedPools
 from hsm.core.record.paths import SweepPaths
 from hsm.core.settings.resolve import resolve_local
@@ -207,9 +208,22 @@ def test_torch_is_told_only_what_is_less(monkeypatch: pytest.MonkeyPatch) -> Non
     assert threads == [4, 2]
 
 
+@pytest.mark.parametrize("module", ["torch", "numba.core.config"])
+def test_a_module_that_counts_threads_is_found(
+    monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setattr(loaded_pools, "_NAMES", ())
+    for name in ("torch", "numba.core.config"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert not LoadedPools.find().are_any
+    monkeypatch.setitem(sys.modules, module, SimpleNamespace())
+    assert LoadedPools.find().are_any
+
+
 def test_without_threadpoolctl_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numpy")
-    assert LoadedPools.find().libraries
+    found = LoadedPools.find()
+    assert found.libraries and found.are_any
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
     pools = LoadedPools.find()
     assert pools.libraries == ()

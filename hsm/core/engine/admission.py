@@ -79,6 +79,11 @@ class Admission:
         """How many jobs wait."""
         return len(self._waiting)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether all places are taken; then each job that gives its own back asks again."""
+        return len(self._admitted) >= self.limit
+
     # --- the jobs ---
 
     def add(self, handles: Iterable[JobHandle]) -> None:
@@ -178,7 +183,7 @@ class Admission:
         """Why no job at all can start now; empty if one can. What needs a person is first."""
         if self.is_paused:
             return "the sweep to be continued: it is paused"
-        if len(self._admitted) >= self.limit:
+        if self.is_full:
             places = "1 place is" if self.limit == 1 else f"{self.limit} places are"
             return f"a place: {places} taken (max_parallel_jobs)"
         if now < self._next_start:
@@ -220,7 +225,7 @@ class Admission:
         """In how many seconds a job may be admitted although nobody tells; None if none may."""
         with self._mutex:
             now = self._clock()
-            if not self._waiting or self.is_paused or len(self._admitted) >= self.limit:
+            if not self._waiting or self.is_paused or self.is_full:
                 return None
             if self._starts is not None:
                 return None

@@ -324,7 +324,7 @@ class Scheduler:
             if self.ledger.stopped is not None:
                 self._end_waiting()
             handle = self._admission.admit()
-            if handle is not None and len(self._admission):
+            if handle is not None and not self._admission.is_full and len(self._admission):
                 self._start_admitted()  # What the last one had may be enough for several.
 
     def _look(self) -> JobHandle | None:

@@ -62,12 +62,14 @@ class CpuShares:
         self._is_exclusive = conf.cpu_affinity is not None
         self._available = available_cpus()
         self._usable = len(usable_cpus())
-        names = {*_VARIABLES, *(name for others in _VARIABLES.values() for name in others)}
-        self._set_by_user = frozenset(name for name in names if name in os.environ)
+        self._names = {*_VARIABLES, *(name for others in _VARIABLES.values() for name in others)}
+        self._set_by_user = frozenset(name for name in self._names if name in os.environ)
         self._mutex = threading.Lock()  # guards what follows
         self._running = 0
         self._places = 1
         self._told: int | None = None
+        #: The variables of jobs with so many CPUs that have none of these themselves.
+        self._usual: dict[int, Mapping[str, str]] = {}
         #: How many jobs run on each CPU.
         self._jobs_on = dict.fromkeys(_by_core(usable_cpus()), 0)
 
@@ -105,7 +107,8 @@ class CpuShares:
         """
         with self._mutex:
             self._running += 1
-            self._places = max(self._places, min(self._most, self._running))
+            if self._running > self._places:
+                self._places = max(self._places, min(self._most, self._running))
             count = self._count()
             cpus: tuple[int, ...] = ()
             if self._is_exclusive:
@@ -132,6 +135,14 @@ class CpuShares:
         """The variables for a job with so many CPUs, less those that it or the user has."""
         if count is None:
             return {}
+        if not self._names.isdisjoint(env):
+            return self._unset(count, env)
+        usual = self._usual.get(count)
+        if usual is None:
+            usual = self._usual[count] = self._unset(count, ())
+        return usual
+
+    def _unset(self, count: int, env: Collection[str]) -> Mapping[str, str]:
         if self._asked == AUTO and count >= self._usable:
             return {COUNT: str(count)}  # Libraries take no more by themselves.
         names = (

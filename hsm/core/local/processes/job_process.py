@@ -83,7 +83,8 @@ def become_job(
         os.chdir(launch.cwd)
         if launch.command is not None:
             _execute(launch.command)
-        pools.bound_job(launch.env)
+        if pools.are_any:
+            pools.bound_job(launch.env)
         if call is None:
             raise ScriptBegins(launch.argument)
         call(launch.argument, launch.result, state, note.write)

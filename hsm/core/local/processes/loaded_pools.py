@@ -31,6 +31,8 @@ _READS: Mapping[str, Sequence[str]] = {
 }
 _TORCH = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _NUMBA = ("NUMBA_NUM_THREADS",)
+#: Modules that keep count of threads themselves.
+_MODULES = frozenset({"torch", "numba.core.config"})
 #: What the file names of such libraries contain.
 _NAMES = (b"openblas", b"libmkl", b"libblis", b"flexiblas", b"libgomp", b"libomp", b"libiomp")
 
@@ -41,27 +43,18 @@ class LoadedPools:
 
     Attributes:
         libraries: what threadpoolctl knows of each.
+        are_any: whether a job has anything to bound. In a fork, each line of code that runs copies
+            memory, so most jobs ask no more than this.
     """
 
     libraries: Sequence[Any] = ()
+    are_any: bool = False
 
     @classmethod
     def find(cls) -> LoadedPools:
         """Look for libraries; none without threadpoolctl."""
-        with suppress(OSError):
-            loaded = Path("/proc/self/maps").read_bytes()
-            if not any(name in loaded for name in _NAMES):
-                return cls()
-        # Beside a script there may be anything of that name.
-        with suppress(Exception):
-            before = set(os.environ)
-            import threadpoolctl
-
-            for name in os.environ.keys() - before:  # It allows itself a second OpenMP runtime.
-                del os.environ[name]
-            found = threadpoolctl.ThreadpoolController().lib_controllers
-            return cls([each for each in found if each.internal_api in _READS])
-        return cls()
+        libraries = _loaded_libraries()
+        return cls(libraries, bool(libraries) or not _MODULES.isdisjoint(sys.modules))
 
     def bound(self, variables: Mapping[str, str]) -> None:
         """Have the libraries start no more threads than `variables` say."""
@@ -75,6 +68,23 @@ class LoadedPools:
         self.bound(variables)
         _bound_torch(_first(_TORCH, variables))
         _bound_numba(_first(_NUMBA, variables))
+
+
+def _loaded_libraries() -> Sequence[Any]:
+    with suppress(OSError):
+        loaded = Path("/proc/self/maps").read_bytes()
+        if not any(name in loaded for name in _NAMES):
+            return ()
+    # Beside a script there may be anything of that name.
+    with suppress(Exception):
+        before = set(os.environ)
+        import threadpoolctl
+
+        for name in os.environ.keys() - before:  # It allows itself a second OpenMP runtime.
+            del os.environ[name]
+        found = threadpoolctl.ThreadpoolController().lib_controllers
+        return [each for each in found if each.internal_api in _READS]
+    return ()
 
 
 def _first(names: Sequence[str], variables: Mapping[str, str]) -> int | None:
