@@ -68,10 +68,14 @@ class Run:
 def interleave(
     keys: Sequence[_Key], rounds: int, measure_one: Callable[[_Key], Run]
 ) -> dict[_Key, list[Run]]:
-    """`rounds` times every key in turn (A B C A B C), with a line on stderr for each run."""
+    """`rounds` times every key, with a line on stderr for each run.
+
+    Every other round is in reverse (A B C C B A), so that a machine that gets slower, or a disk
+    that fills, favours nobody.
+    """
     runs: dict[_Key, list[Run]] = {key: [] for key in keys}
     for number in range(1, rounds + 1):
-        for key in keys:
+        for key in keys if number % 2 else reversed(keys):
             run = measure_one(key)
             runs[key].append(run)
             name = " ".join(str(part) for part in key) if isinstance(key, tuple) else str(key)
