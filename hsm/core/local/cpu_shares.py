@@ -60,6 +60,7 @@ class CpuShares:
         self._asked = conf.cpus
         self._most = conf.max_parallel_jobs
         self._is_exclusive = conf.cpu_affinity is not None
+        self._env = conf.env
         self._available = available_cpus()
         self._usable = len(usable_cpus())
         self._names = {*_VARIABLES, *(name for others in _VARIABLES.values() for name in others)}
@@ -80,7 +81,7 @@ class CpuShares:
             count = self._count()
             if self._places == 1 or count is None or count in (self._told, self._usable):
                 return None
-            names = [name for name in self._variables(count, ()) if name != COUNT]
+            names = [name for name in self._variables(count, self._env) if name != COUNT]
             if not names:
                 return None
             self._told = count
@@ -97,7 +98,7 @@ class CpuShares:
     def variables(self) -> Mapping[str, str]:
         """The variables that jobs which start now get; empty if none."""
         with self._mutex:
-            return self._variables(self._count(), ())
+            return self._variables(self._count(), self._env)
 
     def take(self, env: Collection[str]) -> Share:
         """A job's share, until `give_back`.
