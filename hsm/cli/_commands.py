@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "pause": ("pause", "Pause a running sweep: no job starts until it is continued."),
     "continue": ("continue_sweep", "Let a paused sweep go on."),
     "set": ("set_values", "Change settings and priorities of a running sweep."),
+    "add": ("add", "Add points to a running sweep."),
     "explain": ("explain", "Tell what the pending jobs of a running sweep wait for."),
     "cancel": ("cancel", "Cancel a running sweep, or some of its jobs."),
     "rm": ("rm", "Remove sweeps, with all that they have made."),

@@ -34,10 +34,23 @@ def find_earlier(name: str, hsm_config: str) -> Sweep:
     """
     sweep = read_sweep(named_sweep(name, hsm_config=hsm_config, origin=_RESUME).sweep_dir)
     check_ended(sweep)
+    enter_its_directory(sweep, "resuming it")
+    return sweep
+
+
+def enter_its_directory(sweep: Sweep, doing: str) -> None:
+    """Enter the directory where a sweep was started, as `find_earlier` does.
+
+    Args:
+        sweep: the sweep.
+        doing: what is done in this directory if that one is gone, for the line that says so.
+
+    Raises:
+        HsmError: it cannot be entered.
+    """
     where = sweep.latest.get("cwd")
     if where and os.path.realpath(where) != os.path.realpath(os.curdir):
-        _enter(where, sweep.sweep_id)
-    return sweep
+        _enter(where, sweep.sweep_id, doing)
 
 
 def check_ended(sweep: Sweep) -> None:
@@ -55,13 +68,13 @@ def _launcher(sweep: Sweep) -> str:
     return owner(sweep.paths.lock) or process
 
 
-def _enter(where: str, sweep_id: str) -> None:
+def _enter(where: str, sweep_id: str, doing: str) -> None:
     here = os.getcwd()
     try:
         os.chdir(where)
     except (FileNotFoundError, NotADirectoryError):
         say(
-            f"hsm: {sweep_id} was started in {where}, which is gone: resuming it in {here}",
+            f"hsm: {sweep_id} was started in {where}, which is gone: {doing} in {here}",
             error=True,
         )
         return
@@ -143,7 +156,7 @@ def check_variables(sweep: Sweep, resolved: Resolved) -> None:
 
 def recorded_settings(sweep: Sweep) -> dict[str, Any]:
     """The settings that the sweep ran with, as last changed; none that this hsm does not know."""
-    recorded = {**sweep.latest.get("settings", {}), **sweep.changes}
+    recorded = {**sweep.latest.get("settings", {}), **sweep.asked.changes}
     settings = {}
     for name, value in recorded.items():
         if name in SETTINGS and not SETTINGS[name].per_sweep:

@@ -50,6 +50,7 @@ def run(
         HsmError: the sweep cannot be started.
     """
     source = LocalComputeSource.from_conf(conf)
+    source.additions.again = plan.takes_over_added
     if as_json:
         source.hook_stdout = 2
     stream = sys.stderr if as_json else sys.stdout

@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from hsm.cli._earlier import recorded_points, recorded_program
 from hsm.cli._stdout import say
+from hsm.core.engine.adding import points_of
 from hsm.core.errors import HsmError, SettingsError, shown
+from hsm.core.needs import NEEDS
+from hsm.core.plain_json import identity
 from hsm.core.program.program import Program, find_program
 from hsm.core.record.claim import check_rerun
 from hsm.core.record.paths import SweepPaths
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 #: Sweep files to look for if the command line names none.
 SWEEP_FILES = ("conf/sweep.yaml", "sweeps/sweep.yaml")
 _COMMAND = "command after --"
+_LINE = "command line"
 #: Stands for standard input where a sweep file is named, and its name in messages.
 STDIN, _STDIN_NAME = "-", "standard input"
 
@@ -88,7 +92,7 @@ class Plan:
     def jobs(self) -> Iterator[PlannedJob]:
         """Yield the jobs that will run. Raises SettingsError at one that cannot."""
         resumption = None if self.previous is None else Resumption(self.previous, self.rerun)
-        for index, params in enumerate(self.points()):
+        for index, params in enumerate(self._all_points()):
             take_needs(index, params, self.resources)
             num = index
             if resumption is not None:
@@ -100,6 +104,29 @@ class Plan:
             command = self.program.command_for(params, directory)
             assert command is not None, "the command line names no functions"
             yield PlannedJob(num, params, directory, command)
+
+    @property
+    def takes_over_added(self) -> bool:
+        """Whether it also has the jobs that were added while the sweep ran."""
+        return self.max_points is None
+
+    def _all_points(self) -> Iterator[dict[str, Any]]:
+        """Each job's, and then those that the launcher will add again."""
+        if self.previous is None or not self.previous.asked.added or not self.takes_over_added:
+            yield from self.points()
+            return
+        seen = set()
+        for point in self.points():
+            seen.add(_identity(point))
+            yield point
+        for asked in self.previous.asked.added:
+            for point in points_of(asked, self.program):
+                if _identity(point) not in seen:
+                    yield point
+
+
+def _identity(point: Mapping[str, Any]) -> str:
+    return identity({key: value for key, value in point.items() if key != NEEDS})
 
 
 @dataclass(frozen=True)
@@ -207,16 +234,30 @@ def find_definition(overrides: Sequence[str], config: str, program: Program) -> 
         from_file = _read(config, loader)
         definition = from_file if definition is None else from_file.overridden_by(definition)
     assert definition is not None
-    if program.uses_hydra:
-        from hsm.hydra_app.config_check import check_keys
-
-        assert program.script is not None
-        origin = _STDIN_NAME if config == STDIN else config or "command line"
-        note = check_keys(program.script, definition, origin)
-        if note:
-            say(f"hsm: {note}", error=True)
+    _check_keys(program, definition, _STDIN_NAME if config == STDIN else config or _LINE)
     program.check(definition.shared_keys(), definition.all_keys())
     return definition
+
+
+def check_overrides(overrides: Sequence[str], program: Program) -> None:
+    """Check overrides that add points to a sweep whose jobs run `program`.
+
+    Raises:
+        SettingsError: one is wrong.
+    """
+    _check_keys(program, _parse(overrides, _config_loader(program, overrides, "")), _LINE)
+
+
+def _check_keys(program: Program, definition: SweepDefinition, origin: str) -> None:
+    """Refuse keys that a Hydra app does not have. Raises SettingsError."""
+    if not program.uses_hydra:
+        return
+    from hsm.hydra_app.config_check import check_keys
+
+    assert program.script is not None
+    note = check_keys(program.script, definition, origin)
+    if note:
+        say(f"hsm: {note}", error=True)
 
 
 def _read(config: str, loader: ConfigLoader | None) -> SweepDefinition:
@@ -254,9 +295,7 @@ def _parse(overrides: Sequence[str], loader: ConfigLoader | None) -> SweepDefini
         if "=" not in text and os.path.isfile(text):
             hint = f"did you mean --script {text}, or --config {text}?"
             message = f"{shown(text)} is a file, not an override; {hint}"
-            raise SettingsError(
-                "an override", text, "command line", "key=value", hint, message=message
-            )
+            raise SettingsError("an override", text, _LINE, "key=value", hint, message=message)
     return parse_overrides(overrides, config_loader=loader)
 
 

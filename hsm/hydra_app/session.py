@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from hydra.core.utils import JobReturn, setup_globals
 from hydra.types import HydraContext, TaskFunction
@@ -26,23 +26,20 @@ from hsm.core.engine import at_exit
 from hsm.core.engine.display_hook import display_of
 from hsm.core.engine.interrupts import Interruption, Interrupts
 from hsm.core.engine.own_threads import OWN_THREADS
-from hsm.core.engine.submission import give_back
 from hsm.core.engine.sweep_source import SweepSource
 from hsm.core.errors import HsmError
 from hsm.core.printable import printable
-from hsm.core.record.resume import Resumption
 from hsm.core.settings.resolve import SweepConf
 from hsm.display import Display, wording
-from hsm.hydra_app.base_supply import BaseSupply
-from hsm.hydra_app.frozen_config import freeze, loaded_files
+from hsm.hydra_app.adding import HydraAdder
+from hsm.hydra_app.frozen_config import freeze
 from hsm.hydra_app.hydra_job import HydraJob
 from hsm.hydra_app.job_ends import JobEnds
-from hsm.hydra_app.launched import code_files, program_record
 from hsm.hydra_app.multirun import configure_logging, failures_first, raises_failures, will_raise
 from hsm.hydra_app.refusals import launcher_errors
 from hsm.hydra_app.remembered_bases import remember_bases
 from hsm.hydra_app.returns import JobReturns
-from hsm.hydra_app.specs import JobSpecs
+from hsm.hydra_app.submitting import Submitter
 from hsm.hydra_app.sweep_dir import SweepDir, named_settings
 from hsm.hydra_app.sweep_ending import (
     EndOfSweep,
@@ -63,7 +60,6 @@ class Session:
     Attributes:
         source: what runs its jobs.
         paths: the record's paths.
-        sweep_id: its id; "" until it has begun.
 
     Args:
         conf: the settings for all its jobs.
@@ -101,13 +97,12 @@ class Session:
         self._display = cast("Display", display_of(self.source, self.paths, ""))
         self._display.error_follows = raises_failures(config)
         self.source.observers.append(self._display)
-        self.sweep_id = ""
         self._pid = os.getpid()
         self._mutex = threading.RLock()  # guards what follows
-        self._resumption: Resumption | None = None
-        self._specs = JobSpecs(self.paths)
-        self._supply = BaseSupply(hydra_context.config_loader)
-        self._saved: set[str] = set()  # paths of the configs that the record has
+        self._submitter = Submitter(self.source, self._job, hydra_context, self._sweep_dir)
+        self._added: list[
+            tuple[str, Sequence[str]]
+        ] = []  # ids and overrides; nobody waits for them
         self._closed = False
         self._closing = threading.RLock()  # held until everything is closed
         self._showing = threading.Lock()  # guards the next one
@@ -150,6 +145,11 @@ class Session:
         is_same = conf == self._conf and task_function is self._job.task_function
         return is_same and not self._closed and self._sweep_dir.is_meant_by(config)
 
+    @property
+    def sweep_id(self) -> str:
+        """The sweep's id; "" until it has begun."""
+        return self._submitter.sweep_id
+
     # --- its jobs ---
 
     def launch(
@@ -179,18 +179,25 @@ class Session:
             job_ids = self._submit(job_overrides, initial_job_idx)
             with self._shown():
                 self._job_ends.wait(interrupts, job_ids, job_overrides, self._config)
-            # Inside the block: signals are handled after it, so no handler can interrupt a call
-            # of the source with another one.
-            returns = [
-                self._returns.of(job_id, list(given))
-                for job_id, given in zip(job_ids, job_overrides, strict=True)
-                if self.source.interruption is None
-            ]
+                # Inside the block: signals are handled after it, so no handler can interrupt a call
+                # of the source with another one.
+                returns = self._returns_of(job_ids, job_overrides)
+                added = self._wait_for_added(interrupts)
         configure_logging(self._context, self._config)
-        if will_raise(self._config, returns):
+        if will_raise(self._config, [*returns, *added]):
             self.end()  # Now: Hydra 1.3 does not report the end of a multirun that fails.
-            return failures_first(returns)
+            return failures_first([*returns, *added])
         return returns
+
+    def _returns_of(
+        self, job_ids: Sequence[str], job_overrides: Sequence[Sequence[str]]
+    ) -> list[JobReturn]:
+        """What these jobs returned or raised; empty if the sweep was interrupted."""
+        return [
+            self._returns.of(job_id, list(given))
+            for job_id, given in zip(job_ids, job_overrides, strict=True)
+            if self.source.interruption is None
+        ]
 
     def submit(self, overrides: Sequence[str]) -> Future[JobReturn]:
         """Queue one job, for sweepers that do not work in batches. Thread-safe.
@@ -233,45 +240,34 @@ class Session:
                     raise SystemExit(interruption.exit_code)
                 raise HsmError("the sweep has ended and takes no more jobs")
             if self.sweep_id:
-                return self._hand_over(job_overrides, asked, files=self._new_files())
-            function = self._job.task_function
-            files = {**code_files(function), **self._new_files()}
-            program = program_record(function, self._config)
-            name = str(self._config.hydra.job.name)
-            lock, self._resumption, self.sweep_id = self._sweep_dir.open(files, program, name)
+                return self._submitter.submit(job_overrides, asked, self._config)
+            job_ids = self._submitter.begin(job_overrides, asked, self._config)
             self._display.title = printable(self.sweep_id)
-            try:
-                more = {"lock": lock, "program": program, "resumption": self._resumption}
-                return self._hand_over(job_overrides, asked, files=files, **more)
-            except BaseException:
-                if not self.source.has(self.paths):
-                    self.sweep_id = ""
-                    self._saved.clear()
-                    self._sweep_dir.give_back()
-                    give_back(lock, self._resumption)
-                raise
+            loader, specs = self._context.config_loader, self._submitter.specs
+            adder = HydraAdder(loader, lambda: self._config, specs, self._add)
+            self.source.additions.begins(self.paths, adder, self._submitter.resumption)
+            return job_ids
 
-    def _hand_over(
-        self, job_overrides: Sequence[Sequence[str]], asked: int | None, **more: Any
-    ) -> list[str]:
-        """Submit jobs to the source; `more` is what it needs to begin a sweep."""
-        supplied = self._supply.of(job_overrides, self._config)
-        specs = self._specs.of(
-            job_overrides, asked, self._config, self.sweep_id, self._resumption, supplied
-        )
-        directory = self.paths.sweep_dir
-        job_ids = self.source.submit(
-            specs, self.sweep_id, directory, function=self._job, though_stopped=True, **more
-        )
-        self._specs.take(specs)
-        return job_ids
+    def _add(self, job_overrides: Sequence[Sequence[str]], begin: Callable[[], None]) -> list[str]:
+        """Queue jobs that the sweeper knows nothing of; see `Adder.submit`. Thread-safe."""
+        with self._mutex:
+            if self._closed or self.source.interruption is not None:
+                raise HsmError("the sweep is ending and takes no more jobs")
+            job_ids = self._submitter.submit(job_overrides, None, self._config, begin)
+            self._added += zip(job_ids, job_overrides, strict=True)
+            return job_ids
 
-    def _new_files(self) -> dict[str, str]:
-        """Return the configs loaded since the last call; a sweeper may compose more at any time."""
-        files = loaded_files(self._context.config_loader)
-        new = {name: text for name, text in files.items() if name not in self._saved}
-        self._saved |= new.keys()
-        return new
+    def _wait_for_added(self, interrupts: Interrupts) -> list[JobReturn]:
+        """Wait for the jobs that were added, and for those that are added meanwhile."""
+        returns: list[JobReturn] = []
+        while True:
+            with self._mutex:
+                added, self._added = self._added, []
+            if not added:
+                return returns
+            job_ids, job_overrides = zip(*added, strict=True)
+            self._job_ends.wait(interrupts, job_ids, job_overrides, self._config)
+            returns += self._returns_of(job_ids, job_overrides)
 
     @contextmanager
     def _shown(self) -> Iterator[None]:
@@ -383,6 +379,9 @@ class Session:
 
     def _finish(self, interrupts: Interrupts) -> None:
         try:
+            if self._added:
+                with self._shown():
+                    self._wait_for_added(interrupts)
             interrupts.wait(self.source, None)
             self.source.close()
         finally:

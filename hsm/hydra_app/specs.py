@@ -74,7 +74,7 @@ class JobSpecs:
         if is_moved:
             directory.mkdir(parents=True, exist_ok=True)  # Hydra's own launcher does this, too
         shown = [filter_overrides(overrides) for overrides in job_overrides]
-        points = [self._values.of(overrides) for overrides in shown]
+        points = self.params_of(job_overrides)
         first = self._next_num if asked is None else asked
         if first < 0 or not self._used.isdisjoint(range(first, first + len(points))):
             first = self._next_num
@@ -93,6 +93,10 @@ class JobSpecs:
                 job_overrides, shown, points, numbers, supplied, strict=True
             )
         ]
+
+    def params_of(self, job_overrides: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+        """The parameters of jobs with these overrides, for the journal."""
+        return [self._values.of(filter_overrides(overrides)) for overrides in job_overrides]
 
     def take(self, specs: Sequence[JobSpec]) -> None:
         """Mark the numbers of these jobs, which were submitted, as taken."""

@@ -90,7 +90,7 @@ def test_settings_are_changed(project: Project, running: Journal, able: Able) ->
         (None, None, None, False),
         (1, UNSET, None, True),
     ]
-    assert project.sweep("s").changes == {
+    assert project.sweep("s").asked.changes == {
         "max_parallel_jobs": 1,
         "timeout": None,
         "max_retries": 1,
@@ -101,7 +101,7 @@ def test_jobs_get_a_priority(project: Project, running: Journal, able: Able) -> 
     ran = project.here("set", "s", "0,2-3", "4", "--priority", "-5")
     assert ran.out == "s: priority -5 for job 2-4\njob 0: had already ended: COMPLETED\n"
     assert able.calls == [(["s_2", "s_3", "s_4"], -5)]
-    assert project.sweep("s").priorities == {2: -5, 3: -5, 4: -5}
+    assert project.sweep("s").asked.priorities == {2: -5, 3: -5, 4: -5}
     assert project.here("set", "0", "--priority", "1").out == (
         "job 0: had already ended: COMPLETED\n"
     )
@@ -343,7 +343,7 @@ def test_a_real_sweep_is_paused_changed_and_goes_on(project: Project) -> None:
     assert project.states("bg") == [
         *("CANCELLED", "COMPLETED", "COMPLETED", "CANCELLED", "CANCELLED", "COMPLETED")
     ]
-    assert (sweep.changes, sweep.priorities) == ({"max_parallel_jobs": 3}, {5: 5})
+    assert (sweep.asked.changes, sweep.asked.priorities) == ({"max_parallel_jobs": 3}, {5: 5})
 
 
 @pytest.mark.slow
@@ -374,7 +374,7 @@ def test_a_cancel_is_on_record(project: Project) -> None:
         ]
         project.here("cancel", "bg")
         sweep = project.sweep("bg")
-    assert [record["request"] for record in sweep.controls] == ["cancel", "cancel"]
+    assert [record["request"] for record in sweep.asked.records] == ["cancel", "cancel"]
     assert sweep.closed == "cancelled"
 
 

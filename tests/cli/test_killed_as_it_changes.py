@@ -31,6 +31,7 @@ def noted(project: Project, name: str) -> Counter[str]:
         "pause ./sweep",
         "pause ./sweep --running",
         "cancel ./sweep --pending",
+        "add ./sweep x=2,8",
     ),
 )
 def test_each_job_completes_once_after_a_resume(project: Project, asked: str) -> None:
@@ -43,13 +44,14 @@ def test_each_job_completes_once_after_a_resume(project: Project, asked: str) ->
         running.assert_all_gone()
     before = read_sweep(project.folder / "sweep")
     assert before.problems == []
-    assert before.jobs.count_states() == {"CANCELLED": 6}
+    jobs = 7 if asked.startswith("add") else 6
+    assert before.jobs.count_states() == {"CANCELLED": jobs}
     (project.folder / "go").touch()
     project.hsm("sweep", "--resume", "./sweep")
     after = read_sweep(project.folder / "sweep")
     assert after.problems == []
-    assert after.jobs.count_states() == {"COMPLETED": 6}
-    assert noted(project, "end") == Counter(map(str, range(6)))
+    assert after.jobs.count_states() == {"COMPLETED": jobs}
+    assert noted(project, "end") == Counter(map(str, range(jobs)))
     assert not after.paused
-    assert after.priorities == before.priorities
-    assert {**after.latest["settings"], **before.changes} == after.latest["settings"]
+    assert after.asked.priorities == before.asked.priorities
+    assert {**after.latest["settings"], **before.asked.changes} == after.latest["settings"]

@@ -96,7 +96,11 @@ def test_what_the_app_itself_asks_for_is_recorded_and_told_like_a_request(place:
         "3 pending jobs cancelled",
         "continued",
     ]
-    assert read_sweep("s").changes == {"max_parallel_jobs": 2, "timeout": 60.0, "max_retries": 1}
+    assert read_sweep("s").asked.changes == {
+        "max_parallel_jobs": 2,
+        "timeout": 60.0,
+        "max_retries": 1,
+    }
 
 
 def test_paused_jobs_stand_still_with_their_children_and_so_do_their_time_limits(

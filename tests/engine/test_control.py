@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from helpers.controlled import Able, Bare, control_records
+from helpers.controlled import Able, Bare, adds_nothing, control_records
 from helpers.processes import wait_for
 from helpers.reliability import Recorder, points, source
 from hsm.core.engine.control import Controller
@@ -48,7 +48,11 @@ class Asked:
         self.journal = Journal(SweepPaths(folder), "s", {})
         self.recorder = Recorder()
         self.controller = Controller(
-            source, lambda: [self.journal], source.interruptions.append, self.recorder
+            source,
+            lambda: [self.journal],
+            source.interruptions.append,
+            self.recorder,
+            adds_nothing,
         )
 
     def ask(self, control: Control) -> Answer:
@@ -288,8 +292,8 @@ def test_a_resumed_sweep_takes_over_what_was_changed(tmp_path: Path) -> None:
     assert "at most 7 jobs at once, a time limit of 1:00 per job from now on" in recorder.messages
     assert set_on_resume(tmp_path) == {"max_parallel_jobs": 7, "timeout": 60.0}
     sweep = read_sweep(tmp_path)
-    assert sweep.changes == {"max_parallel_jobs": 7, "timeout": 60.0}
-    assert sweep.priorities == {1: 7}
+    assert sweep.asked.changes == {"max_parallel_jobs": 7, "timeout": 60.0}
+    assert sweep.asked.priorities == {1: 7}
 
 
 def test_what_is_named_is_not_taken_over(tmp_path: Path) -> None:

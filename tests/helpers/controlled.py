@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from helpers.reliability import Recorder
 from hsm.core.engine.compute_source import ComputeSource
 from hsm.core.engine.control import Controller
 from hsm.core.engine.interrupts import Interruption
+from hsm.core.errors import HsmError
+from hsm.core.record.controls import Add
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
 from hsm.core.record.listener import Listener
@@ -80,6 +82,11 @@ class Able(Bare):
         return [f"{job_id or 'all'} waits for a place"]
 
 
+def adds_nothing(paths: SweepPaths, asked: Add, record: Callable[[Add], None]) -> list[str]:
+    """What a `Controller` needs to add jobs."""
+    raise HsmError(f"nothing to add of {asked.overrides}")
+
+
 @contextmanager
 def launched(folder: Path, source: Bare, sweep_id: str = "s") -> Iterator[Journal]:
     """A sweep whose launcher this process is: it holds the lock and listens to requests.
@@ -98,7 +105,9 @@ def launched(folder: Path, source: Bare, sweep_id: str = "s") -> Iterator[Journa
         if state.is_final:
             job.end(2.0, Ending(state, exit_code=0))
             journal.end(job)
-    controller = Controller(source, lambda: [journal], source.interruptions.append, Recorder())
+    controller = Controller(
+        source, lambda: [journal], source.interruptions.append, Recorder(), adds_nothing
+    )
     listener = Listener(controller.take, "listener")
     listener.add(paths)
     try:

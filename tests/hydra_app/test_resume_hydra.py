@@ -79,7 +79,7 @@ def test_what_was_changed_holds_unless_an_override_names_it(tmp_path: Path) -> N
     done = app.run("job=range(3)", resume="true", timeout=40)  # and max_parallel_jobs=2
     assert (done.code, done.states) == (0, ["COMPLETED"] * 3)
     assert "3 retries per job from now on" in done.screen
-    assert read_sweep(tmp_path / "sweep").changes == {"max_retries": 3}
+    assert read_sweep(tmp_path / "sweep").asked.changes == {"max_retries": 3}
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hsm.core.record.controls import (
+    Add,
     Cancel,
     CancelPending,
     Change,
@@ -34,6 +35,8 @@ CONTROLS: list[Control] = [
     Continue(),
     Change({"max_parallel_jobs": 3, "timeout": None, "max_retries": 0}, now=True),
     Prioritize((0, 5), -2),
+    Add(("lr=0.3,0.5", "+seed=1")),
+    Add(("lr=0.3",), {"model": "svm", "layers": [1, 2]}),
 ]
 
 
@@ -65,7 +68,7 @@ def test_the_journal_keeps_requests_in_their_order(tmp_path: Path) -> None:
     journal.close("finished")
     sweep = read_sweep(tmp_path)
     assert sweep.problems == []
-    assert [control_of(record) for record in sweep.controls] == CONTROLS
+    assert [control_of(record) for record in sweep.asked.records] == CONTROLS
 
 
 def test_a_record_is_as_documented(tmp_path: Path) -> None:
@@ -137,8 +140,8 @@ def test_the_latest_value_of_a_setting_and_of_a_priority_holds(tmp_path: Path) -
         Change({"timeout": None}),
         Prioritize((2, 3), 0),
     )
-    assert sweep.changes == {"max_parallel_jobs": 8, "timeout": None}
-    assert sweep.priorities == {1: 5, 2: 0, 3: 0}
+    assert sweep.asked.changes == {"max_parallel_jobs": 8, "timeout": None}
+    assert sweep.asked.priorities == {1: 5, 2: 0, 3: 0}
 
 
 def test_settings_of_a_resumed_sweep_are_those_of_its_new_launcher(tmp_path: Path) -> None:
@@ -149,8 +152,8 @@ def test_settings_of_a_resumed_sweep_are_those_of_its_new_launcher(tmp_path: Pat
         {"v": 2, "event": "resume", "jobs": [], "settings": settings, "time": 3.0},
     )
     sweep = read_sweep(tmp_path, alive=True)
-    assert (sweep.changes, sweep.latest["settings"]) == ({}, settings)
-    assert sweep.priorities == {1: 5}
+    assert (sweep.asked.changes, sweep.latest["settings"]) == ({}, settings)
+    assert sweep.asked.priorities == {1: 5}
 
 
 @pytest.mark.parametrize(
@@ -161,6 +164,8 @@ def test_settings_of_a_resumed_sweep_are_those_of_its_new_launcher(tmp_path: Pat
         ({"request": "set", "max_parallel_jobs": -1}, "max_parallel_jobs is -1, not an integer"),
         ({"request": "set", "timeout": "1h"}, "timeout is '1h', not a number of seconds above 0"),
         ({"request": "priority", "jobs": 3, "priority": 1}, "jobs is 3, not a list"),
+        ({"request": "add", "overrides": "lr=1"}, "overrides is 'lr=1', not a list of strings"),
+        ({"request": "add", "overrides": [], "params": 1}, "params is 1, not an object"),
         ({"request": "priority", "jobs": [3], "priority": 1 << 40}, "priority is 1099511627776"),
     ],
 )
@@ -170,8 +175,18 @@ def test_a_damaged_record_is_reported_and_passed_over(
     sweep = sweep_of(tmp_path, record, Pause())
     assert len(sweep.problems) == 1
     assert sweep.problems[0].startswith(f"line 2: {problem}")
-    assert (sweep.changes, sweep.priorities, len(sweep.controls)) == ({}, {}, 1)
+    assert (sweep.asked.changes, sweep.asked.priorities, len(sweep.asked.records)) == ({}, {}, 1)
     assert sweep.paused
+
+
+def test_a_request_to_add_very_many_points_is_kept_whole(tmp_path: Path) -> None:
+    asked = Add((f"x={','.join(map(str, range(40_000)))}",), {"text": "y" * 200_000})
+    journal = Journal(SweepPaths(tmp_path), "s", {})
+    journal.append("control", **record_of(asked))
+    journal.close("finished")
+    assert max(map(len, journal.paths.journal.read_bytes().splitlines())) < 64 << 10
+    sweep = read_sweep(tmp_path)
+    assert (sweep.problems, sweep.asked.added) == ([], [asked])
 
 
 @pytest.mark.parametrize(
@@ -189,8 +204,8 @@ def test_what_this_hsm_does_not_know_is_kept_and_means_nothing(
 ) -> None:
     sweep = sweep_of(tmp_path, record)
     assert sweep.problems == []
-    assert len(sweep.controls) == 1
-    assert (sweep.paused, sweep.changes, sweep.priorities) == (False, {}, {})
+    assert len(sweep.asked.records) == 1
+    assert (sweep.paused, sweep.asked.changes, sweep.asked.priorities) == (False, {}, {})
 
 
 def test_a_pause_needs_a_launcher_that_holds_the_lock(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_a_frozen_journal_of_version_2_stays_readable(tmp_path: Path) -> None:
         "bench2",
     )
     assert (sweep.header["host"], sweep.header["planned"]) == ("bench", 6)
-    assert [record["set"] for record in sweep.controls] == [{"max_parallel_jobs": 3}]
+    assert [record["set"] for record in sweep.asked.records] == [{"max_parallel_jobs": 3}]
     first, pruned, lost, failed, large = sweep.jobs.values()
     assert [job.ending() for job in sweep.jobs.values()] == [
         "completed",
@@ -211,7 +211,7 @@ def test_starts_and_ends_give_back_what_they_are_given(tmp_path: Path) -> None:
     assert sweep.jobs[0].attempts == [
         Attempt(1, 3.0, 4.0, 7, ending, slot=4, gpus=[1, "MIG-1"], waited=2.5)
     ]
-    assert [record["pause"] for record in sweep.controls] == [True]
+    assert [record["pause"] for record in sweep.asked.records] == [True]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 from hsm.core.engine.compute_source import SweepObserver
@@ -21,6 +22,7 @@ from hsm.core.errors import HsmError, shown
 from hsm.core.logger import get_logger
 from hsm.core.record import own_requests
 from hsm.core.record.controls import (
+    Add,
     Cancel,
     CancelPending,
     Change,
@@ -74,6 +76,8 @@ class Controller:
         journals: the journals of its sweeps.
         interrupt: ends everything.
         observers: are told of each request that was carried out.
+        add: adds jobs to a sweep, given its paths, what was asked for, and what records that;
+            returns lines for people. Raises HsmError.
     """
 
     def __init__(
@@ -82,11 +86,13 @@ class Controller:
         journals: Callable[[], Iterable[Journal]],
         interrupt: Callable[[Interruption], None],
         observers: SweepObserver,
+        add: Callable[[SweepPaths, Add, Callable[[Add], None]], list[str]],
     ) -> None:
         self._steered = steered
         self._journals = journals
         self._interrupt = interrupt
         self._observers = observers
+        self._add = add
         self._pause: Pause | None = None
 
     def begins(self, journal: Journal) -> None:
@@ -149,6 +155,10 @@ class Controller:
                 return [self.prioritize(journal, control)]
             case CancelPending():
                 return [f"{self.cancel_pending()} {told(control)}"]
+            case Add():
+                lines = self._add(journal.paths, control, partial(_record, journal))
+                self._observers.message("; ".join(lines))
+                return lines
             case _:
                 return [self.do(control)]
 

@@ -35,7 +35,10 @@ def run_to_end(
     with Interrupts().caught() as interrupts, source:
         job_ids = list(submit())
         with display:
-            interrupts.wait(source, job_ids)
+            ended = 0
+            while len(source.jobs()) > ended:  # Others may be added while the first ones run.
+                ended = len(source.jobs())
+                interrupts.wait(source, None)
     interruption = source.interruption
     if interruption is None or interruption.signum is None:
         # Closing the source may take a while, since it runs on_sweep_end: was there a signal?

@@ -13,14 +13,15 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hsm.core.engine import at_exit
+from hsm.core.engine.adding import Additions, ProgramAdder
 from hsm.core.engine.backend import Backend
 from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.engine.control import Controller
-from hsm.core.engine.end_hook import run_hooks
 from hsm.core.engine.interrupts import (
     Interruption,
     deferred,
@@ -44,7 +45,7 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.record.requests import drop_requests
 from hsm.core.record.resume import Resumption, save_files
 from hsm.core.record.sweep_id import check_sweep_id
-from hsm.core.settings.point_needs import take_needs
+from hsm.core.settings.point_needs import take_all_needs
 from hsm.core.settings.resolve import SETTINGS, Rerun, SweepConf
 
 #: Seconds after which a wait looks whether there was a signal.
@@ -88,8 +89,14 @@ class SweepSource(LiveSource):
         self._scheduler = Scheduler(conf, backend, self._observers)
         self._ledger = self._scheduler.ledger
         self._steering = Steering(self._scheduler, self._ledger)
+        #: Adds jobs when somebody asks.
+        self.additions = Additions(self._ledger, self._observers)
         self._controller = Controller(
-            self._steering, self._journals, self.interrupt, self._observers
+            self._steering,
+            self._journals,
+            self.interrupt,
+            self._observers,
+            self.additions.add,
         )
         self._listener = Listener(
             self._controller.take, f"{OWN_THREADS}control", self._check_journal
@@ -122,27 +129,20 @@ class SweepSource(LiveSource):
             args_style = args_style or style
         program = find_program(function, command, script, args_style)
         points = plain_points(param_combinations)
-        resources = self.conf.resources
-        needs = [take_needs(index, point, resources) for index, point in enumerate(points)]
         check_sweep_id(sweep_id, "submit_jobs")
         paths = SweepPaths(sweep_dir)
         resumes = self.conf.resume if resume is None else resume
         with self._mutex:
             sweep = self._sweeps.get(paths.sweep_dir)
             if sweep is None:
-                return self._begin(points, needs, program, sweep_id, paths, resumes=resumes)
-            program, resumption = sweep.as_begun(program), sweep.resumption
-            specs = make_specs(
-                points, needs, program, paths, first=sweep.next_num, resumption=resumption
-            )
-            if resumption is not None:
-                sweep_id = resumption.sweep_id
-            return self.submit(specs, sweep_id, sweep_dir, function=program.function)
+                return self._begin(points, program, sweep_id, paths, resumes=resumes)
+            if sweep.resumption is not None:
+                sweep_id = sweep.resumption.sweep_id
+            return self._submit_more(sweep, sweep_id, sweep.as_begun(program), points)
 
     def _begin(
         self,
         points: Sequence[dict[str, Any]],
-        needs: Sequence[Mapping[str, int]],
         program: Program,
         sweep_id: str,
         paths: SweepPaths,
@@ -150,14 +150,16 @@ class SweepSource(LiveSource):
         resumes: bool,
     ) -> list[str]:
         """Submit the first jobs of a new or resumed sweep."""
+        needs = take_all_needs(points, self.conf.resources)
         lock, resumption = claim(paths, program, self.conf, resumes=resumes)
         try:
             specs = make_specs(points, needs, program, paths, resumption=resumption)
             for note in program.notes:
                 self._observers.message(note)
-            return self.submit(
+            sweep_id = sweep_id if resumption is None else resumption.sweep_id
+            ids = self.submit(
                 specs,
-                sweep_id if resumption is None else resumption.sweep_id,
+                sweep_id,
                 paths.sweep_dir,
                 function=program.function,
                 lock=lock,
@@ -170,6 +172,34 @@ class SweepSource(LiveSource):
                 self._sweeps[paths.sweep_dir].as_begun(program)
             else:
                 give_back(lock, resumption)
+        sweep = self._sweeps[paths.sweep_dir]
+        more = partial(self._submit_more, sweep, sweep_id, program)
+        self.additions.begins(paths, ProgramAdder(program, more), resumption)
+        return ids
+
+    def _submit_more(
+        self,
+        sweep: OpenSweep,
+        sweep_id: str,
+        program: Program,
+        points: Sequence[dict[str, Any]],
+        begin: Callable[[], None] | None = None,
+    ) -> list[str]:
+        """Submit further jobs of a sweep; calls `begin` when nothing can be refused any more."""
+        needs = take_all_needs(points, self.conf.resources)
+        with self._mutex:
+            first, resumption, paths = sweep.next_num, sweep.resumption, sweep.journal.paths
+            specs = make_specs(points, needs, program, paths, first=first, resumption=resumption)
+            if begin is not None:
+                self._check_open(though_stopped=False)
+                begin()
+            return self.submit(
+                specs,
+                sweep_id,
+                paths.sweep_dir,
+                function=program.function,
+                though_stopped=begin is not None,
+            )
 
     @deferred()  # A job that is on record but in no queue would never end.
     def submit(
@@ -339,6 +369,9 @@ class SweepSource(LiveSource):
             for sweep in self._sweeps.values():
                 sweep.journal.close(stopped.reason if stopped else "finished")
         if self.conf.on_sweep_end is not None:
+            # Few sweeps have one, and what it needs would make each fork of this process dearer.
+            from hsm.core.engine.end_hook import run_hooks
+
             run_hooks(
                 self.conf.on_sweep_end,
                 [journal.paths for journal in self._journals()],

@@ -9,7 +9,7 @@ The same form is used in the file of a request, see `hsm.core.record.requests`, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from hsm.core.errors import shown
@@ -65,13 +65,71 @@ class Prioritize:
 
 
 @dataclass(frozen=True)
+class Add:
+    """Add jobs: the points of a sweep in Hydra's syntax.
+
+    Attributes:
+        overrides: the sweep.
+        params: what all jobs of the sweep share, and these have, too; None until the launcher has
+            looked.
+    """
+
+    overrides: tuple[str, ...]
+    params: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class Explain:
     """Tell what a job waits for, or all of them (None)."""
 
     job: int | None = None
 
 
-Control: TypeAlias = Cancel | CancelPending | Pause | Continue | Change | Prioritize | Explain
+Control: TypeAlias = Cancel | CancelPending | Pause | Continue | Change | Prioritize | Add | Explain
+
+
+@dataclass
+class Asked:
+    """What a sweep's launchers were asked to do.
+
+    Attributes:
+        records: the requests, one record each, oldest first.
+        changes: the settings that the latest launcher was asked to change, and their values.
+        priorities: the priorities that jobs were given, by number; the others have 0.
+        added: the requests to add jobs.
+        is_paused: whether the latest launcher was asked to start no jobs.
+    """
+
+    records: list[Mapping[str, Any]] = field(default_factory=list)
+    changes: dict[str, Any] = field(default_factory=dict)
+    priorities: dict[int, int] = field(default_factory=dict)
+    added: list[Add] = field(default_factory=list)
+    is_paused: bool = False
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Replay a `control` record. Raises BadRecord if a field of it is unusable."""
+        check(record, CONTROL_FIELDS)
+        self.records.append(record)
+        try:
+            control = control_of(record)
+        except BadRecord:
+            return  # a later hsm's, which means nothing to this one
+        if isinstance(control, (Pause, Continue)):
+            self.is_paused = isinstance(control, Pause)
+        elif isinstance(control, Change):
+            self.changes |= control.values
+        elif isinstance(control, Prioritize):
+            self.priorities |= dict.fromkeys(control.jobs, control.priority)
+        elif isinstance(control, Add):
+            self.added.append(control)
+
+    def begins_anew(self) -> None:
+        """Another launcher has resumed the sweep: it is not paused.
+
+        What was changed is among its settings, unless other values were asked for.
+        """
+        self.changes.clear()
+        self.is_paused = False
 
 
 def record_of(control: Control) -> dict[str, Any]:
@@ -91,6 +149,9 @@ def record_of(control: Control) -> dict[str, Any]:
             return {"request": "set", **values, **({"now": True} if now else {})}
         case Prioritize(jobs=jobs, priority=priority):
             return {"request": "priority", "jobs": list(jobs), "priority": priority}
+        case Add(overrides=overrides, params=params):
+            shared = {} if params is None else {"params": params}
+            return {"request": "add", "overrides": list(overrides), **shared}
         case Explain(job=job):
             return {"request": "explain", **({} if job is None else {"job": job})}
 
@@ -116,6 +177,9 @@ def control_of(record: Mapping[str, Any]) -> Control:
         if not all(map(is_count, record["jobs"])):
             raise BadRecord("jobs are not all numbers of jobs")
         return Prioritize(tuple(record["jobs"]), record["priority"])
+    if kind == "add":
+        check(record, {}, "overrides")
+        return Add(tuple(record["overrides"]), record.get("params"))
     if kind == "explain":
         return Explain(record.get("job"))
     raise BadRecord(f"unknown request {shown(kind)}")
@@ -137,6 +201,8 @@ def told(control: Control) -> str:
             return f"priority {priority} for {which}"
         case CancelPending():
             return "pending jobs cancelled"
+        case Add(overrides=overrides):
+            return f"added: {' '.join(overrides)}"
         case _:
             return ""
 

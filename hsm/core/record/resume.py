@@ -111,6 +111,7 @@ class Resumption:
     Attributes:
         changes: settings that were changed while the sweep ran, and their values.
         priorities: those that jobs were given, by number; they keep them.
+        added: the requests to add jobs while it ran.
         variables: names of the variables that its jobs got so far.
     """
 
@@ -122,7 +123,8 @@ class Resumption:
                 named_job(previous, num)
         self.journal_file = journal_file
         self.sweep_id = previous.sweep_id
-        self.changes, self.priorities = previous.changes, previous.priorities
+        asked = previous.asked
+        self.changes, self.priorities, self.added = asked.changes, asked.priorities, asked.added
         self.variables = recorded_variables(previous)
         self._rerun = rerun if isinstance(rerun, str) else frozenset(rerun)
         self._known: dict[str, deque[Job]] = defaultdict(deque)

@@ -236,6 +236,8 @@ CONTROL_FIELDS: Mapping[str, tuple[Check, str]] = {
     "max_parallel_jobs": (_is_parallelism, "an integer of at least 1, or auto"),
     "timeout": (_is_positive_seconds, "a number of seconds above 0"),
     "max_retries": COUNT,
+    "overrides": (_is_texts, "a list of strings"),
+    "params": (_is_object, "an object of parameters"),
 }
 #: The fields of a job in `submit`.
 JOB_FIELDS: Mapping[str, tuple[Check, str]] = {

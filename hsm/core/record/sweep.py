@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.errors import shown
-from hsm.core.record.controls import Change, Continue, Pause, Prioritize, control_of
+from hsm.core.record.controls import Asked
 from hsm.core.record.job import Ending, IllegalTransition, Job, JobState
 from hsm.core.record.job_table import JobTable
 from hsm.core.record.journal_header import JournalError, check_version, open_journal, read_header
@@ -68,9 +68,7 @@ class Sweep:
         latest: what the latest launcher recorded about itself, like `header` for the first one:
             command line, versions, settings, program.
         planned: how many jobs it will have in the end; None if unknown.
-        controls: the requests to its launchers, one record each, oldest first.
-        changes: the settings that its launcher was asked to change, and their values.
-        priorities: the priorities that jobs were given, by number; the others have 0.
+        asked: what its launchers were asked to do while it ran.
     """
 
     sweep_id: str
@@ -86,10 +84,7 @@ class Sweep:
     servers: list[Mapping[str, Any]] = field(default_factory=list)
     latest: Mapping[str, Any] = field(init=False)
     planned: int | None = None
-    controls: list[Mapping[str, Any]] = field(default_factory=list)
-    changes: dict[str, Any] = field(default_factory=dict)
-    priorities: dict[int, int] = field(default_factory=dict)
-    _is_paused: bool = field(default=False, repr=False)
+    asked: Asked = field(default_factory=Asked)
     _is_resumed: bool = field(default=False, repr=False)
     _unfinished: dict[int, Job] = field(default_factory=dict, repr=False)  # of those with a `Job`
     _missing: int = field(default=0, repr=False)  # jobs of a submission still to come
@@ -102,14 +97,14 @@ class Sweep:
     @property
     def paused(self) -> bool:
         """Whether its launcher starts no jobs because it was asked to; ends with the launcher."""
-        return self._is_paused and self.alive and self.closed is None
+        return self.asked.is_paused and self.alive and self.closed is None
 
     @property
     def status(self) -> str:
         """How it is, in words: running, paused, why it was closed, or that its launcher died."""
         if self.closed is not None or not self.alive:
             return self.closed or "launcher died"
-        return "paused" if self._is_paused else "running"
+        return "paused" if self.asked.is_paused else "running"
 
     def _facts_of(self, record: Mapping[str, Any]) -> Facts:
         """What a launcher recorded about itself."""
@@ -205,7 +200,9 @@ class Sweep:
             self.closed = record["reason"]
             self.seconds = None if self._is_resumed else record.get("seconds")
         elif event == "control":
-            self._control(record)
+            large = self._large(record, "a request", CONTROL_FIELDS)
+            known = {name: field.load_or(None) for name, field in large.items()}
+            self.asked.take({**record, **known})
         elif event == "server":
             check(record, SERVER_FIELDS, "start_method")
             self.servers.append({name: record.get(name) for name in (*SERVER_FIELDS, "time")})
@@ -213,20 +210,6 @@ class Sweep:
             raise BadRecord(f"unknown event {shown(event)}")
         self.last_time = record.get("time") or self.last_time
         return problems
-
-    def _control(self, record: Mapping[str, Any]) -> None:
-        check(record, CONTROL_FIELDS)
-        self.controls.append(record)
-        try:
-            control = control_of(record)
-        except BadRecord:
-            return  # a later hsm's, which means nothing to this one
-        if isinstance(control, (Pause, Continue)):
-            self._is_paused = isinstance(control, Pause)
-        elif isinstance(control, Change):
-            self.changes |= control.values
-        elif isinstance(control, Prioritize):
-            self.priorities |= dict.fromkeys(control.jobs, control.priority)
 
     def _job(self, record: Mapping[str, Any]) -> Job:
         """The job that a record is about, which counts as unfinished from now on."""
@@ -289,9 +272,7 @@ class Sweep:
             known = {name: value for name, value in record.items() if value is not None}
             self.latest = self._facts = self._facts.replaced_by(self._facts_of(known))
             self.planned = self.latest.get("planned")
-            # What was changed is among its settings, unless other values were asked for.
-            self.changes.clear()
-            self._is_paused = False
+            self.asked.begins_anew()
         return _each(record["jobs"], self._requeue)
 
     def _requeue(self, num: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hsm.core.needs import NEEDS, NO_NEEDS, check_needs
@@ -34,3 +34,10 @@ def take_needs(
     needs = read_needs(point.pop(NEEDS), origin)
     check_needs(needs, resources, origin)
     return needs
+
+
+def take_all_needs(
+    points: Sequence[dict[str, Any]], resources: Mapping[str, int]
+) -> list[Mapping[str, int]]:
+    """Remove their own needs from points, and return them; see `take_needs`."""
+    return [take_needs(index, point, resources) for index, point in enumerate(points)]

@@ -1,0 +1,241 @@
+"""Adding jobs to a sweep that is running.
+
+    lr=0.3,0.5 --complete--> with model=svm, which all jobs share --points--> those that no job has
+                                                                                       | submit
+    journal: the request, then the jobs <-----------------------------------------------'
+
+Whoever starts a sweep again gives the points that it had in the beginning: what was added is then
+added again, from the journal's requests. So a request is recorded before its jobs, and not before
+nothing can be refused any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from hsm.core.engine.compute_source import SweepObserver
+from hsm.core.engine.ledger import JobHandle, Ledger
+from hsm.core.errors import HsmError
+from hsm.core.job_numbers import show_numbers
+from hsm.core.needs import NEEDS
+from hsm.core.plain_json import identity
+from hsm.core.program.program import Program
+from hsm.core.record.controls import Add, told
+from hsm.core.record.job import Job
+from hsm.core.record.paths import SweepPaths
+from hsm.core.record.resume import Resumption
+from hsm.core.space.definition import SweepDefinition, parse_overrides
+from hsm.core.space.grammar import plain_key
+
+#: Points of one request. A mistyped range may have a billion, and would end the sweep's launcher.
+MOST_POINTS = 100_000
+
+
+class Point(NamedTuple):
+    """A point to add.
+
+    Attributes:
+        params: its parameters, as the journal has them.
+        given: what its `Adder` makes the job from.
+    """
+
+    params: Mapping[str, Any]
+    given: Any
+
+
+class Adder(Protocol):
+    """Makes jobs of one sweep from overrides. All methods may raise HsmError."""
+
+    def complete(self, asked: Add, handles: Sequence[JobHandle]) -> tuple[Add, str]:
+        """The request with what all these jobs share, and that as text."""
+
+    def points(self, asked: Add) -> list[Point]:
+        """The points of a complete request, all of which can run."""
+
+    def submit(self, points: Sequence[Point], begin: Callable[[], None]) -> list[str]:
+        """Submit a job for each point; returns their ids.
+
+        Args:
+            points: the points.
+            begin: to be called when nothing can be refused any more, before there are jobs.
+        """
+
+
+class Additions:
+    """Adds jobs to the sweeps of one source. Thread-safe.
+
+    Args:
+        ledger: has the sweeps' jobs.
+        observers: are told what was not added again.
+
+    Attributes:
+        again: whether a resumed sweep also gets the jobs that were added while it ran.
+    """
+
+    def __init__(self, ledger: Ledger, observers: SweepObserver) -> None:
+        self._ledger = ledger
+        self._observers = observers
+        self._adders: dict[Path, Adder] = {}  # by the sweep's directory
+        self.again = True
+
+    def begins(self, paths: SweepPaths, adder: Adder, resumption: Resumption | None) -> None:
+        """A sweep has its first jobs: have `adder` add others, at once what was added earlier."""
+        for asked in resumption.added if resumption is not None and self.again else ():
+            try:
+                points, _ = _split(adder.points(asked), self._jobs(paths))
+                if points:
+                    adder.submit(points, lambda: None)
+            except HsmError as error:
+                self._observers.message(f"not added again: {told(asked)}: {error}")
+        self._adders[paths.sweep_dir] = adder
+
+    def add(self, paths: SweepPaths, asked: Add, record: Callable[[Add], None]) -> list[str]:
+        """Add jobs for those points that no job has.
+
+        Args:
+            paths: the sweep's.
+            asked: the request.
+            record: writes the complete request into the journal.
+
+        Returns:
+            Lines for people.
+
+        Raises:
+            HsmError: nothing was added, and why.
+        """
+        adder = self._adders.get(paths.sweep_dir)
+        if adder is None:
+            raise HsmError("the sweep is just beginning: ask again")
+        handles = self._handles(paths)
+        complete, shared = adder.complete(asked, handles)
+        points, known = _split(adder.points(complete), self._jobs(paths))
+        if not points:
+            raise HsmError(f"already there: the {_points(known)} of {_numbered(known)}")
+        ids = adder.submit(points, lambda: record(complete))
+        lines = [f"added {_numbered([self._ledger[job_id].job.num for job_id in ids])}"]
+        if shared:
+            lines.append(f"with {shared}, as all its jobs")
+        if unset := _unset(points[0].params, [handle.job.params for handle in handles]):
+            lines.append(f"without {', '.join(unset)}, which all its other jobs set")
+        if known:
+            lines.append(f"already there: the {_points(known)} of {_numbered(known)}")
+        return lines
+
+    def _handles(self, paths: SweepPaths) -> list[JobHandle]:
+        directory = paths.sweep_dir
+        return [each for each in self._ledger.all() if each.journal.paths.sweep_dir == directory]
+
+    def _jobs(self, paths: SweepPaths) -> dict[str, int]:
+        """The numbers of a sweep's jobs, by the `identity` of their parameters."""
+        return {identity(handle.job.params): handle.job.num for handle in self._handles(paths)}
+
+
+def _split(points: Iterable[Point], jobs: Mapping[str, int]) -> tuple[list[Point], list[int]]:
+    """The points that no job has, and the numbers of the jobs that have the others."""
+    new, known = [], {}
+    for point in points:
+        num = jobs.get(identity(point.params))
+        if num is None:
+            new.append(point)
+        else:
+            known[num] = True
+    return new, list(known)
+
+
+def _numbered(nums: Sequence[int]) -> str:
+    return f"job{'' if len(nums) == 1 else 's'} {show_numbers(nums)}"
+
+
+def _points(nums: Sequence[int]) -> str:
+    return "point" if len(nums) == 1 else "points"
+
+
+def _unset(point: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The parameters that each job sets, and the point does not."""
+    names = {plain_key(key) for key in point}
+    return [
+        key
+        for key in (jobs[0] if jobs else ())
+        if plain_key(key) not in names and all(key in params for params in jobs)
+    ]
+
+
+class ProgramAdder:
+    """Adds jobs that run a command, a script or a function.
+
+    Args:
+        program: what they run.
+        submit: submits jobs for points, see `Adder.submit`.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        submit: Callable[[Sequence[dict[str, Any]], Callable[[], None]], list[str]],
+    ) -> None:
+        self._program = program
+        self._submit = submit
+
+    def complete(self, asked: Add, handles: Sequence[JobHandle]) -> tuple[Add, str]:
+        given = {plain_key(key) for key in _keys(parse_overrides(asked.overrides))}
+        shared = {
+            key: value
+            for key, value in _shared(_with_needs(handle.job) for handle in handles).items()
+            if plain_key(key) not in given
+        }
+        text = " ".join(f"{key}={value}" for key, value in shared.items())
+        return Add(asked.overrides, shared), text
+
+    def points(self, asked: Add) -> list[Point]:
+        return [
+            Point({key: value for key, value in point.items() if key != NEEDS}, point)
+            for point in points_of(asked, self._program)
+        ]
+
+    def submit(self, points: Sequence[Point], begin: Callable[[], None]) -> list[str]:
+        return self._submit([dict(point.given) for point in points], begin)
+
+
+def points_of(asked: Add, program: Program) -> Iterator[dict[str, Any]]:
+    """The points of a complete request, with the needs of their own.
+
+    Raises:
+        HsmError: there are too many, or the program cannot run with them.
+    """
+    definition, shared = parse_overrides(asked.overrides), asked.params or {}
+    check_count(definition)
+    keys = [key for key in shared if key != NEEDS]
+    program.check([*keys, *definition.shared_keys()], [*keys, *definition.all_keys()])
+    return ({**shared, **point} for point in definition)
+
+
+def check_count(definition: SweepDefinition) -> None:
+    """Refuse more points than a request may have. Raises HsmError."""
+    count = definition.count()
+    if count > MOST_POINTS:
+        raise HsmError(f"{count} points are too many to add at once: at most {MOST_POINTS}")
+
+
+def _keys(definition: SweepDefinition) -> list[str]:
+    """All keys of the first point, the needs as well; there may be no point."""
+    return list(next(iter(definition), {}))
+
+
+def _with_needs(job: Job) -> Mapping[str, Any]:
+    return {**job.params, NEEDS: dict(job.needs)} if job.needs else job.params
+
+
+def _shared(points: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all points have, with equal values of the same type."""
+    each = iter(points)
+    shared = dict(next(each, {}))
+    texts = {key: identity({"": value}) for key, value in shared.items()}
+    for point in each:
+        for key in list(shared):
+            if key not in point or identity({"": point[key]}) != texts[key]:
+                del shared[key]
+        if not shared:
+            break
+    return shared
