@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hsm.cli._asking import carry_out, running_sweep
 from hsm.core.engine.adding import MOST_POINTS
 from hsm.core.engine.sweep_source import SweepSource
 from hsm.core.errors import HsmError
-from hsm.core.record.controls import Add
+from hsm.core.record.controls import Add, record_of
 from hsm.core.record.paths import SweepPaths
 
 #: Stays until there is the file "go".
@@ -175,31 +176,28 @@ def test_a_resumed_sweep_has_what_was_added(place: Place) -> None:
     assert len([record for record in sweep.asked.records if record["request"] == "add"]) == 2
 
 
-def test_what_was_asked_for_just_before_the_launcher_died_is_added_on_resume(place: Place) -> None:
-    """The request is in the journal, and its jobs are not."""
+def dies_before_adding(place: Place, override: str) -> None:
+    """Leave a sweep whose request to add is in the journal, and its jobs are not."""
     with place.source() as source:
         Path("go").touch()
         submit(source, 1)
-    request = '{"event":"control","request":"add","overrides":["x=1,2"],"params":{"model":"svm"}}\n'
+    record = {"event": "control", **record_of(Add((override,), {"model": "svm"}))}
     with SweepPaths("s").journal.open("a") as file:
-        file.write(request)
+        file.write(json.dumps(record) + "\n")
+
+
+def test_what_was_asked_for_just_before_the_launcher_died_is_added_on_resume(place: Place) -> None:
+    dies_before_adding(place, "x=1,2")
     with place.source() as source:
         submit(source, 1, resume=True)
-        source.wait()
     assert params() == [{"x": 1, "model": "svm"}, {"x": 2, "model": "svm"}]
     assert read_sweep("s").jobs.count_states() == {"COMPLETED": 2}
 
 
 def test_what_cannot_be_added_again_is_told(place: Place) -> None:
-    with place.source() as source:
-        Path("go").touch()
-        submit(source, 1)
-    request = '{"event":"control","request":"add","overrides":["y=1"],"params":{}}\n'
-    with SweepPaths("s").journal.open("a") as file:
-        file.write(request)
+    dies_before_adding(place, "y=1")
     recorder = Recorder()
     with place.source(recorder) as source:
         submit(source, 1, resume=True)
-        source.wait()
     assert any(text.startswith("not added again: added: y=1: ") for text in recorder.messages)
     assert len(params()) == 1

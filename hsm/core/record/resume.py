@@ -9,7 +9,6 @@ finds its results.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 import os
@@ -274,6 +273,8 @@ def _read_files(paths: SweepPaths) -> dict[str, str]:
 
 def describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Lines that describe how files have changed; new files do not count."""
+    import difflib  # slow to import, and a sweep that begins has nothing to compare
+
     lines: list[str] = []
     for name, text in before.items():
         new_text = now.get(name, _current_text(name))
