@@ -35,3 +35,9 @@ def inspect_sweep(sweep_dir: Path, jobs: int) -> dict[str, Any]:
     if failed:
         raise Incomplete(f"{len(failed)} jobs failed, job {failed[0]} for one")
     return {}
+
+
+def cpu_of_jobs(sweep_dir: Path) -> float:
+    """The CPU seconds of a sweep's jobs, from its journal."""
+    lines = (sweep_dir / ".hsm" / "journal.jsonl").read_text(encoding="utf-8").splitlines()
+    return float(sum(json.loads(line).get("cpu_seconds", 0.0) for line in lines))

@@ -181,6 +181,36 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     print(flush=True)
 
 
+def show_share(
+    runs: Mapping[str, Sequence[Run]], title: str, column: str, share: tuple[str, str], most: float
+) -> dict[str, Any]:
+    """Print a table of the time of whole sweeps, and of the CPU time of their jobs.
+
+    Args:
+        runs: by name; the fact `jobs_cpu` of a run is that CPU time in seconds, if it is known.
+        title: what was run.
+        column: what the names are.
+        share: of two names, the first is to take no more than `most` of the second's time.
+        most: the limit of that.
+
+    Returns the same figures and all runs, for the JSON file.
+    """
+    ours, reference = share
+    document: dict[str, Any] = {}
+    rows = []
+    for name, own in runs.items():
+        seconds = summarise_runs(own, lambda run: run.seconds)
+        known = [run for run in own if run.problem is not None or "jobs_cpu" in run.facts]
+        cpu = summarise_runs(known, lambda run: run.facts["jobs_cpu"])
+        against = None if name == reference else ratio(own, runs[reference])
+        rows.append([name, measured(seconds, own), cell(cpu, digits=1), cell(against)])
+        document[name] = {"seconds": seconds, "jobs_cpu": cpu, "ratio": against, "runs": own}
+    print(f"\n{title}\n")
+    print_table([column, "seconds", "CPU s of jobs", f"/ {reference}"], rows)
+    print(Target(f"{ours} / {reference}", ratio(runs[ours], runs[reference]), most).text())
+    return document
+
+
 def new_document(benchmark: str, installed: Mapping[str, str | None]) -> dict[str, Any]:
     """What the JSON file of every benchmark begins with."""
     return {

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import re
 import sys
@@ -27,20 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from _harness import Run, interleave, measure
-from _hsm_sweep import HSM, HSM_ENVIRONMENT, inspect_sweep
-from _report import (
-    Target,
-    any_failed,
-    cell,
-    count,
-    finish,
-    measured,
-    new_document,
-    print_table,
-    ratio,
-    summarise_runs,
-    versions,
-)
+from _hsm_sweep import HSM, HSM_ENVIRONMENT, cpu_of_jobs, inspect_sweep
+from _report import any_failed, count, finish, new_document, show_share, versions
 
 OURS, REFERENCE = "auto", "none"
 #: Of the wall time of a sweep whose jobs start threads as they like.
@@ -67,24 +54,7 @@ def command(cpus: str, script: Path, jobs: int) -> list[str]:
 def inspect(jobs: int, directory: Path) -> dict[str, Any]:
     """See that each job ran; returns the CPU seconds of all."""
     inspect_sweep(directory / "sweep", jobs)
-    lines = (directory / "sweep/.hsm/journal.jsonl").read_text(encoding="utf-8").splitlines()
-    return {"jobs_cpu": sum(json.loads(line).get("cpu_seconds", 0.0) for line in lines)}
-
-
-def show(runs: dict[str, list[Run]], jobs: int) -> dict[str, Any]:
-    """Print the table; returns the same figures and all runs for the JSON file."""
-    document: dict[str, Any] = {}
-    rows = []
-    for name, own in runs.items():
-        seconds = summarise_runs(own, lambda run: run.seconds)
-        cpu = summarise_runs(own, lambda run: run.facts["jobs_cpu"])
-        against = None if name == REFERENCE else ratio(own, runs[REFERENCE])
-        rows.append([name, measured(seconds, own), cell(cpu, digits=1), cell(against)])
-        document[name] = {"seconds": seconds, "jobs_cpu": cpu, "ratio": against, "runs": own}
-    print(f"\n{jobs} jobs at once that multiply matrices\n")
-    print_table(["cpus", "seconds", "CPU s of jobs", f"/ {REFERENCE}"], rows)
-    print(Target(f"{OURS} / {REFERENCE}", ratio(runs[OURS], runs[REFERENCE]), LARGEST_SHARE).text())
-    return document
+    return {"jobs_cpu": cpu_of_jobs(directory / "sweep")}
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -117,13 +87,14 @@ def main() -> int:
         for cpus in (OURS, REFERENCE):  # files into the page cache, byte code onto the disk
             measure_one(cpus, 1)
         runs = interleave([OURS, REFERENCE], options.rounds, measure_one)
+    title = f"{options.jobs} jobs at once that multiply matrices"
     document = {
         **new_document("threads", versions(("hpc-sweep-manager", "numpy"))),
         "jobs": options.jobs,
         "rounds": options.rounds,
         "size": options.size,
         "times": options.times,
-        "cpus": show(runs, options.jobs),
+        "cpus": show_share(runs, title, "cpus", (OURS, REFERENCE), LARGEST_SHARE),
     }
     return finish(document, options.json, any_failed(runs.values()))
 

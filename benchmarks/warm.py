@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import shutil
 import sys
 import tempfile
@@ -27,20 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from _harness import Incomplete, Run, interleave, measure
-from _hsm_sweep import HSM, HSM_ENVIRONMENT, inspect_sweep
-from _report import (
-    Target,
-    any_failed,
-    cell,
-    count,
-    finish,
-    measured,
-    new_document,
-    print_table,
-    ratio,
-    summarise_runs,
-    versions,
-)
+from _hsm_sweep import HSM, HSM_ENVIRONMENT, cpu_of_jobs, inspect_sweep
+from _report import any_failed, count, finish, new_document, show_share, versions
 
 OURS, REFERENCE = "warm", "cold"
 #: Of the wall time of a sweep whose jobs do all imports.
@@ -69,26 +56,7 @@ def inspect(driver: str, jobs: int, directory: Path) -> dict[str, Any]:
     if driver == "parallel":
         return {}
     inspect_sweep(directory / "sweep", jobs)
-    lines = (directory / "sweep/.hsm/journal.jsonl").read_text(encoding="utf-8").splitlines()
-    return {"jobs_cpu": sum(json.loads(line).get("cpu_seconds", 0.0) for line in lines)}
-
-
-def show(runs: dict[str, list[Run]], imports: Sequence[str]) -> dict[str, Any]:
-    """Print the table; returns the same figures and all runs for the JSON file."""
-    document: dict[str, Any] = {}
-    rows = []
-    for name, own in runs.items():
-        seconds = summarise_runs(own, lambda run: run.seconds)
-        cpu = None
-        if name != "parallel":
-            cpu = summarise_runs(own, lambda run: run.facts["jobs_cpu"])
-        against = None if name == REFERENCE else ratio(own, runs[REFERENCE])
-        rows.append([name, measured(seconds, own), cell(cpu, digits=1), cell(against)])
-        document[name] = {"seconds": seconds, "jobs_cpu": cpu, "ratio": against, "runs": own}
-    print(f"\nA script that imports {', '.join(imports)}\n")
-    print_table(["driver", "seconds", "CPU s of jobs", f"/ {REFERENCE}"], rows)
-    print(Target(f"{OURS} / {REFERENCE}", ratio(runs[OURS], runs[REFERENCE]), LARGEST_SHARE).text())
-    return document
+    return {"jobs_cpu": cpu_of_jobs(directory / "sweep")}
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -127,13 +95,14 @@ def main() -> int:
             measure_one(driver, 2)
         runs = interleave(drivers, options.rounds, measure_one)
     installed = versions(("hpc-sweep-manager", *(n.partition(".")[0] for n in options.imports)))
+    title = f"A script that imports {', '.join(options.imports)}"
     document = {
         **new_document("warm", installed),
         "jobs": options.jobs,
         "rounds": options.rounds,
         "parallel_jobs": options.parallel_jobs,
         "imports": options.imports,
-        "drivers": show(runs, options.imports),
+        "drivers": show_share(runs, title, "driver", (OURS, REFERENCE), LARGEST_SHARE),
     }
     return finish(document, options.json, any_failed(runs.values()))
 
