@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import chain, product
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -50,16 +50,13 @@ class HydraAdder:
         self._submit = submit
 
     def complete(self, asked: Add, handles: Sequence[JobHandle]) -> tuple[Add, str]:
-        given = {_key(text) for text in asked.overrides}
-        shared: dict[str, None] = {}
-        for index, handle in enumerate(handles):
-            overrides = handle.argument.overrides
-            if index == 0:
-                shared = dict.fromkeys(text for text in overrides if _key(text) not in given)
-            elif shared:
-                own = set(overrides)
-                shared = {text: None for text in shared if text in own}
-        return Add((*shared, *asked.overrides), {}), " ".join(shared)
+        given = {_key(text): text for text in asked.overrides}
+        own = [handle.argument.overrides for handle in handles]
+        shared = set(own[0]).intersection(*own[1:]) if own else set()
+        # In the order in which the first job has them.
+        texts = [given.pop(_key(text), text if text in shared else "") for text in chain(*own[:1])]
+        kept = [text for text in texts if text in shared and text not in asked.overrides]
+        return Add((*filter(None, texts), *given.values()), {}), " ".join(kept)
 
     def points(self, asked: Add) -> list[Point]:
         for text in asked.overrides:

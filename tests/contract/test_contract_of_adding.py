@@ -60,6 +60,8 @@ def test_points_are_added_with_what_all_jobs_share(place: Place) -> None:
         *({"x": x, "model": "svm"} for x in (1, 2, 3, 4)),
         *({"x": 1, "model": model} for model in ("rf", "a b")),
     ]
+    labels = [job.label for _, job in sorted(read_sweep("s").jobs.items())]
+    assert labels[2:] == ["x=3 model=svm", "x=4 model=svm", "x=1 model=rf", "x=1 model=a b"]
     logs = [SweepPaths("s").stdout(num).read_text() for num in range(6)]
     assert logs == ["1 svm\n", "2 svm\n", "3 svm\n", "4 svm\n", "1 rf\n", "1 a b\n"]
     assert recorder.messages[0].startswith("added jobs 2-3; with model=svm, as all its jobs; ")

@@ -61,7 +61,7 @@ def test_points_are_added_with_the_overrides_that_all_jobs_share(app: App) -> No
     assert (done.code, done.states) == (0, ["COMPLETED"] * 5)
     assert done.values == [*([num, 2, "a"] for num in range(4)), [4, 3, None]]
     overrides = (app.folder / "sweep" / "3" / ".hydra" / "overrides.yaml").read_text()
-    assert overrides == "- rate=2\n- +more=a\n- job=3\n"
+    assert overrides == "- job=3\n- rate=2\n- +more=a\n"
     told = (app.folder / "told").read_text().splitlines()
     assert sorted(told) == [f"{num} COMPLETED" for num in range(5)]
 

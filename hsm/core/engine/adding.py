@@ -167,15 +167,18 @@ class ProgramAdder:
 
     Args:
         program: what they run.
+        order: the parameters of the sweep's first job; the others have theirs in this order, too.
         submit: submits jobs for points, see `Adder.submit`.
     """
 
     def __init__(
         self,
         program: Program,
+        order: Iterable[str],
         submit: Callable[[Sequence[dict[str, Any]], Callable[[], None]], list[str]],
     ) -> None:
         self._program = program
+        self._order = list(order)
         self._submit = submit
 
     def complete(self, asked: Add, handles: Sequence[JobHandle]) -> tuple[Add, str]:
@@ -191,15 +194,20 @@ class ProgramAdder:
     def points(self, asked: Add) -> list[Point]:
         return [
             Point({key: value for key, value in point.items() if key != NEEDS}, point)
-            for point in points_of(asked, self._program)
+            for point in points_of(asked, self._program, self._order)
         ]
 
     def submit(self, points: Sequence[Point], begin: Callable[[], None]) -> list[str]:
         return self._submit([dict(point.given) for point in points], begin)
 
 
-def points_of(asked: Add, program: Program) -> Iterator[dict[str, Any]]:
+def points_of(asked: Add, program: Program, order: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """The points of a complete request, with the needs of their own.
+
+    Args:
+        asked: the request.
+        program: what their jobs run.
+        order: parameters that come first, in this order, if a point has them.
 
     Raises:
         HsmError: there are too many, or the program cannot run with them.
@@ -208,7 +216,10 @@ def points_of(asked: Add, program: Program) -> Iterator[dict[str, Any]]:
     check_count(definition)
     keys = [key for key in shared if key != NEEDS]
     program.check([*keys, *definition.shared_keys()], [*keys, *definition.all_keys()])
-    return ({**shared, **point} for point in definition)
+    first = dict.fromkeys(order)
+    for point in definition:
+        whole = {**shared, **point}
+        yield {key: whole[key] for key in {**first, **whole} if key in whole}
 
 
 def check_count(definition: SweepDefinition) -> None:

@@ -174,7 +174,8 @@ class SweepSource(LiveSource):
                 give_back(lock, resumption)
         sweep = self._sweeps[paths.sweep_dir]
         more = partial(self._submit_more, sweep, sweep_id, program)
-        self.additions.begins(paths, ProgramAdder(program, more), resumption)
+        first = points[0] if points else {}
+        self.additions.begins(paths, ProgramAdder(program, first, more), resumption)
         return ids
 
     def _submit_more(
