@@ -31,8 +31,8 @@ from hsm.core.errors import HsmError
 from hsm.core.printable import printable
 from hsm.core.settings.resolve import SweepConf
 from hsm.display import Display, wording
-from hsm.hydra_app.adding import HydraAdder
 from hsm.hydra_app.frozen_config import freeze
+from hsm.hydra_app.hydra_adder import HydraAdder
 from hsm.hydra_app.hydra_job import HydraJob
 from hsm.hydra_app.job_ends import JobEnds
 from hsm.hydra_app.multirun import configure_logging, failures_first, raises_failures, will_raise
@@ -100,9 +100,8 @@ class Session:
         self._pid = os.getpid()
         self._mutex = threading.RLock()  # guards what follows
         self._submitter = Submitter(self.source, self._job, hydra_context, self._sweep_dir)
-        self._added: list[
-            tuple[str, Sequence[str]]
-        ] = []  # ids and overrides; nobody waits for them
+        #: Ids and overrides of jobs for which no call waits yet, as no sweeper knows them.
+        self._added: list[tuple[str, Sequence[str]]] = []
         self._closed = False
         self._closing = threading.RLock()  # held until everything is closed
         self._showing = threading.Lock()  # guards the next one
@@ -241,8 +240,10 @@ class Session:
                 raise HsmError("the sweep has ended and takes no more jobs")
             if self.sweep_id:
                 return self._submitter.submit(job_overrides, asked, self._config)
-            job_ids = self._submitter.begin(job_overrides, asked, self._config)
-            self._display.title = printable(self.sweep_id)
+            try:
+                job_ids = self._submitter.begin(job_overrides, asked, self._config)
+            finally:
+                self._display.title = printable(self.sweep_id)
             loader, specs = self._context.config_loader, self._submitter.specs
             adder = HydraAdder(loader, lambda: self._config, specs, self._add)
             self.source.additions.begins(self.paths, adder, self._submitter.resumption)

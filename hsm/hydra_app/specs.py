@@ -105,7 +105,7 @@ class JobSpecs:
 
 
 class _OverrideValues:
-    """Parses overrides into parameters.
+    """Parses overrides into parameters. Thread-safe.
 
     Hydra's parser is slow. Most overrides need none; of the others, a sweep has few distinct ones,
     and each is parsed once.
@@ -128,20 +128,24 @@ class _OverrideValues:
         return self._parse(text)
 
     def _parse(self, text: str) -> tuple[str, Any]:
-        if len(self._known) > _MAX_KNOWN:
-            self._known.clear()
-        if text not in self._known:
-            key, _, value = text.partition("=")
-            parsed: Any = value
-            try:
-                override = self._parser.parse_override(text)
-                # Keep the tilde: `~x`, which deletes x, is not the same as `x=null`.
-                key, parsed = override.get_key_element().lstrip("+"), override.value()
-            except Exception:
-                log.debug("recorded as text: %s", text)  # its job will report what is wrong with it
-            plain = json_value(parsed)
-            self._known[text] = (key, plain if plain is not None or parsed is None else value)
-        return self._known[text]
+        found = self._known.get(text)
+        if found is None:
+            if len(self._known) > _MAX_KNOWN:
+                self._known.clear()
+            found = self._known[text] = self._parsed(text)
+        return found
+
+    def _parsed(self, text: str) -> tuple[str, Any]:
+        key, _, value = text.partition("=")
+        parsed: Any = value
+        try:
+            override = self._parser.parse_override(text)
+            # Keep the tilde: `~x`, which deletes x, is not the same as `x=null`.
+            key, parsed = override.get_key_element().lstrip("+"), override.value()
+        except Exception:
+            log.debug("recorded as text: %s", text)  # its job will report what is wrong with it
+        plain = json_value(parsed)
+        return key, plain if plain is not None or parsed is None else value
 
 
 def _directory(subdir: str, overrides: Sequence[str], *, is_moved: bool) -> JobDir:

@@ -21,16 +21,19 @@ from hsm.core.errors import HsmError
 from hsm.core.job_numbers import show_numbers
 from hsm.core.needs import NEEDS
 from hsm.core.plain_json import identity
+from hsm.core.printable import shorten
 from hsm.core.program.program import Program
 from hsm.core.record.controls import Add, told
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
-from hsm.core.record.resume import Resumption
+from hsm.core.record.resume import Resumption, identity_of
 from hsm.core.space.definition import SweepDefinition, parse_overrides
 from hsm.core.space.grammar import plain_key
 
 #: Points of one request. A mistyped range may have a billion, and would end the sweep's launcher.
 MOST_POINTS = 100_000
+#: Characters of what all jobs share, in a line for people.
+_MOST_SHOWN = 200
 
 
 class Point(NamedTuple):
@@ -82,13 +85,17 @@ class Additions:
 
     def begins(self, paths: SweepPaths, adder: Adder, resumption: Resumption | None) -> None:
         """A sweep has its first jobs: have `adder` add others, at once what was added earlier."""
-        for asked in resumption.added if resumption is not None and self.again else ():
-            try:
-                points, _ = _split(adder.points(asked), self._jobs(paths))
-                if points:
-                    adder.submit(points, lambda: None)
-            except HsmError as error:
-                self._observers.message(f"not added again: {told(asked)}: {error}")
+        if resumption is not None and resumption.added and self.again:
+            jobs = self._jobs(paths)
+            for asked in resumption.added:
+                try:
+                    points, _ = _split(adder.points(asked), jobs)
+                    ids = adder.submit(points, lambda: None) if points else []
+                except HsmError as error:
+                    self._observers.message(f"not added again: {told(asked)}: {error}")
+                    continue
+                nums = (self._ledger[job_id].job.num for job_id in ids)
+                jobs.update(zip((identity(point.params) for point in points), nums, strict=True))
         self._adders[paths.sweep_dir] = adder
 
     def add(self, paths: SweepPaths, asked: Add, record: Callable[[Add], None]) -> list[str]:
@@ -116,7 +123,7 @@ class Additions:
         ids = adder.submit(points, lambda: record(complete))
         lines = [f"added {_numbered([self._ledger[job_id].job.num for job_id in ids])}"]
         if shared:
-            lines.append(f"with {shared}, as all its jobs")
+            lines.append(f"with {shorten(shared, _MOST_SHOWN)}, as all its jobs")
         if unset := _unset(points[0].params, [handle.job.params for handle in handles]):
             lines.append(f"without {', '.join(unset)}, which all its other jobs set")
         if known:
@@ -129,7 +136,7 @@ class Additions:
 
     def _jobs(self, paths: SweepPaths) -> dict[str, int]:
         """The numbers of a sweep's jobs, by the `identity` of their parameters."""
-        return {identity(handle.job.params): handle.job.num for handle in self._handles(paths)}
+        return {identity_of(handle.job): handle.job.num for handle in self._handles(paths)}
 
 
 def _split(points: Iterable[Point], jobs: Mapping[str, int]) -> tuple[list[Point], list[int]]:

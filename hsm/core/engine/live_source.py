@@ -35,7 +35,7 @@ class LiveSource(ComputeSource):
     # --- asking ---
 
     def get_job_status(self, job_id: str) -> JobState:
-        return self._ledger[job_id].job.state
+        return self._steering.get_job_status(job_id)
 
     def job(self, job_id: str) -> Job:
         return self._ledger[job_id].job
@@ -82,7 +82,7 @@ class LiveSource(ComputeSource):
         return self._ledger.when_ended(job_ids, callback)
 
     def cancel_job(self, job_id: str) -> bool:
-        return self._scheduler.cancel(self._ledger[job_id])
+        return self._steering.cancel_job(job_id)
 
     def stop(self, reason: str, *, grace: float | None = None) -> None:
         self._scheduler.stop(reason, grace)

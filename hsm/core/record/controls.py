@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from hsm.core.errors import shown
 from hsm.core.job_numbers import show_numbers
+from hsm.core.printable import shorten
 from hsm.core.record.schema import CONTROL_FIELDS, BadRecord, check, is_count
 from hsm.core.units import format_duration
 
@@ -22,6 +23,8 @@ CHANGEABLE = ("max_parallel_jobs", "timeout", "max_retries")
 NULLABLE = frozenset({"timeout"})
 #: Characters of the jobs' numbers in a line for people.
 _MAX_NUMBERS = 60
+#: Characters of the overrides that were added, there.
+_MAX_OVERRIDES = 200
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,7 @@ def told(control: Control) -> str:
         case CancelPending():
             return "pending jobs cancelled"
         case Add(overrides=overrides):
-            return f"added: {' '.join(overrides)}"
+            return f"added: {shorten(' '.join(overrides), _MAX_OVERRIDES)}"
         case _:
             return ""
 

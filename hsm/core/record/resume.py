@@ -89,7 +89,7 @@ class Match:
     runs: bool
 
 
-def _identity_of(job: Job) -> str:
+def identity_of(job: Job) -> str:
     """The `identity` of a job's parameters; reads them only if the journal does not have it."""
     held = job.held_params
     return held.identity if isinstance(held, Large) and held.identity else identity(job.params)
@@ -129,7 +129,7 @@ class Resumption:
         self._known: dict[str, deque[Job]] = defaultdict(deque)
         for num in sorted(previous.jobs):
             job = previous.jobs[num]
-            self._known[_identity_of(job)].append(job)
+            self._known[identity_of(job)].append(job)
         self._next_num = max(previous.jobs, default=-1) + 1
 
     def match(self, points: Sequence[Mapping[str, Any]]) -> list[Match]:
