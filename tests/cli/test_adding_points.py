@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from helpers.cli import Project
-from helpers.processes import wait_for
 
 #: Stays until there is the file "go"; fails with the rate 7.
 JOB = ["sh", "-c", "touch began-{lr}; until [ -e go ]; do sleep 0.02; done; test {lr} != 7"]
@@ -103,18 +102,17 @@ def test_the_keys_of_a_hydra_script_are_checked_before_it_is_asked(project: Proj
         "import os, time, hydra\n"
         "@hydra.main(version_base=None, config_path='conf', config_name='config')\n"
         "def main(cfg):\n"
-        "    while not os.path.exists(os.environ['GO']):\n"
+        "    open('began', 'w').close()\n"
+        "    while not os.path.exists('go'):\n"
         "        time.sleep(0.02)\n"
         "if __name__ == '__main__':\n"
         "    main()\n",
     )
-    go = project.folder / "go"
     words = ("--script", Path(script).name, "lr=1,2", "--sweep-id", "week")
-    with project.start("sweep", *words, GO=str(go)) as process:
-        wait_for((project.folder / "outputs/week/.hsm/journal.jsonl").exists, "a sweep")
-        wait_for(lambda: project.sweep("week").jobs.count_states().get("RUNNING"), "a job")
+    with project.start("sweep", *words) as process:
+        project.wait_for("began")
         assert "did you mean lr?" in project.here("add", "week", "lrr=3", code=2).err
         assert "added job 2" in project.here("add", "week", "lr=3").out
-        go.touch()
+        (project.folder / "go").touch()
         process.communicate()
     assert project.states("week") == ["COMPLETED"] * 3
