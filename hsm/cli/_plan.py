@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from hsm.cli._earlier import recorded_points, recorded_program
 from hsm.cli._stdout import say
-from hsm.core.engine.adding import points_of
+from hsm.core.engine.adding import params_of, points_of
 from hsm.core.errors import HsmError, SettingsError, shown
-from hsm.core.needs import NEEDS
 from hsm.core.plain_json import identity
 from hsm.core.program.program import Program, find_program
 from hsm.core.record.claim import check_rerun
@@ -115,18 +114,15 @@ class Plan:
         if self.previous is None or not self.previous.asked.added or not self.takes_over_added:
             yield from self.points()
             return
-        seen = set()
+        seen, order = set(), list[str]()
         for point in self.points():
-            seen.add(_identity(point))
+            order = order or list(point)
+            seen.add(identity(params_of(point)))
             yield point
         for asked in self.previous.asked.added:
-            for point in points_of(asked, self.program):
-                if _identity(point) not in seen:
+            for point in points_of(asked, self.program, order):
+                if identity(params_of(point)) not in seen:
                     yield point
-
-
-def _identity(point: Mapping[str, Any]) -> str:
-    return identity({key: value for key, value in point.items() if key != NEEDS})
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class JobSpecs:
         if is_moved:
             directory.mkdir(parents=True, exist_ok=True)  # Hydra's own launcher does this, too
         shown = [filter_overrides(overrides) for overrides in job_overrides]
-        points = self.params_of(job_overrides)
+        points = [self._values.of(words) for words in shown]
         first = self._next_num if asked is None else asked
         if first < 0 or not self._used.isdisjoint(range(first, first + len(points))):
             first = self._next_num

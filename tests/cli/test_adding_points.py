@@ -95,6 +95,16 @@ def test_a_resume_has_what_was_added_unless_it_is_told_how_many(project: Project
     assert project.sweep("week").jobs[2].params == {"m": "a", "x": 3}
 
 
+def test_a_dry_run_shows_the_command_that_the_launcher_then_runs(project: Project) -> None:
+    words = ("x=1,2", "m=a", "--sweep-id", "week", "--args-style", "hydra")
+    project.here("sweep", *words, "--", "echo", "{args}")
+    add_record(project, ["x=3"], {"m": "a"})
+    planned = project.here("sweep", "--resume", "week", "--dry-run").out
+    assert planned == "job 2 in outputs/week/2: echo x=3 m=a\n"
+    project.here("sweep", "--resume", "week")
+    assert (project.folder / "outputs/week/.hsm/logs/2.out").read_text() == "x=3 m=a\n"
+
+
 def test_the_keys_of_a_hydra_script_are_checked_before_it_is_asked(project: Project) -> None:
     project.write("conf/config.yaml", "lr: 1\nmodel: svm\n")
     script = project.write(

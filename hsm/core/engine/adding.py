@@ -86,7 +86,7 @@ class Additions:
     def begins(self, paths: SweepPaths, adder: Adder, resumption: Resumption | None) -> None:
         """A sweep has its first jobs: have `adder` add others, at once what was added earlier."""
         if resumption is not None and resumption.added and self.again:
-            jobs = self._jobs(paths)
+            jobs = _numbers(self._handles(paths))
             for asked in resumption.added:
                 try:
                     points, _ = _split(adder.points(asked), jobs)
@@ -117,7 +117,7 @@ class Additions:
             raise HsmError("the sweep is just beginning: ask again")
         handles = self._handles(paths)
         complete, shared = adder.complete(asked, handles)
-        points, known = _split(adder.points(complete), self._jobs(paths))
+        points, known = _split(adder.points(complete), _numbers(handles))
         if not points:
             raise HsmError(f"already there: the {_points(known)} of {_numbered(known)}")
         ids = adder.submit(points, lambda: record(complete))
@@ -134,9 +134,10 @@ class Additions:
         directory = paths.sweep_dir
         return [each for each in self._ledger.all() if each.journal.paths.sweep_dir == directory]
 
-    def _jobs(self, paths: SweepPaths) -> dict[str, int]:
-        """The numbers of a sweep's jobs, by the `identity` of their parameters."""
-        return {identity_of(handle.job): handle.job.num for handle in self._handles(paths)}
+
+def _numbers(handles: Iterable[JobHandle]) -> dict[str, int]:
+    """The jobs' numbers, by the `identity` of their parameters."""
+    return {identity_of(handle.job): handle.job.num for handle in handles}
 
 
 def _split(points: Iterable[Point], jobs: Mapping[str, int]) -> tuple[list[Point], list[int]]:
@@ -200,15 +201,14 @@ class ProgramAdder:
 
     def points(self, asked: Add) -> list[Point]:
         return [
-            Point({key: value for key, value in point.items() if key != NEEDS}, point)
-            for point in points_of(asked, self._program, self._order)
+            Point(params_of(point), point) for point in points_of(asked, self._program, self._order)
         ]
 
     def submit(self, points: Sequence[Point], begin: Callable[[], None]) -> list[str]:
         return self._submit([dict(point.given) for point in points], begin)
 
 
-def points_of(asked: Add, program: Program, order: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+def points_of(asked: Add, program: Program, order: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The points of a complete request, with the needs of their own.
 
     Args:
@@ -221,12 +221,17 @@ def points_of(asked: Add, program: Program, order: Sequence[str] = ()) -> Iterat
     """
     definition, shared = parse_overrides(asked.overrides), asked.params or {}
     check_count(definition)
-    keys = [key for key in shared if key != NEEDS]
+    keys = list(params_of(shared))
     program.check([*keys, *definition.shared_keys()], [*keys, *definition.all_keys()])
     first = dict.fromkeys(order)
     for point in definition:
         whole = {**shared, **point}
         yield {key: whole[key] for key in {**first, **whole} if key in whole}
+
+
+def params_of(point: Mapping[str, Any]) -> dict[str, Any]:
+    """A point's parameters, without the needs of its own."""
+    return {key: value for key, value in point.items() if key != NEEDS}
 
 
 def check_count(definition: SweepDefinition) -> None:
