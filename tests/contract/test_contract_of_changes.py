@@ -290,6 +290,17 @@ def test_what_waits_can_be_cancelled_while_what_runs_goes_on(place: Place) -> No
     assert read_sweep("s").closed == "finished"
 
 
+def test_no_job_starts_once_those_that_wait_are_cancelled(place: Place) -> None:
+    with place.source(max_parallel_jobs=2) as source:
+        source.pause()
+        ids = source.submit_jobs(points(*range(200)), "s", "s", command="touch started")
+        assert source.cancel_pending() == len(ids)
+        source.unpause()
+        assert source.cancel_pending() == 0
+        assert states(source) == ["CANCELLED"] * len(ids)
+    assert not list(Path("s").rglob("started"))
+
+
 # --- what jobs need ---------------------------------------------------------------------------
 
 

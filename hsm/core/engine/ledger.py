@@ -283,12 +283,30 @@ class Ledger:
         with self._lock:
             if handle.job.state.is_final:
                 return False
-            handle.stop = handle.stop or stop
-            handle.is_cancelled |= stop.state is JobState.CANCELLED
-            if handle.attempt is not None:
-                # Under the lock, so that nobody closes the attempt between the check and the call.
-                handle.attempt.end(grace)
+            self._end_because(handle, stop, grace)
         return True
+
+    def end_pending(self, stop: Stop, grace: float) -> list[JobHandle]:
+        """Have the jobs that wait, for a retry too, start no more; returns them.
+
+        Leaves out those that were cancelled before.
+        """
+        with self._lock:
+            found = [
+                handle
+                for handle in self._handles.values()
+                if handle.job.state is JobState.PENDING and not handle.is_cancelled
+            ]
+            for handle in found:
+                self._end_because(handle, stop, grace)
+        return found
+
+    def _end_because(self, handle: JobHandle, stop: Stop, grace: float) -> None:
+        handle.stop = handle.stop or stop
+        handle.is_cancelled |= stop.state is JobState.CANCELLED
+        if handle.attempt is not None:
+            # Under the lock, so that nobody closes the attempt between the check and the call.
+            handle.attempt.end(grace)
 
     def stop(self, stop: Stop, grace: float | None) -> bool:
         """Start no more jobs and end the running ones, or let them end if there is no `grace`.

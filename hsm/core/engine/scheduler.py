@@ -38,6 +38,7 @@ _MOST_THREADS = 1 << 20
 _MOST_EXPLAINED = 10
 #: Seconds between looks for jobs that time alone may let start, at most.
 _LONGEST_PAUSE = 0.25
+_CANCELLED = Stop(JobState.CANCELLED, "cancelled")
 
 
 class Scheduler:
@@ -108,12 +109,16 @@ class Scheduler:
 
     def cancel(self, handle: JobHandle) -> bool:
         """End one job; False if it has already ended."""
-        stop = Stop(JobState.CANCELLED, "cancelled")
-        if not self.ledger.end(handle, stop, self._conf.kill_grace):
+        if not self.ledger.end(handle, _CANCELLED, self._conf.kill_grace):
             return False
-        if self._admission.remove(handle) or self._timer.cancel(handle):
-            self._supervisor.run(handle)  # End it now, not when its turn or its retry comes.
+        self._end_now([handle])
         return True
+
+    def _end_now(self, cancelled: Iterable[JobHandle]) -> None:
+        """End jobs that wait at once, not when their turn or their retry comes."""
+        for handle in cancelled:
+            if self._admission.remove(handle) or self._timer.cancel(handle):
+                self._supervisor.run(handle)
 
     def stop(self, reason: str, grace: float | None = None) -> bool:
         """Start no more jobs and end the running ones; returns at once: whether it was news."""
@@ -187,19 +192,17 @@ class Scheduler:
         self._start_admitted()
 
     def cancel_pending(self) -> int:
-        """Cancel the jobs that wait, for a retry too; returns how many these are, at once."""
-        waiting = [handle for handle in self.ledger.all() if handle.job.state is JobState.PENDING]
+        """Cancel the jobs that wait, for a retry too; returns how many these are.
 
-        def cancel() -> None:
-            for handle in waiting:
-                if handle.job.state is JobState.PENDING:
-                    self.cancel(handle)
-
+        None of them starts any more. That they have ended is recorded and told elsewhere: of very
+        many this takes long.
+        """
+        cancelled = self.ledger.end_pending(_CANCELLED, self._conf.kill_grace)
         try:
-            self._pool.submit(cancel)
+            self._pool.submit(self._end_now, cancelled)
         except RuntimeError:
-            cancel()
-        return len(waiting)
+            self._end_now(cancelled)
+        return len(cancelled)
 
     def explain(self, handle: JobHandle) -> str:
         """What a job waits for, in one line."""
