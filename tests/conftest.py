@@ -24,6 +24,11 @@ from helpers.processes import PATIENCE, describe
 from helpers.sweeps import PROFILE
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+#: Modules of tests/hydra_app that every Python runs.
+_OF_PYTHON = (
+    *("test_hydra_suites", "test_hydra_promises", "test_app_code", "test_isolation"),
+    *("test_faults", "test_job_endings", "test_job_returns", "test_spawned_script"),
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -74,11 +79,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what hypothesis makes examples for: no version of Python or Hydra changes it."""
+    """Mark what no version of Python changes, and what none of Hydra changes either.
+
+    The latter is what hypothesis makes examples for. Of the tests of Hydra's apps, Hydra's own
+    suites and a few others show what a version of Python does to them.
+    """
     for item in items:
         is_generated = getattr(getattr(item, "function", None), "is_hypothesis_test", False)
         if is_generated:
             item.add_marker(pytest.mark.thorough)
+        if item.path.parent.name == "hydra_app" and item.path.stem not in _OF_PYTHON:
+            item.add_marker(pytest.mark.of_hydra)
 
 
 @pytest.fixture(autouse=True)
