@@ -226,7 +226,6 @@ def assert_told(done: Finished, num: int, fault: Fault) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.thorough
 @both_methods
 def test_all_jobs_but_five_misbehave(tmp_path: Path, start_method: str) -> None:
     """Every fault but "hangs", which needs a time limit that others would have to keep as well."""
@@ -265,7 +264,6 @@ LOCKED = """
 
 
 @pytest.mark.slow
-@pytest.mark.thorough
 def test_a_lock_at_module_level_works_under_fork(tmp_path: Path) -> None:
     done = App(tmp_path, LOCKED).run("job=range(3)", start_method="fork")
     assert done.code == 0
@@ -289,7 +287,6 @@ def test_a_lock_at_module_level_is_refused_under_spawn_before_any_start(
 
 
 @pytest.mark.slow
-@pytest.mark.thorough
 def test_a_lock_that_jobs_do_not_use_is_no_matter_under_spawn(tmp_path: Path) -> None:
     body = "LOCK = threading.Lock()\n\n\ndef job(cfg):\n    return 10 * cfg.job\n"
     done = App(tmp_path, body).run("job=0,1", start_method="spawn")
@@ -297,7 +294,6 @@ def test_a_lock_that_jobs_do_not_use_is_no_matter_under_spawn(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.thorough
 @pytest.mark.parametrize("start_method", START_METHODS)
 def test_every_job_misbehaves(tmp_path: Path, start_method: str) -> None:
     body = """
