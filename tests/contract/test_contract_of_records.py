@@ -77,6 +77,17 @@ def test_observers_are_told_in_order(place: Place) -> None:
     assert recorder.of(1) == ["submitted", "started", "ended"]
 
 
+def test_two_sweeps_of_one_source_cannot_have_one_id(place: Place) -> None:
+    """Their jobs' ids would be the same."""
+    with place.source() as source:
+        first = source.submit_jobs(points(1), "s", "first", command=RUN)
+        with pytest.raises(HsmError, match=r"^this source has a sweep s already, in .*/first$"):
+            source.submit_jobs(points(2), "s", "second", command=RUN)
+        other = source.submit_jobs(points(2), "other", "second", command=RUN)
+        assert [*first, *other] == ["s_0", "other_0"]
+        assert len(source.wait()) == 2
+
+
 # --- results ----------------------------------------------------------------------------------
 
 

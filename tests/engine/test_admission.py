@@ -98,6 +98,16 @@ def test_a_job_takes_all_that_it_needs_at_once_or_nothing() -> None:
     assert admitted(made) == [1]
 
 
+def test_who_has_a_resource_is_told_of_jobs_with_one_number_too() -> None:
+    """A source may run several sweeps, each with a job 0."""
+    made = admission(limit=9, resources={"a": 2})
+    jobs = [handle(0, {"a": 1}), handle(0, {"a": 1}), handle(1, {"a": 2})]
+    made.add(jobs)
+    assert admitted(made) == [0, 0]
+    made.release(jobs[0])
+    assert explained(made, jobs[2]) == "2 of a: 1 of 2 free, the others have jobs 0"
+
+
 def test_no_more_jobs_than_the_limit_and_it_may_change() -> None:
     made = admission(limit=1)
     jobs = [handle(num) for num in range(6)]

@@ -384,8 +384,8 @@ def test_the_limit_on_open_files_follows_the_sweeps_of_a_source(tmp_path: Path) 
         """,
     )
     with start_driver(tmp_path) as sweep:
-        sweep.process.wait(PATIENCE)
-    assert (tmp_path / "screen.out").read_text() == "{'COMPLETED'} 40\n"
+        done = sweep.finish()
+    assert (done.code, done.out) == (0, "{'COMPLETED'} 40\n"), done.screen
 
 
 def test_two_sources_raise_the_limit_together_and_the_last_one_gives_it_back(

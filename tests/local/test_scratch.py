@@ -19,7 +19,7 @@ import pytest
 from helpers.processes import PATIENCE, both_methods, wait_for
 from helpers.reliability import points, source, start_driver, write_driver
 from hsm.core.local.local_backend import LocalBackend
-from hsm.core.local.scratch import Scratch
+from hsm.core.local.scratch import Scratch, ShortNames
 from hsm.core.record.job import JobState
 from hsm.core.removal import remove_tree
 
@@ -82,7 +82,7 @@ def test_files_that_a_cleaner_takes_one_by_one_are_written_again(tmp_path: Path)
 def test_cleaners_that_respect_locks_leave_it_alone() -> None:
     """systemd-tmpfiles takes this lock on a directory, or does not touch it."""
     scratch = Scratch(keep=False)
-    scratch.make(0)
+    scratch.make("0")
     fd = os.open(scratch.path, os.O_RDONLY)
     try:
         with pytest.raises(BlockingIOError):
@@ -97,7 +97,7 @@ def test_cleaners_that_respect_locks_leave_it_alone() -> None:
 @pytest.mark.parametrize("taken_by", ["a link", "a folder", "a file"])
 def test_a_name_that_somebody_else_has_taken_is_not_used(tmp_path: Path, taken_by: str) -> None:
     scratch = Scratch(keep=False)
-    before = Path(scratch.make(0)).parent
+    before = Path(scratch.make("0")).parent
     shutil.rmtree(before)
     trap = tmp_path / "trap"
     trap.mkdir()
@@ -108,7 +108,7 @@ def test_a_name_that_somebody_else_has_taken_is_not_used(tmp_path: Path, taken_b
             before.mkdir(0o777)
         else:
             before.touch()
-        made = Path(scratch.make(1))
+        made = Path(scratch.make("1"))
         assert made.parent != before
         assert (made.parent / "0").is_dir()
         assert not list(trap.iterdir())
@@ -126,7 +126,7 @@ def test_without_locks_there_is_a_directory_all_the_same(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(fcntl, "flock", flock)
     scratch = Scratch(keep=False)
-    assert os.path.isdir(scratch.make(0))
+    assert os.path.isdir(scratch.make("0"))
     scratch.close()
     assert not scratch._path or not scratch._path.exists()
 
@@ -171,7 +171,7 @@ def test_what_cannot_be_removed_is_named(
 ) -> None:
     """As with chattr +i, or what another user has put there: rmtree gets nowhere."""
     scratch = Scratch(keep=False)
-    stays = Path(scratch.make(0), "stays")
+    stays = Path(scratch.make("0"), "stays")
     stays.touch()
     unlink = os.unlink
 
@@ -182,7 +182,7 @@ def test_what_cannot_be_removed_is_named(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "unlink", refuse)
-        scratch.clean(0)
+        scratch.clean("0")
         scratch.close()
     assert [record.getMessage() for record in caplog.records] == [
         f"cannot remove {stays}: Operation not permitted; it stays"
@@ -245,15 +245,15 @@ def test_what_a_job_does_to_its_directory_is_not_seen_by_the_next(
 ) -> None:
     scratch = Scratch(keep=False)
     if used_before:
-        earlier = Path(scratch.make(7))
+        earlier = Path(scratch.make("7"))
         wait_for(lambda: time.time() > earlier.stat().st_ctime + 0.05, "another tick of the clock")
-        scratch.clean(7)
-    first = Path(scratch.make(0))
+        scratch.clean("7")
+    first = Path(scratch.make("0"))
     wait_for(lambda: time.time() > first.stat().st_ctime + 0.05, "another tick of the clock")
     deed(first)
-    scratch.clean(0)
+    scratch.clean("0")
     assert not first.exists()
-    second = Path(scratch.make(1))
+    second = Path(scratch.make("1"))
     assert (second.name, os.listdir(second)) == ("1", [])
     assert second.stat().st_mode & 0o777 == 0o700
     scratch.close()
@@ -262,15 +262,15 @@ def test_what_a_job_does_to_its_directory_is_not_seen_by_the_next(
 
 def test_an_untouched_directory_is_used_again_under_the_name_of_the_next_job() -> None:
     scratch = Scratch(keep=False)
-    first = Path(scratch.make(0))
+    first = Path(scratch.make("0"))
     made = first.stat()
-    scratch.clean(0)
+    scratch.clean("0")
     assert not first.exists()
-    second, third = Path(scratch.make(1)), Path(scratch.make(2))
+    second, third = Path(scratch.make("1")), Path(scratch.make("2"))
     assert second.stat().st_ino == made.st_ino
     assert third.stat().st_ino != made.st_ino
     for num in (1, 2):
-        scratch.clean(num)
+        scratch.clean(str(num))
     assert {path.name for path in second.parent.iterdir()} == {"spare-1", "spare-2"}
     scratch.close()
     assert not first.parent.exists()
@@ -279,15 +279,15 @@ def test_an_untouched_directory_is_used_again_under_the_name_of_the_next_job() -
 @pytest.mark.parametrize("taken_by", ["a link", "a folder"])
 def test_what_lies_where_directories_were_put_by_is_not_used(tmp_path: Path, taken_by: str) -> None:
     scratch = Scratch(keep=False)
-    before = Path(scratch.make(0)).parent
-    scratch.clean(0)
+    before = Path(scratch.make("0")).parent
+    scratch.clean("0")
     shutil.rmtree(before)
     trap = tmp_path / "trap" if taken_by == "a link" else before
     (trap / "spare-0").mkdir(parents=True)
     if taken_by == "a link":
         before.symlink_to(trap)
     try:
-        made = Path(scratch.make(1))
+        made = Path(scratch.make("1"))
         assert made.parent != before
         scratch.close()
         assert not made.parent.exists()
@@ -300,13 +300,66 @@ def test_what_lies_where_directories_were_put_by_is_not_used(tmp_path: Path, tak
 def test_a_spare_directory_that_somebody_uses_or_removes_becomes_no_jobs() -> None:
     scratch = Scratch(keep=False)
     for num in (0, 1):
-        scratch.make(num)
+        scratch.make(str(num))
     parent = scratch.path
     for num in (0, 1):
-        scratch.clean(num)
+        scratch.clean(str(num))
     (parent / "spare-0").rmdir()
     (parent / "spare-1" / "file").touch()
     for num in (2, 3):
-        assert os.listdir(scratch.make(num)) == []
+        assert os.listdir(scratch.make(str(num))) == []
     scratch.close()
     assert not parent.exists()
+
+
+# --- several sweeps of one source, whose jobs have the same numbers -------------------------------
+
+#: Notes its name in TMPDIR, waits until another job has done so, too, and lists TMPDIR.
+_MEET = (
+    'touch "$TMPDIR/{own}" "{root}/{own}.there"; until [ -e "{root}/{other}.there" ]; '
+    'do sleep 0.02; done; ls "$TMPDIR"; echo "$TMPDIR"; {after}'
+)
+
+
+def test_jobs_of_two_sweeps_have_directories_of_their_own(tmp_path: Path) -> None:
+    """The first to end takes only its own along."""
+    waits = f'until [ -e "{tmp_path}/go" ]; do sleep 0.02; done; ls "$TMPDIR"'
+    with source(max_parallel_jobs=2) as made:
+        ids = []
+        for own, other, after in (("a", "b", "true"), ("b", "a", waits)):
+            script = _MEET.format(own=own, other=other, root=tmp_path, after=after)
+            command = ["sh", "-c", script]
+            ids += made.submit_jobs([{}], own, tmp_path / own, command=command)
+        made.wait(ids[:1], timeout=PATIENCE)
+        (tmp_path / "go").touch()
+        assert made.wait(timeout=PATIENCE) == dict.fromkeys(ids, JobState.COMPLETED)
+        printed = [made.paths(job_id).stdout(0).read_text().split() for job_id in ids]
+    assert [words[0] for words in printed] == ["a", "b"]
+    assert printed[1][2:] == ["b"]
+    assert printed[0][1] != printed[1][1]
+
+
+def own_x(params: Mapping[str, Any]) -> int:
+    return int(params["x"])
+
+
+@both_methods
+def test_jobs_of_several_sweeps_get_their_own_parameters(tmp_path: Path, start_method: str) -> None:
+    with source(start_method=start_method, max_parallel_jobs=4) as made:
+        ids = [
+            job_id
+            for x in range(8)
+            for job_id in made.submit_jobs(points(x), f"s{x}", tmp_path / str(x), function=own_x)
+        ]
+        assert [made.result(job_id) for job_id in ids] == list(range(8))
+
+
+def test_short_names_differ_within_a_source() -> None:
+    names = ShortNames()
+    assert [names.of(*job) for job in (("a", 1), ("b", 1), ("a", 2), ("b", 1), ("c", 0))] == [
+        "1",
+        "1-1",
+        "2",
+        "1-1",
+        "2-0",
+    ]

@@ -164,7 +164,7 @@ class ComputeSource(ABC):
                 cannot represent a parameter, the id is invalid, or `sweep_dir` holds an earlier
                 sweep.
             SweepInUse: another launcher is using `sweep_dir`.
-            HsmError: the source is closed or stopped.
+            HsmError: the source is closed or stopped, or has a sweep of this id elsewhere.
         """
 
     @abstractmethod

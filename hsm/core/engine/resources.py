@@ -15,7 +15,8 @@ class Resources:
     def __init__(self, totals: Mapping[str, int]) -> None:
         self._totals = dict(totals)
         self._free = dict(totals)
-        self._users: dict[str, set[int]] = {name: set() for name in totals}
+        # Numbers of jobs; of several sweeps some may be the same.
+        self._users: dict[str, list[int]] = {name: [] for name in totals}
 
     def lacking(self, needs: Mapping[str, int]) -> list[str]:
         """The names of those of which too few are free for these needs."""
@@ -25,13 +26,13 @@ class Resources:
         """Job `num` takes what it needs, which is free."""
         for name, amount in needs.items():
             self._free[name] -= amount
-            self._users[name].add(num)
+            self._users[name].append(num)
 
     def give_back(self, num: int, needs: Mapping[str, int]) -> None:
         """Job `num` needs it no more."""
         for name, amount in needs.items():
             self._free[name] += amount
-            self._users[name].discard(num)
+            self._users[name].remove(num)
 
     def describe(self, name: str, amount: int) -> str:
         """What a job that needs so many of `name` waits for, in a few words."""

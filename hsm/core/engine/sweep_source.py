@@ -233,7 +233,7 @@ class SweepSource(LiveSource):
             SettingsError: a job has no command and there is no function.
             SweepInUse: another launcher is using the directory.
             HsmError: the source takes no more jobs, the backend cannot run the function, or the
-                directory holds another sweep of this source.
+                directory or the id is another sweep's of this source.
         """
         if function is None and any(spec.command is None for spec in specs):
             message = "submit: jobs without a command need a function"
@@ -286,6 +286,7 @@ class SweepSource(LiveSource):
     ) -> OpenSweep:
         sweep = self._sweeps.get(paths.sweep_dir)
         if sweep is None:
+            self._check_id_is_new(sweep_id)
             drop_requests(paths)
             sweep = OpenSweep.at(paths, sweep_id, self._asked, program, lock, resumption)
             self._sweeps[paths.sweep_dir] = sweep
@@ -295,6 +296,13 @@ class SweepSource(LiveSource):
         elif (held := sweep.journal.sweep_id) != sweep_id:
             raise HsmError(f"{paths.sweep_dir} holds sweep {held}, not {sweep_id}")
         return sweep
+
+    def _check_id_is_new(self, sweep_id: str) -> None:
+        """Refuse a second sweep of one id, since ids of jobs begin with it."""
+        for journal in self._journals():
+            if journal.sweep_id == sweep_id:
+                where = journal.paths.sweep_dir
+                raise HsmError(f"this source has a sweep {sweep_id} already, in {where}")
 
     def _journals(self) -> list[Journal]:
         return [sweep.journal for sweep in list(self._sweeps.values())]

@@ -19,7 +19,7 @@ from hsm.core.local.machine import check_machine
 from hsm.core.local.memory import Memory
 from hsm.core.local.places import with_places
 from hsm.core.local.processes.server_client import ForkServer
-from hsm.core.local.scratch import Scratch
+from hsm.core.local.scratch import Scratch, ShortNames
 from hsm.core.local.servers import FunctionWork, Servers
 from hsm.core.program.kept_script import KeptScript
 from hsm.core.program.payload import Payload
@@ -43,6 +43,7 @@ class LocalBackend(Backend):
         self._descriptors = DescriptorLimit(conf)
         self._memory = Memory(conf)
         self._scratch = Scratch(keep=not conf.cleanup_on_exit)
+        self._names = ShortNames()
         self._shares = CpuShares(conf)
         self._servers = Servers(self._scratch, conf, self._shares.variables)
 
@@ -79,13 +80,14 @@ class LocalBackend(Backend):
         self._memory.get_ready()
         server, slot = self._servers.slot(work, launch)
         share = self._shares.take(launch.env)
-        clean = partial(self._clean, launch.num, share)
+        name = self._names.of(launch.root, launch.num)
+        clean = partial(self._clean, name, share)
         try:
             with Obstacles("write its temporary files"):
-                temporary = self._scratch.make(launch.num)
+                temporary = self._scratch.make(name)
                 env = {**launch.env, **share.variables, "TMPDIR": temporary}
                 launch = launch._replace(env=env, cpus=share.cpus)
-                launch, facts = self._with_payload(work, launch, server)
+                launch, facts = self._with_payload(work, launch, server, name)
                 launch = self._with_script(launch, server)
         except BaseException:
             server.give_back(slot)
@@ -93,12 +95,12 @@ class LocalBackend(Backend):
             raise
         return LocalAttempt(launch, server, slot, self._memory, clean, facts)
 
-    def _clean(self, num: int, share: Share) -> None:
+    def _clean(self, name: str, share: Share) -> None:
         self._shares.give_back(share)
-        self._scratch.clean(num)
+        self._scratch.clean(name)
 
     def _with_payload(
-        self, work: Work, launch: Launch, server: ForkServer
+        self, work: Work, launch: Launch, server: ForkServer, name: str
     ) -> tuple[Launch, Path | None]:
         """Give a function's job a command to exec, if the server does not carry the function.
 
@@ -112,7 +114,7 @@ class LocalBackend(Backend):
         assert work.payload is not None
         assert launch.argument is not None
         folder = self._scratch.path
-        path = folder / f"argument-{launch.num}"
+        path = folder / f"argument-{name}"
         path.write_bytes(launch.argument)
         work.payload.restore(folder)
         command = work.payload.command(path, Path(launch.result))

@@ -48,7 +48,7 @@ class Scratch:
         self._path: Path | None = None
         self._fd: int | None = None  # the directory, locked
         self._key: tuple[int, int] | None = None  # which one it is
-        self._jobs: dict[int, _State | None] = {}  # the directories of jobs, as they were given
+        self._jobs: dict[str, _State | None] = {}  # the directories of jobs, as they were given
         self._spare: dict[str, _State] = {}  # those put by, by name
         in_child(self, Scratch._release)
 
@@ -63,8 +63,8 @@ class Scratch:
             if self._path is None or not self._is_there(self._path):
                 self._path = self._make_again(self._path)
                 self._spare.clear()
-                for num in self._jobs:  # of jobs that are running
-                    (self._path / str(num)).mkdir(mode=0o700)
+                for name in self._jobs:  # of jobs that are running
+                    (self._path / name).mkdir(mode=0o700)
             return self._path
 
     def _is_there(self, path: Path) -> bool:
@@ -100,14 +100,17 @@ class Scratch:
         """The directory that a fork server should remove if it outlives its launcher."""
         return None if self.keep else self.path
 
-    def make(self, num: int) -> str:
-        """Make the directory of job `num`; it is empty unless kept from an earlier attempt.
+    def make(self, name: str) -> str:
+        """Make a job's directory; it is empty unless kept from an earlier attempt.
+
+        Args:
+            name: the job's alone among those of the source, see `ShortNames`.
 
         Raises:
             OSError: it cannot be made.
         """
         folder = self.path
-        path = f"{folder}/{num}"  # texts: joining paths takes longer than renaming them
+        path = f"{folder}/{name}"  # texts: joining paths takes longer than renaming them
         state = self._use_spare(folder, path)
         if state is None:
             try:
@@ -118,7 +121,7 @@ class Scratch:
             with suppress(OSError):  # somebody cleans up here
                 state = _state(path)
         with self._mutex:
-            self._jobs[num] = state
+            self._jobs[name] = state
         return path
 
     def _use_spare(self, folder: Path, path: str) -> _State | None:
@@ -135,18 +138,18 @@ class Scratch:
             remove_tree(path)
         return None
 
-    def clean(self, num: int) -> None:
-        """Remove the directory of job `num`, unless directories are kept."""
+    def clean(self, name: str) -> None:
+        """Remove a job's directory, unless directories are kept."""
         with self._mutex:
-            state = self._jobs.pop(num, None)
+            state = self._jobs.pop(name, None)
             path = self._path
-        if path is not None and not self.keep and not self._put_by(path, num, state):
+        if path is not None and not self.keep and not self._put_by(path, name, state):
             # What cannot be removed is reported at the end.
-            remove_tree(path / str(num))
+            remove_tree(path / name)
 
-    def _put_by(self, folder: Path, num: int, state: _State | None) -> bool:
+    def _put_by(self, folder: Path, job: str, state: _State | None) -> bool:
         """Keep a job's directory for another job, if this one has not touched it."""
-        path, name = f"{folder}/{num}", f"spare-{num}"
+        path, name = f"{folder}/{job}", f"spare-{job}"
         with suppress(OSError):
             if state is None or _state(path) != state:
                 return False
@@ -179,6 +182,23 @@ class Scratch:
                     below.rmdir()
             except OSError:
                 continue  # not empty: kept for the user
+
+
+class ShortNames:
+    """Names of jobs that differ within a source, which may run several sweeps. Thread-safe.
+
+    A job's number is one within its sweep only: jobs of another sweep get its place as well.
+    """
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._places: dict[str, int] = {}  # of sweeps, by directory
+
+    def of(self, root: str, num: int) -> str:
+        """The name of job `num` of the sweep in the directory `root`."""
+        with self._mutex:
+            place = self._places.setdefault(root, len(self._places))
+        return f"{place}-{num}" if place else str(num)
 
 
 def _state(path: str) -> _State:
