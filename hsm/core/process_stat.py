@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-#: Indices in `stat_fields`: a process's state, and when it started, in ticks since the machine did.
-STATE, START_TIME = 0, 19
+#: Indices in `stat_fields`: a process's state, its flags, and when it started, in ticks since the
+#: machine did.
+STATE, FLAGS, START_TIME = 0, 6, 19
+#: The flag of a process that is on its way out (PF_EXITING in the kernel's sched.h).
+_EXITING = 0x4
 
 
 def stat_fields(pid: int) -> list[str]:
@@ -16,3 +19,13 @@ def stat_fields(pid: int) -> list[str]:
             return file.read().rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def is_exiting(pid: int) -> bool:
+    """Whether a process is dying, dead or gone.
+
+    A dying process closes its files before its children get another parent: who sees the end of a
+    connection to it may still find it as theirs.
+    """
+    fields = stat_fields(pid)
+    return not fields or fields[STATE] in ("Z", "X") or bool(int(fields[FLAGS]) & _EXITING)

@@ -36,6 +36,7 @@ from hsm.core.local.processes import slot
 from hsm.core.local.processes.messages import Channel, Ready
 from hsm.core.local.processes.process_tree import is_stopped
 from hsm.core.local.processes.slot import KeeperStuck, Slot
+from hsm.core.process_stat import is_exiting
 from hsm.core.record.job import Job, JobState
 
 pytestmark = [
@@ -325,6 +326,18 @@ def test_a_traced_server_is_replaced_and_its_jobs_go_on(tmp_path: Path) -> None:
             assert jobs.source.get_job_status(first) is JobState.RUNNING
             jobs.source.close(cancel=True)
             wait_until_gone(*jobs.pids())
+
+
+def test_a_process_that_dies_is_told_from_one_that_stands_still() -> None:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        assert not is_exiting(process.pid)
+        process.send_signal(signal.SIGSTOP)
+        wait_for(lambda: is_stopped(psutil.Process(process.pid)), "its stop")
+        assert not is_exiting(process.pid)
+        process.kill()
+        wait_for(lambda: is_exiting(process.pid), "its end")
+        assert process.returncode is None  # nobody has reaped it
+    assert is_exiting(process.pid)
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ from hsm.core.local.processes.process_tree import (
     wake_pipe,
 )
 from hsm.core.own_process import LINUX, set_process_name
-from hsm.core.process_stat import stat_fields
+from hsm.core.process_stat import is_exiting, stat_fields
 
 if TYPE_CHECKING:
     import psutil
@@ -117,7 +117,9 @@ class Keeper:
         while os.getppid() == self._server:
             os.kill(self._server, signal.SIGCONT)
             state, parent, *_ = stat_fields(self._server) or ("", self._launcher)
-            if state not in ("T", "t") or int(parent) == self._launcher:
+            if state not in ("T", "t"):
+                return
+            if int(parent) == self._launcher and not is_exiting(self._launcher):
                 return
             if time.monotonic() > deadline:
                 os.kill(self._server, signal.SIGKILL)
