@@ -6,7 +6,8 @@ from typing import Any
 
 from hsm.core.record.sweep import Sweep
 from hsm.core.results.collect import ranked_results
-from hsm.core.results.metric import Goal
+from hsm.core.results.metric import Goal, Ranking
+from hsm.core.results.repeats import Repeats
 from hsm.core.settings.resolve import Direction
 from hsm.display.summary import grouped_failures
 
@@ -22,14 +23,7 @@ def outcome(sweep: Sweep, goal: Goal | None = None) -> dict[str, Any]:
     direction = ranking.goal.direction
     ends: list[dict[str, Any] | None] = [None, None]
     if ranking.rows:
-        ends = [
-            {
-                "job": ranking.rows[at]["job"],
-                "value": ranking.values[at],
-                "params": sweep.jobs[ranking.rows[at]["job"]].params,
-            }
-            for at in (0, -1)
-        ]
+        ends = [_end(sweep, ranking, at) for at in (0, -1)]
     first, last = ends
     rising = direction is Direction.minimize
     return {
@@ -47,3 +41,15 @@ def outcome(sweep: Sweep, goal: Goal | None = None) -> dict[str, Any]:
             for group in grouped_failures(sweep)
         ],
     }
+
+
+def _end(sweep: Sweep, ranking: Ranking, at: int) -> dict[str, Any]:
+    """What is told of the job, or the trial, at one end of a ranking."""
+    num = ranking.rows[at]["job"]
+    params, told = sweep.jobs[num].params, {"job": num, "value": ranking.values[at]}
+    if not ranking.trials:
+        return {**told, "params": params}
+    trial, repeats = ranking.trials[at], Repeats.recorded(sweep.latest)
+    assert repeats is not None
+    own = {key: value for key, value in params.items() if key.lstrip("+") not in repeats.keys}
+    return {**told, "params": own, "jobs": trial.jobs, "deviation": trial.deviation}

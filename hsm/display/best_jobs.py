@@ -3,6 +3,12 @@
 best by loss (lowest of 88; 2 have none):
 job  lr     model   loss
 17  0.001  mlp    0.1234
+
+If points are repeated, the best trials, each with the mean and the deviation of its jobs:
+
+best by loss (lowest mean of 4):
+jobs  lr             loss
+3-5   0.01  0.312 ± 0.028
 """
 
 from __future__ import annotations
@@ -11,7 +17,9 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
+from hsm.core.job_numbers import show_numbers
 from hsm.core.printable import printable
+from hsm.core.results.grouping import with_deviation
 from hsm.core.results.metric import Number, Ranking
 from hsm.core.results.results_table import Results
 from hsm.core.results.tables import for_people
@@ -36,14 +44,13 @@ def best_jobs(results: Results, ranking: Ranking, width: int) -> list[str]:
         ranking: its completed jobs by the metric.
         width: columns of the terminal.
     """
-    if ranking.metric is None:
+    if ranking.metric is None or not ranking.rows:
         return []
     chosen, is_whole = _chosen(ranking)
     rows = [ranking.rows[at] for at in chosen]
-    numbers = _column("job", [str(row["job"]) for row in rows])
-    values = _values([ranking.values[at] for at in chosen])
-    metric = _column(_heading(ranking.metric, _WIDE), values)
-    varying = results.varying
+    numbers = _numbers(ranking, chosen)
+    metric = _column(_heading(ranking.metric, _WIDE), _values(ranking, chosen))
+    varying = [name for name in results.varying if all(name in row for row in rows)]
     room = width - len(_INDENT) - numbers.width - GAP - metric.width
     columns = _fitting(rows, varying, room)
     left_out = len(varying) - len(columns)
@@ -51,6 +58,13 @@ def best_jobs(results: Results, ranking: Ranking, width: int) -> list[str]:
     if not is_whole and ranking.goal.direction is None:
         lines.insert(1 + _EACH_END, f"{_INDENT}{'…':>{numbers.width}}")
     return [fit(_title(ranking, is_whole, left_out), width), *(fit(line, width) for line in lines)]
+
+
+def _numbers(ranking: Ranking, chosen: Sequence[int]) -> Column:
+    """The numbers of the jobs, or those of each trial's jobs."""
+    if ranking.trials:
+        return _column("jobs", [show_numbers(ranking.trials[at].jobs) for at in chosen])
+    return _column("job", [str(ranking.rows[at]["job"]) for at in chosen])
 
 
 def _chosen(ranking: Ranking) -> tuple[list[int], bool]:
@@ -69,13 +83,20 @@ def _title(ranking: Ranking, is_whole: bool, left_out: int) -> str:
     remarks = []
     if ranking.missing:
         remarks.append(f"{ranking.missing} {'has' if ranking.missing == 1 else 'have'} none")
+    if ranking.left_out:
+        has = "trial has" if ranking.left_out == 1 else "trials have"
+        remarks.append(f"{ranking.left_out} {has} less than half of its jobs")
     if left_out:
         what = "parameter" if left_out == 1 else "parameters"
         remarks.append(f"{left_out} {what} not shown")
     if ranking.goal.direction is not None:
         end = "lowest" if ranking.goal.direction is Direction.minimize else "highest"
+        if ranking.trials:
+            end = f"{end} mean"
         return f"best by {metric} ({'; '.join([f'{end} of {count}', *remarks])}):"
-    jobs = "1 job" if count == 1 else f"{count} jobs"
+    unit = "trial" if ranking.trials else "job"
+    jobs = f"1 {unit}" if count == 1 else f"{count} {unit}s"
+    metric = f"mean {metric}" if ranking.trials else metric
     what = f"{metric} of {jobs}" if is_whole else f"{metric} of {jobs}, highest and lowest"
     return f"{what} ({'; '.join(remarks)}):" if remarks else f"{what}:"
 
@@ -107,7 +128,19 @@ def _heading(name: str, most: int) -> str:
     return "…" + fit(name[::-1], most)[:-1][::-1]
 
 
-def _values(values: Sequence[Number]) -> list[str]:
+def _values(ranking: Ranking, chosen: Sequence[int]) -> list[str]:
+    """The values of the metric; of a trial with its standard deviation."""
+    if not ranking.trials:
+        return _numbers_apart([ranking.values[at] for at in chosen])
+    trials = [ranking.trials[at] for at in chosen]
+    means = _numbers_apart([trial.mean for trial in trials])
+    return [
+        mean if trial.deviation is None else with_deviation(trial.mean, trial.deviation)
+        for trial, mean in zip(trials, means, strict=True)
+    ]
+
+
+def _numbers_apart(values: Sequence[Number]) -> list[str]:
     """Numbers with as few digits as tell them apart, from four to six."""
     texts: list[str] = []
     for digits in _DIGITS:

@@ -144,7 +144,8 @@ def _outcome(sweep: Sweep, shown: Shown, used: int) -> list[str]:
 
 def _unranked(ranking: Ranking, name: str, width: int) -> list[str]:
     """Why nothing is ranked, if there is anything that could be."""
-    if not ranking.completed or not (ranking.known or ranking.goal.metric):
+    is_asked = ranking.known or ranking.goal.metric or ranking.left_out
+    if not ranking.completed or not is_asked:
         return []
     lines = [fit(printable(ranking.problem), width)]
     if ranking.known:

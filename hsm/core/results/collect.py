@@ -8,6 +8,7 @@ Nothing is written or unpickled, so the sweep may be running, interrupted or som
 columns, in this order:
 
     job, state               the job's number; one of the states of `JobState`
+    trial                    the same for all repeats of a point; only if points are repeated
     <parameter>              one column per parameter, under its own name
     value                    the return value, if JSON can represent it; value.<key> for a dict
     <key>                    of results.json, then of metrics.json
@@ -37,10 +38,12 @@ from hsm.core.record.job import Job, JobState
 from hsm.core.record.large import Large, LargeLost
 from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.results.metric import Goal, Ranking
+from hsm.core.results.repeats import Repeats, by_trial
 from hsm.core.results.results_table import Results
 from hsm.core.results.tables import as_text
 
 _FIRST = ("job", "state")
+_TRIAL = "trial"
 _LAST = ("attempts", "duration", "cpu_seconds", "max_memory", "exit_code", "signal", "reason")
 _NOTE = "note"
 _GROUPS = ("params", "returned", "results", "metrics")
@@ -70,6 +73,8 @@ def results_of(sweep: Sweep, *, files: bool = True) -> Results:
 def ranked_results(sweep: Sweep, goal: Goal | None = None) -> tuple[Results, Ranking]:
     """A sweep's completed jobs so far, and these ranked; `goal` is its own by default.
 
+    If each point is repeated, trials are ranked: the means over the repeats.
+
     The jobs' files are read only if the journal alone cannot say how they rank.
     """
     if not sweep.jobs.has_value() and not _wrote_files(sweep):
@@ -82,6 +87,9 @@ def ranked_results(sweep: Sweep, goal: Goal | None = None) -> tuple[Results, Ran
     if ranking.needs_files:
         results = _Collector(sweep, files=True, only_completed=True).table()
         ranking = results.ranking(goal)
+    repeats = Repeats.recorded(sweep.latest)
+    if repeats is not None and ranking.rows:
+        ranking = by_trial(ranking, repeats)
     return results, ranking
 
 
@@ -123,6 +131,8 @@ class _Collector:
             self._problems.append(f"{sweep.problem_count} damaged lines in all")
         self._keys: dict[str, dict[str, None]] = {group: {} for group in _GROUPS}
         self._notes: dict[int, str] = {}
+        self._repeats = Repeats.recorded(sweep.latest)
+        self._first = _FIRST if self._repeats is None else (*_FIRST, _TRIAL)
 
     def table(self) -> Results:
         varying = self._varying() if self._only_completed else None
@@ -131,7 +141,7 @@ class _Collector:
         names = self._names()
         last = (*_LAST, _NOTE) if self._notes else _LAST
         middle = [name for group in _GROUPS for name in names[group].values()]
-        columns = [*_FIRST, *middle, *last]
+        columns = [*self._first, *middle, *last]
         origins = {
             name: (group, key) for group in _GROUPS[1:] for key, name in names[group].items()
         }
@@ -148,6 +158,8 @@ class _Collector:
                 else:
                     row.update(found)
             row.update(facts)
+            if self._repeats is not None:
+                row[_TRIAL] = self._repeats.trial_of(facts["job"])
             if facts["job"] in self._notes:
                 row[_NOTE] = self._notes[facts["job"]]
             rows.append(row)
@@ -245,7 +257,7 @@ class _Collector:
 
     def _names(self) -> dict[str, dict[str, str]]:
         """Group -> key -> name of its column; all names are different."""
-        taken = {"", _NOTE, *_FIRST, *_LAST}
+        taken = {"", _NOTE, *self._first, *_LAST}
         names: dict[str, dict[str, str]] = {group: {} for group in _GROUPS}
         for group in _GROUPS:
             for key in self._keys[group]:

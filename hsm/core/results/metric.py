@@ -19,6 +19,7 @@ from typing import Any
 
 from hsm.core.errors import SettingsError, did_you_mean, shown
 from hsm.core.record.job import JobState
+from hsm.core.results.trial import Trial
 from hsm.core.settings.resolve import SETTINGS, Direction
 
 Row = dict[str, Any]
@@ -66,7 +67,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Completed jobs ranked by a metric.
+    """Completed jobs ranked by a metric; or trials, see `hsm.core.results.repeats`.
 
     Attributes:
         goal: what was asked for.
@@ -76,6 +77,9 @@ class Ranking:
         completed: how many jobs completed.
         known: the metrics that there are, if what was asked for is none of them.
         needs_files: whether what jobs wrote could change this.
+        trials: the trials, if these are ranked and not single jobs; a row and a value is then of
+            each of these.
+        left_out: how many trials are not ranked since too few of their jobs have the metric.
     """
 
     goal: Goal
@@ -85,11 +89,13 @@ class Ranking:
     completed: int = 0
     known: Sequence[str] = field(default=())
     needs_files: bool = False
+    trials: Sequence[Trial] = ()
+    left_out: int = 0
 
     @property
     def missing(self) -> int:
-        """How many completed jobs have no number for the metric."""
-        return self.completed - len(self.rows)
+        """How many completed jobs have no number for the metric; 0 if trials are ranked."""
+        return 0 if self.trials or self.left_out else self.completed - len(self.rows)
 
     @property
     def problem(self) -> str:
@@ -98,6 +104,8 @@ class Ranking:
             return ""
         if not self.completed:
             return "no job has completed"
+        if self.left_out:
+            return f"no trial has {shown(self.metric)} of half of its jobs"
         if self.goal.metric is None:
             if not self.known:
                 return "no completed job returned or wrote a number"
