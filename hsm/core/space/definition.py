@@ -65,6 +65,11 @@ class SweepDefinition:
     def __init__(self, blocks: Sequence[Sequence[Axis]]) -> None:
         self._blocks = tuple(tuple(block) for block in blocks)
 
+    @property
+    def blocks(self) -> tuple[tuple[Axis, ...], ...]:
+        """The axes of each block."""
+        return self._blocks
+
     def count(self) -> int:
         """Count the points. Not `len()`, since a grid may have more than 2**63."""
         return sum(_count(block) for block in self._blocks)
