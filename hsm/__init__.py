@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hsm.core.record.sweep import Sweep, read_sweep
     from hsm.core.results.collect import collect_results
     from hsm.core.results.results_table import Results
+    from hsm.core.space.python_points import choose_points
 
 #: Public name -> the module that defines it.
 _MODULES = {
@@ -40,6 +41,7 @@ _MODULES = {
     "SettingsError": "hsm.core.errors",
     "Sweep": "hsm.core.record.sweep",
     "SweepObserver": "hsm.core.engine.compute_source",
+    "choose_points": "hsm.core.space.python_points",
     "collect_results": "hsm.core.results.collect",
     "read_sweep": "hsm.core.record.sweep",
 }
@@ -59,6 +61,7 @@ __all__ = [
     "Sweep",
     "SweepObserver",
     "__version__",
+    "choose_points",
     "collect_results",
     "read_sweep",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +26,7 @@ from hsm.core.settings.resolve import LocalConf
 from hsm.display import wording
 
 if TYPE_CHECKING:
-    from hsm.core.engine.compute_source import ComputeSource
+    from hsm.core.engine.compute_source import SweepDisplay
     from hsm.core.engine.interrupts import Interruption
 
 
@@ -55,14 +54,10 @@ def run(
         source.hook_stdout = 2
     stream = sys.stderr if as_json else sys.stdout
     display = display_of(source, plan.paths, plan.sweep_id, stream=stream)
-
-    def submit() -> Sequence[str]:
-        with _no_garbage():
-            ids = _submit(plan, source)
-        started()
-        return ids
-
-    _, interruption = run_to_end(source, submit, display)
+    source.note(plan.paths, **plan.facts)
+    with _explained(plan), _summarised(source, display):
+        feed = source.feed_jobs(plan.source, plan.sweep_id, plan.paths.sweep_dir, plan.program)
+        interruption = run_to_end(source, feed, display, started)
     jobs = source.jobs()
     with best_effort():
         display.summary()
@@ -79,19 +74,10 @@ def run(
 
 
 @contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Do not look for garbage: making 100,000 jobs makes none, and looking takes a fifth longer."""
-    gc.disable()
+def _explained(plan: Plan) -> Iterator[None]:
+    """Say what can be done about errors of the sweep's start, and what cannot."""
     try:
         yield
-    finally:
-        gc.enable()
-
-
-def _submit(plan: Plan, source: ComputeSource) -> list[str]:
-    points, program = list(plan.points()), plan.program.arguments()
-    try:
-        return source.submit_jobs(points, plan.sweep_id, plan.paths.sweep_dir, **program)
     except SweepChanged as error:
         error.remedy = "--accept-changes"
         raise
@@ -99,6 +85,18 @@ def _submit(plan: Plan, source: ComputeSource) -> list[str]:
         where = f"cannot write {error.filename}: " if error.filename else ""
         reason = f"{where}{error.strerror or error}"
         raise HsmError(f"cannot start {plan.sweep_id}: {reason}") from error
+
+
+@contextmanager
+def _summarised(source: LocalComputeSource, display: SweepDisplay) -> Iterator[None]:
+    """Before an error of a later point, show what became of the jobs before it."""
+    try:
+        yield
+    except (HsmError, OSError):
+        if source.jobs():
+            with best_effort():
+                display.summary()
+        raise
 
 
 def _summary(plan: Plan, jobs: Sequence[Job], interruption: Interruption | None) -> dict[str, Any]:

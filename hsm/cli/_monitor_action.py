@@ -146,7 +146,7 @@ def _counts(sweep: Sweep) -> Counts:
 
     counts = Counts()
     counts.read(sweep.jobs, sweep.header["time"])
-    counts.is_paused = sweep.paused
+    counts.is_paused, counts.to_come = sweep.paused, sweep.to_come or 0
     if sweep.seconds is not None:
         counts.took(sweep.seconds)
     return counts
@@ -164,6 +164,7 @@ def _document(watched: Watched, goal: Goal) -> dict[str, Any]:
         "status": watched.status(),
         "jobs": len(sweep.jobs),
         "states": sweep.jobs.count_states(),
+        "to_come": counts.to_come,
         "wall_seconds": counts.wall_seconds(now),
         "eta_seconds": counts.eta([job.elapsed for job in running], now),
         "running": [asdict(job) for job in running],

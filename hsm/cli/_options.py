@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -15,9 +16,9 @@ from hsm.core.settings.resolve import SETTINGS, Group, Setting
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 #: Sections of the help of `hsm sweep` that hold no settings.
-WHAT_RUNS, OTHER = "What runs", "Other"
+WHAT_RUNS, POINTS, OTHER = "What runs", "Points", "Other"
 #: All of them, in their order.
-SECTIONS = (WHAT_RUNS, *Group, OTHER)
+SECTIONS = (WHAT_RUNS, POINTS, *Group, OTHER)
 
 JobNumber = Annotated[
     int | None,
@@ -97,18 +98,27 @@ def new_app() -> typer.Typer:
     )
 
 
-def with_settings(*names: str, shows_default: bool = True) -> Callable[[_Function], _Function]:
+def with_settings(
+    *names: str, shows_default: bool = True, more: Mapping[str, Any] = MappingProxyType({})
+) -> Callable[[_Function], _Function]:
     """Give a command an option for each of these settings; by default, all that have a plain one.
 
     The help has the built-in values with `shows_default`, where these hold if nothing is given. The
     command takes them as ``**settings``, to be read by `hsm.cli._given.given_settings`.
+
+    Args:
+        names: the settings'.
+        shows_default: see above.
+        more: types of further options, by name, that the command takes in the same way; None for
+            those that are not given.
     """
 
     def add_options(function: _Function) -> _Function:
         signature = inspect.signature(function, eval_str=True)
         own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
         chosen = [SETTINGS[name] for name in names] or SETTINGS.values()
-        options = [_option(each, shows_default) for each in chosen if each.is_option]
+        options = [_keyword(name, annotation) for name, annotation in more.items()]
+        options += [_option(each, shows_default) for each in chosen if each.is_option]
         function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
         return function
 
@@ -127,11 +137,12 @@ def _option(setting: Setting, shows_default: bool) -> inspect.Parameter:
         show_default=False,
         rich_help_panel=setting.group,
     )
+    return _keyword(setting.name, Annotated[value_type | None, option])
+
+
+def _keyword(name: str, annotation: Any) -> inspect.Parameter:
     return inspect.Parameter(
-        setting.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[value_type | None, option],
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
 
 

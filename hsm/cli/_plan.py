@@ -1,8 +1,8 @@
 """From a command line to a plan: what runs, over which points, and where.
 
-    overrides, --config ---> SweepDefinition --.
-    --script, -- command --> Program ----------+--> Plan --jobs()--> one PlannedJob at a time
-    --sweep-id, --sweep-dir -------------------'
+    overrides, --config, --method, … --> Selection --.
+    --script, -- command ------------> Program ------+--> Plan --jobs()--> PlannedJob, one by one
+    --sweep-id, --sweep-dir -------------------------'
 
 Making a plan starts nothing and writes nothing. Every mistake in a command line is found here.
 """
@@ -10,14 +10,14 @@ Making a plan starts nothing and writes nothing. Every mistake in a command line
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hsm.cli._earlier import recorded_points, recorded_program
+from hsm.cli._points import AskedPoints
 from hsm.cli._stdout import say
 from hsm.core.engine.adding import params_of, points_of
 from hsm.core.errors import HsmError, SettingsError, shown
@@ -32,22 +32,8 @@ from hsm.core.record.sweep_id import OUTPUT_DIR, check_sweep_id, new_sweep_id
 from hsm.core.settings.args_style import ArgsStyle
 from hsm.core.settings.point_needs import take_needs
 from hsm.core.settings.resolve import HsmConfig, Resolved
-from hsm.core.space.definition import (
-    SweepDefinition,
-    parse_overrides,
-    read_sweep_file,
-    read_sweep_text,
-)
 
-if TYPE_CHECKING:
-    from hydra.core.config_loader import ConfigLoader
-
-#: Sweep files to look for if the command line names none.
-SWEEP_FILES = ("conf/sweep.yaml", "sweeps/sweep.yaml")
 _COMMAND = "command after --"
-_LINE = "command line"
-#: Stands for standard input where a sweep file is named, and its name in messages.
-STDIN, _STDIN_NAME = "-", "standard input"
 
 
 @dataclass(frozen=True)
@@ -66,27 +52,28 @@ class Plan:
 
     Attributes:
         program: what its jobs run.
-        source: each job's parameters; can be iterated more than once.
-        max_points: take at most this many points; None for all.
+        source: each job's parameters and own needs, including jobs that do not run again; can be
+            iterated more than once.
         sweep_id: its id.
         paths: its directory.
         previous: the sweep so far, if it is resumed.
         rerun: which jobs run again when it is resumed.
         resources: what its jobs share, by name.
+        facts: what the journal is to say of the points, see `AskedPoints.facts`.
+        takes_over_added: whether it also has the jobs that were added while the sweep ran.
+        notes: lines for people, on how the points were chosen.
     """
 
     program: Program
     source: Iterable[dict[str, Any]]
-    max_points: int | None
     sweep_id: str
     paths: SweepPaths
     previous: Sweep | None = None
     rerun: Rerun = "unfinished"
     resources: Mapping[str, int] = field(default_factory=dict)
-
-    def points(self) -> Iterator[dict[str, Any]]:
-        """Each job's parameters and own needs, including jobs that do not run again."""
-        return islice(self.source, self.max_points)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    takes_over_added: bool = True
+    notes: Sequence[str] = ()
 
     def jobs(self) -> Iterator[PlannedJob]:
         """Yield the jobs that will run. Raises SettingsError at one that cannot."""
@@ -104,18 +91,13 @@ class Plan:
             assert command is not None, "the command line names no functions"
             yield PlannedJob(num, params, directory, command)
 
-    @property
-    def takes_over_added(self) -> bool:
-        """Whether it also has the jobs that were added while the sweep ran."""
-        return self.max_points is None
-
     def _all_points(self) -> Iterator[dict[str, Any]]:
         """Each job's, and then those that the launcher will add again."""
         if self.previous is None or not self.previous.asked.added or not self.takes_over_added:
-            yield from self.points()
+            yield from self.source
             return
         seen, order = set(), list[str]()
-        for point in self.points():
+        for point in self.source:
             order = order or list(point)
             seen.add(identity(params_of(point)))
             yield point
@@ -130,32 +112,33 @@ class Asked:
     """What a command line asks for; fields that it leaves out are empty or None.
 
     Attributes:
-        overrides: the sweep in Hydra's syntax.
-        config: the sweep file.
+        points: what it says about the points.
         script: the script that jobs run.
         command: the words after ``--``, instead of a script.
         args_style: how these get their arguments.
         sweep_id: the sweep's id.
         sweep_dir: its directory.
-        max_runs: run only the first N points.
     """
 
-    overrides: Sequence[str]
-    config: str
+    points: AskedPoints
     script: str
     command: Sequence[str] | None
     args_style: ArgsStyle | None
     sweep_id: str
     sweep_dir: str
-    max_runs: int | None
 
     def count(self, hsm_config: HsmConfig) -> int:
         """Count the jobs of a new sweep. What they run may still be unknown."""
         program = Program()
         if self.script or self.command or hsm_config.script or hsm_config.command:
             program = self._program(hsm_config)
-        count = find_definition(self.overrides, self.config, program).count()
-        return count if self.max_runs is None else min(count, self.max_runs)
+        selection = self.points.select(program)
+        count = selection.count()
+        if count is None:
+            total = selection.choosing.n_trials or selection.definition.count()
+            say(f"hsm: looking for those of {total} points that the filter keeps", error=True)
+            count = sum(1 for _ in selection)
+        return count
 
     def plan(self, resolved: Resolved, earlier: Sweep | None) -> Plan:
         """Plan the sweep.
@@ -172,7 +155,6 @@ class Asked:
             resumed = self._resumed(resolved.hsm_config, earlier, rerun)
             return replace(resumed, resources=resources)
         program = self._program(resolved.hsm_config)
-        definition = find_definition(self.overrides, self.config, program)
         sweep_id, paths = find_place(
             self.sweep_id,
             self.sweep_dir,
@@ -182,7 +164,20 @@ class Asked:
         )
         previous = read_sweep(paths.sweep_dir) if os.path.exists(paths.journal) else None
         check_rerun(paths, rerun, resumes=previous is not None)
-        return Plan(program, definition, self.max_runs, sweep_id, paths, previous, rerun, resources)
+        plan = Plan(program, (), sweep_id, paths, previous, rerun, resources)
+        return self._with_points(plan, self.points)
+
+    def _with_points(self, plan: Plan, points: AskedPoints) -> Plan:
+        """The plan with these points."""
+        points = points.loaded()
+        selection = points.select(plan.program, plan.previous)
+        return replace(
+            plan,
+            source=selection,
+            facts={"points": points.record()},
+            takes_over_added="max_runs" not in self.points.choosing,
+            notes=self.points.notes(selection, plan.previous),
+        )
 
     def _resumed(self, hsm_config: HsmConfig, earlier: Sweep, rerun: Rerun) -> Plan:
         if self.sweep_id or self.sweep_dir:
@@ -196,103 +191,23 @@ class Asked:
             program = self._program(hsm_config)
         else:
             program = recorded_program(earlier, self.args_style)
-        points: Iterable[dict[str, Any]]
-        if self.overrides or self.config:
-            points = find_definition(self.overrides, self.config, program)
-        else:
-            points = recorded_points(earlier)
-        return Plan(program, points, self.max_runs, earlier.sweep_id, earlier.paths, earlier, rerun)
+        plan = Plan(program, (), earlier.sweep_id, earlier.paths, earlier, rerun)
+        if self.points.has_points:
+            return self._with_points(plan, self.points)
+        most = self.points.max_runs_of_recorded()
+        again = AskedPoints.recorded(earlier, most) if earlier.to_come != 0 else None
+        if again is not None and isinstance(rerun, str):
+            return self._with_points(plan, again)
+        kept = {name: earlier.latest.get(name) for name in ("chosen", "points")}
+        return replace(
+            plan,
+            source=list(islice(recorded_points(earlier), most)),
+            facts={name: value for name, value in kept.items() if value},
+            takes_over_added=most is None,
+        )
 
     def _program(self, hsm_config: HsmConfig) -> Program:
         return find_what_runs(self.script, self.command, self.args_style, hsm_config)
-
-
-def find_definition(overrides: Sequence[str], config: str, program: Program) -> SweepDefinition:
-    """Build the sweep's definition from overrides, a sweep file, or both.
-
-    Overrides alone are the whole sweep. Given a file as well, the overrides win for the keys that
-    they set. Without either, the usual places are searched for a file.
-
-    Raises:
-        SettingsError: an override or the file is wrong.
-        HsmError: there are no overrides and no file.
-    """
-    if not config and not overrides:
-        config = next((name for name in SWEEP_FILES if os.path.isfile(name)), "")
-    if not config and not overrides:
-        raise HsmError(
-            "nothing to sweep over: give overrides, such as lr=0.1,0.01, or a sweep file with "
-            f"--config (there is no {' or '.join(SWEEP_FILES)}; hsm init writes one)"
-        )
-    loader = _config_loader(program, overrides, config)
-    definition = _parse(overrides, loader) if overrides else None
-    if config:
-        from_file = _read(config, loader)
-        definition = from_file if definition is None else from_file.overridden_by(definition)
-    assert definition is not None
-    _check_keys(program, definition, _STDIN_NAME if config == STDIN else config or _LINE)
-    program.check(definition.shared_keys(), definition.all_keys())
-    return definition
-
-
-def check_overrides(overrides: Sequence[str], program: Program) -> None:
-    """Check overrides that add points to a sweep whose jobs run `program`.
-
-    Raises:
-        SettingsError: one is wrong.
-    """
-    _check_keys(program, _parse(overrides, _config_loader(program, overrides, "")), _LINE)
-
-
-def _check_keys(program: Program, definition: SweepDefinition, origin: str) -> None:
-    """Refuse keys that a Hydra app does not have. Raises SettingsError."""
-    if not program.uses_hydra:
-        return
-    from hsm.hydra_app.config_check import check_keys
-
-    assert program.script is not None
-    note = check_keys(program.script, definition, origin)
-    if note:
-        say(f"hsm: {note}", error=True)
-
-
-def _read(config: str, loader: ConfigLoader | None) -> SweepDefinition:
-    """Read a sweep file, or standard input for ``-``."""
-    if config != STDIN:
-        return read_sweep_file(config, config_loader=loader)
-    if sys.stdin is None:
-        raise HsmError("--config -: there is no standard input")
-    if sys.stdin.isatty():
-        raise HsmError(
-            "--config - reads standard input, which is a terminal here: pipe the sweep into it, as "
-            "in (echo lr; seq 10) | hsm sweep --config - …"
-        )
-    try:
-        data = sys.stdin.buffer.read()
-    except OSError as error:
-        raise HsmError(f"--config -: cannot read standard input: {error.strerror}") from error
-    if not data.strip():
-        raise HsmError("--config -: standard input is empty")
-    return read_sweep_text(data, _STDIN_NAME, config_loader=loader)
-
-
-def _config_loader(program: Program, overrides: Sequence[str], config: str) -> ConfigLoader | None:
-    """Hydra's config loader for the app, if a ``glob()`` may need to look up config groups."""
-    if not program.uses_hydra or not (config or any("glob(" in text for text in overrides)):
-        return None
-    from hsm.hydra_app.config_check import config_loader
-
-    assert program.script is not None
-    return config_loader(program.script[-1])
-
-
-def _parse(overrides: Sequence[str], loader: ConfigLoader | None) -> SweepDefinition:
-    for text in overrides:
-        if "=" not in text and os.path.isfile(text):
-            hint = f"did you mean --script {text}, or --config {text}?"
-            message = f"{shown(text)} is a file, not an override; {hint}"
-            raise SettingsError("an override", text, _LINE, "key=value", hint, message=message)
-    return parse_overrides(overrides, config_loader=loader)
 
 
 def find_what_runs(

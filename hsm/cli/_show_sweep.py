@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,7 @@ def sweep_facts(sweep: Sweep) -> dict[str, Any]:
         "started": sweep.header.get("time"),
         "jobs": len(sweep.jobs),
         "states": sweep.jobs.count_states(),
+        "chosen": sweep.chosen,
         "servers": sweep.servers,
         "host": sweep.latest.get("host"),
         "cwd": sweep.latest.get("cwd"),
@@ -34,10 +36,20 @@ def sweep_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "started", f"{started:%Y-%m-%d %H:%M:%S}"
     counts = [f"{count} {state.lower()}" for state, count in facts["states"].items()]
     yield "jobs", ", ".join([str(facts["jobs"]), *counts]).replace(", ", ": ", 1).replace("_", " ")
+    if facts["chosen"]:
+        yield "points", _described(facts["chosen"])
     for server in facts["servers"]:
         yield from _server_lines(server)
     yield "ran on", f"{facts['host']}, in {facts['cwd']}"
     yield "directory", from_here(facts["sweep_dir"])
+
+
+def _described(chosen: Mapping[str, Any]) -> str:
+    """How the points were chosen, in one line: method random, n_trials 20, seed 7."""
+    return ", ".join(
+        f"{name} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in chosen.items()
+    )
 
 
 def _server_lines(server: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

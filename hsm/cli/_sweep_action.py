@@ -8,6 +8,7 @@ from hsm.cli._earlier import check_variables, find_earlier, from_there, recorded
 from hsm.cli._find import warn_of_problems
 from hsm.cli._given import check_mode, given_settings, option_name
 from hsm.cli._plan import Asked, Plan
+from hsm.cli._points import AskedPoints
 from hsm.cli._printing import end_with_the_reader, print_json
 from hsm.cli._stdout import say
 from hsm.cli._sweep_line import SweepLine
@@ -37,21 +38,15 @@ def run_line(line: SweepLine) -> int:
     if earlier is not None and not line.count_only:
         check_variables(earlier, resolved)
     style = check_args_style(line.args_style, "--args-style") if line.args_style else None
-    asked = Asked(
-        line.overrides,
-        config,
-        script,
-        line.command,
-        style,
-        line.sweep_id,
-        line.sweep_dir,
-        line.max_runs,
-    )
+    points = AskedPoints.of(line, config)
+    asked = Asked(points, script, line.command, style, line.sweep_id, line.sweep_dir)
     if line.count_only:
         count = _count(asked, resolved, earlier)
         print_json({"jobs": count} if line.as_json else count)
         return 0
     plan = asked.plan(resolved, earlier)
+    for note in plan.notes:
+        say(f"hsm: {note}", error=True)
     if line.dry_run:
         _list(plan, line.as_json)
         return 0

@@ -19,6 +19,10 @@ class SweepLine:
 
     Attributes:
         overrides: the sweep in Hydra's syntax.
+        zipped: groups of overrides whose values advance together, a text each.
+        also: further grids, a text each.
+        method, n_trials, seed, filter, shuffle, repeat, max_runs: how to choose from the points;
+            each text of `repeat` has one key.
         command: the words after ``--``; None without it.
         settings: by their names; None for those left out.
     """
@@ -32,6 +36,14 @@ class SweepLine:
     sweep_id: str = ""
     sweep_dir: str = ""
     resume: str = ""
+    zipped: Sequence[str] = ()
+    also: Sequence[str] = ()
+    method: str = ""
+    n_trials: str = ""
+    seed: str = ""
+    filter: str = ""
+    shuffle: bool | None = None
+    repeat: Sequence[str] = ()
     max_runs: int | None = None
     dry_run: bool = False
     count_only: bool = False
@@ -49,7 +61,13 @@ _TEXTS = {
     "--sweep-id": "sweep_id",
     "--sweep-dir": "sweep_dir",
     "--hsm-config": "hsm_config",
+    "--method": "method",
+    "--n-trials": "n_trials",
+    "--seed": "seed",
+    "--filter": "filter",
 }
+#: The same for those that may be given several times.
+_LISTS = {"--zip": "zipped", "--also": "also", "--repeat": "repeat"}
 
 
 def read_sweep_line(words: Sequence[str]) -> SweepLine | None:
@@ -59,7 +77,7 @@ def read_sweep_line(words: Sequence[str]) -> SweepLine | None:
         at = words.index("--")
         words, command = words[:at], list(words[at + 1 :])
     options = [name for name, setting in SETTINGS.items() if setting.is_option]
-    read = UsualWords(_TEXTS, {}, options)
+    read = UsualWords(_TEXTS, {"--shuffle": "shuffle"}, options, lists=_LISTS)
     if not read.read(words):
         return None
     return SweepLine(read.arguments, command, **read.own, settings=read.settings)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from hsm.core.settings.resolve import SETTINGS
@@ -25,6 +26,7 @@ class UsualWords:
         texts: its own options that take a text, and what holds it.
         flags: its own options that take none, and what they set.
         settings: the names of the settings that it has options for.
+        lists: its own options that take a text and may be given several times, and what holds it.
 
     Attributes:
         arguments: the words that belong to no option.
@@ -33,11 +35,17 @@ class UsualWords:
     """
 
     def __init__(
-        self, texts: Mapping[str, str], flags: Mapping[str, str], settings: Collection[str]
+        self,
+        texts: Mapping[str, str],
+        flags: Mapping[str, str],
+        settings: Collection[str],
+        *,
+        lists: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._texts = dict(texts)
+        self._texts = {**texts, **lists}
+        self._lists = lists
         self._switches = {option: (name, True) for option, name in flags.items()}
-        self._own_options = {*texts, *flags}
+        self._own_options = {*texts, *flags, *lists}
         for name in settings:
             options = SETTINGS[name].option.split("/")
             if len(options) == 1:
@@ -79,8 +87,9 @@ class UsualWords:
         return self._set(option, self._texts[option], text)
 
     def _set(self, option: str, name: str, value: str | bool) -> bool:
-        held = self.own if option in self._own_options else self.settings
-        if held is self.settings and SETTINGS[name].kind.repeats:
+        is_own = option in self._own_options
+        held = self.own if is_own else self.settings
+        if option in self._lists or (not is_own and SETTINGS[name].kind.repeats):
             held.setdefault(name, []).append(value)
             return True
         if name in held:

@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import wrap
 
 from hsm.cli._options import new_app
-from hsm.cli._plan import SWEEP_FILES
+from hsm.cli._points import SWEEP_FILES
 from hsm.cli._proposed import propose
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError

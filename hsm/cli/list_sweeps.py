@@ -59,14 +59,22 @@ def _describe(known: KnownSweep) -> dict[str, Any]:
     try:
         sweep = read_sweep(known.paths.sweep_dir)
     except JournalError as error:
-        return {**facts, "status": str(error), "jobs": 0, "states": {}}
-    states = sweep.jobs.count_states()
-    return {**facts, "status": sweep.status, "jobs": len(sweep.jobs), "states": states}
+        return {**facts, "status": str(error), "jobs": 0, "states": {}, "to_come": 0}
+    return {
+        **facts,
+        "status": sweep.status,
+        "jobs": len(sweep.jobs),
+        "states": sweep.jobs.count_states(),
+        "to_come": sweep.to_come or 0,
+    }
 
 
 def _row(facts: dict[str, Any], now: float) -> list[str]:
     started = datetime.fromtimestamp(facts["started"]).astimezone()
-    counts = (f"{count} {JobState(state).words}" for state, count in facts["states"].items())
+    counts = [f"{count} {JobState(state).words}" for state, count in facts["states"].items()]
+    if facts["to_come"]:
+        is_going_on = facts["status"] in ("running", "paused")
+        counts.append(f"{facts['to_come']} {'to come' if is_going_on else 'not begun'}")
     return [
         facts["sweep_id"],
         facts["status"],

@@ -18,6 +18,7 @@ from hsm.cli._options import (
     new_app,
     with_settings,
 )
+from hsm.cli._point_options import POINT_OPTIONS
 from hsm.cli._sweep_action import run_line
 from hsm.cli._sweep_line import SweepLine
 from hsm.core.settings.args_style import ArgsStyle
@@ -105,16 +106,6 @@ Resume = Annotated[
         rich_help_panel=Group.resume,
     ),
 ]
-MaxRuns = Annotated[
-    int | None,
-    typer.Option(
-        "--max-runs",
-        metavar="N",
-        min=1,
-        help="Run only the first N points.",
-        rich_help_panel=WHAT_RUNS,
-    ),
-]
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -198,7 +189,7 @@ hsm sweep lr=0.1,0.01 layers=2,4 -- python cli.py train {args}
 
 
 @app.command("sweep", cls=_SweepCommand, help=_HELP)
-@with_settings()
+@with_settings(more=POINT_OPTIONS)
 def sweep(
     context: typer.Context,
     overrides: Overrides = None,
@@ -209,15 +200,15 @@ def sweep(
     sweep_id: NewSweepId = "",
     sweep_dir: SweepDir = "",
     resume: Resume = "",
-    max_runs: MaxRuns = None,
     dry_run: DryRun = False,
     count_only: CountOnly = False,
     detach: Detach = False,
     as_json: Json = False,
     hsm_config: HsmConfigFile = "",
-    **settings: Any,
+    **options: Any,
 ) -> int:
     """See `_HELP`."""
+    points = {name: options.pop(name) for name in POINT_OPTIONS}
     return run_line(
         SweepLine(
             overrides=overrides or (),
@@ -229,12 +220,12 @@ def sweep(
             sweep_id=sweep_id,
             sweep_dir=sweep_dir,
             resume=resume,
-            max_runs=max_runs,
             dry_run=dry_run,
             count_only=count_only,
             detach=detach,
             as_json=as_json,
             hsm_config=hsm_config,
-            settings=settings,
+            settings=options,
+            **{name: value for name, value in points.items() if value is not None and value != []},
         )
     )

@@ -87,6 +87,10 @@ class Display(SweepDisplay):
             self.counts.submitted(jobs, self._now())
             self.varying.add(jobs)
 
+    def jobs_to_come(self, count: int | None) -> None:
+        with Shielded(), self._lock:
+            self.counts.to_come = count or 0
+
     def job_started(self, job: Job) -> None:
         with Shielded(), self._lock:
             self.counts.started(job, self._skew())

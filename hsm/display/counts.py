@@ -29,6 +29,7 @@ class Counts:
         by_state: number of jobs in each state.
         job_seconds: sum of the durations of all attempts of the jobs that ended.
         is_paused: whether no jobs start because somebody asked for that.
+        to_come: jobs that will be submitted later, or that never were; 0 if that is unknown.
         failed_jobs: the numbers of the first jobs that failed, 20 at most.
     """
 
@@ -36,6 +37,7 @@ class Counts:
         self.by_state: dict[JobState, int] = dict.fromkeys(JobState, 0)
         self.job_seconds = 0.0
         self.is_paused = False
+        self.to_come = 0
         self.failed_jobs: list[int] = []
         self._states: dict[str, JobState] = {}
         self._read = 0  # jobs that were only read, see `read`
@@ -49,11 +51,22 @@ class Counts:
 
     @property
     def total(self) -> int:
+        """All jobs, those that are to come, too."""
+        return self._submitted + self.to_come
+
+    @property
+    def _submitted(self) -> int:
         return len(self._states) + self._read
 
     @property
     def ended(self) -> int:
-        return self.total - self.unfinished
+        return self._submitted - self.unfinished
+
+    def states(self) -> dict[JobState, int]:
+        """How many jobs are in each state, while a sweep runs; those to come are pending."""
+        states = dict(self.by_state)
+        states[JobState.PENDING] += self.to_come
+        return states
 
     @property
     def failed(self) -> int:
@@ -165,7 +178,7 @@ class Counts:
             return None
         duration = self._timed_seconds / self._timed_jobs
         left = [max(0.0, duration - elapsed) for elapsed in running]
-        pending = self.by_state[JobState.PENDING]
+        pending = self.by_state[JobState.PENDING] + self.to_come
         if not pending:
             return max(left, default=0.0) or None
         rate = self._observed_rate(now) if duration < _SHORT_JOB else None

@@ -132,7 +132,7 @@ class NotebookDisplay(NoDisplay):
             counts = self.counts
             return NotebookView(
                 self.title,
-                dict(counts.by_state),
+                counts.states(),
                 counts.wall_seconds(now),
                 counts.eta([job.elapsed for job in running], now),
                 running,

@@ -261,7 +261,7 @@ class RichDisplay(Display):
             eta = counts.eta([job.elapsed for job in running], now)
             return LiveView(
                 self.title,
-                dict(counts.by_state),
+                counts.states(),
                 counts.wall_seconds(now),
                 eta,
                 running,

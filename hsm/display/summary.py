@@ -112,6 +112,8 @@ def _head(counts: Counts, title: str) -> str:
         )
         if (count := counts.by_state[state])
     ]
+    if counts.to_come:
+        states.append(f"{counts.to_come} {'to come' if counts.unfinished else 'not begun'}")
     jobs = "1 job" if counts.total == 1 else f"{counts.total} jobs"
     head = f"{title}: " if title else ""
     return f"{head}{jobs}: {', '.join(states)}" if states else f"{head}no jobs"

@@ -60,10 +60,11 @@ def label(job: Job) -> str:
 def interrupted(interruption: Interruption, paths: SweepPaths, command: str) -> list[str]:
     """Say why a sweep was interrupted, how much of it is done, and the `command` to resume it."""
     try:
-        states = read_sweep(paths.sweep_dir).jobs.by_state()
+        sweep = read_sweep(paths.sweep_dir)
+        states, to_come = sweep.jobs.by_state(), sweep.to_come or 0
     except HsmError:
-        states = Counter()
-    completed, jobs = states[JobState.COMPLETED], sum(states.values())
+        states, to_come = Counter(), 0
+    completed, jobs = states[JobState.COMPLETED], sum(states.values()) + to_come
     return [
         f"{printable(interruption.headline)}: {completed} of {jobs} jobs completed; "
         f"results are kept in {printable(str(paths.sweep_dir))}",

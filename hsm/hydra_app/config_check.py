@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from hsm.core.errors import SettingsError, did_you_mean, shown
@@ -23,6 +23,7 @@ from hsm.core.program.hydra_script import config_place
 from hsm.core.space.arguments import to_override
 from hsm.core.space.definition import SweepDefinition
 from hsm.core.space.grammar import plain_key
+from hsm.core.space.selection import Selection
 from hsm.hydra_app.app_config import Point, look, plain_group
 from hsm.hydra_app.asked_app import CannotAsk, ask
 
@@ -51,7 +52,7 @@ def _loader(directory: str) -> ConfigLoader:
     return ConfigLoaderImpl(create_config_search_path(directory))
 
 
-def check_keys(words: Sequence[str], sweep: SweepDefinition, origin: str) -> str:
+def check_keys(words: Sequence[str], sweep: SweepDefinition | Selection, origin: str) -> str:
     """Refuse keys that the app's config lacks, and options that a config group lacks.
 
     Args:
@@ -84,7 +85,10 @@ def check_keys(words: Sequence[str], sweep: SweepDefinition, origin: str) -> str
     return ""
 
 
-def _some_points(sweep: SweepDefinition) -> Iterator[Mapping[str, Any]]:
+def _some_points(sweep: SweepDefinition | Selection) -> Iterator[Mapping[str, Any]]:
+    if isinstance(sweep, Selection):
+        yield from islice(sweep, _MAX_POINTS)
+        return
     count = sweep.count()
     step = max(1, count // _MAX_POINTS)
     first, between = range(min(count, _MAX_POINTS)), range(0, count, step)
@@ -112,7 +116,9 @@ class _Checked:
         origin: where it was written.
     """
 
-    def __init__(self, found: Mapping[str, Any], sweep: SweepDefinition, origin: str) -> None:
+    def __init__(
+        self, found: Mapping[str, Any], sweep: SweepDefinition | Selection, origin: str
+    ) -> None:
         self._groups: Mapping[str, list[str]] = found["groups"]
         self._made: list[dict[str, Any]] = found["chosen"]
         self._sweep, self._origin = sweep, origin

@@ -7,7 +7,7 @@ lr=0.3,0.5 --complete--> ["model=svm", "lr=0.3,0.5"] --points--> ["model=svm", "
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import chain, product
 
 from hydra.core.config_loader import ConfigLoader
@@ -35,6 +35,7 @@ class HydraAdder:
         config: the sweep's config, as the sweeper has it now.
         specs: tells what a job's parameters are.
         submit: submits jobs with these overrides; calls the other argument as `Adder` says.
+        shared: the overrides that all jobs have, also those to come; None if all have come.
     """
 
     def __init__(
@@ -43,16 +44,20 @@ class HydraAdder:
         config: Callable[[], DictConfig],
         specs: JobSpecs,
         submit: Callable[[Sequence[Sequence[str]], Callable[[], None]], list[str]],
+        shared: Collection[str] | None = None,
     ) -> None:
         self._loader = loader
         self._config = config
         self._specs = specs
         self._submit = submit
+        self._shared = shared
 
     def complete(self, asked: Add, handles: Sequence[JobHandle]) -> tuple[Add, str]:
         given = {_key(text): text for text in asked.overrides}
         own = [handle.argument.overrides for handle in handles]
         shared = set(own[0]).intersection(*own[1:]) if own else set()
+        if self._shared is not None:
+            shared &= set(self._shared)
         # In the order in which the first job has them.
         texts = [given.pop(_key(text), text if text in shared else "") for text in chain(*own[:1])]
         kept = [text for text in texts if text in shared and text not in asked.overrides]

@@ -66,6 +66,10 @@ class JobEnds:
 
         interrupts.wait(self._source, job_ids, ended)
 
+    def are_told(self) -> bool:
+        """Whether any callback asks to be told."""
+        return bool(self._callbacks())
+
     def ended(
         self, job_id: str, overrides: Sequence[str], config: DictConfig, interrupts: Interrupts
     ) -> None:

@@ -12,7 +12,11 @@ from omegaconf import DictConfig
 from hsm.core.record.job import JobState
 from hsm.hydra_app.returns import HydraJobFailed
 
-_OWN_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+#: Hydra's own sweeper, and hsm's.
+_RAISING = (
+    "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
+    "hydra_plugins.hsm_sweeper.sweeper.HsmSweeper",
+)
 
 
 def configure_logging(context: HydraContext, config: DictConfig) -> None:
@@ -24,8 +28,8 @@ def configure_logging(context: HydraContext, config: DictConfig) -> None:
 
 
 def raises_failures(config: DictConfig) -> bool:
-    """Whether the sweeper is Hydra's own: it raises a batch's first failure, and so ends."""
-    return bool(config.hydra.sweeper.get("_target_") == _OWN_SWEEPER)
+    """Whether the sweeper is Hydra's own or hsm's: it raises the first failure, and so ends."""
+    return config.hydra.sweeper.get("_target_") in _RAISING
 
 
 def will_raise(config: DictConfig, returns: Sequence[JobReturn]) -> bool:

@@ -12,11 +12,10 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from hydra.core.utils import JobReturn, setup_globals
 from hydra.types import HydraContext, TaskFunction
@@ -31,14 +30,13 @@ from hsm.core.errors import HsmError
 from hsm.core.printable import printable
 from hsm.core.settings.resolve import SweepConf
 from hsm.display import Display, wording
+from hsm.hydra_app.awaited_jobs import AwaitedJobs
 from hsm.hydra_app.frozen_config import freeze
 from hsm.hydra_app.hydra_adder import HydraAdder
 from hsm.hydra_app.hydra_job import HydraJob
-from hsm.hydra_app.job_ends import JobEnds
 from hsm.hydra_app.multirun import configure_logging, failures_first, raises_failures, will_raise
 from hsm.hydra_app.refusals import launcher_errors
 from hsm.hydra_app.remembered_bases import remember_bases
-from hsm.hydra_app.returns import JobReturns
 from hsm.hydra_app.submitting import Submitter
 from hsm.hydra_app.sweep_dir import SweepDir, named_settings
 from hsm.hydra_app.sweep_ending import (
@@ -86,7 +84,6 @@ class Session:
         self._job = HydraJob(hydra_context, config, task_function)
         self.source = make_source()
         self.source.named = named_settings(config)
-        self._job_ends, self._returns = JobEnds(self.source, hydra_context), JobReturns(self.source)
         try:
             self._sweep_dir = SweepDir(conf, config)
         except BaseException:
@@ -97,15 +94,14 @@ class Session:
         self._display = cast("Display", display_of(self.source, self.paths, ""))
         self._display.error_follows = raises_failures(config)
         self.source.observers.append(self._display)
-        self._pid = os.getpid()
-        self._mutex = threading.RLock()  # guards what follows
+        self._jobs = AwaitedJobs(self.source, hydra_context, self._display)
+        self._pid, self._mutex = os.getpid(), threading.RLock()  # which guards what follows
         self._submitter = Submitter(self.source, self._job, hydra_context, self._sweep_dir)
         #: Ids and overrides of jobs for which no call waits yet, as no sweeper knows them.
         self._added: list[tuple[str, Sequence[str]]] = []
+        self._shared: Collection[str] | None = None  # by all jobs, also those to come, if known
         self._closed = False
         self._closing = threading.RLock()  # held until everything is closed
-        self._showing = threading.Lock()  # guards the next one
-        self._waiting = 0  # calls of `launch` that are waiting for their jobs
         self._launchers: set[int] = set()  # their id()s
         self._resolver = ThreadPoolExecutor(1, thread_name_prefix=f"{OWN_THREADS}futures")
         self._callback = EndOfSweep(self)
@@ -144,6 +140,10 @@ class Session:
         is_same = conf == self._conf and task_function is self._job.task_function
         return is_same and not self._closed and self._sweep_dir.is_meant_by(config)
 
+    def earlier_choice(self) -> Mapping[str, Any]:
+        """How the points of the sweep that is resumed were chosen; see `SweepDir`."""
+        return self._sweep_dir.earlier_choice()
+
     @property
     def sweep_id(self) -> str:
         """The sweep's id; "" until it has begun."""
@@ -176,27 +176,49 @@ class Session:
         configure_logging(self._context, self._config)
         with self._uninterrupted() as interrupts:
             job_ids = self._submit(job_overrides, initial_job_idx)
-            with self._shown():
-                self._job_ends.wait(interrupts, job_ids, job_overrides, self._config)
-                # Inside the block: signals are handled after it, so no handler can interrupt a call
-                # of the source with another one.
-                returns = self._returns_of(job_ids, job_overrides)
+            with self._jobs.shown():
+                returns = self._jobs.returns_of(interrupts, job_ids, job_overrides, self._config)
                 added = self._wait_for_added(interrupts)
+        return self._given_back(returns, added)
+
+    def run(
+        self,
+        points: Iterator[Sequence[str]],
+        planned: int | None,
+        chosen: Mapping[str, Any],
+        shared: Collection[str] | None,
+    ) -> list[JobReturn]:
+        """Run one job per point, a few of which are taken ahead of the jobs, and wait for all.
+
+        Args:
+            points: the overrides of each job; its position is the job's number.
+            planned: how many there are; None if that is not known.
+            chosen: how they were chosen, for the record.
+            shared: the overrides that all of them have; None if that is not known.
+
+        Returns and raises what `launch` does, and what `points` raises.
+        """
+        setup_globals()
+        configure_logging(self._context, self._config)
+        self._shared = shared
+        self.source.note(self.paths, chosen=chosen, planned=planned)
+        self._submitter.specs.reserve(planned or 0)
+        with self._uninterrupted() as interrupts:
+            feed = self._jobs.feed(points, self._submit, planned, interrupts, self._config)
+            feed.begin(interrupts)
+            with self._jobs.shown():
+                feed.run(interrupts)
+                returns = self._jobs.ended(feed.job_ids, feed.items)
+                added = self._wait_for_added(interrupts)
+        return self._given_back(returns, added)
+
+    def _given_back(self, returns: list[JobReturn], added: Sequence[JobReturn]) -> list[JobReturn]:
+        """What a sweeper gets of its jobs, and the end of a sweep of which a failure is raised."""
         configure_logging(self._context, self._config)
         if will_raise(self._config, [*returns, *added]):
             self.end()  # Now: Hydra 1.3 does not report the end of a multirun that fails.
             return failures_first([*returns, *added])
         return returns
-
-    def _returns_of(
-        self, job_ids: Sequence[str], job_overrides: Sequence[Sequence[str]]
-    ) -> list[JobReturn]:
-        """What these jobs returned or raised; empty if the sweep was interrupted."""
-        return [
-            self._returns.of(job_id, list(given))
-            for job_id, given in zip(job_ids, job_overrides, strict=True)
-            if self.source.interruption is None
-        ]
 
     def submit(self, overrides: Sequence[str]) -> Future[JobReturn]:
         """Queue one job, for sweepers that do not work in batches. Thread-safe.
@@ -212,20 +234,15 @@ class Session:
         future.set_running_or_notify_cancel()
         with self._uninterrupted():
             job_ids = self._submit([overrides], None)
-            resolve = partial(self._resolve, future, job_ids[0], list(overrides))
+
+            def resolve() -> None:
+                self._jobs.resolve(future, job_ids[0], list(overrides), self._config)
 
             def ended() -> None:  # in a separate thread: resolving reads files and runs callbacks
                 self._resolver.submit(resolve)
 
             self.source.when_ended(job_ids, ended)
         return future
-
-    def _resolve(self, future: Future[JobReturn], job_id: str, overrides: list[str]) -> None:
-        try:
-            self._job_ends.ended(job_id, overrides, self._config, Interrupts())
-            future.set_result(self._returns.of(job_id, overrides))
-        except BaseException as error:
-            future.set_exception(error)
 
     def _submit(self, job_overrides: Sequence[Sequence[str]], asked: int | None) -> list[str]:
         """Queue jobs and return their ids.
@@ -245,7 +262,7 @@ class Session:
             finally:
                 self._display.title = printable(self.sweep_id)
             loader, specs = self._context.config_loader, self._submitter.specs
-            adder = HydraAdder(loader, lambda: self._config, specs, self._add)
+            adder = HydraAdder(loader, lambda: self._config, specs, self._add, self._shared)
             self.source.additions.begins(self.paths, adder, self._submitter.resumption)
             return job_ids
 
@@ -267,23 +284,7 @@ class Session:
             if not added:
                 return returns
             job_ids, job_overrides = zip(*added, strict=True)
-            self._job_ends.wait(interrupts, job_ids, job_overrides, self._config)
-            returns += self._returns_of(job_ids, job_overrides)
-
-    @contextmanager
-    def _shown(self) -> Iterator[None]:
-        """Keep the display live while any thread waits for jobs."""
-        with self._showing:
-            self._waiting += 1
-            if self._waiting == 1:
-                self._display.__enter__()
-        try:
-            yield
-        finally:
-            with self._showing:
-                self._waiting -= 1
-                if self._waiting == 0:
-                    self._display.__exit__(None, None, None)
+            returns += self._jobs.returns_of(interrupts, job_ids, job_overrides, self._config)
 
     # --- its end ---
 
@@ -381,7 +382,7 @@ class Session:
     def _finish(self, interrupts: Interrupts) -> None:
         try:
             if self._added:
-                with self._shown():
+                with self._jobs.shown():
                     self._wait_for_added(interrupts)
             interrupts.wait(self.source, None)
             self.source.close()

@@ -98,6 +98,10 @@ class JobSpecs:
         """The parameters of jobs with these overrides, for the journal."""
         return [self._values.of(filter_overrides(overrides)) for overrides in job_overrides]
 
+    def reserve(self, count: int) -> None:
+        """Keep the first `count` numbers for jobs for which they will be asked."""
+        self._next_num = max(self._next_num, count)
+
     def take(self, specs: Sequence[JobSpec]) -> None:
         """Mark the numbers of these jobs, which were submitted, as taken."""
         self._used.update(spec.num for spec in specs)

@@ -19,6 +19,7 @@ from hsm.core.record.claim import (
     lock_directory,
     unclaim,
 )
+from hsm.core.record.earlier_choice import earlier_choice
 from hsm.core.record.journal_header import open_journal
 from hsm.core.record.lock import Locked, LockFile
 from hsm.core.record.paths import SweepPaths
@@ -123,6 +124,14 @@ class SweepDir:
             where = self.paths.sweep_dir
             log.info("The record of an earlier sweep in %s is now %s", where, aside.name)
         return self._lock, None, self._asked_id or new_sweep_id(name)
+
+    def earlier_choice(self) -> Mapping[str, Any]:
+        """How the points of the sweep that is resumed were chosen; empty for a new one.
+
+        Raises:
+            JournalError: its journal cannot be read.
+        """
+        return earlier_choice(self.paths) if self._resumes else {}
 
     def give_back(self) -> None:
         """Release the directory's lock."""

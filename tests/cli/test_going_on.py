@@ -23,13 +23,16 @@ def elsewhere(project: Project) -> Project:
     return Project(folder)
 
 
-def _without_submit(project: Project, sweep_id: str) -> None:
-    """Damage the record of the sweep's points."""
+def _without_submit(project: Project, sweep_id: str, *, with_definition: bool = False) -> None:
+    """Damage the record of the sweep's points; take out how they were written, too."""
     journal = project.sweep(sweep_id).paths.journal
-    lines = journal.read_text().splitlines(keepends=True)
+    first, *lines = journal.read_text().splitlines(keepends=True)
+    launch = json.loads(first)
+    if not with_definition:
+        del launch["points"]
     damaged = [line[:40] + "\n" if '"event":"submit"' in line else line for line in lines]
     assert damaged != lines
-    journal.write_text("".join(damaged))
+    journal.write_text("".join([json.dumps(launch) + "\n", *damaged]))
 
 
 @pytest.mark.slow
@@ -96,6 +99,14 @@ def test_a_sweep_without_points_needs_them_again(project: Project) -> None:
     assert "hsm: the journal of s has no jobs: their points were never recorded" in ran.err
     assert journal.read_bytes() == before
     assert "2 completed" in project.hsm("sweep", "--resume", "s", "x=1,2").out
+
+
+def test_a_sweep_whose_points_are_on_record_as_they_were_written(project: Project) -> None:
+    project.here("sweep", "x=1,2", "--zip", "y=3,4 z=5,6", "--sweep-id", "s", "--", "true")
+    _without_submit(project, "s", with_definition=True)
+    assert "4 completed" in project.hsm("sweep", "--resume", "s").out
+    params = [job.params for job in project.sweep("s").jobs.values()]
+    assert params == [{"x": x, "y": y, "z": y + 2} for x in (1, 2) for y in (3, 4)]
 
 
 def test_what_of_a_journal_cannot_be_used_is_told_by_all_who_read_it(project: Project) -> None:

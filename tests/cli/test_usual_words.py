@@ -22,6 +22,8 @@ from hsm.core.settings.resolve import SETTINGS
 _OPTIONS = [
     *("--script", "--args-style", "--config", "-c", "--sweep-id", "--sweep-dir", "--hsm-config"),
     *("--mode", "--resume", "--max-runs", "--dry-run", "--count-only", "--detach", "--json"),
+    *("--method", "--n-trials", "--seed", "--filter", "--shuffle", "--no-shuffle"),
+    *("--zip", "--also", "--repeat"),
     *(name for setting in SETTINGS.values() for name in setting.flag.split("/")),
     *(f"--no-{setting.flag[2:]}" for setting in SETTINGS.values()),
     *("--once", "--no-once", "--no-json"),
@@ -94,6 +96,10 @@ def facts(line: SweepLine | MonitorLine) -> dict[str, Any]:
 @example(["n=range(1000)", "--parallel-jobs", "2", "--", "true"])
 @example(["a=1", "--no-show-output", "--timeout=3", "--", "sh", "-c", "--", "x"])
 @example(["--script", "--json"])
+@example(["a=1", "--zip", "b=1,2 c=3,4", "--also=a=2", "--zip", "d=1", "--repeat", "s=1,2"])
+@example(
+    ["a=1", "--method", "lhs", "--n-trials=3", "--seed", "0", "--filter", "a > 0", "--shuffle"]
+)
 @example(["--timeout", "1", "--timeout", "2"])
 def test_what_is_read_of_sweep_without_typer_is_what_typer_reads(words: list[str]) -> None:
     line = read_sweep_line(words)

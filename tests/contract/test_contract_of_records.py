@@ -83,7 +83,7 @@ def test_two_sweeps_of_one_source_cannot_have_one_id(place: Place) -> None:
         first = source.submit_jobs(points(1), "s", "first", command=RUN)
         with pytest.raises(HsmError, match=r"^this source has a sweep s already, in .*/first$"):
             source.submit_jobs(points(2), "s", "second", command=RUN)
-        other = source.submit_jobs(points(2), "other", "second", command=RUN)
+        other = source.submit_jobs(points(2), "other", "third", command=RUN)
         assert [*first, *other] == ["s_0", "other_0"]
         assert len(source.wait()) == 2
 

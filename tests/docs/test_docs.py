@@ -298,13 +298,12 @@ def test_the_journals_fields(tmp_path: Path) -> None:
         event, names = (re.findall(r"`(\w+)`", cell) for cell in line.split("|")[1:3])
         told[event[0]] = set(names)
     written = _written_fields(tmp_path)
-    # There only in a repository, where Hydra is in use, where a sweep's size is known, and for what
-    # is large or much.
-    assert told.pop("sweep") - {"hydra", "git", "planned", "large"} == written.pop("sweep") - {
+    # There only in a repository, where Hydra is in use, and for what is large or much.
+    assert told.pop("sweep") - {"hydra", "git", "large"} == written.pop("sweep") - {
         "hydra",
         "git",
     }
-    assert told.pop("resume") - {"hydra", "git", "planned", "large"} == written.pop("resume") - {
+    assert told.pop("resume") - {"hydra", "git", "large"} == written.pop("resume") - {
         "hydra",
         "git",
     }
@@ -313,7 +312,12 @@ def test_the_journals_fields(tmp_path: Path) -> None:
 
 
 def _written_fields(folder: Path) -> dict[str, set[str]]:
-    journal = Journal(SweepPaths(folder), "sweep", {})
+    facts = {
+        "chosen": {"method": "random", "seed": 1},
+        "planned": 1,
+        "points": {"overrides": ["x=1"]},
+    }
+    journal = Journal(SweepPaths(folder), "sweep", {}, facts=facts)
     job = Job(0, "sweep_0", job_dir=folder)
     details: dict[str, Any] = {field.name: "x" for field in fields(Ending)}
     details["large"] = {"reason": Large(journal.paths, lost="no room")}

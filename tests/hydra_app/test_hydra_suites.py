@@ -1,4 +1,4 @@
-"""Hydra's own test suites for launchers, run for hsm_local under both start methods.
+"""Hydra's own test suites, run for hsm_local under both start methods, and for hsm's sweeper.
 
 They come with hydra-core, so each supported Hydra brings the version that it expects to pass.
 """
@@ -12,6 +12,7 @@ import pytest
 from hydra import version
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.test_utils.launcher_common_tests import (
     BatchedSweeperTestSuite,
     IntegrationTestSuite,
@@ -68,6 +69,11 @@ def test_hydra_discovers_the_launcher() -> None:
     assert "HsmLocalLauncher" in names
 
 
+def test_hydra_discovers_the_sweeper() -> None:
+    names = [plugin.__name__ for plugin in Plugins.instance().discover(Sweeper)]
+    assert "HsmSweeper" in names
+
+
 @_suite("launcher_name overrides", lambda settings: ("hsm_local", settings))
 class TestLauncher(LauncherTestSuite):
     """The jobs of one batch: their order, overrides, config, directories and failures."""
@@ -91,3 +97,43 @@ _FLAGS = ["-m", "hydra/job_logging=hydra_debug", "hydra/job_logging=disabled"]
 )
 class TestIntegration(IntegrationTestSuite):
     """Scripts run by their own interpreter: job names, sweep directories, original directory."""
+
+
+_SWEEPER = "hydra/sweeper=hsm"
+_OWN_BATCHED = [_SWEEPER, "hydra.sweeper.max_batch_size=2"]
+
+
+@pytest.mark.parametrize(
+    ("launcher_name", "overrides"),
+    [
+        pytest.param("hsm_local", [_SWEEPER, *_settings("fork")], id="hsm_local"),
+        pytest.param("basic", [_SWEEPER], id="basic"),
+    ],
+)
+class TestSweeper(LauncherTestSuite):
+    """What a sweep promises, whichever launcher the points go to."""
+
+
+@pytest.mark.parametrize(
+    ("launcher_name", "overrides"),
+    [
+        pytest.param("hsm_local", [*_OWN_BATCHED, *_settings("fork")], id="hsm_local"),
+        pytest.param("basic", [*_OWN_BATCHED], id="basic"),
+    ],
+)
+class TestSweepersBatches(BatchedSweeperTestSuite):
+    """Six jobs, which the sweeper gives back in three batches."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task_launcher_cfg", "extra_flags"),
+    [
+        pytest.param(
+            {}, [*_FLAGS, _SWEEPER, "hydra/launcher=hsm_local", *_settings("fork")], id="hsm_local"
+        ),
+        pytest.param({}, [*_FLAGS, _SWEEPER], id="basic"),
+    ],
+)
+class TestSweepersIntegration(IntegrationTestSuite):
+    """Scripts run by their own interpreter, with hsm's sweeper."""

@@ -321,20 +321,19 @@ _STEPS = """
     if __name__ == "__main__":
         from hsm.core.engine.foreground import run_to_end
         from hsm.display import make_display
+        from hsm.core.program.program import find_program
         from hsm.core.record.paths import SweepPaths
         made = source()
         display = make_display("plain", show_output=False, paths=SweepPaths("sweep"),
                                running=made.running, title="s")
         points = [{"x": x} for x in range(int(sys.argv[2]))]
-        ids, interruption = run_to_end(
-            made,
-            lambda: made.submit_jobs(points, "s", "sweep", function=job, resume="r" in sys.argv),
-            display,
-        )
+        program = find_program(job, None, None, None)
+        feed = made.feed_jobs(points, "s", "sweep", program, resume="r" in sys.argv)
+        interruption = run_to_end(made, feed, display)
         if interruption is not None:
             print("END", interruption.headline, flush=True)
             sys.exit(interruption.exit_code)
-        print("END", *[str(state) for state in made.wait(ids).values()], flush=True)
+        print("END", *[str(state) for state in made.wait(feed.job_ids).values()], flush=True)
 """
 
 

@@ -395,10 +395,11 @@ def test_other_apps_do_not_read_hsm_yaml() -> None:
 
 def test_discovery_loads_nothing_heavy() -> None:
     modules = "hydra.core.plugins, hydra.core.config_store, hydra.plugins.search_path_plugin"
-    package = "hydra_plugins.hsm_local_launcher"
+    launcher, sweeper = "hydra_plugins.hsm_local_launcher", "hydra_plugins.hsm_sweeper"
     program = (
-        f"import sys, {modules}, hydra.plugins.launcher\nbefore = set(sys.modules)\n"
-        f"import {package}.config, {package}.launcher\nprint(*sorted(set(sys.modules) - before))"
+        f"import sys, {modules}, hydra.plugins.launcher, hydra.plugins.sweeper\n"
+        f"before = set(sys.modules)\nimport {launcher}.config, {launcher}.launcher\n"
+        f"import {sweeper}.config, {sweeper}.sweeper\nprint(*sorted(set(sys.modules) - before))"
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 import sys
 from collections import Counter
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsm import SettingsError
-from hsm.core.space.axes import Axis, Listed, Rows, Values, Zipped, stepped
+from hsm.core.space.axes import Axis, Listed, Rows, Shuffled, Values, Zipped, stepped
 from hsm.core.space.choosing import KEYS, Choosing, Method, check_choosing
 from hsm.core.space.definition import SweepDefinition, parse_overrides
 from hsm.core.space.domains import Interval, LogSpaced
@@ -70,6 +71,35 @@ def test_a_shuffle_is_another_order_of_the_same_points() -> None:
     assert sorted(found, key=str) == sorted(GRID, key=str)
     assert found == chosen(GRID, shuffle=True, seed=1)
     assert any(found != chosen(GRID, shuffle=True, seed=seed) for seed in range(2, 5))
+
+
+@pytest.mark.parametrize(
+    "keys", [{"shuffle": True, "max_runs": 9}, {"method": "random", "n_trials": 9}], ids=str
+)
+def test_shuffled_values_are_in_an_order_of_the_seed(keys: dict[str, Any]) -> None:
+    """A resume reads the overrides again, in another process."""
+
+    def found(seed: int) -> list[dict[str, Any]]:
+        random.seed()
+        return chosen(parse_overrides(["a=shuffle(range(999))", "b=1,2"]), seed=seed, **keys)
+
+    assert found(1) == found(1) != found(2)
+    order = parse_overrides(["a=shuffle(range(99))"])
+    assert sorted(point["a"] for point in chosen(order, shuffle=True)) == list(range(99))
+    other = Selection(order, Choosing(shuffle=True, seed=1)).with_seed(2)
+    assert list(other) == chosen(order, shuffle=True, seed=2)
+
+
+def test_shuffled_values_that_advance_together_stay_so_for_a_seed() -> None:
+    def found() -> list[dict[str, Any]]:
+        columns: dict[str, Values] = {
+            "a": Shuffled(Listed("abcdefgh")),
+            "b": Listed("ABCDEFGH"),
+        }
+        return chosen(SweepDefinition([[Zipped(columns)]]), shuffle=True, seed=1)
+
+    assert found() == found()
+    assert {point["a"] for point in found()} == set("abcdefgh")
 
 
 def test_a_random_subset_of_a_grid_that_no_list_could_hold() -> None:
@@ -345,6 +375,8 @@ def test_a_space_without_anything_to_draw() -> None:
         ({"repeat": {"seed": []}}, "here: repeat.seed must be a list with at least one value"),
         ({"repeat": {"seed": 3}}, "here: repeat.seed must be a list with at least one value"),
         ({"repeat": {"seed": "range(99999)"}}, "here: repeat.seed must be at most 10000 values"),
+        ({"repeat": {"a": [{1: 2}]}}, "here: repeat.a: keys of dicts must be strings"),
+        ({"repeat": {"a": [[{"b": {2: 3}}]]}}, "here: repeat.a: keys of dicts must be strings"),
         ({"repeat": {"s": [0], "+s": [1]}}, "here: repeat has +s twice"),
         ({"repeat": {"a b": [0]}}, "here: a key must be a parameter's name"),
         ({"repeat": {"seed": "interval(0, 1)"}}, "here: cannot sweep over"),

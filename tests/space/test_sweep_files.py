@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -14,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from helpers.sweeps import PROFILE, TEXTS, assert_one_line, file, file_points, refusal, use
+from helpers.sweeps import PROFILE, SCALARS, TEXTS, assert_one_line, file, file_points, refusal, use
+from hsm.cli._points import AskedPoints
 from hsm.core.errors import SettingsError
-from hsm.core.space.definition import parse_overrides, read_sweep_file
+from hsm.core.program.program import Program
+from hsm.core.space.definition import parse_overrides, read_sweep_file, read_sweep_text
 
 
 def test_grid_pairs_and_jobs(tmp_path: Path) -> None:
@@ -206,6 +210,133 @@ def test_bad_jobs_are_refused(tmp_path: Path, jobs: str, message: str) -> None:
     assert message in refusal(tmp_path, f"sweep:\n  jobs:{jobs}")
 
 
+def test_params_zip_and_points_are_other_names(tmp_path: Path) -> None:
+    old = "grid: {a: [1, 2]}, paired: [{g: {b: [3, 4], c: 'range(2)'}}], jobs: [{a: 5}]"
+    new = "params: {a: [1, 2]}, zip: {g: {b: [3, 4], c: 'range(2)'}}, points: [{a: 5}]"
+    listed = "params: {a: [1, 2]}, zip: [{g: {b: [3, 4], c: 'range(2)'}}], points: [{a: 5}]"
+    expected = file_points(tmp_path, f"sweep: {{{old}}}")
+    assert len(expected) == 5
+    assert file_points(tmp_path, f"sweep: {{{new}}}") == expected
+    assert file_points(tmp_path, f"sweep: {{{listed}}}") == expected
+
+
+@pytest.mark.parametrize("name", ["params", "grid"])
+def test_a_list_of_grids_is_their_union(tmp_path: Path, name: str) -> None:
+    text = f"""\
+        sweep:
+          {name}:
+            - {{model: svm, C: [1, 2]}}
+            - model: forest
+              opt: {{n: range(2)}}
+          zip:
+            size: {{w: [5, 6], d: [7, 8]}}
+          points:
+            - {{model: none}}
+        """
+    assert file_points(tmp_path, text) == [
+        *(
+            {"model": "svm", "C": C, "w": w, "d": d}
+            for C, (w, d) in product((1, 2), ((5, 7), (6, 8)))
+        ),
+        *(
+            {"model": "forest", "opt.n": n, "w": w, "d": d}
+            for n, (w, d) in product((0, 1), ((5, 7), (6, 8)))
+        ),
+        {"model": "none"},
+    ]
+
+
+def test_a_list_of_points_is_a_sweep_file(tmp_path: Path) -> None:
+    text = "- {a: 1, b: {c: [1, 2]}}\n- {a: range(3)}\n- {}\n"
+    expected = [{"a": 1, "b.c": [1, 2]}, {"a": "range(3)"}, {}]
+    assert file_points(tmp_path, text) == expected
+    for start in ("", "# points\n\n", "---\n"):
+        assert list(read_sweep_text(f"{start}{text}".encode(), "stdin")) == expected
+
+
+def test_points_lie_beside_the_sweep_file_that_names_them(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    file(tmp_path / "deep", "a,b\n1,x\n", "rows.csv")
+    text = "sweep: {grid: {a: [5]}, points: deep/rows.csv}"
+    assert file_points(tmp_path, text) == [{"a": 5}, {"a": 1, "b": "x"}]
+    absolute = f"sweep: {{points: '{tmp_path}/deep/rows.csv'}}"
+    assert file_points(tmp_path, absolute) == [{"a": 1, "b": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [
+        ("{params: {a: 1}, grid: {b: 1}}", "params: and grid: are two names of one thing"),
+        ("{zip: {g: {a: [1]}}, paired: [{h: {b: [1]}}]}", "zip: and paired: are two names"),
+        ("{points: [{a: 1}], jobs: [{b: 1}]}", "points: and jobs: are two names of one thing"),
+        ("\n  grid: {a: 1}\n  params: {b: 1}", "sweep.yaml, line 3: params: and grid:"),
+        ("{params: []}", "params: must be a mapping, or a list of mappings"),
+        ("{params: [3]}", "params: must be a mapping of parameters to their values, not 3"),
+        ("{params: [{a: 1}, {}]}", "params: must be a mapping of parameters to their values"),
+        ("\n  params:\n  - {a: 1}\n  - {b: 1, +b: 2}", "line 4: '+b' is set twice"),
+        (
+            "{params: [{a: 1}, {b: 1}], zip: {g: {b: [1]}}}",
+            "'b' is set twice: by zip group 'g' and by params",
+        ),
+        ("{zip: {a: [1, 2], b: [3, 4]}}", "zip: must be a mapping of named groups"),
+        ("{zip: {}}", "zip: must be a mapping of named groups"),
+        ("{zip: 3}", "zip: must be a mapping of named groups"),
+        ("{paired: {g: {a: [1]}}}", "paired: must be a list of named groups"),
+        ("{zip: {g: {a: [1, 2], b: [3]}}}", "the lists of zip group 'g' differ in length"),
+        ("{zip: {g: {a: 'interval(0,1)', b: [3]}}}", "an interval has no list"),
+        ("{points: no.csv}", "no.csv': No such file"),
+        ("{points: no.txt}", "its name must end in .csv, .jsonl, .ndjson, .yaml, .yml"),
+        ("{points: ''}", "points: must be a list of mappings, one for each job, or the path"),
+        ("{points: 3}", "points: must be a list of mappings, one for each job, or the path"),
+        ("{jobs: rows.csv}", "jobs: must be a list of mappings, one for each job, not 'rows.csv'"),
+        ("{method: random, n_trials: 3}", "says how to choose points, but has none"),
+        ("{grid: {a: 1}, n_trails: 3}", "unknown setting n_trails in sweep.yaml, line 1; did you"),
+        ("{grid: {a: 'interval(0,1)'}, method: grid}", "an interval has no list"),
+    ],
+)
+def test_bad_newer_parts_are_refused(tmp_path: Path, sweep: str, message: str) -> None:
+    assert message in refusal(tmp_path, f"sweep: {sweep}")
+
+
+def test_a_file_of_points_that_is_wrong_is_named(tmp_path: Path) -> None:
+    for name, text, message in [
+        ("rows.csv", "a,a\n1,2\n", "rows.csv, line 1: 'a' is set twice"),
+        ("rows.yaml", "sweep: {grid: {a: 1}}", "rows.yaml: the file must be a list of mappings"),
+        ("rows.yaml", "- {a: 1}\n- 3\n", "rows.yaml: the file must be a list of mappings"),
+        ("rows.yaml", "- {a: 1}\n- {b: 1, +b: 3}\n", "rows.yaml, line 2: '+b' is set twice"),
+        ("rows.yaml", "", "rows.yaml: the file must be a list of mappings"),
+        ("rows.jsonl", '{"a": 1}\n[]\n', "rows.jsonl, line 2: a line must be one JSON object"),
+        ("rows.yaml", "[" * 5000, "nested too deeply"),
+    ]:
+        file(tmp_path, text, name)
+        assert message in refusal(tmp_path, f"sweep: {{points: {name}}}")
+
+
+def test_how_to_choose_is_kept_with_its_place(tmp_path: Path) -> None:
+    text = """\
+        sweep:
+          params: {a: 'interval(0, 1)'}
+          method: random
+          n_trials: 3
+          repeat: {seed: [0, 1]}
+        """
+    path = file(tmp_path, dedent(text))
+    choosing = read_sweep_file(path, intervals=None).choosing
+    assert choosing == {
+        "method": ("random", f"{path}, line 3"),
+        "n_trials": (3, f"{path}, line 4"),
+        "repeat": ({"seed": [0, 1]}, f"{path}, line 5"),
+    }
+    assert read_sweep_file(path, intervals=True).count() is not None
+    with pytest.raises(SettingsError, match="an interval has no list of values"):
+        read_sweep_file(path)
+    zipped = file(tmp_path, "sweep: {zip: {g: {a: 'interval(0,1)', b: '3,4'}}, method: random}")
+    with pytest.raises(
+        SettingsError, match="a in zip group 'g': an interval has no list of values"
+    ):
+        read_sweep_file(zipped, intervals=None)
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "dir.yaml").mkdir()
     (tmp_path / "latin.csv").write_bytes(b"caf\xe9\n1\n")
@@ -295,8 +426,43 @@ def test_fuzz_the_shape_of_a_sweep_file(grid: Any, paired: Any, jobs: Any) -> No
         {"paired": [{"p": paired}]},
         {"jobs": jobs},
         {"grid": {"a": paired}},
+        {"params": [grid, {"z": paired}], "zip": jobs},
+        {"zip": {"p": paired}, "points": jobs},
     ):
         read_or_refuse("sweep.yaml", yaml.safe_dump({"sweep": sweep}, allow_unicode=True).encode())
+
+
+_CHOSEN = st.fixed_dictionaries(
+    {},
+    optional={
+        "method": st.sampled_from(["grid", "random", "lhs"]) | SCALARS,
+        "n_trials": st.integers(1, 5) | SCALARS,
+        "seed": st.integers(0, 9) | SCALARS,
+        "filter": st.sampled_from(["a > 1", "b == 'x' or a < 2", "c.d"]) | SCALARS,
+        "shuffle": st.booleans() | SCALARS,
+        "repeat": st.just({"s": [0, 1]}) | _TREES,
+        "max_runs": st.integers(1, 5) | SCALARS,
+    },
+)
+
+
+@settings(PROFILE, max_examples=200)
+@given(_CHOSEN, st.sampled_from(["[1, 2, 3]", "interval(0, 3)", "tag(log, range(1, 9))"]))
+def test_fuzz_how_to_choose(chosen: dict[str, Any], values: str) -> None:
+    """What is refused is told in one line; what is accepted gives points, the same ones again."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "sweep.yaml")
+        grid = {"a": yaml.safe_load(values), "b": ["x", "y"]}
+        path.write_text(yaml.safe_dump({"sweep": {"grid": grid, **chosen}}, allow_unicode=True))
+        try:
+            selection = AskedPoints(config=str(path)).select(Program())
+        except SettingsError as error:
+            assert_one_line(error)
+            return
+        points = list(islice(selection, 50))
+        assert points
+        assert list(islice(selection, 50)) == points
+        json.dumps(selection.choosing.record())
 
 
 @settings(PROFILE, max_examples=200)

@@ -69,6 +69,9 @@ class SweepObserver:
     def jobs_submitted(self, jobs: Sequence[Job]) -> None:
         """`jobs` are waiting for a slot."""
 
+    def jobs_to_come(self, count: int | None) -> None:
+        """So many jobs will be submitted later; None: some will, and nobody knows how many."""
+
     def job_started(self, job: Job) -> None:
         """`job` has a process."""
 

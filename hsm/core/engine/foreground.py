@@ -7,35 +7,45 @@ server; close the source before anyone reports the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from hsm.core.engine.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from hsm.core.engine.compute_source import SweepDisplay
+    from hsm.core.engine.feeding import Feed
     from hsm.core.engine.interrupts import Interruption
     from hsm.core.engine.sweep_source import SweepSource
 
 
 def run_to_end(
-    source: SweepSource, submit: Callable[[], Sequence[str]], display: SweepDisplay
-) -> tuple[list[str], Interruption | None]:
-    """Run the jobs that `submit` gives to `source`, then close the source.
+    source: SweepSource,
+    feed: Feed[Any],
+    display: SweepDisplay,
+    begun: Callable[[], None] = lambda: None,
+) -> Interruption | None:
+    """Run the jobs of `feed`, then close the source.
 
     Args:
         source: a new source.
-        submit: submits the jobs and returns their ids; its exceptions propagate.
+        feed: hands over the jobs.
         display: shows progress. Showing its summary is left to the caller.
+        begun: called once the first jobs were handed over.
 
     Returns:
-        The jobs' ids, and what interrupted them, or None.
+        What interrupted the jobs, or None.
+
+    Raises:
+        Exception: what `feed` raised; jobs that were handed over before it have ended.
     """
     source.observers.append(display)
     with Interrupts().caught() as interrupts, source:
-        job_ids = list(submit())
+        feed.begin(interrupts)
+        begun()
         with display:
-            ended = 0
+            feed.run(interrupts)
+            ended = len(feed.job_ids)
             while len(source.jobs()) > ended:  # Others may be added while the first ones run.
                 ended = len(source.jobs())
                 interrupts.wait(source, None)
@@ -43,4 +53,4 @@ def run_to_end(
     if interruption is None or interruption.signum is None:
         # Closing the source may take a while, since it runs on_sweep_end: was there a signal?
         interruption = interrupts.late() or interruption
-    return job_ids, interruption
+    return interruption

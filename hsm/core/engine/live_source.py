@@ -76,6 +76,16 @@ class LiveSource(ComputeSource):
     def running(self) -> list[RunningJob]:
         return self._scheduler.running()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether no more jobs start, as somebody or something has stopped the source."""
+        return self._ledger.stopped is not None
+
+    @property
+    def places(self) -> int:
+        """How many jobs may run at once, as it is now."""
+        return self._scheduler.places
+
     # --- ending ---
 
     def when_ended(self, job_ids: Sequence[str] | None, callback: Callable[[], None]) -> list[str]:

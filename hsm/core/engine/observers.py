@@ -51,6 +51,9 @@ class Observers(SweepObserver):
     def jobs_submitted(self, jobs: Sequence[Job]) -> None:
         self._tell(lambda each: each.jobs_submitted(jobs))
 
+    def jobs_to_come(self, count: int | None) -> None:
+        self._tell(lambda each: each.jobs_to_come(count))
+
     def job_started(self, job: Job) -> None:
         self._tell(lambda each: each.job_started(job))
 

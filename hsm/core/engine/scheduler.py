@@ -151,6 +151,11 @@ class Scheduler:
         self._check_time_limits()
         self._start_admitted()
 
+    @property
+    def places(self) -> int:
+        """How many jobs may run at once."""
+        return self._admission.limit
+
     def set_limit(self, limit: int | str, *, now: bool) -> None:
         """Run so many jobs at once, as far as the place can.
 

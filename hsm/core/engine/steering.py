@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hsm.core.engine.ledger import Ledger
 from hsm.core.engine.scheduler import Scheduler
@@ -16,11 +16,15 @@ class Steering:
     Args:
         scheduler: what runs the jobs.
         ledger: what knows them.
+
+    Attributes:
+        feeds: those whose jobs have not all come: each ends one, and returns how many do not come.
     """
 
     def __init__(self, scheduler: Scheduler, ledger: Ledger) -> None:
         self._scheduler = scheduler
         self._ledger = ledger
+        self.feeds: list[Callable[[], int]] = []
 
     def get_job_status(self, job_id: str) -> JobState:
         return self._ledger[job_id].job.state
@@ -53,7 +57,8 @@ class Steering:
         self._scheduler.set_priority([self._ledger[job_id] for job_id in job_ids], priority)
 
     def cancel_pending(self) -> int:
-        return self._scheduler.cancel_pending()
+        dropped = sum(drop() for drop in self.feeds)  # First, or more would come meanwhile.
+        return dropped + self._scheduler.cancel_pending()
 
     def explain(self, job_id: str | None = None) -> list[str]:
         if job_id is None:

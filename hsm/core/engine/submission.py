@@ -75,7 +75,7 @@ class OpenSweep:
 
     Attributes:
         journal: the sweep's journal.
-        next_num: the number for its next job.
+        next_num: the number for its next job, unless that job's number is its place in the sweep.
         resumption: knows the earlier jobs, if the sweep was resumed.
         scripts: the Python scripts that its jobs run, by path.
         programs: what its jobs run, for scripts that were read when they were first submitted.
@@ -98,6 +98,7 @@ class OpenSweep:
         program: Mapping[str, Any] | None,
         lock: LockFile | None,
         resumption: Resumption | None,
+        facts: Mapping[str, Any],
     ) -> OpenSweep:
         """Start a sweep's journal, or continue it.
 
@@ -108,6 +109,7 @@ class OpenSweep:
             program: what the jobs run, for the journal.
             lock: the directory's lock, if the caller holds it.
             resumption: set if this resumes a sweep.
+            facts: what the launch record has besides.
 
         Raises:
             SweepInUse: another launcher is using the directory.
@@ -123,6 +125,7 @@ class OpenSweep:
             sweep_id,
             plain_settings(conf),
             program=program,
+            facts=facts,
             lock=lock,
             file=file,
             variables=conf.env,
@@ -228,6 +231,7 @@ def make_specs(
     *,
     first: int = 0,
     resumption: Resumption | None = None,
+    are_places: bool = False,
 ) -> list[JobSpec]:
     """One spec per parameter combination, numbered from `first` or by the resumption.
 
@@ -238,8 +242,10 @@ def make_specs(
         paths: the sweep's.
         first: the first number.
         resumption: set if a sweep is being resumed.
+        are_places: whether the numbers from `first` on are the jobs' places in the sweep, so that
+            a resumption, too, gives new jobs these.
     """
-    numbers = number(combinations, first, resumption)
+    numbers = number(combinations, first, resumption, are_places=are_places)
     refusals = _refusals(program, combinations)
     return [
         JobSpec(
@@ -268,7 +274,11 @@ def _refusals(program: Program, combinations: Sequence[Mapping[str, Any]]) -> Re
 
 
 def number(
-    points: Sequence[Mapping[str, Any]], first: int, resumption: Resumption | None
+    points: Sequence[Mapping[str, Any]],
+    first: int,
+    resumption: Resumption | None,
+    *,
+    are_places: bool = False,
 ) -> list[tuple[int, Match | None]]:
     """For each point its job's number, and the matching job of the sweep being resumed.
 
@@ -276,20 +286,23 @@ def number(
         points: the points.
         first: the first number, unless a resumption assigns them.
         resumption: set if a sweep is being resumed.
+        are_places: see `make_specs`.
     """
     if resumption is None:
         return [(num, None) for num in range(first, first + len(points))]
-    return [(match.num, match) for match in resumption.match(points)]
+    return [(match.num, match) for match in resumption.match(points, first if are_places else None)]
 
 
 def record(journal: Journal, specs: Sequence[JobSpec], handles: Sequence[JobHandle]) -> None:
     """Write to the journal which jobs are new, and which earlier ones run again."""
     if any(spec.earlier is not None for spec in specs):
-        journal.resume(
+        again = [
             handle.job
             for spec, handle in zip(specs, handles, strict=True)
             if spec.earlier is not None and spec.earlier.job is not None and not handle.is_over
-        )
+        ]
+        if again or not journal.has_resumed:
+            journal.resume(again)
     journal.submit(
         handle.job
         for spec, handle in zip(specs, handles, strict=True)

@@ -68,6 +68,7 @@ class Watched:
         """Send `observer` the current state, and from now on all events."""
         self._observer = observer
         observer.jobs_submitted(list(self.sweep.jobs.values()))
+        observer.jobs_to_come(self.sweep.to_come)
         observer.sweep_paused(self.sweep.paused)
 
     def advance(self) -> None:
@@ -127,6 +128,8 @@ class Watched:
             observer.jobs_submitted(list(self.sweep.jobs.values()))
         elif not events.isdisjoint(("submit", "requeue")):
             observer.jobs_submitted(self._named_in(records))
+        if not events.isdisjoint(("submit", "resume", "close")):
+            observer.jobs_to_come(self.sweep.to_come)
         if not events.isdisjoint(("control", "resume", "close")):
             observer.sweep_paused(self.sweep.paused)
         for record in records:

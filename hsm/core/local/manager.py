@@ -18,6 +18,7 @@ from typing import Any
 
 from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.engine.display_hook import DisplayFactory, display_of
+from hsm.core.engine.feeding import Feed
 from hsm.core.engine.foreground import run_to_end
 from hsm.core.engine.interrupts import Interruption, burst, deferred, deliver
 from hsm.core.errors import HsmError
@@ -83,7 +84,7 @@ class LocalManager:
 
     def run(
         self,
-        param_combinations: Sequence[Mapping[str, Any]],
+        param_combinations: Iterable[Mapping[str, Any]],
         *,
         function: Callable[[Any], Any] | None = None,
         command: str | Sequence[str] | None = None,
@@ -101,7 +102,8 @@ class LocalManager:
         `hsm cancel` ends the sweep, this returns normally, so that the program continues.
 
         Args:
-            param_combinations: each job's parameters by name; they must fit into JSON.
+            param_combinations: each job's parameters by name; they must fit into JSON. May be what
+                `hsm.choose_points` returns.
             function: called with each job's parameters.
             command: a list of words to exec instead, in which ``{name}`` is a parameter.
             script: a script to run instead, which gets the parameters as arguments. If none of the
@@ -135,12 +137,14 @@ class LocalManager:
         if sweep_dir is None:
             sweep_dir = Path(self._hsm_config.output_dir or OUTPUT_DIR).expanduser() / sweep_id
         paths = SweepPaths(Path(sweep_dir))
-        submission = {**program.arguments(), "resume": resume}
         make = partial(LocalComputeSource.from_conf, self.conf, observers=self._observers)
         source = self._runs.begin(make)
         source.named = self._named
         try:
-            interruption = self._run(source, param_combinations, sweep_id, paths, submission)
+            feed = source.feed_jobs(
+                param_combinations, sweep_id, paths.sweep_dir, program, resume=resume
+            )
+            interruption = self._run(source, feed, sweep_id, paths)
         finally:
             self._runs.ended(source)
         source.forget_jobs()
@@ -171,18 +175,13 @@ class LocalManager:
     def _run(
         self,
         source: LocalComputeSource,
-        param_combinations: Sequence[Mapping[str, Any]],
+        feed: Feed[Any],
         sweep_id: str,
         paths: SweepPaths,
-        submission: Mapping[str, Any],
     ) -> Interruption | None:
         """Run a sweep until it ends; return what interrupted it, or None."""
         display = display_of(source, paths, sweep_id, make=self._display)
-        _, interruption = run_to_end(
-            source,
-            lambda: source.submit_jobs(param_combinations, sweep_id, paths.sweep_dir, **submission),
-            display,
-        )
+        interruption = run_to_end(source, feed, display)
         if interruption is not None:
             display.message(f"{interruption.headline}: the jobs were ended")
         display.summary()

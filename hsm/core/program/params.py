@@ -8,12 +8,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hsm.core.errors import SettingsError, shown
 from hsm.core.plain_json import MAX_DEPTH, are_plain, encode
 from hsm.core.record.large import Shelf
+from hsm.core.record.paths import SweepPaths
 from hsm.core.space.arguments import simplified
+
+if TYPE_CHECKING:
+    from hsm.core.space.selection import Selection
 
 #: The variable with a job's parameters, and the one that names a file with them.
 VARIABLE, FILE_VARIABLE = "HSM_PARAMS", "HSM_PARAMS_FILE"
@@ -23,7 +27,7 @@ _MAX_SIZE = 64 << 10
 _ALLOWED = "a list of mappings, each from parameters' names to values"
 
 
-def plain_points(combinations: object) -> list[dict[str, Any]]:
+def plain_points(combinations: object, first: int = 0) -> list[dict[str, Any]]:
     """The points of a sweep, with only types that both JSON and Hydra have.
 
     NumPy scalars and arrays become numbers and lists, paths become strings, and an enum's member
@@ -31,17 +35,61 @@ def plain_points(combinations: object) -> list[dict[str, Any]]:
 
     Args:
         combinations: what the caller passed.
+        first: the place of the first one, for messages.
 
     Raises:
         SettingsError: this is not a list of mappings, a name is not a string, or JSON cannot
             represent a value. Names the combination.
     """
-    if not isinstance(combinations, Iterable) or isinstance(combinations, (Mapping, str, bytes)):
-        raise SettingsError("param_combinations", combinations, "submit_jobs", _ALLOWED)
+    check_combinations(combinations)
+    assert isinstance(combinations, Iterable)
     return [
         _plain_point(point, f"submit_jobs, combination {index}")
-        for index, point in enumerate(combinations)
+        for index, point in enumerate(combinations, first)
     ]
+
+
+def check_combinations(combinations: object) -> None:
+    """Refuse what cannot be the points of a sweep. Raises SettingsError."""
+    if not isinstance(combinations, Iterable) or isinstance(combinations, (Mapping, str, bytes)):
+        raise SettingsError("param_combinations", combinations, "submit_jobs", _ALLOWED)
+
+
+def with_facts(
+    combinations: object, paths: SweepPaths, *, resumes: bool
+) -> tuple[object, dict[str, Any]]:
+    """A caller's points, and what they say of themselves, for the journal.
+
+    That is how many are `planned`, if it is known, and how they were `chosen`, unless they are a
+    list or a whole grid. Points that were chosen at random, without a seed, are those of the seed
+    on record, if this resumes a sweep.
+
+    Args:
+        combinations: what the caller passed.
+        paths: the sweep's.
+        resumes: whether it is resumed, if there is one.
+    """
+    if isinstance(combinations, (list, tuple)):
+        return combinations, {"planned": len(combinations), "chosen": {}}
+    from hsm.core.space.selection import Selection  # Few callers have one.
+
+    if not isinstance(combinations, Selection):
+        return combinations, {"chosen": {}}
+    if resumes and combinations.drew_seed:
+        combinations = _as_before(combinations, paths)
+    return combinations, {
+        "chosen": combinations.choosing.record(),
+        "planned": combinations.count(),
+    }
+
+
+def _as_before(selection: Selection, paths: SweepPaths) -> Selection:
+    """The points with the seed that is on record, if there is one."""
+    from hsm.core.record.journal_header import has_begun
+    from hsm.core.record.sweep import read_sweep, recorded_seed
+
+    seed = recorded_seed(read_sweep(paths.sweep_dir)) if has_begun(paths) else None
+    return selection if seed is None else selection.with_seed(seed)
 
 
 def _plain_point(point: object, origin: str) -> dict[str, Any]:

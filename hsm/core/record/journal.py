@@ -95,6 +95,7 @@ class Journal:
         sweep_id: the sweep's id.
         settings: JSON-able settings for the first line.
         program: what the jobs run, so that the sweep can be resumed from its journal alone.
+        facts: what the launch record has besides; an empty one only if a sweep is resumed.
         lock: the lock on ``paths.lock``, if the caller already holds it; released by `close`.
         file: the journal's file, if the caller already has it open; closed by `close`.
         variables: the variables of jobs, whose values no record of the source code may have.
@@ -111,15 +112,15 @@ class Journal:
         settings: Mapping[str, Any],
         *,
         program: Mapping[str, Any] | None = None,
+        facts: Mapping[str, Any] = MappingProxyType({}),
         lock: LockFile | None = None,
         file: JournalFile | None = None,
         variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.paths = paths
-        self.sweep_id = sweep_id
+        self.paths, self.sweep_id = paths, sweep_id
         self._mutex = threading.Lock()
         # Before the file exists, since this is slow and a journal without a first line is invalid.
-        self._launch = provenance.describe(program)
+        self._launch = {**provenance.describe(program), **facts}
         try:
             paths.create()
             paths.check_logs()
@@ -141,7 +142,7 @@ class Journal:
         #: What of the source code that runs is not on record, and why; "" if all of it is.
         self.unknown_source = ""
         self._closed = False
-        self._has_resumed = False
+        self.has_resumed = False
         self._waiting: list[_Waiting] = []  # records waiting for disk space
         self.shelf = Shelf(paths)
         self._began = time.monotonic()
@@ -169,7 +170,8 @@ class Journal:
                 known = git.get("incomplete")
                 git["incomplete"] = f"{known}; {changes.missing}" if known else changes.missing
         self.unknown_source = git.get("incomplete", "")
-        facts = {**self._launch, "settings": self._settings, "program": self._program}
+        kept = {name: fact for name, fact in self._launch.items() if fact != {} or event != "sweep"}
+        facts = {**kept, "settings": self._settings, "program": self._program}
         self.append(event, **details, **facts)
 
     def tell_to(
@@ -319,9 +321,9 @@ class Journal:
     def resume(self, jobs: Iterable[Job]) -> None:
         """This launcher has resumed the sweep and requeued `jobs`, which had ended."""
         nums = [job.num for job in jobs]
-        if not self._has_resumed:
+        if not self.has_resumed:
             self._append_launch("resume", v=VERSION, jobs=nums[: fitting.MAX_NUMBERS])
-            self._has_resumed = True
+            self.has_resumed = True
             nums = nums[fitting.MAX_NUMBERS :]
             if not nums:
                 return

@@ -14,6 +14,9 @@ def named_job(sweep: Sweep, num: int) -> Job:
         return sweep.jobs[num]
     allowed = describe_numbers(sweep.jobs)
     message = f"sweep {sweep.sweep_id} has no job {num}: give {allowed}"
-    if not sweep.jobs:
+    if 0 <= num < (sweep.planned or 0):
+        comes = "was never begun" if sweep.closed else "is still to come"
+        message = f"job {num} of {sweep.sweep_id} {comes}: give {allowed}"
+    elif not sweep.jobs:
         message = f"sweep {sweep.sweep_id} has no jobs yet"
     raise SettingsError("job", num, f"sweep {sweep.sweep_id}", allowed, message=message)

@@ -112,6 +112,7 @@ class Resumption:
         priorities: those that jobs were given, by number; they keep them.
         added: the requests to add jobs while it ran.
         variables: names of the variables that its jobs got so far.
+        over: how many of its jobs do not run again.
     """
 
     def __init__(
@@ -126,21 +127,35 @@ class Resumption:
         self.changes, self.priorities, self.added = asked.changes, asked.priorities, asked.added
         self.variables = recorded_variables(previous)
         self._rerun = rerun if isinstance(rerun, str) else frozenset(rerun)
+        self.over = 0
         self._known: dict[str, deque[Job]] = defaultdict(deque)
         for num in sorted(previous.jobs):
             job = previous.jobs[num]
             self._known[identity_of(job)].append(job)
+            self.over += not runs_again(job, rerun)
+        self._taken = set(previous.jobs)
         self._next_num = max(previous.jobs, default=-1) + 1
 
-    def match(self, points: Sequence[Mapping[str, Any]]) -> list[Match]:
+    def reserve(self, count: int) -> None:
+        """Keep the numbers below `count` for points whose places in the sweep these are."""
+        self._next_num = max(self._next_num, count)
+
+    def match(self, points: Sequence[Mapping[str, Any]], first: int | None = None) -> list[Match]:
         """The match of each point, given by its parameters.
+
+        Args:
+            points: the points.
+            first: the place in the sweep of the first one, if these are known: a new point gets
+                the number that it would have had in the beginning, unless a job has it.
 
         Raises:
             SettingsError: a point is new, but only jobs with certain numbers are to run.
         """
-        return [self._match(params) for params in points]
+        if first is None:
+            return [self._match(params, None) for params in points]
+        return [self._match(params, place) for place, params in enumerate(points, first)]
 
-    def _match(self, params: Mapping[str, Any]) -> Match:
+    def _match(self, params: Mapping[str, Any], place: int | None) -> Match:
         candidates = self._known.get(identity(params))
         if candidates:
             job = candidates.popleft()
@@ -152,8 +167,10 @@ class Resumption:
                 f"{shown(dict(params))}: resume it without numbers of jobs to run these"
             )
             raise SettingsError("rerun", jobs, "rerun", "unfinished", message=message)
-        self._next_num += 1
-        return Match(self._next_num - 1, None, True)
+        if place is None or place in self._taken:
+            place, self._next_num = self._next_num, self._next_num + 1
+        self._taken.add(place)
+        return Match(place, None, True)
 
 
 def recorded_variables(sweep: Sweep) -> Sequence[str]:

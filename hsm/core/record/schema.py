@@ -214,6 +214,8 @@ LAUNCH_FIELDS: Mapping[str, tuple[Check, str]] = {
     "command": (_is_object, "an object"),
     "settings": (_is_object, "an object"),
     "program": (_is_object, "an object"),
+    "chosen": (_is_object, "an object"),
+    "points": (_is_object, "an object"),
     "git": (_is_object, "an object"),
     "planned": COUNT,
     "large": (_is_object, "an object"),

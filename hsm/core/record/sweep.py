@@ -41,8 +41,15 @@ from hsm.core.record.schema import (
     parse,
 )
 
+_MAX_SEED = 1 << 32
 #: How many problems of a journal are kept as text; any more are only counted.
 _MAX_PROBLEMS = 100
+
+
+def recorded_seed(sweep: Sweep) -> int | None:
+    """The seed that the sweep's points were chosen with; None if they are not random."""
+    seed = sweep.chosen.get("seed")
+    return seed if type(seed) is int and 0 <= seed < _MAX_SEED else None
 
 
 @dataclass
@@ -93,6 +100,18 @@ class Sweep:
         self.jobs = JobTable(self.sweep_id)
         self.header = self.latest = self._facts = self._facts_of(self.header)
         self.planned = self.latest.get("planned")
+
+    @property
+    def to_come(self) -> int | None:
+        """How many jobs were planned and are not on record; None if nobody knows that."""
+        if self.planned is None:
+            return None
+        return max(0, self.planned - sum(1 for num in self.jobs if num < self.planned))
+
+    @property
+    def chosen(self) -> Mapping[str, Any]:
+        """How its points were chosen: method, seed and so on; nothing if they are just a grid."""
+        return self.latest.get("chosen") or {}
 
     @property
     def paused(self) -> bool:

@@ -37,7 +37,7 @@ def take_needs(
 
 
 def take_all_needs(
-    points: Sequence[dict[str, Any]], resources: Mapping[str, int]
+    points: Sequence[dict[str, Any]], resources: Mapping[str, int], first: int = 0
 ) -> list[Mapping[str, int]]:
-    """Remove their own needs from points, and return them; see `take_needs`."""
-    return [take_needs(index, point, resources) for index, point in enumerate(points)]
+    """Remove their own needs from points, and return them; `first` is the place of the first."""
+    return [take_needs(index, point, resources) for index, point in enumerate(points, first)]

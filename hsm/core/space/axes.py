@@ -1,7 +1,7 @@
 """The building blocks of a sweep's points.
 
-    Listed, Stepped, Shuffled    values of one parameter, by index
-    Zipped, Rows                 axes: assignments to parameters, by index; their product is a grid
+    Listed, Stepped, Shuffled, Reordered    values of one parameter, by index
+    Zipped, Rows    axes: assignments to parameters, by index; their product is a grid
 
 Points are computed from their index and never listed, so a range of a billion values costs nothing
 until one of them is needed.
@@ -132,6 +132,21 @@ class Shuffled:
             shuffle(order)
             self._order = order
         return self.values[self._order[index]]
+
+
+@dataclass(frozen=True)
+class Reordered:
+    """Values in a given order: ``order[index]`` is the index of the value at `index`."""
+
+    values: Values
+    order: Values
+
+    @property
+    def count(self) -> int:
+        return self.values.count
+
+    def __getitem__(self, index: int) -> Any:
+        return self.values[self.order[index]]
 
 
 class Axis(Protocol):

@@ -7,7 +7,6 @@ were drawn before. The generators of the standard library cannot do that.
 from __future__ import annotations
 
 import random
-from hashlib import blake2b
 
 #: Seeds are below this.
 MAX_SEED = 2**32
@@ -21,6 +20,8 @@ def new_seed() -> int:
 
 def bits(count: int, *place: object) -> int:
     """`count` random bits, as a number, for this place."""
+    from hashlib import blake2b  # slow to import, and usual sweeps draw nothing
+
     text = "/".join(map(str, place)).encode()
     if count <= 512:
         size = -(-count // 8) or 1

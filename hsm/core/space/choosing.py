@@ -13,6 +13,7 @@ from typing import Any
 
 from hsm.core.errors import SettingsError, did_you_mean
 from hsm.core.space.arguments import to_override
+from hsm.core.space.axes import STRING_KEYS
 from hsm.core.space.chance import MAX_SEED
 from hsm.core.space.grammar import check_key, plain_key
 from hsm.core.text_enum import TextEnum
@@ -202,7 +203,17 @@ def _repeated(key: str, values: Any, origin: str) -> list[Any]:
         raise SettingsError(f"repeat.{key}", len(values), origin, f"at most {_MAX_REPEATS} values")
     for each in values:
         to_override(key, each, origin)
+        if _has_other_keys(each):
+            message = f"{origin}: repeat.{key}: {STRING_KEYS}"
+            raise SettingsError(f"repeat.{key}", each, origin, STRING_KEYS, message=message)
     return list(values)
+
+
+def _has_other_keys(value: Any) -> bool:
+    """Whether a dict in `value` has a key that is not a string."""
+    if isinstance(value, Mapping):
+        return any(not isinstance(key, str) or _has_other_keys(value[key]) for key in value)
+    return isinstance(value, list | tuple) and any(map(_has_other_keys, value))
 
 
 _CHECKS: dict[str, Callable[[str, Any, str], Any]] = {

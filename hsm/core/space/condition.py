@@ -119,6 +119,8 @@ class Filter:
         try:
             tree = ast.parse(self._text, mode="eval").body
             self._check(tree)
+        except SettingsError:  # which is a ValueError, too
+            raise
         except SyntaxError as error:
             raise self._refused(f"{error.msg}, at character {error.offset}") from None
         except (ValueError, RecursionError, MemoryError) as error:

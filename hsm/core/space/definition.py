@@ -14,20 +14,24 @@ On the command line a sweep is written in Hydra's override syntax, and read by H
 A sweep file in YAML has one key, ``sweep:``, and below it one or more of
 
     sweep:
-      grid:                         # every combination of
+      grid:                         # every combination of; params: is another name for it
         lr: [0.1, 0.01]             #   a list: its items, as they are
         seed: range(1, 5)           #   a call, or a string with a comma: as on the command line
         model: svm                  #   anything else: one value
         optimizer: {beta: [0, 1]}   #   a mapping nests: optimizer.beta
-      paired:                       # groups: each multiplies the grid,
-        - size:                     #   has a name, for messages,
-            width: [64, 128]        #   and columns of equal length that advance together
-            depth: [2, 4]
-      jobs:                         # single points after all of the above, independent of it
-        - {lr: 0.5, model: forest}
+      zip:                          # groups: each multiplies the grid,
+        size:                       #   has a name, for messages,
+          width: [64, 128]          #   and columns of equal length that advance together
+          depth: [2, 4]             #   paired: is another name; it is a list of such mappings
+      points:                       # single points after all of the above, independent of it;
+        - {lr: 0.5, model: forest}  #   or the path of a file of points; jobs: is another name
+
+A grid may also be a list of mappings: their grids follow one another, each with all groups. Beside
+these there may be the keys of `hsm.core.space.choosing.Choosing`, such as ``method: random`` and
+``n_trials: 20``, which say which of the points there are to run.
 
 Values are read as in Hydra's config files: 1e-3 is a number, ``yes`` a boolean, a date a string.
-Below ``jobs:`` and in lists, a string is never a call. Keys may have Hydra's ``+`` and
+Below ``points:`` and in lists, a string is never a call. Keys may have Hydra's ``+`` and
 ``@package``.
 
 A point's ``_needs_``, such as ``{licence: 2}``, are what its job needs, and no parameter.
@@ -35,15 +39,16 @@ A point's ``_needs_``, such as ``{licence: 2}``, are what its job needs, and no 
 A CSV file has the parameters' names in its first line and a point in each further line. A cell is
 read as Hydra reads ``key=cell``: a number, true, false or null, otherwise a string; an empty cell
 is an empty string. A JSONL file has a point in each line, as an object; nested objects mean dotted
-keys, as in YAML.
+keys, as in YAML. A YAML file may also be just a list of points, as below ``points:``.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from math import prod
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hsm.core.needs import NEEDS
@@ -60,10 +65,18 @@ class SweepDefinition:
 
     Args:
         blocks: lists of axes, each a product; the points of the blocks follow one another.
+        choosing: what is written beside them on how to choose from them, for
+            `hsm.core.space.choosing.check_choosing`: each key's value and where it was written.
+            Nothing here acts on it; a `hsm.core.space.selection.Selection` does.
     """
 
-    def __init__(self, blocks: Sequence[Sequence[Axis]]) -> None:
+    def __init__(
+        self,
+        blocks: Sequence[Sequence[Axis]],
+        choosing: Mapping[str, tuple[Any, str]] = MappingProxyType({}),
+    ) -> None:
         self._blocks = tuple(tuple(block) for block in blocks)
+        self.choosing = dict(choosing)
 
     @property
     def blocks(self) -> tuple[tuple[Axis, ...], ...]:
@@ -125,7 +138,11 @@ class SweepDefinition:
             kept = [axis.without(plain_keys) for axis in block]
             rest = tuple(axis for axis in kept if axis is not None)
             blocks.extend(rest + other for other in line._blocks)
-        return SweepDefinition(blocks)
+        return SweepDefinition(blocks, {**self.choosing, **line.choosing})
+
+    def followed_by(self, other: SweepDefinition) -> SweepDefinition:
+        """The points of this sweep, and then those of another one."""
+        return SweepDefinition(self._blocks + other._blocks, {**self.choosing, **other.choosing})
 
 
 def _count(block: Sequence[Axis]) -> int:
@@ -144,31 +161,40 @@ def _point(block: Sequence[Axis], index: int) -> dict[str, Any]:
 def parse_overrides(
     overrides: Sequence[str],
     *,
+    zipped: Sequence[Sequence[str]] = (),
     config_loader: ConfigLoader | None = None,
     origin: str = "command line",
+    intervals: bool = False,
 ) -> SweepDefinition:
     """Parse Hydra overrides into a sweep, as ``python train.py -m`` would.
 
     Values may be single values, comma-separated lists, ``choice()``, ``range()``, ``sort()``,
     ``shuffle()``, ``tag()`` and casts. Without any overrides there is one point, which has no
-    parameters. Refuses ``interval()``, which has no list of values, and keys given twice. Counts
-    fractional ranges in decimal, like Hydra 1.4, with every version of Hydra.
+    parameters. Refuses keys given twice and, without `intervals`, ``interval()``, which has no list
+    of values. Counts fractional ranges in decimal, like Hydra 1.4, with every version of Hydra.
 
     Args:
         overrides: such as ``["lr=0.1,0.01", "+seed=range(5)"]``.
+        zipped: groups of further overrides; the values of each group advance together.
         config_loader: looks up config groups for ``glob()``, which is refused without it.
         origin: where the overrides were written, for messages.
+        intervals: whether ``interval()`` may be among them, for a method that draws from it.
 
     Raises:
-        SettingsError: an override is malformed, or cannot be enumerated.
+        SettingsError: an override is malformed, or cannot be enumerated, or values that advance
+            together differ in number.
     """
     from hsm.core.space.overrides import axes_from_overrides
 
-    return SweepDefinition([axes_from_overrides(overrides, config_loader, origin)])
+    axes = axes_from_overrides(overrides, zipped, config_loader, origin, intervals=intervals)
+    return SweepDefinition([axes])
 
 
 def read_sweep_file(
-    path: str | os.PathLike[str], *, config_loader: ConfigLoader | None = None
+    path: str | os.PathLike[str],
+    *,
+    config_loader: ConfigLoader | None = None,
+    intervals: bool | None = False,
 ) -> SweepDefinition:
     """Read a sweep from YAML (.yaml, .yml), CSV (.csv) or JSON lines (.jsonl, .ndjson).
 
@@ -177,29 +203,35 @@ def read_sweep_file(
     Args:
         path: the file.
         config_loader: looks up config groups for ``glob()``, which is refused without it.
+        intervals: whether ``interval()`` may be in it, for a method that draws from it; None: if
+            the method that the file names does.
 
     Raises:
         SettingsError: the file cannot be read, or is not valid; names the file and, if known, the
             line.
     """
-    from hsm.core.space.sweep_file import read_blocks
+    from hsm.core.space.sweep_file import read_file
 
-    return SweepDefinition(read_blocks(path, config_loader))
+    return SweepDefinition(*read_file(path, config_loader, intervals))
 
 
 def read_sweep_text(
-    data: bytes, name: str, *, config_loader: ConfigLoader | None = None
+    data: bytes,
+    name: str,
+    *,
+    config_loader: ConfigLoader | None = None,
+    intervals: bool | None = False,
 ) -> SweepDefinition:
     """Read a sweep from the content of a sweep file of any format, which its first line tells.
 
     Args:
         data: the content.
         name: what it is called in messages.
-        config_loader: see `read_sweep_file`.
+        config_loader, intervals: see `read_sweep_file`.
 
     Raises:
         SettingsError: it is not valid; names the line, if known.
     """
-    from hsm.core.space.sweep_file import blocks_of
+    from hsm.core.space.sweep_file import read_data
 
-    return SweepDefinition(blocks_of(data, name, config_loader))
+    return SweepDefinition(*read_data(data, name, config_loader, intervals))

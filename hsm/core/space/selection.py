@@ -20,7 +20,7 @@ from typing import Any
 from hsm.core.errors import SettingsError
 from hsm.core.needs import NEEDS
 from hsm.core.space import chance
-from hsm.core.space.axes import Axis, Zipped
+from hsm.core.space.axes import Axis, Reordered, Shuffled, Zipped
 from hsm.core.space.choosing import Choosing, Method
 from hsm.core.space.condition import Filter
 from hsm.core.space.definition import SweepDefinition
@@ -44,6 +44,7 @@ class Selection:
     Attributes:
         definition: as given.
         choosing: as given, with the seed that was drawn if there was none.
+        drew_seed: whether one was drawn.
 
     Raises:
         SettingsError: the method cannot draw from this space, a parameter is both in the points and
@@ -58,9 +59,11 @@ class Selection:
         origin: str = "command line",
     ) -> None:
         choosing = choosing or Choosing()
-        if choosing.is_random and choosing.seed is None:
+        self.drew_seed = choosing.is_random and choosing.seed is None
+        if self.drew_seed:
             choosing = choosing.with_seed(chance.new_seed())
         self.definition, self.choosing, self._origin = definition, choosing, origin
+        self._space = self._seeded() if choosing.is_random else definition
         self._check_repeat()
         self._check_intervals()
         self._design = None if choosing.method is Method.grid else self._make_design()
@@ -81,6 +84,31 @@ class Selection:
     def repeats(self) -> int:
         """Jobs of each point."""
         return prod(len(values) for values in self.choosing.repeat.values())
+
+    def with_seed(self, seed: int) -> Selection:
+        """The same points, chosen with another seed."""
+        return Selection(self.definition, self.choosing.with_seed(seed), origin=self._origin)
+
+    def _seeded(self) -> SweepDefinition:
+        """The space with each ``shuffle(…)`` in an order of the seed.
+
+        Hydra's order is a new one in each process, so a resume would choose other points.
+        """
+        blocks = [
+            [self._seeded_axis(axis, number, at) for at, axis in enumerate(block)]
+            for number, block in enumerate(self.definition.blocks)
+        ]
+        return SweepDefinition(blocks)
+
+    def _seeded_axis(self, axis: Axis, *place: int) -> Axis:
+        if not isinstance(axis, Zipped):
+            return axis
+        columns = dict(axis.columns)
+        for key, values in axis.columns.items():
+            if isinstance(values, Shuffled):
+                order = Permutation(values.count, self.seed, "values", *place, key)
+                columns[key] = Reordered(values.values, order)
+        return Zipped(columns, axis.name)
 
     # --- the points ---
 
@@ -105,8 +133,8 @@ class Selection:
             return map(self._drawn, _numbers(self._total()))
         if self.choosing.shuffle:
             order = Permutation(self._total(), self.seed, "shuffle")
-            return (self.definition.point(order[index]) for index in _numbers(order.count))
-        return iter(self.definition)
+            return (self._space.point(order[index]) for index in _numbers(order.count))
+        return iter(self._space)
 
     def _total(self) -> int:
         """How many points there are before they are filtered."""
@@ -146,6 +174,14 @@ class Selection:
                 return kept
         return kept if self._total() <= _MAX_FILTERED else None
 
+    def keeps(self, point: Mapping[str, Any]) -> bool:
+        """Whether the filter, if there is one, keeps a point.
+
+        Raises:
+            SettingsError: the filter cannot tell.
+        """
+        return self._filter is None or self._filter.keeps(point)
+
     # --- what is known of all of them ---
 
     def all_keys(self) -> list[str]:
@@ -166,7 +202,7 @@ class Selection:
 
     def _axes(self) -> Sequence[Axis]:
         """The axes of the one space that there is to draw from."""
-        (axes,) = self.definition.blocks
+        (axes,) = self._space.blocks
         return axes
 
     def _drawn(self, index: int) -> dict[str, Any]:

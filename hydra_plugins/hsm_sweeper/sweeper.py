@@ -1,0 +1,46 @@
+"""The sweeper that Hydra finds: thin, since every Hydra app on the machine imports it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hydra.plugins.sweeper import Sweeper
+
+from . import config as _config  # noqa: F401 -- registers: Hydra 1.4 may load this module alone
+
+if TYPE_CHECKING:
+    from hydra.types import HydraContext, TaskFunction
+    from omegaconf import DictConfig
+
+    from hsm.hydra_app.sweeping import Sweeping
+
+
+class HsmSweeper(Sweeper):
+    """``hydra/sweeper=hsm``: chooses the points of a sweep and hands them to the launcher.
+
+    Args:
+        settings: the fields of `HsmSweeperConf`, as Hydra composed them.
+    """
+
+    _sweeping: Sweeping
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Make the launcher."""
+        from hydra.core.plugins import Plugins
+
+        from hsm.hydra_app.sweeping import Sweeping
+
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+        self._sweeping = Sweeping(self.settings, self.launcher, hydra_context, config)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the sweep; returns the jobs' JobReturns in batches, as Hydra's own sweeper does."""
+        return self._sweeping.run(arguments)
