@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from hsm.cli._asking import carry_out, running_sweep, wait
 from hsm.cli._complete import job_numbers
 from hsm.cli._find import sweep_and_jobs
 from hsm.cli._options import HsmConfigFile, OptionalSweep, new_app
+from hsm.cli._requesting import carry_out, running_sweep, wait
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError
 from hsm.core.job_numbers import show_numbers

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from hsm.cli._asking import carry_out, running_sweep
 from hsm.cli._find import sweep_and_job
 from hsm.cli._options import HsmConfigFile, OptionalJob, OptionalSweep, new_app
 from hsm.cli._printing import end_with_the_reader
+from hsm.cli._requesting import carry_out, running_sweep
 from hsm.cli._stdout import say
 from hsm.core.record.controls import Explain
 from hsm.core.record.job import JobState

@@ -201,7 +201,7 @@ def test_a_launcher_that_does_not_listen_is_named_and_nothing_stays(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one of an older hsm, which knows no such requests."""
-    monkeypatch.setattr("hsm.cli._asking._TAKE_TIMEOUT", 0.3)
+    monkeypatch.setattr("hsm.cli._requesting._TAKE_TIMEOUT", 0.3)
     journal = Journal(SweepPaths(project.folder / "outputs" / "s"), "s", {})
     try:
         told = project.here("pause", "outputs/s", code=2).err
@@ -214,7 +214,7 @@ def test_a_launcher_that_does_not_listen_is_named_and_nothing_stays(
 def test_a_launcher_that_gives_no_answer_is_named(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hsm.cli._asking._ANSWER_TIMEOUT", 0.3)
+    monkeypatch.setattr("hsm.cli._requesting._ANSWER_TIMEOUT", 0.3)
     monkeypatch.setattr(own_requests, "answer", lambda *_: None)
     with launched(project.folder / "outputs" / "s", Able()):
         told = project.here("pause", "s", code=2).err

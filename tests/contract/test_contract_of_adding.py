@@ -11,7 +11,7 @@ import pytest
 
 from contract_support import Place, Recorder, journal_events, states
 from hsm import read_sweep
-from hsm.cli._asking import carry_out, running_sweep
+from hsm.cli._requesting import carry_out, running_sweep
 from hsm.core.engine.adding import MOST_POINTS
 from hsm.core.engine.sweep_source import SweepSource
 from hsm.core.errors import HsmError

@@ -12,7 +12,7 @@ import pytest
 
 from contract_support import Place, Recorder, journal_events
 from hsm import read_sweep
-from hsm.cli._asking import carry_out, running_sweep
+from hsm.cli._requesting import carry_out, running_sweep
 from hsm.core.engine.feeding import Feed
 from hsm.core.engine.interrupts import Interrupts
 from hsm.core.engine.sweep_source import SweepSource

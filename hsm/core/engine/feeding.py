@@ -10,14 +10,12 @@ job starts as soon as that of a sweep of one.
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import islice
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-from hsm.core.engine.interrupts import Interruption, Interrupts
+from hsm.core.engine.in_flight import Fed, InFlight
+from hsm.core.engine.interrupts import Interrupts
 from hsm.core.errors import HsmError
 
 #: Jobs that wait for their turn, at least; and for each that runs.
@@ -26,29 +24,7 @@ _MIN_AHEAD, _AHEAD_OF_EACH = 100, 4
 Item = TypeVar("Item")
 
 
-class Fed(Protocol):
-    """The source of a `Feed`: a `SpecSource`."""
-
-    interruption: Interruption | None
-
-    @property
-    def is_stopped(self) -> bool: ...
-
-    @property
-    def places(self) -> int: ...
-
-    def when_ended(self, job_ids: Sequence[str] | None, callback: Callable[[], None]) -> object: ...
-
-    def interrupt(self, interruption: Interruption) -> None: ...
-
-    def begin_feed(self, drop: Callable[[], int]) -> None: ...
-
-    def jobs_to_come(self, count: int | None) -> None: ...
-
-    def feed_failed(self, error: Exception) -> None: ...
-
-
-class Feed(Generic[Item]):
+class Feed(InFlight, Generic[Item]):
     """The jobs that have been handed over, and those that are still to come.
 
     Args:
@@ -78,18 +54,12 @@ class Feed(Generic[Item]):
         keeps_items: bool = False,
         begins_empty: bool = False,
     ) -> None:
-        self._source, self._to_give, self._submit = source, items, submit
+        super().__init__(source, keeps_ended=each_ended is not None)
+        self._to_give, self._submit = items, submit
         self._planned, self._each_ended, self._keeps_items = planned, each_ended, keeps_items
         self._begins_empty = begins_empty
         self._error: Exception | None = None
-        self.job_ids: list[str] = []
         self.items: list[Item] = []
-        self._lock = threading.Lock()  # guards the rest
-        self._in_flight = 0
-        self._is_last = False  # whether no more items come
-        self._ended: deque[int] = deque()  # jobs of which `each_ended` has not been told
-        self._wake: Callable[[], None] | None = None
-        self._wake_at = 0  # how many jobs in flight are so few that there may be something to do
 
     def begin(self, interrupts: Interrupts) -> None:
         """Hand over the first jobs.
@@ -97,7 +67,7 @@ class Feed(Generic[Item]):
         Raises:
             Exception: what the iterator raised before the first item, or `submit`.
         """
-        self._source.begin_feed(self.drop)
+        self._source.begin_feed(self)
         self._hand_over(interrupts)
         if self._error is not None and not self.job_ids:
             raise self._error
@@ -132,7 +102,7 @@ class Feed(Generic[Item]):
             if self._is_last:
                 return 0
             self._is_last = True
-        self._look()
+        self.look()
         return self._to_come() or 0
 
     def _to_come(self) -> int | None:
@@ -186,53 +156,6 @@ class Feed(Generic[Item]):
             if not (self._source.is_stopped and isinstance(error, HsmError)):
                 self._fail(error)  # else it was stopped just now, and takes no more
             return
-        self.job_ids += job_ids
         if self._keeps_items:
             self.items += items
-        with self._lock:
-            self._in_flight += len(job_ids)
-        for at, job_id in enumerate(job_ids, first):
-            self._source.when_ended([job_id], partial(self._has_ended, at))
-
-    def _has_ended(self, at: int) -> None:
-        """A job has ended; called in any thread."""
-        with self._lock:
-            self._in_flight -= 1
-            if self._each_ended is not None:
-                self._ended.append(at)
-            elif self._in_flight > self._wake_at:
-                return  # as nearly always
-        self._look()
-
-    def _look(self) -> None:
-        """Wake the thread that waits, if there is something to do."""
-        few = self._few
-        with self._lock:
-            if self._in_flight > (0 if self._is_last else few) and not self._ended:
-                return
-            wake, self._wake = self._wake, None
-        if wake is not None:
-            wake()
-
-    # --- what `Interrupts.wait` waits for ---
-
-    @property
-    def interruption(self) -> Interruption | None:
-        """What has interrupted the source."""
-        return self._source.interruption
-
-    @interruption.setter
-    def interruption(self, interruption: Interruption | None) -> None:
-        self._source.interruption = interruption
-
-    def interrupt(self, interruption: Interruption) -> None:
-        """Interrupt the source."""
-        self._source.interrupt(interruption)
-
-    def when_ended(self, job_ids: Sequence[str] | None, callback: Callable[[], None]) -> None:
-        """Call back when there is something to do in `run`."""
-        assert job_ids is None
-        few = self._few
-        with self._lock:
-            self._wake, self._wake_at = callback, few
-        self._look()
+        self._watch(job_ids)

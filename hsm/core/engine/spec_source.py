@@ -20,6 +20,7 @@ from hsm.core.engine.adding import Additions
 from hsm.core.engine.backend import Backend
 from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.engine.control import Controller
+from hsm.core.engine.in_flight import Feeding
 from hsm.core.engine.interrupts import Interruption, deferred, keyboard_interruption
 from hsm.core.engine.live_source import LiveSource
 from hsm.core.engine.observers import Observers
@@ -189,9 +190,9 @@ class SpecSource(LiveSource):
         known = {name: fact for name, fact in facts.items() if fact is not None}
         self._facts.setdefault(paths.sweep_dir, {}).update(known)
 
-    def begin_feed(self, drop: Callable[[], int]) -> None:
-        """Jobs are to come a few at a time; `drop` ends that, see `Feed.drop`."""
-        self._steering.feeds.append(drop)
+    def begin_feed(self, feed: Feeding) -> None:
+        """Jobs are to come a few at a time, from `feed`."""
+        self._steering.feeds.append(feed)
 
     def feed_failed(self, error: Exception) -> None:
         """No more jobs come, as those that were to come cannot be made."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from hsm.core.engine.in_flight import Feeding
 from hsm.core.engine.ledger import Ledger
 from hsm.core.engine.scheduler import Scheduler
 from hsm.core.record.job import JobState
@@ -18,13 +19,13 @@ class Steering:
         ledger: what knows them.
 
     Attributes:
-        feeds: those whose jobs have not all come: each ends one, and returns how many do not come.
+        feeds: what hands over jobs little by little.
     """
 
     def __init__(self, scheduler: Scheduler, ledger: Ledger) -> None:
         self._scheduler = scheduler
         self._ledger = ledger
-        self.feeds: list[Callable[[], int]] = []
+        self.feeds: list[Feeding] = []
 
     def get_job_status(self, job_id: str) -> JobState:
         return self._ledger[job_id].job.state
@@ -48,6 +49,8 @@ class Steering:
     ) -> None:
         if max_parallel_jobs is not None:
             self._scheduler.set_limit(max_parallel_jobs, now=now)
+            for feed in self.feeds:
+                feed.look()
         if timeout is not UNSET:
             self._scheduler.set_timeout(timeout)
         if max_retries is not None:
@@ -57,7 +60,7 @@ class Steering:
         self._scheduler.set_priority([self._ledger[job_id] for job_id in job_ids], priority)
 
     def cancel_pending(self) -> int:
-        dropped = sum(drop() for drop in self.feeds)  # First, or more would come meanwhile.
+        dropped = sum(feed.drop() for feed in self.feeds)  # First, or more would come meanwhile.
         return dropped + self._scheduler.cancel_pending()
 
     def explain(self, job_id: str | None = None) -> list[str]:
