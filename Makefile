@@ -1,7 +1,7 @@
 # make demo    a sweep of the example project, from nothing but Python and make
 # make test    the tests that are fast     make test-slow  those that take seconds each
 # make test-long    those that take minutes   make test-all   all of these
-# make test-heavy   those that need torch and JAX, which it installs: some gigabytes
+# make test-heavy   those that need torch, JAX and what stands on them, which it installs: some gigabytes
 # make lint    ruff, import-linter and mypy               make format     what ruff can mend by itself
 # make tables  writes the tables of README and docs anew, from the code and benchmarks/results
 # make pictures  draws the README's pictures anew         make package    builds what is released, and checks it
@@ -51,7 +51,7 @@ test-all: $(DEV)
 	$(BIN)/pytest -m "not heavy and not install" $(PYTEST_ARGS)
 
 test-heavy: $(HEAVY)
-	$(BIN)/pytest -m heavy -n 1 $(PYTEST_ARGS) tests/local
+	$(BIN)/pytest -m heavy -n 1 $(PYTEST_ARGS) tests/local tests/integrations
 
 # A new HOME has no packages that pip has loaded before.
 test-install: $(DEV)

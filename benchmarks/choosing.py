@@ -10,28 +10,20 @@ the number that it has there, and there is no other; and no process is left.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from _killed_sweep import KilledSweep
 from _report import count, finish, new_document, versions
 
-_MARK = "BENCHMARK_CHOOSING"
-_PATIENCE, _LOOK = 120.0, 0.02
 #: Seconds until a kill, by door: an app of Hydra takes a while to start.
 _PACE = {"command": (0.3, 1.2), "hydra": (1.0, 2.5)}
 
@@ -121,7 +113,7 @@ def ways(jobs: int) -> list[Way]:
     ]
 
 
-class Sweep:
+class Sweep(KilledSweep):
     """One sweep, which is killed and resumed.
 
     Args:
@@ -131,17 +123,12 @@ class Sweep:
     """
 
     def __init__(self, door: str, way: Way, folder: Path) -> None:
-        self._door, self._way, self._folder = door, way, folder
-        self._environment = {
-            **os.environ,
-            _MARK: folder.name,
-            "HSM_STATE_DIR": str(folder / "state"),
-        }
+        super().__init__(folder)
+        self._door, self._way = door, way
         (folder / "app.py").write_text(_JOB, encoding="utf-8")
         (folder / "config.yaml").write_text(_CONFIG, encoding="utf-8")
 
     def words(self, *, resume: bool) -> list[str]:
-        """The command line of the sweep, or of its resume."""
         if self._door == "hydra":
             places = "hydra.launcher.max_parallel_jobs=2"
             return [
@@ -155,76 +142,15 @@ class Sweep:
         how = ["--sweep-dir", "sweep", "--parallel-jobs", "2"]
         return [*hsm, *how, *self._way.of_command(), "--", "sleep", "0.05"]
 
-    def start(self, *, resume: bool) -> subprocess.Popen[bytes]:
-        """Start it."""
-        with (self._folder / "screen").open("ab") as screen:
-            return subprocess.Popen(
-                self.words(resume=resume),
-                cwd=self._folder,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=screen,
-                stderr=screen,
-            )
-
     def kill_at_random(self, chance: random.Random, *, resume: bool) -> bool:
         """Start it and kill it; False if it had ended before."""
-        process = self.start(resume=resume)
-        time.sleep(chance.uniform(*_PACE[self._door]))
-        has_ended = process.poll() is not None
-        process.kill()
-        process.wait()
-        self.wait_until_gone()
-        return not has_ended
-
-    def wait_until_gone(self) -> None:
-        """Wait until no process of it is left; AssertionError if one stays."""
-        end = time.monotonic() + _PATIENCE
-        while left := self._processes():
-            assert time.monotonic() < end, f"{len(left)} processes are left: {left}"
-            time.sleep(_LOOK)
-
-    def _processes(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if process.environ().get(_MARK) == self._folder.name:
-                    found.append(process)
-        return found
-
-    def has_begun(self) -> bool:
-        """Whether there is something to resume."""
-        journal = self._folder / "sweep" / ".hsm" / "journal.jsonl"
-        return journal.exists() and b'"submit"' in journal.read_bytes()
-
-    def jobs(self) -> dict[int, str]:
-        """The parameters of each completed job, as text; AssertionError if one ended twice."""
-        journal = self._folder / "sweep" / ".hsm" / "journal.jsonl"
-        records = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
-        points = {
-            job["job"]: json.dumps(job["params"], sort_keys=True)
-            for record in records
-            if record["event"] == "submit"
-            for job in record["jobs"]
-        }
-        ends = Counter(record["job"] for record in records if record["event"] == "end")
-        completed = {
-            record["job"]
-            for record in records
-            if record["event"] == "end" and record["state"] == "COMPLETED"
-        }
-        twice = [num for num, times in ends.items() if times > 1]
-        assert not twice, f"jobs ended more than once: {twice}"
-        assert completed == points.keys(), f"not completed: {points.keys() - completed}"
-        return points
+        return self.kill(chance.uniform(*_PACE[self._door]), resume=resume)
 
 
 def undisturbed(door: str, way: Way, folder: Path) -> dict[int, str]:
     """The jobs of a sweep that nobody kills."""
     sweep = Sweep(door, way, folder)
-    code = sweep.start(resume=False).wait()
-    assert code == 0, f"exit code {code}: {(folder / 'screen').read_text()[-1000:]}"
-    sweep.wait_until_gone()
+    sweep.run(resume=False)
     return sweep.jobs()
 
 
@@ -236,10 +162,7 @@ def check(door: str, way: Way, kills: int, chance: random.Random) -> dict[str, A
         done += sweep.kill_at_random(chance, resume=sweep.has_begun())
     problem, jobs = "", {}
     try:
-        process = sweep.start(resume=sweep.has_begun())
-        code = process.wait(10 * _PATIENCE)
-        assert code == 0, f"exit code {code}: {(folder / 'screen').read_text()[-1000:]}"
-        sweep.wait_until_gone()
+        sweep.run(resume=sweep.has_begun())
         jobs = sweep.jobs()
         if "drawn" in way.name:  # no two draw the same; but each has its points once
             assert len(set(jobs.values())) == len(jobs) == way.keys["n_trials"]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hsm.core.errors import HsmError, SettingsError
     from hsm.core.job_manager import JobManager
     from hsm.core.local import LocalComputeSource, LocalManager
+    from hsm.core.program.reporting import Pruned, log, report, should_prune
     from hsm.core.record.job import Attempt, Job, JobFailed, JobState
     from hsm.core.record.sweep import Sweep, read_sweep
     from hsm.core.results.collect import collect_results
@@ -37,13 +38,17 @@ _MODULES = {
     "JobState": "hsm.core.record.job",
     "LocalComputeSource": "hsm.core.local",
     "LocalManager": "hsm.core.local",
+    "Pruned": "hsm.core.program.reporting",
     "Results": "hsm.core.results.results_table",
     "SettingsError": "hsm.core.errors",
     "Sweep": "hsm.core.record.sweep",
     "SweepObserver": "hsm.core.engine.compute_source",
     "choose_points": "hsm.core.space.python_points",
     "collect_results": "hsm.core.results.collect",
+    "log": "hsm.core.program.reporting",
     "read_sweep": "hsm.core.record.sweep",
+    "report": "hsm.core.program.reporting",
+    "should_prune": "hsm.core.program.reporting",
 }
 
 __all__ = [
@@ -56,6 +61,7 @@ __all__ = [
     "JobState",
     "LocalComputeSource",
     "LocalManager",
+    "Pruned",
     "Results",
     "SettingsError",
     "Sweep",
@@ -63,7 +69,10 @@ __all__ = [
     "__version__",
     "choose_points",
     "collect_results",
+    "log",
     "read_sweep",
+    "report",
+    "should_prune",
 ]
 
 

@@ -55,8 +55,7 @@ def run_detached(plan: Plan, conf: LocalConf, as_json: bool) -> None:
     """
     # Report what is wrong here, on the terminal, rather than in launcher.log.
     check_machine(conf)
-    for _ in plan.jobs():
-        pass
+    plan.check()
     sys.stdout.flush()
     sys.stderr.flush()
     ours, theirs = os.pipe()

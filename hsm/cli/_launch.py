@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from hsm.cli._plan import Plan
 from hsm.cli._printing import print_json
 from hsm.cli._stdout import best_effort, say
 from hsm.core.engine.display_hook import display_of
-from hsm.core.engine.foreground import run_to_end
+from hsm.core.engine.foreground import Jobs, run_to_end
 from hsm.core.errors import HsmError
 from hsm.core.local import LocalComputeSource
 from hsm.core.own_command import command_to_paste, own_words
@@ -28,6 +28,7 @@ from hsm.display import wording
 if TYPE_CHECKING:
     from hsm.core.engine.compute_source import SweepDisplay
     from hsm.core.engine.interrupts import Interruption
+    from hsm.core.local.study_run import StudyRun
 
 
 def run(
@@ -55,9 +56,16 @@ def run(
     stream = sys.stderr if as_json else sys.stdout
     display = display_of(source, plan.paths, plan.sweep_id, stream=stream)
     source.note(plan.paths, **plan.facts)
-    with _explained(plan), _summarised(source, display):
-        feed = source.feed_jobs(plan.source, plan.sweep_id, plan.paths.sweep_dir, plan.program)
-        interruption = run_to_end(source, feed, display, started)
+    study = _study_run(plan, source)
+    with _explained(plan), _summarised(source, display), study or nullcontext():
+        if study is not None:
+            jobs_to_run: Jobs = study.jobs()
+        else:
+            sweep_dir = plan.paths.sweep_dir
+            jobs_to_run = source.feed_jobs(plan.source, plan.sweep_id, sweep_dir, plan.program)
+        interruption = run_to_end(source, jobs_to_run, display, started)
+        if study is not None:
+            study.finish()
     jobs = source.jobs()
     with best_effort():
         display.summary()
@@ -70,7 +78,18 @@ def run(
             print_json(_summary(plan, jobs, interruption))
     if interruption is not None:
         return interruption.exit_code
+    if study is not None:
+        return 0 if study.has_succeeded else 1
     return 0 if all(job.state.has_succeeded for job in jobs) else 1
+
+
+def _study_run(plan: Plan, source: LocalComputeSource) -> StudyRun | None:
+    """What runs the study, if the sweep is one."""
+    if plan.study is None:
+        return None
+    from hsm.core.local.study_run import StudyRun  # which sweeps of points do without
+
+    return StudyRun(plan.study_plan(), source, plan.program, plan.paths, plan.sweep_id)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,12 @@ from hsm.cli._stdout import say
 from hsm.core.engine.watched import Watched
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import Sweep
-from hsm.core.results.metric import Goal
+from hsm.core.results.goal import Goal
 from hsm.core.settings.resolve import SETTINGS
 
 if TYPE_CHECKING:
     from hsm.core.engine.backend import Usage
+    from hsm.core.engine.compute_source import RunningJob
     from hsm.core.local.usage import UsageSampler
     from hsm.display.counts import Counts
 
@@ -110,7 +111,6 @@ def _watch(
 
 
 def _print(watched: Watched, goal: Goal) -> None:
-    from hsm.core.units import format_clock, format_size
     from hsm.display.stream import SafeStream
     from hsm.display.summary import Shown, summary
 
@@ -121,24 +121,32 @@ def _print(watched: Watched, goal: Goal) -> None:
     for line in summary(counts, sweep.paths, now, shown, sweep):
         say(line)
     say(f"status:  {watched.status()}")
-    rows = [
-        [
-            str(job.num),
-            job.label,
-            format_clock(job.elapsed),
-            format_size(job.memory or 0),
-            job.last_line,
-        ]
-        for job in watched.running()
-    ]
-    if rows:
-        say()
-        print_table(
-            ["job", "overrides", "time", "memory", "last output"],
-            rows,
-            right=("job", "time", "memory"),
-            wraps=("overrides", "last output"),
-        )
+    _print_running(watched.running())
+
+
+def _print_running(running: Sequence[RunningJob]) -> None:
+    from hsm.core.units import format_clock, format_size
+    from hsm.display.text import reported_text
+
+    if not running:
+        return
+    columns = {
+        "job": [str(job.num) for job in running],
+        "overrides": [job.label for job in running],
+        "time": [format_clock(job.elapsed) for job in running],
+        "memory": [format_size(job.memory or 0) for job in running],
+        "reported": [reported_text(job.step, job.reported) for job in running],
+        "last output": [job.last_line for job in running],
+    }
+    if not any(columns["reported"]):
+        del columns["reported"]
+    say()
+    print_table(
+        list(columns),
+        list(zip(*columns.values(), strict=True)),
+        right=("job", "time", "memory"),
+        wraps=("overrides", "reported", "last output"),
+    )
 
 
 def _counts(sweep: Sweep) -> Counts:

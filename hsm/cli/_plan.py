@@ -9,16 +9,20 @@ Making a plan starts nothing and writes nothing. Every mistake in a command line
 
 from __future__ import annotations
 
+import itertools
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hsm.cli._earlier import recorded_points, recorded_program
 from hsm.cli._points import AskedPoints
 from hsm.cli._stdout import say
+from hsm.cli._study import AskedStudy, check_method
 from hsm.core.engine.adding import params_of, points_of
 from hsm.core.errors import HsmError, SettingsError, shown
 from hsm.core.plain_json import identity
@@ -32,8 +36,17 @@ from hsm.core.record.sweep_id import OUTPUT_DIR, check_sweep_id, new_sweep_id
 from hsm.core.settings.args_style import ArgsStyle
 from hsm.core.settings.point_needs import take_needs
 from hsm.core.settings.resolve import HsmConfig, Resolved
+from hsm.core.space.choosing import is_study
+from hsm.core.space.selection import Selection
+
+if TYPE_CHECKING:
+    from hsm.core.local.study_run import StudyPlan
 
 _COMMAND = "command after --"
+#: A storage that is gone with the process.
+_IN_MEMORY = "optuna.storages.InMemoryStorage"
+#: Points with which the command line of a study's jobs is tried.
+_CHECKED = 3
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,9 @@ class Plan:
         facts: what the journal is to say of the points, see `AskedPoints.facts`.
         takes_over_added: whether it also has the jobs that were added while the sweep ran.
         notes: lines for people, on how the points were chosen.
+        study: what the points are chosen from, one by one; None if `source` has them all.
+        goal: settings that say what is optimised, as far as the points have a word on it.
+        roots: directories that contain sweeps.
     """
 
     program: Program
@@ -74,6 +90,70 @@ class Plan:
     facts: Mapping[str, Any] = field(default_factory=dict)
     takes_over_added: bool = True
     notes: Sequence[str] = ()
+    study: AskedStudy | None = None
+    goal: Mapping[str, Any] = field(default_factory=dict)
+    roots: Sequence[str] = ()
+
+    def count(self) -> int:
+        """How many jobs will run. Raises SettingsError at one that cannot."""
+        if self.study is None:
+            return sum(1 for _ in self.jobs())
+        if self.previous is None:
+            return self.study.count()
+        resumption = Resumption(self.previous, self.rerun)
+        resumption.of_study()
+        return max(0, self.study.count() - resumption.over)
+
+    def check(self) -> None:
+        """Raise SettingsError if a job cannot run; of a study, whose points nobody knows, any."""
+        jobs = iter(self.jobs())
+        if self.study is not None:
+            jobs = map(self._planned, *_some(self.study)) if self.study.knows_keys else iter(())
+        for _ in jobs:
+            pass
+
+    def study_plan(self, *, is_dry: bool = False) -> StudyPlan:
+        """The study, for its run; with `is_dry` one that writes nothing."""
+        from hsm.core.local.study_run import StudyPlan  # which commands without a study do without
+
+        assert self.study is not None
+        if os.getcwd() not in sys.path:  # Classes and functions may be named that are here.
+            sys.path.append(os.getcwd())
+        options = self.study.options
+        if is_dry and options.is_optuna:
+            options = replace(options, storage={"_target_": _IN_MEMORY})
+        return StudyPlan(options, self.study.space, self.study.origin, self.roots)
+
+    def first_trials(self, places: int) -> Iterator[PlannedJob]:
+        """Yield the jobs of a study that will start first.
+
+        Args:
+            places: how many start at once.
+
+        Raises:
+            HsmError: the study cannot be opened.
+        """
+        resumption = None
+        if self.previous is not None:
+            resumption = Resumption(self.previous, self.rerun)
+        study = self.study_plan(is_dry=True)
+        trials = study.open(self.paths, self.sweep_id, self.program, resumption)
+        with closing(trials):
+            again = [job for job in trials.earlier() if _runs(job.num, resumption)]
+            for job in again:
+                yield self._planned(job.num, dict(job.point))
+            for _ in range(len(again), places):
+                asked = trials.ask()
+                if asked is None:
+                    return
+                yield self._planned(asked.num, dict(asked.point))
+
+    def _planned(self, num: int, params: dict[str, Any]) -> PlannedJob:
+        take_needs(num, params, self.resources)
+        directory = self.paths.job_dir(num)
+        command = self.program.command_for(params, directory)
+        assert command is not None, "the command line names no functions"
+        return PlannedJob(num, params, directory, command)
 
     def jobs(self) -> Iterator[PlannedJob]:
         """Yield the jobs that will run. Raises SettingsError at one that cannot."""
@@ -86,10 +166,7 @@ class Plan:
                 if not match.runs:
                     continue
                 num = match.num
-            directory = self.paths.job_dir(num)
-            command = self.program.command_for(params, directory)
-            assert command is not None, "the command line names no functions"
-            yield PlannedJob(num, params, directory, command)
+            yield self._planned(num, params)
 
     def _all_points(self) -> Iterator[dict[str, Any]]:
         """Each job's, and then those that the launcher will add again."""
@@ -135,6 +212,7 @@ class Asked:
         selection = self.points.select(program)
         count = selection.count()
         if count is None:
+            assert isinstance(selection, Selection)
             total = selection.choosing.n_trials or selection.definition.count()
             say(f"hsm: looking for those of {total} points that the filter keeps", error=True)
             count = sum(1 for _ in selection)
@@ -153,7 +231,7 @@ class Asked:
         rerun, resources = resolved.conf.rerun, resolved.conf.resources
         if earlier is not None:
             resumed = self._resumed(resolved.hsm_config, earlier, rerun)
-            return replace(resumed, resources=resources)
+            return replace(resumed, resources=resources, roots=_roots(resolved.hsm_config))
         program = self._program(resolved.hsm_config)
         sweep_id, paths = find_place(
             self.sweep_id,
@@ -165,18 +243,29 @@ class Asked:
         previous = read_sweep(paths.sweep_dir) if os.path.exists(paths.journal) else None
         check_rerun(paths, rerun, resumes=previous is not None)
         plan = Plan(program, (), sweep_id, paths, previous, rerun, resources)
+        plan = replace(plan, roots=_roots(resolved.hsm_config))
         return self._with_points(plan, self.points)
 
     def _with_points(self, plan: Plan, points: AskedPoints) -> Plan:
         """The plan with these points."""
         points = points.loaded()
+        if plan.previous is not None:
+            points = points.going_on(plan.previous)
         selection = points.select(plan.program, plan.previous)
+        if plan.previous is not None:
+            asked = selection.options.method if isinstance(selection, AskedStudy) else "grid"
+            check_method(asked, plan.previous)
+        facts = {"points": points.record()}
+        if isinstance(selection, AskedStudy):
+            planned = replace(plan, study=selection, facts=facts)
+            return replace(planned, goal=planned.study_plan().goal)
         return replace(
             plan,
             source=selection,
-            facts={"points": points.record()},
+            facts=facts,
             takes_over_added="max_runs" not in self.points.choosing,
             notes=self.points.notes(selection, plan.previous),
+            goal=points.goal(),
         )
 
     def _resumed(self, hsm_config: HsmConfig, earlier: Sweep, rerun: Rerun) -> Plan:
@@ -194,6 +283,14 @@ class Asked:
         plan = Plan(program, (), earlier.sweep_id, earlier.paths, earlier, rerun)
         if self.points.has_points:
             return self._with_points(plan, self.points)
+        if is_study(earlier.chosen.get("method")):
+            study = self.points.on_record(earlier)
+            if study is None:
+                raise HsmError(
+                    f"the journal of {earlier.sweep_id} does not say what it searches: give that "
+                    "again, as overrides or with --config"
+                )
+            return self._with_points(plan, study)
         most = self.points.max_runs_of_recorded()
         again = AskedPoints.recorded(earlier, most) if earlier.to_come != 0 else None
         if again is not None and isinstance(rerun, str):
@@ -208,6 +305,15 @@ class Asked:
 
     def _program(self, hsm_config: HsmConfig) -> Program:
         return find_what_runs(self.script, self.command, self.args_style, hsm_config)
+
+
+def _some(study: AskedStudy) -> tuple[Iterable[int], Iterable[dict[str, Any]]]:
+    """Numbers and parameters of some jobs that a study may have."""
+    return itertools.count(), islice(study.sample, _CHECKED)
+
+
+def _runs(num: int, resumption: Resumption | None) -> bool:
+    return resumption is not None and resumption.match_number(num).runs
 
 
 def find_what_runs(
@@ -263,13 +369,18 @@ def find_place(
     """
     if sweep_id:
         check_sweep_id(sweep_id, "--sweep-id")
-    root = Path(os.path.expanduser(hsm_config.output_dir or OUTPUT_DIR))
+    [root] = map(Path, _roots(hsm_config))
     sweep_id = sweep_id or new_sweep_id(program.name)
     paths = SweepPaths(os.path.expanduser(sweep_dir) if sweep_dir else root / sweep_id)
     if not resumes:
         origin, name = ("--sweep-dir", sweep_dir) if sweep_dir else ("--sweep-id", sweep_id)
         _check_new(sweep_id, name, origin, paths)
     return sweep_id, paths
+
+
+def _roots(hsm_config: HsmConfig) -> Sequence[str]:
+    """The directories that contain sweeps."""
+    return [os.path.expanduser(hsm_config.output_dir or OUTPUT_DIR)]
 
 
 def _check_new(sweep_id: str, name: str, origin: str, paths: SweepPaths) -> None:

@@ -3,30 +3,42 @@
 overrides, --zip, --also --.
 --config, or a usual file --+--> SweepDefinition --.
 --method, --seed, … --> Choosing -------------------+--> Selection: each job's parameters
+--sampler, --pruner, … --> StudyOptions ------------'--> AskedStudy: what they are chosen from
 """
 
 from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from hsm.cli._named_file import STDIN, STDIN_NAME, read_named, usual_file
 from hsm.cli._stdout import say
-from hsm.core.errors import HsmError, SettingsError, shown
+from hsm.cli._study import (
+    AskedStudy,
+    Given,
+    check_known,
+    check_recorded,
+    file_keys,
+    line_goal,
+    plain_goal,
+    recorded_study,
+    refuse_without_study,
+    study_option,
+)
+from hsm.core.errors import SettingsError, shown
 from hsm.core.program.program import Program
 from hsm.core.record.sweep import recorded_seed
-from hsm.core.space.choosing import KEYS, Method, check_choosing
+from hsm.core.settings.resolve import Resolved
+from hsm.core.space.choosing import KEYS, Method, check_choosing, is_study
 from hsm.core.space.definition import (
     SweepDefinition,
     parse_overrides,
     read_sweep_text,
 )
 from hsm.core.space.selection import Selection
-from hsm.core.space.sweep_file import sweep_file_text
-from hsm.core.space.sweep_text import decoded
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -34,11 +46,7 @@ if TYPE_CHECKING:
     from hsm.cli._sweep_line import SweepLine
     from hsm.core.record.sweep import Sweep
 
-#: Sweep files to look for if the command line names none.
-SWEEP_FILES = ("conf/sweep.yaml", "sweeps/sweep.yaml")
 _LINE = "command line"
-#: Stands for standard input where a sweep file is named, and its name in messages.
-STDIN, _STDIN_NAME = "-", "standard input"
 _REPEAT = "NAME=VALUES, as in seed=0,1,2"
 
 
@@ -52,6 +60,8 @@ class AskedPoints:
         zipped: groups of overrides that advance together, each in one text.
         also: further grids, each in one text.
         choosing: what is given of a `Choosing`, by name.
+        study: what is given of a study besides, and on record if that holds.
+        unless: what holds of a study for what neither this nor the sweep file gives.
         text: what the sweep file says, once it was read.
     """
 
@@ -60,6 +70,8 @@ class AskedPoints:
     zipped: Sequence[str] = ()
     also: Sequence[str] = ()
     choosing: Mapping[str, Any] = field(default_factory=dict)
+    study: Given = field(default_factory=dict)
+    unless: Given = field(default_factory=dict)
     text: str | None = None
 
     @classmethod
@@ -75,7 +87,27 @@ class AskedPoints:
             "max_runs": line.max_runs,
         }
         choosing = {name: value for name, value in given.items() if value not in (None, "", {})}
-        return cls(line.overrides, config, line.zipped, line.also, choosing)
+        study = {name: (value, study_option(name)) for name, value in line.study.items()}
+        return cls(line.overrides, config, line.zipped, line.also, choosing, study)
+
+    def aiming_at(self, settings: Mapping[str, Any], resolved: Resolved) -> AskedPoints:
+        """The same, with what the settings say is optimised.
+
+        Args:
+            settings: the settings in the command line, checked.
+            resolved: the settings that hold.
+
+        Raises:
+            SettingsError: the command line says it twice, and differently.
+        """
+        conf, origins = resolved.conf, resolved.origins
+        unless = {
+            name: (str(value), origins[name])
+            for name, value in (("metric", conf.metric), ("direction", conf.direction))
+            if value is not None
+        }
+        study = {**self.study, **line_goal(self.study, settings)}
+        return replace(self, study=study, unless=unless)
 
     @classmethod
     def recorded(cls, sweep: Sweep, max_runs: int | None) -> AskedPoints | None:
@@ -95,7 +127,21 @@ class AskedPoints:
         texts = [tuple(map(str, points.get(name, ()))) for name in ("overrides", "zip", "also")]
         overrides, zipped, also = texts
         name, text = str(file.get("name", "")), file.get("text")
-        return cls(overrides, name, zipped, also, choosing, text if name else None)
+        return cls(overrides, name, zipped, also, choosing, text=text if name else None)
+
+    def on_record(self, sweep: Sweep) -> AskedPoints | None:
+        """The space of a sweep that is a study, with what this says of the study."""
+        found = AskedPoints.recorded(sweep, None)
+        if found is None:
+            return None
+        study = {**recorded_study(sweep.chosen, sweep.sweep_id), **self.study}
+        check_recorded(sweep.chosen, study)
+        return replace(found, choosing=self.choosing, study=study, unless=self.unless)
+
+    def going_on(self, sweep: Sweep) -> AskedPoints:
+        """The same, where what is not given is as `sweep` had it, if that is a study."""
+        study = recorded_study(sweep.chosen, sweep.sweep_id)
+        return replace(self, unless={**self.unless, **study})
 
     def record(self) -> dict[str, Any]:
         """What the points are, for `recorded`; how they are chosen is on record anyway."""
@@ -114,10 +160,10 @@ class AskedPoints:
             SettingsError: it cannot be read.
             HsmError: there are no points.
         """
-        asked = self if self.has_points else replace(self, config=_usual_file())
+        asked = self if self.has_points else replace(self, config=usual_file())
         if not asked.config or asked.text is not None:
             return asked
-        return replace(asked, text=_read_text(asked.config))
+        return replace(asked, text=read_named(asked.config))
 
     @property
     def has_points(self) -> bool:
@@ -127,10 +173,10 @@ class AskedPoints:
     @property
     def origin(self) -> str:
         """Where the points are written, for messages."""
-        return _STDIN_NAME if self.config == STDIN else self.config or _LINE
+        return STDIN_NAME if self.config == STDIN else self.config or _LINE
 
-    def select(self, program: Program, previous: Sweep | None = None) -> Selection:
-        """Find the points that are to run.
+    def select(self, program: Program, previous: Sweep | None = None) -> Selection | AskedStudy:
+        """Find the points that are to run, or what they are chosen from.
 
         Overrides alone are the whole sweep. Given a file as well, the overrides win for the keys
         that they set. Without any points, the usual places are searched for a file.
@@ -145,10 +191,22 @@ class AskedPoints:
         """
         return self.loaded()._select(program, previous)
 
-    def _select(self, program: Program, previous: Sweep | None) -> Selection:
+    def _select(self, program: Program, previous: Sweep | None) -> Selection | AskedStudy:
         loader = _config_loader(program, [*self.overrides, *self.zipped, *self.also], self.config)
         definition = self._definition(loader)
         given = {**definition.choosing, **self._given()}
+        if "method" in given:
+            check_known(*given["method"])
+        if is_study(self._method(definition.choosing)):
+            study = AskedStudy.of(
+                definition, {**self.unless, **definition.choosing, **self._line()}, self.origin
+            )
+            _check_keys(program, study.sample, self.origin)
+            if study.knows_keys:
+                program.check(study.sample.shared_keys(), study.sample.all_keys())
+            return study
+        refuse_without_study({**definition.choosing, **self.study})
+        given = {name: each for name, each in given.items() if name in KEYS}
         choosing = check_choosing(
             {name: value for name, (value, _) in given.items()},
             {name: origin for name, (_, origin) in given.items()},
@@ -160,6 +218,10 @@ class AskedPoints:
         _check_keys(program, definition if choosing.is_default else selection, self.origin)
         program.check(selection.shared_keys(), selection.all_keys())
         return selection
+
+    def goal(self) -> dict[str, Any]:
+        """The settings that say what is optimised, if this is no study. Raises SettingsError."""
+        return plain_goal(self.study)
 
     def notes(self, selection: Selection, previous: Sweep | None) -> list[str]:
         """What people should know of the points that were selected: a seed that they did not give.
@@ -193,23 +255,35 @@ class AskedPoints:
                 )
         return self.choosing.get("max_runs")
 
+    def _line(self) -> dict[str, tuple[Any, str]]:
+        """All that is given to choose by, other than in the sweep file."""
+        return {**self.study, **self._given()}
+
+    def _method(self, file: Given) -> Any:
+        """The method, of which `file` is what the sweep file says."""
+        found = {**self.unless, **file, **self._line()}
+        return found.get("method", (Method.grid, ""))[0]
+
     def _given(self) -> dict[str, tuple[Any, str]]:
         return {
             name: (value, f"--{name.replace('_', '-')}") for name, value in self.choosing.items()
         }
 
     def _definition(self, loader: ConfigLoader | None) -> SweepDefinition:
-        method = self.choosing.get("method")
-        intervals = None if method is None else method != Method.grid
+        intervals: bool | None = self._method({}) != Method.grid
+        if self.config and "method" not in {**self.unless, **self._line()}:
+            intervals = None  # as the file's method has it
         definition = None
         if self.config:
             assert self.text is not None, "it is loaded"
-            name = _STDIN_NAME if self.config == STDIN else self.config
+            name = STDIN_NAME if self.config == STDIN else self.config
             data = self.text.encode()
-            definition = read_sweep_text(data, name, config_loader=loader, intervals=intervals)
+            keys = file_keys()
+            definition = read_sweep_text(
+                data, name, config_loader=loader, intervals=intervals, more_keys=keys
+            )
             if intervals is None:
-                method, _ = definition.choosing.get("method", (Method.grid, ""))
-                intervals = method != Method.grid
+                intervals = self._method(definition.choosing) != Method.grid
         line = _line(self.overrides, self.zipped, loader, intervals or False)
         if line is not None:
             definition = line if definition is None else definition.overridden_by(line)
@@ -218,16 +292,6 @@ class AskedPoints:
             definition = other if definition is None else definition.followed_by(other)
         assert definition is not None, "there are points"
         return definition
-
-
-def _usual_file() -> str:
-    for name in SWEEP_FILES:
-        if os.path.isfile(name):
-            return name
-    raise HsmError(
-        "nothing to sweep over: give overrides, such as lr=0.1,0.01, or a sweep file with "
-        f"--config (there is no {' or '.join(SWEEP_FILES)}; hsm init writes one)"
-    )
 
 
 def _repeats(texts: Sequence[str]) -> dict[str, str]:
@@ -303,26 +367,6 @@ def _check_keys(program: Program, sweep: SweepDefinition | Selection, origin: st
     note = check_keys(program.script, sweep, origin)
     if note:
         say(f"hsm: {note}", error=True)
-
-
-def _read_text(config: str) -> str:
-    """Read a sweep file, or standard input for ``-``. Raises HsmError."""
-    if config != STDIN:
-        return sweep_file_text(config)
-    if sys.stdin is None:
-        raise HsmError("--config -: there is no standard input")
-    if sys.stdin.isatty():
-        raise HsmError(
-            "--config - reads standard input, which is a terminal here: pipe the sweep into it, as "
-            "in (echo lr; seq 10) | hsm sweep --config - …"
-        )
-    try:
-        data = sys.stdin.buffer.read()
-    except OSError as error:
-        raise HsmError(f"--config -: cannot read standard input: {error.strerror}") from error
-    if not data.strip():
-        raise HsmError("--config -: standard input is empty")
-    return decoded(data, _STDIN_NAME)
 
 
 def _config_loader(program: Program, overrides: Sequence[str], config: str) -> ConfigLoader | None:

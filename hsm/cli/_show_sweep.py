@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from hsm.cli._outcome import ends
+from hsm.core.job_numbers import show_numbers
 from hsm.core.record.sweep import Sweep
+from hsm.core.results.goal import Goal, is_study
+from hsm.core.results.repeats import Repeats
+from hsm.core.results.tables import for_people
 from hsm.display.text import from_here
+
+#: What is told of a point, or a study, in lines of its own.
+_SPACE = "space"
+#: Trials on the Pareto front that are shown; `--json` has all.
+_MAX_FRONT = 10
 
 
 def sweep_facts(sweep: Sweep) -> dict[str, Any]:
     """Collect everything known about the sweep, for JSON and for `sweep_lines`."""
+    goal = Goal.recorded(sweep.latest)
     return {
         "sweep_id": sweep.sweep_id,
         "status": sweep.status,
@@ -20,6 +31,8 @@ def sweep_facts(sweep: Sweep) -> dict[str, Any]:
         "jobs": len(sweep.jobs),
         "states": sweep.jobs.count_states(),
         "chosen": sweep.chosen,
+        "planned": sweep.planned,
+        **(ends(sweep) if goal.is_told else {}),
         "servers": sweep.servers,
         "host": sweep.latest.get("host"),
         "cwd": sweep.latest.get("cwd"),
@@ -37,19 +50,66 @@ def sweep_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     counts = [f"{count} {state.lower()}" for state, count in facts["states"].items()]
     yield "jobs", ", ".join([str(facts["jobs"]), *counts]).replace(", ", ": ", 1).replace("_", " ")
     if facts["chosen"]:
-        yield "points", _described(facts["chosen"])
+        yield from _chosen_lines({**_defaults(facts), **facts["chosen"]})
+    yield from _best_lines(facts)
     for server in facts["servers"]:
         yield from _server_lines(server)
     yield "ran on", f"{facts['host']}, in {facts['cwd']}"
     yield "directory", from_here(facts["sweep_dir"])
 
 
+def _defaults(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a study does not record as it is by default: how many trials, and which end is best."""
+    chosen, planned = facts["chosen"], facts["planned"]
+    if not is_study(chosen):
+        return {}
+    defaults = {"method": chosen.get("method", "optuna")}
+    if planned is not None:
+        repeats = Repeats.recorded({"chosen": chosen})
+        defaults["n_trials"] = planned // (1 if repeats is None else repeats.count)
+    return {**defaults, "direction": "minimize"}
+
+
+def _chosen_lines(chosen: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """How the points were chosen: in one line, and for a study a line for each parameter."""
+    space = chosen.get(_SPACE)
+    facts = {name: value for name, value in chosen.items() if name != _SPACE}
+    if facts:
+        yield "points", _described(facts)
+    if isinstance(space, Mapping):
+        for number, (key, text) in enumerate(space.items()):
+            yield "" if number else _SPACE, f"{key} = {_text(text)}"
+
+
 def _described(chosen: Mapping[str, Any]) -> str:
     """How the points were chosen, in one line: method random, n_trials 20, seed 7."""
-    return ", ".join(
-        f"{name} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-        for name, value in chosen.items()
-    )
+    return ", ".join(f"{name} {_text(value)}" for name, value in chosen.items())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _best_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The best trial of a study, or those on the Pareto front."""
+    if (best := facts.get("best")) is not None:
+        metric = f"{facts['metric']} " if facts["metric"] else ""
+        yield "best", _trial(f"{metric}{for_people(best['value'])}", best)
+    front: Sequence[Mapping[str, Any]] = facts.get("pareto") or ()
+    for number, trial in enumerate(front[:_MAX_FRONT]):
+        values = ", ".join(f"{name} {for_people(it)}" for name, it in trial["values"].items())
+        yield "" if number else "pareto", _trial(values, trial)
+    if len(front) > _MAX_FRONT:
+        yield "", f"and {len(front) - _MAX_FRONT} more"
+
+
+def _trial(values: str, trial: Mapping[str, Any]) -> str:
+    params = " ".join(f"{name}={_text(value)}" for name, value in trial["params"].items())
+    jobs = trial.get("jobs", ())
+    which = f"jobs {show_numbers(jobs)}" if len(jobs) > 1 else f"job {trial['job']}"
+    return f"{values} by {which}: {params}"
 
 
 def _server_lines(server: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

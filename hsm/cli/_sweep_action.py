@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from hsm.cli._earlier import check_variables, find_earlier, from_there, recorded_settings
 from hsm.cli._find import warn_of_problems
@@ -22,7 +23,7 @@ from hsm.display.text import from_here
 def run_line(line: SweepLine) -> int:
     """Run a command line; return the exit code. Raises HsmError."""
     check_mode(line.mode)
-    given = given_settings(line.settings)
+    given = typed = given_settings(line.settings)
     config, script, hsm_config = line.config, line.script, line.hsm_config
     earlier = None
     if line.resume:
@@ -38,7 +39,7 @@ def run_line(line: SweepLine) -> int:
     if earlier is not None and not line.count_only:
         check_variables(earlier, resolved)
     style = check_args_style(line.args_style, "--args-style") if line.args_style else None
-    points = AskedPoints.of(line, config)
+    points = AskedPoints.of(line, config).aiming_at(typed, resolved)
     asked = Asked(points, script, line.command, style, line.sweep_id, line.sweep_dir)
     if line.count_only:
         count = _count(asked, resolved, earlier)
@@ -47,16 +48,17 @@ def run_line(line: SweepLine) -> int:
     plan = asked.plan(resolved, earlier)
     for note in plan.notes:
         say(f"hsm: {note}", error=True)
+    conf = replace(resolved.conf, **plan.goal)
     if line.dry_run:
-        _list(plan, line.as_json)
+        _list(plan, conf, line.as_json)
         return 0
-    return _run(plan, resolved.conf, detach=line.detach, as_json=line.as_json)
+    return _run(plan, conf, detach=line.detach, as_json=line.as_json)
 
 
 def _count(asked: Asked, resolved: Resolved, earlier: Sweep | None) -> int:
     if earlier is None:
         return asked.count(resolved.hsm_config)
-    return sum(1 for _ in asked.plan(resolved, earlier).jobs())
+    return asked.plan(resolved, earlier).count()
 
 
 def _run(plan: Plan, conf: LocalConf, *, detach: bool, as_json: bool) -> int:
@@ -77,13 +79,25 @@ def _tell_notes(plan: Plan) -> None:
         say(f"hsm: {note}", error=True)
 
 
-def _list(plan: Plan, as_json: bool) -> None:
+def _list(plan: Plan, conf: LocalConf, as_json: bool) -> None:
     end_with_the_reader()
     if not as_json:
         _tell_notes(plan)
-    for job in plan.jobs():
+    listed = 0
+    for job in plan.jobs() if plan.study is None else plan.first_trials(_places(conf)):
+        listed += 1
         if as_json:
             facts = {"job": job.num, "job_dir": job.directory, "command": job.command}
             print_json({**facts, "params": job.params}, indent=None)
         else:
             say(f"job {job.num} in {from_here(job.directory)}: {join_command(job.command)}")
+    if plan.study is not None and not as_json and (more := plan.count() - listed) > 0:
+        say(f"and {more} more to be chosen")
+
+
+def _places(conf: LocalConf) -> int:
+    """How many jobs start at once."""
+    from hsm.core.local.places import with_places
+
+    places: int = with_places(conf).max_parallel_jobs
+    return places

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hsm.cli._point_options import POINT_OPTIONS, study_keys
 from hsm.cli._usual_words import UsualWords
 from hsm.core.settings.resolve import SETTINGS
 
@@ -23,6 +24,8 @@ class SweepLine:
         also: further grids, a text each.
         method, n_trials, seed, filter, shuffle, repeat, max_runs: how to choose from the points;
             each text of `repeat` has one key.
+        study: how an optimiser is to choose, by the keys of `hsm.core.study.options.StudyOptions`:
+            texts, and lists of texts.
         command: the words after ``--``; None without it.
         settings: by their names; None for those left out.
     """
@@ -45,6 +48,7 @@ class SweepLine:
     shuffle: bool | None = None
     repeat: Sequence[str] = ()
     max_runs: int | None = None
+    study: Mapping[str, Any] = field(default_factory=dict)
     dry_run: bool = False
     count_only: bool = False
     detach: bool = False
@@ -61,13 +65,14 @@ _TEXTS = {
     "--sweep-id": "sweep_id",
     "--sweep-dir": "sweep_dir",
     "--hsm-config": "hsm_config",
-    "--method": "method",
-    "--n-trials": "n_trials",
-    "--seed": "seed",
-    "--filter": "filter",
+    **{
+        each.option: each.keyword
+        for each in POINT_OPTIONS
+        if each.metavar and not each.repeats and not each.is_count
+    },
 }
 #: The same for those that may be given several times.
-_LISTS = {"--zip": "zipped", "--also": "also", "--repeat": "repeat"}
+_LISTS = {each.option: each.keyword for each in POINT_OPTIONS if each.repeats}
 
 
 def read_sweep_line(words: Sequence[str]) -> SweepLine | None:
@@ -80,4 +85,5 @@ def read_sweep_line(words: Sequence[str]) -> SweepLine | None:
     read = UsualWords(_TEXTS, {"--shuffle": "shuffle"}, options, lists=_LISTS)
     if not read.read(words):
         return None
-    return SweepLine(read.arguments, command, **read.own, settings=read.settings)
+    study = study_keys(read.own)
+    return SweepLine(read.arguments, command, **read.own, study=study, settings=read.settings)

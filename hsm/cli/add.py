@@ -10,7 +10,7 @@ import typer
 
 from hsm.cli._earlier import enter_its_directory
 from hsm.cli._find import named_sweep
-from hsm.cli._options import HsmConfigFile, OptionalSweep, new_app
+from hsm.cli._option_sets import HsmConfigFile, OptionalSweep, new_app
 from hsm.cli._points import check_overrides
 from hsm.cli._requesting import carry_out, running_sweep
 from hsm.cli._stdout import say

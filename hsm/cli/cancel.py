@@ -10,7 +10,7 @@ import typer
 
 from hsm.cli._complete import job_numbers
 from hsm.cli._find import sweep_and_jobs
-from hsm.cli._options import HsmConfigFile, OptionalSweep, new_app
+from hsm.cli._option_sets import HsmConfigFile, OptionalSweep, new_app
 from hsm.cli._requesting import carry_out, running_sweep, wait
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError

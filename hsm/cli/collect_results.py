@@ -12,7 +12,7 @@ import typer
 
 from hsm.cli._complete import one_of
 from hsm.cli._find import named_sweep
-from hsm.cli._options import HsmConfigFile, OptionalSweep, SweepId, new_app
+from hsm.cli._option_sets import HsmConfigFile, OptionalSweep, SweepId, new_app
 from hsm.cli._printing import end_with_the_reader, print_columns
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError, SettingsError, did_you_mean, shown

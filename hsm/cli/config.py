@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hsm.cli._given import option_name
-from hsm.cli._options import HsmConfigFile, Json, new_app
+from hsm.cli._option_sets import HsmConfigFile, Json, new_app
 from hsm.cli._printing import end_with_the_reader, print_json, print_table
 from hsm.cli._stdout import say
 from hsm.core.command_line import join_command

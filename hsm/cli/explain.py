@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hsm.cli._find import sweep_and_job
-from hsm.cli._options import HsmConfigFile, OptionalJob, OptionalSweep, new_app
+from hsm.cli._option_sets import HsmConfigFile, OptionalJob, OptionalSweep, new_app
 from hsm.cli._printing import end_with_the_reader
 from hsm.cli._requesting import carry_out, running_sweep
 from hsm.cli._stdout import say

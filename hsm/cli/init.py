@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from textwrap import wrap
 
-from hsm.cli._options import new_app
-from hsm.cli._points import SWEEP_FILES
+from hsm.cli._named_file import SWEEP_FILES
+from hsm.cli._option_sets import new_app
 from hsm.cli._proposed import propose
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hsm.cli._options import Json, new_app
+from hsm.cli._option_sets import Json, new_app
 from hsm.cli._printing import end_with_the_reader, print_json, print_table
 from hsm.cli._stdout import say
 from hsm.core.record.job import JobState

@@ -13,7 +13,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from hsm.cli._find import sweep_and_job, warn_of_problems, which_job
-from hsm.cli._options import HsmConfigFile, JobNumber, OptionalSweep, new_app
+from hsm.cli._option_sets import HsmConfigFile, JobNumber, OptionalSweep, new_app
 from hsm.cli._printing import end_with_the_reader
 from hsm.cli._stdout import say, write_bytes
 from hsm.core.command_line import join_command

@@ -9,7 +9,7 @@ import typer
 from hsm.cli._complete import one_of
 from hsm.cli._monitor_action import run_line
 from hsm.cli._monitor_line import RANKING, MonitorLine
-from hsm.cli._options import (
+from hsm.cli._option_sets import (
     HsmConfigFile,
     Json,
     Mode,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hsm.cli._find import named_sweep
-from hsm.cli._options import HsmConfigFile, OptionalSweep, new_app
+from hsm.cli._option_sets import HsmConfigFile, OptionalSweep, new_app
 from hsm.cli._requesting import carry_out, running_sweep
 from hsm.cli._stdout import say
 from hsm.core.record.controls import Pause

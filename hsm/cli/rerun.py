@@ -13,7 +13,7 @@ import typer
 from hsm.cli._complete import job_numbers
 from hsm.cli._earlier import check_ended
 from hsm.cli._find import sweep_and_jobs, which_job
-from hsm.cli._options import HsmConfigFile, OptionalSweep, new_app
+from hsm.cli._option_sets import HsmConfigFile, OptionalSweep, new_app
 from hsm.cli._stdout import say
 from hsm.core.command_line import join_command
 from hsm.core.errors import HsmError

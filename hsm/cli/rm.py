@@ -9,7 +9,7 @@ import typer
 
 from hsm.cli._complete import sweep_ids
 from hsm.cli._find import named_sweep
-from hsm.cli._options import HsmConfigFile, new_app
+from hsm.cli._option_sets import HsmConfigFile, new_app
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError
 from hsm.core.record.job import JobState

@@ -11,7 +11,7 @@ import typer
 from hsm.cli._complete import job_numbers
 from hsm.cli._find import sweep_and_jobs
 from hsm.cli._given import given_settings
-from hsm.cli._options import HsmConfigFile, OptionalSweep, new_app, with_settings
+from hsm.cli._option_sets import HsmConfigFile, OptionalSweep, new_app, with_settings
 from hsm.cli._requesting import carry_out, running_sweep
 from hsm.cli._stdout import say
 from hsm.core.errors import HsmError, SettingsError

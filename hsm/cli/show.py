@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hsm.cli._find import sweep_and_job, warn_of_problems
-from hsm.cli._options import HsmConfigFile, Json, OptionalJob, OptionalSweep, new_app
+from hsm.cli._option_sets import HsmConfigFile, Json, OptionalJob, OptionalSweep, new_app
 from hsm.cli._printing import end_with_the_reader, print_json
 from hsm.cli._show_sweep import sweep_facts, sweep_lines
 from hsm.cli._stdout import say
@@ -19,6 +19,7 @@ from hsm.core.errors import HsmError
 from hsm.core.printable import shorten
 from hsm.core.program.program import Program
 from hsm.core.record.job import Attempt, Job
+from hsm.core.record.metrics import read_measured
 from hsm.core.record.named_job import named_job
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import Sweep as SweepRecord
@@ -26,7 +27,7 @@ from hsm.core.record.sweep import read_sweep
 from hsm.core.units import format_duration, format_size
 from hsm.display.counts import FAILURES
 from hsm.display.failures import failure_details
-from hsm.display.text import from_here
+from hsm.display.text import from_here, reported_text
 
 app = new_app()
 
@@ -72,6 +73,8 @@ def _facts(sweep: SweepRecord, job: Job) -> dict[str, Any]:
         "params": job.params,
         "command": _command(sweep, job),
         "value": job.value,
+        "objective": None if job.outcome is None else job.outcome.objective,
+        "reported": _reported(paths, job),
         "attempts": [_attempt(attempt) for attempt in job.attempts],
         "job_dir": directory,
         "stdout": paths.stdout(job.num),
@@ -79,6 +82,15 @@ def _facts(sweep: SweepRecord, job: Job) -> dict[str, Any]:
         "host": sweep.latest.get("host"),
         "cwd": sweep.latest.get("cwd"),
     }
+
+
+def _reported(paths: SweepPaths, job: Job) -> dict[str, Any] | None:
+    """What the latest attempt has reported last; None if it has reported nothing."""
+    attempt = job.attempt
+    measured = None if attempt is None else read_measured(paths, job.num, attempt.metrics)
+    if measured is None or not measured.count:
+        return None
+    return {"count": measured.count, "step": measured.step, "values": measured.latest}
 
 
 def _command(sweep: SweepRecord, job: Job) -> list[str] | None:
@@ -121,6 +133,10 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "command", join_command(facts["command"])
     if facts["value"] is not None:
         yield "value", json.dumps(facts["value"], ensure_ascii=False)
+    if facts["reported"]:
+        count, step, values = facts["reported"].values()
+        times = "once" if count == 1 else f"{count} times"
+        yield "reported", f"{times}, last: {reported_text(step, values)}"
     for attempt in facts["attempts"]:
         yield from _attempt_lines(attempt)
     yield "ran on", f"{facts['host']}, in {facts['cwd']}"

@@ -8,7 +8,7 @@ import typer
 import typer.core
 
 from hsm.cli._complete import one_of, sweep_ids
-from hsm.cli._options import (
+from hsm.cli._option_sets import (
     OTHER,
     SECTIONS,
     WHAT_RUNS,
@@ -16,9 +16,10 @@ from hsm.cli._options import (
     Json,
     Mode,
     new_app,
+    point_options,
     with_settings,
 )
-from hsm.cli._point_options import POINT_OPTIONS
+from hsm.cli._point_options import POINT_OPTIONS, study_keys
 from hsm.cli._sweep_action import run_line
 from hsm.cli._sweep_line import SweepLine
 from hsm.core.settings.args_style import ArgsStyle
@@ -189,7 +190,7 @@ hsm sweep lr=0.1,0.01 layers=2,4 -- python cli.py train {args}
 
 
 @app.command("sweep", cls=_SweepCommand, help=_HELP)
-@with_settings(more=POINT_OPTIONS)
+@with_settings(more=point_options())
 def sweep(
     context: typer.Context,
     overrides: Overrides = None,
@@ -208,7 +209,8 @@ def sweep(
     **options: Any,
 ) -> int:
     """See `_HELP`."""
-    points = {name: options.pop(name) for name in POINT_OPTIONS}
+    points = {each.keyword: options.pop(each.keyword) for each in POINT_OPTIONS}
+    points = {name: value for name, value in points.items() if value is not None and value != []}
     return run_line(
         SweepLine(
             overrides=overrides or (),
@@ -226,6 +228,7 @@ def sweep(
             as_json=as_json,
             hsm_config=hsm_config,
             settings=options,
-            **{name: value for name, value in points.items() if value is not None and value != []},
+            study=study_keys(points),
+            **points,
         )
     )

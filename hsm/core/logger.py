@@ -15,6 +15,11 @@ def get_logger(name: str) -> logging.Logger:
     return logger
 
 
+def logger_of(library: str) -> logging.Logger:
+    """Get the root of a library's own loggers, to configure it: hsm logs nothing there."""
+    return logging.getLogger(library)
+
+
 class _Printable(logging.Filter):
     """Makes records printable before any handler gets them."""
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import TextIO, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TextIO, TypeVar
 
 from hsm.core.engine.compute_source import RunningJob, SweepDisplay
 from hsm.core.logger import get_logger
 from hsm.core.printable import printable
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
+from hsm.core.results.best_so_far import BestSoFar
 from hsm.core.results.failure_groups import kind_of_failure
-from hsm.core.results.metric import Goal
+from hsm.core.results.goal import Goal
 from hsm.display import wording
 from hsm.display.counts import Counts
 from hsm.display.failures import Detail, failure_details, failure_message
@@ -61,6 +62,8 @@ class Display(SweepDisplay):
         self.goal: Goal | None = None
         self.counts = Counts()
         self.varying = Varying()
+        self._best = BestSoFar(Goal())
+        self._metric: str | None = None
         self._clock = time.time() - time.monotonic()
         self.stream = stream if isinstance(stream, SafeStream) else SafeStream(stream)
         self.show_output = show_output
@@ -81,6 +84,12 @@ class Display(SweepDisplay):
     def __exit__(self, *exc_info: object) -> None:
         with Shielded():
             self._stop()
+
+    def sweep_begun(self, facts: Mapping[str, Any], earlier: Sequence[Job]) -> None:
+        with Shielded(), self._lock:
+            self._best = BestSoFar.recorded(facts, self.paths)
+            self._metric = Goal.recorded(facts).metric
+            self._best.ended(earlier)
 
     def jobs_submitted(self, jobs: Sequence[Job]) -> None:
         with Shielded(), self._lock:
@@ -116,6 +125,8 @@ class Display(SweepDisplay):
             for job in jobs:
                 self.counts.ended_now(job, skew)
                 self._show_end(job)
+            if best := self._best.ended(jobs):
+                self._show_best(wording.best_so_far(best, self._metric, self.varying.names))
 
     def sweep_paused(self, is_paused: bool) -> None:
         with Shielded(), self._lock:
@@ -169,6 +180,8 @@ class Display(SweepDisplay):
     def _show_output(self, job: Job, stream: str, line: str) -> None: ...
 
     def _show_end(self, job: Job) -> None: ...
+
+    def _show_best(self, text: str) -> None: ...
 
     def _show_message(self, text: str) -> None: ...
 

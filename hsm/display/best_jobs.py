@@ -9,11 +9,17 @@ If points are repeated, the best trials, each with the mean and the deviation of
 best by loss (lowest mean of 4):
 jobs  lr             loss
 3-5   0.01  0.312 ± 0.028
+
+Of several objectives, those on the Pareto front, the best by the first objective first:
+
+7 of 40 jobs are on the Pareto front of loss (lowest), size (lowest); the first 5:
+job    lr   loss  size
+ 17  0.01  0.121    80
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -21,8 +27,10 @@ from hsm.core.job_numbers import show_numbers
 from hsm.core.printable import printable
 from hsm.core.results.grouping import with_deviation
 from hsm.core.results.metric import Number, Ranking
+from hsm.core.results.pareto import Front
 from hsm.core.results.results_table import Results
 from hsm.core.results.tables import for_people
+from hsm.core.results.trial import MEAN, WORST
 from hsm.core.settings.resolve import Direction
 from hsm.core.table_layout import GAP, Column, cell_width, plain_lines
 from hsm.display.text import fit
@@ -30,6 +38,7 @@ from hsm.display.text import fit
 #: Jobs shown: the best ones, or where nobody said which end is best, so many of either end.
 _BEST, _EACH_END = 5, 3
 _INDENT = "  "
+_END = {Direction.minimize: "lowest", Direction.maximize: "highest"}
 #: Columns of the terminal that a parameter may take, its name too; the smaller one if not all have
 #: room.
 _WIDE, _NARROW = 24, 12
@@ -44,6 +53,8 @@ def best_jobs(results: Results, ranking: Ranking, width: int) -> list[str]:
         ranking: its completed jobs by the metric.
         width: columns of the terminal.
     """
+    if ranking.front is not None:
+        return _front_jobs(results, ranking.front, width)
     if ranking.metric is None or not ranking.rows:
         return []
     chosen, is_whole = _chosen(ranking)
@@ -58,6 +69,33 @@ def best_jobs(results: Results, ranking: Ranking, width: int) -> list[str]:
     if not is_whole and ranking.goal.direction is None:
         lines.insert(1 + _EACH_END, f"{_INDENT}{'…':>{numbers.width}}")
     return [fit(_title(ranking, is_whole, left_out), width), *(fit(line, width) for line in lines)]
+
+
+def _front_jobs(results: Results, front: Front, width: int) -> list[str]:
+    """The jobs on the Pareto front, or the trials."""
+    if not front.rows:
+        return []
+    rows, are_trials = front.rows[:_BEST], any(len(jobs) > 1 for jobs in front.jobs)
+    numbers = _column(
+        "jobs" if are_trials else "job", [show_numbers(it) for it in front.jobs[:_BEST]]
+    )
+    values = [
+        _column(_heading(name, _NARROW), _numbers_apart([own[at] for own in front.values[:_BEST]]))
+        for at, (name, _) in enumerate(front.objectives)
+    ]
+    varying = [name for name in results.varying if all(name in row for row in rows)]
+    room = width - len(_INDENT) - numbers.width - sum(GAP + each.width for each in values)
+    columns = _fitting(rows, varying, room)
+    told = ", ".join(
+        f"{printable(name)} ({_END[direction]})" for name, direction in front.objectives
+    )
+    unit = "trial" if are_trials else "job"
+    units = f"1 {unit} is" if front.count == 1 else f"{front.count} {unit}s are"
+    title = f"{len(front.rows)} of {units} on the Pareto front of {told}"
+    if len(front.rows) > len(rows):
+        title += f"; the first {len(rows)}"
+    lines = [_INDENT + line for line in plain_lines([numbers, *columns, *values])]
+    return [fit(f"{title}:", width), *(fit(line, width) for line in lines)]
 
 
 def _numbers(ranking: Ranking, chosen: Sequence[int]) -> Column:
@@ -86,22 +124,26 @@ def _title(ranking: Ranking, is_whole: bool, left_out: int) -> str:
     if ranking.left_out:
         has = "trial has" if ranking.left_out == 1 else "trials have"
         remarks.append(f"{ranking.left_out} {has} less than half of its jobs")
+    if ranking.infeasible:
+        breaks = "breaks" if len(ranking.infeasible) == 1 else "break"
+        remarks.append(f"{len(ranking.infeasible)} {breaks} a constraint")
     if left_out:
         what = "parameter" if left_out == 1 else "parameters"
         remarks.append(f"{left_out} {what} not shown")
     if ranking.goal.direction is not None:
-        end = "lowest" if ranking.goal.direction is Direction.minimize else "highest"
+        end = _END[ranking.goal.direction]
         if ranking.trials:
-            end = f"{end} mean"
+            end = f"{end} {ranking.how}" if ranking.how != WORST else f"{end} of their worst"
         return f"best by {metric} ({'; '.join([f'{end} of {count}', *remarks])}):"
     unit = "trial" if ranking.trials else "job"
     jobs = f"1 {unit}" if count == 1 else f"{count} {unit}s"
-    metric = f"mean {metric}" if ranking.trials else metric
+    how = MEAN if ranking.how == WORST else ranking.how  # without a direction none is worst
+    metric = f"{how} {metric}" if ranking.trials else metric
     what = f"{metric} of {jobs}" if is_whole else f"{metric} of {jobs}, highest and lowest"
     return f"{what} ({'; '.join(remarks)}):" if remarks else f"{what}:"
 
 
-def _fitting(rows: Sequence[dict[str, Any]], names: Sequence[str], room: int) -> list[Column]:
+def _fitting(rows: Sequence[Mapping[str, Any]], names: Sequence[str], room: int) -> list[Column]:
     """The columns of as many parameters as there is room for."""
     columns = [_parameter(name, [row[name] for row in rows], _WIDE) for name in names]
     if sum(GAP + column.width for column in columns) > room:
@@ -133,10 +175,12 @@ def _values(ranking: Ranking, chosen: Sequence[int]) -> list[str]:
     if not ranking.trials:
         return _numbers_apart([ranking.values[at] for at in chosen])
     trials = [ranking.trials[at] for at in chosen]
-    means = _numbers_apart([trial.mean for trial in trials])
+    values = _numbers_apart([trial.value for trial in trials])
     return [
-        mean if trial.deviation is None else with_deviation(trial.mean, trial.deviation)
-        for trial, mean in zip(trials, means, strict=True)
+        value
+        if trial.deviation is None or trial.how != MEAN
+        else with_deviation(trial.mean, trial.deviation)
+        for trial, value in zip(trials, values, strict=True)
     ]
 
 

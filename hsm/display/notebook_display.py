@@ -58,6 +58,7 @@ class NotebookDisplay(NoDisplay):
         self._output = _Output()
         self._failures: dict[str, _Failures] = {}
         self._messages: deque[str] = deque(maxlen=_MAX_MESSAGES)
+        self._best_line = ""
         self._summary: Sequence[str] = ()
         self._stopping = threading.Event()
         self._refresher: threading.Thread | None = None
@@ -73,6 +74,9 @@ class NotebookDisplay(NoDisplay):
 
     def _width(self) -> int:
         return _WIDTH
+
+    def _show_best(self, text: str) -> None:
+        self._best_line = text
 
     def _show_message(self, text: str) -> None:
         with self._lock:
@@ -142,6 +146,7 @@ class NotebookDisplay(NoDisplay):
                 list(self._messages),
                 self._summary,
                 counts.is_paused,
+                self._best_line,
             )
 
     def _failed(self) -> list[FailedJobs]:

@@ -3,6 +3,7 @@
 digits 37/50
 ▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇────────
 35 done, 2 failed, 11 pending, 2 running; 1:23, ETA 0:31
+best so far: 0.1234 by job 17: lr=0.01
 all jobs: seed=0 data=mnist
 job   lr  C   time  cpu   memory  last output
  37  0.1  1   0:12  99%  1.2 GiB  epoch 3 loss 0.21
@@ -23,7 +24,7 @@ from hsm.core.table_layout import Column
 from hsm.core.units import format_clock
 from hsm.display.counts import FAILURES
 from hsm.display.log_prefix import without_prefix
-from hsm.display.text import clean, cpu_text, memory_text
+from hsm.display.text import clean, cpu_text, memory_text, reported_text
 from hsm.display.varying import text_of
 
 #: Rows of the table of running jobs, columns of parameters, and characters of a text in it.
@@ -60,6 +61,7 @@ class NotebookView:
         messages: notices.
         summary: what is said at the end, if it has come.
         is_paused: whether no jobs start.
+        best: what is best so far, in one line; empty if nothing is.
     """
 
     title: str
@@ -73,6 +75,7 @@ class NotebookView:
     messages: Sequence[str]
     summary: Sequence[str]
     is_paused: bool = False
+    best: str = ""
 
     def text(self) -> str:
         """The view in a line or two, for programs that show no HTML."""
@@ -90,6 +93,8 @@ class NotebookView:
         if self.eta is not None:
             times += f", ETA {format_clock(self.eta)}"
         yield f"<div>{', '.join(self._counts())}; {times}</div>"
+        if self.best and not self.summary:
+            yield f"<div>{escape(self.best)}</div>"
         if self.constants:
             yield f'<div style="opacity: 0.7">all jobs: {escape(self.constants)}</div>'
         if self.running:
@@ -147,6 +152,7 @@ def _pre(lines: Sequence[str]) -> str:
 
 
 def _columns(running: Sequence[RunningJob], names: Mapping[str, str]) -> list[Column]:
+    reported = [reported_text(job.step, job.reported) for job in running]
     lines = [without_prefix(clean(job.last_line)) for job in running]
     return [
         Column("job", [str(job.num) for job in running], is_right=True),
@@ -154,6 +160,11 @@ def _columns(running: Sequence[RunningJob], names: Mapping[str, str]) -> list[Co
         Column("time", [format_clock(job.elapsed) for job in running], is_right=True),
         Column("cpu", [cpu_text(job) for job in running], is_right=True),
         Column("memory", [memory_text(job) for job in running], is_right=True),
+        *(
+            [Column("reported", [shorten(text, _MAX_TEXT) for text in reported])]
+            if any(reported)
+            else []
+        ),
         Column(
             "last output", [shorten(f"{level} {text}".strip(), _MAX_TEXT) for level, text in lines]
         ),

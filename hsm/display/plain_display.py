@@ -37,6 +37,9 @@ class PlainDisplay(NoDisplay):
             lines += [f"    {text}" for text, _ in self._failure_details(job)]
         self._print(*lines)
 
+    def _show_best(self, text: str) -> None:
+        self._print(text)
+
     def _tally(self) -> str:
         return f"[{self.counts.ended}/{self.counts.total}] "
 

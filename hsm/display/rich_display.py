@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TextIO, cast
+from typing import TextIO, TypeAlias, cast
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -35,7 +35,7 @@ from hsm.display.counts import FAILURES
 from hsm.display.job_control import JobControl
 from hsm.display.rich_view import LiveView
 from hsm.display.stream import SafeStream
-from hsm.display.styles import BOLD, BOLD_RED, CYAN, DIM, YELLOW, Line
+from hsm.display.styles import BOLD, BOLD_RED, CYAN, DIM, GREEN, YELLOW, Line
 
 #: Seconds between two redraws; more if drawing would otherwise take more than its share of a core.
 _INTERVAL, _MAX_INTERVAL = 0.25, 2.0
@@ -47,6 +47,17 @@ _LATE = 0.1
 _QUEUE_LIMIT = 4 << 20
 #: Failures shown in full, and those whose logs are read, per redraw.
 _MAX_DETAILS, _MAX_READ = 5, 50
+
+
+@dataclass(frozen=True)
+class _BestLine:
+    """A line on a new best, which the next one makes superfluous."""
+
+    line: Line
+
+
+#: What is queued for printing: lines, and failed jobs, whose lines the refresher composes.
+_Item: TypeAlias = Line | Job | _BestLine
 
 
 class RichDisplay(Display):
@@ -86,10 +97,9 @@ class RichDisplay(Display):
         self._job_control = JobControl(self.stream, self._hide)
         self._redirection: _Redirection | None = None
         self._restore = ExitStack()
-        # Guards the attributes below and is notified when they change. A Job in the queue stands
-        # for the lines on its failure, which the refresher composes.
+        # Guards the attributes below and is notified when they change.
         self._changed = threading.Condition()
-        self._queue: deque[Line | Job] = deque()
+        self._queue: deque[_Item] = deque()
         self._queued_output = 0
         self._refresher: threading.Thread | None = None
         self._stopping = False
@@ -102,6 +112,9 @@ class RichDisplay(Display):
         if job.state in FAILURES:
             self._put(job)
 
+    def _show_best(self, text: str) -> None:
+        self._put(_BestLine([(text, GREEN)]))
+
     def _show_message(self, text: str) -> None:
         self._put([(text, YELLOW)])
 
@@ -109,7 +122,7 @@ class RichDisplay(Display):
         for number, line in enumerate(lines):
             self._put([(line, None if number else BOLD)])
 
-    def _put(self, item: Line | Job, size: int = 0) -> None:
+    def _put(self, item: _Item, size: int = 0) -> None:
         """Queue `item` for printing above the view; if it has a `size`, wait for room first."""
         with self._changed:
             if size:
@@ -270,9 +283,14 @@ class RichDisplay(Display):
                 is_paused=counts.is_paused,
             )
 
-    def _lines(self, items: Sequence[Line | Job]) -> Iterator[Line]:
+    def _lines(self, items: Sequence[_Item]) -> Iterator[Line]:
         details = read = 0
+        best = next((item for item in reversed(items) if isinstance(item, _BestLine)), None)
         for item in items:
+            if isinstance(item, _BestLine):
+                if item is best:  # the latest, of what may be many at once
+                    yield item.line
+                continue
             if not isinstance(item, Job):
                 yield item
                 continue

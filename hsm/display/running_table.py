@@ -1,11 +1,12 @@
 """The table of running jobs in the live view: a row each, cut to fit the terminal.
 
-     job   lr model     time    cpu   memory last output
-      37  0.1 svm       0:12    99%  1.2 GiB epoch 3 loss 0.21
-      38  0.1 forest    0:04   398%  340 MiB loading the data
+     job   lr model     time    cpu   memory reported           last output
+      37  0.1 svm       0:12    99%  1.2 GiB step 3  loss 0.21  epoch 3 has ended
+      38  0.1 forest    0:04   398%  340 MiB                    loading the data
 
 A job is told by the parameters that vary, a column each. If there is no room for so many, by its
 label. Of a value or a label that is cut, the end is kept: there is what changes from job to job.
+What jobs report (`hsm.report`) comes before what they print, if any of them reports something.
 """
 
 from __future__ import annotations
@@ -20,15 +21,19 @@ from hsm.core.printable import printable
 from hsm.core.units import format_clock
 from hsm.display.log_prefix import without_prefix
 from hsm.display.styles import CYAN, DIM, RED, YELLOW, Line
-from hsm.display.text import clean, cpu_text, memory_text
+from hsm.display.text import clean, cpu_text, memory_text, reported_text
 from hsm.display.varying import text_of
 
 _GAP = " "
 _GAP_OF_COLUMNS = "  "
+#: The heading of what jobs report.
+_REPORTED = "reported"
 #: Cells; a narrower column of text would be useless.
 _MIN_TEXT = 8
 #: Cells of the last output that columns and a label leave to it on a wide terminal.
 _MIN_OUTPUT, _MIN_OUTPUT_BESIDE_LABEL = 24, 60
+#: Cells of what a job reports.
+_MAX_REPORTED = 48
 #: Cells of a parameter's column.
 _MIN_COLUMN, _MAX_COLUMN = 6, 40
 
@@ -67,7 +72,16 @@ class RunningTable:
         self._output = rest - self._identity.width - len(_GAP)
         if self._output < _MIN_TEXT:
             self._identity, self._output = _Labels(running, names, max(0, rest), ascii_only), 0
+        self._reported = 0
+        if self._output and (widest := max(cell_len(_reported(job)) for job in running)):
+            self._share_output(min(widest, _MAX_REPORTED))
         self._width = width
+
+    def _share_output(self, widest: int) -> None:
+        """Give what jobs report the cells that it needs, up to all that their output would have."""
+        self._reported = min(max(widest, len(_REPORTED)), self._output)
+        left = self._output - self._reported - len(_GAP_OF_COLUMNS)
+        self._output = left if left >= _MIN_TEXT else 0
 
     def lines(self, height: int) -> Iterator[Line]:
         """Yield the table in at most `height` lines; `height` is at least 2."""
@@ -75,14 +89,19 @@ class RunningTable:
         if fitting < len(self._running):
             fitting -= 1
         head = self._line("job", self._identity.heading, "time", "cpu", "memory")
+        if self._reported:
+            head.append((_GAP + set_cell_size(_REPORTED, self._reported), None))
         if self._output:
-            head.append((_GAP + set_cell_size("last output", self._output).rstrip(), None))
+            gap = _GAP_OF_COLUMNS if self._reported else _GAP
+            head.append((gap + set_cell_size("last output", self._output).rstrip(), None))
         yield [("".join(text for text, _ in head).rstrip(), DIM)]
         for job in self._running[:fitting]:
             elapsed = format_clock(job.elapsed)
             row = self._line(
                 str(job.num), self._identity.of(job), elapsed, cpu_text(job), memory_text(job)
             )
+            if self._reported:
+                row.append((_GAP + fit(_reported(job), self._reported, self._ascii_only), None))
             yield row + self._last_output(job)
         if fitting < len(self._running):
             more = f"{'+':>{self._num + 1}}{len(self._running) - fitting} more running"
@@ -102,13 +121,17 @@ class RunningTable:
         if not self._output:
             return []
         level, text = without_prefix(clean(job.last_line))
-        line: Line = [(_GAP, None)]
+        line: Line = [(_GAP_OF_COLUMNS if self._reported else _GAP, None)]
         room = self._output
         if level and len(level) + _MIN_TEXT < room:
             line.append((level, YELLOW if level.startswith("WARN") else RED))
             text = f" {text}"
             room -= len(level)
         return [*line, (fit(text, room, self._ascii_only).rstrip(), DIM)]
+
+
+def _reported(job: RunningJob) -> str:
+    return reported_text(job.step, job.reported)
 
 
 class _Identity(Protocol):

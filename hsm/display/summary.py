@@ -2,6 +2,7 @@
 
 digits: 96 jobs: 88 completed, 8 failed                     the counts
 wall time 12 s, sum of job times 40 s (speed-up 3.3)
+32 trials: 30 succeeded, 2 failed                           of a study, if that is not plain
 best by loss (lowest of 88):                                the best jobs, and what varies
 job  lr     model   loss
 17  0.001  mlp    0.1234
@@ -15,7 +16,7 @@ logs:    outputs/digits/.hsm/logs
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from hsm.core.command_line import join_command
@@ -29,7 +30,10 @@ from hsm.core.record.registry import find_sweep
 from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.results.collect import ranked_results
 from hsm.core.results.failure_groups import FailureGroup, failure_groups, kind_of_failure
-from hsm.core.results.metric import Goal, Ranking
+from hsm.core.results.goal import Goal
+from hsm.core.results.metric import Ranking
+from hsm.core.results.repeats import Repeats
+from hsm.core.results.trial_counts import trial_counts
 from hsm.core.units import format_duration
 from hsm.display.best_jobs import best_jobs
 from hsm.display.counts import Counts
@@ -133,7 +137,8 @@ def _outcome(sweep: Sweep, shown: Shown, used: int) -> list[str]:
     """What came out: the best jobs, the failures, and how to look further."""
     results, ranking = ranked_results(sweep, shown.goal)
     name = _name(sweep)
-    lines = best_jobs(results, ranking, shown.width) or _unranked(ranking, name, shown.width)
+    lines = [*_trials(sweep, ranking)]
+    lines += best_jobs(results, ranking, shown.width) or _unranked(ranking, name, shown.width)
     groups = grouped_failures(sweep)
     further = [f"table:   {_command('collect-results', name)}"] if sweep.jobs else []
     if groups:
@@ -142,6 +147,18 @@ def _outcome(sweep: Sweep, shown: Shown, used: int) -> list[str]:
         lines += _failures(groups, shown.width)
         lines += _tail(groups[0], sweep.paths, shown, used + len(lines) + len(further))
     return [*lines, *further]
+
+
+def _trials(sweep: Sweep, ranking: Ranking) -> Iterator[str]:
+    """``12 trials: 9 succeeded, 3 failed``, if the states of a study's jobs do not say it."""
+    if not Goal.recorded(sweep.latest).is_told:
+        return
+    succeeded, failed, pruned = trial_counts(sweep)
+    is_plain = Repeats.recorded(sweep.latest) is None and succeeded == ranking.completed
+    if not is_plain and (count := succeeded + failed + pruned):
+        parts = [f"{succeeded} succeeded", *(f"{failed} failed",) * bool(failed)]
+        parts += (f"{pruned} pruned",) * bool(pruned)
+        yield f"{count} trial{'' if count == 1 else 's'}: {', '.join(parts)}"
 
 
 def _unranked(ranking: Ranking, name: str, width: int) -> list[str]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hsm.core.printable import printable, without_sequences
+from hsm.core.printable import printable, shorten, without_sequences
 from hsm.core.table_layout import cell_width
 from hsm.core.units import format_size
 
 if TYPE_CHECKING:
     from hsm.core.engine.compute_source import RunningJob
+    from hsm.core.record.metrics import Value
+
+#: Reported values that are shown, and characters of each.
+_MAX_VALUES, _MAX_VALUE = 8, 40
 
 
 def clean(line: str) -> str:
@@ -57,6 +63,15 @@ def cpu_text(job: RunningJob) -> str:
 def memory_text(job: RunningJob) -> str:
     """The memory that a job takes, as ``1.2 GiB``; empty until it is known."""
     return "" if job.memory is None else format_size(job.memory)
+
+
+def reported_text(step: int | None, values: Mapping[str, Value]) -> str:
+    """What a job has reported last, as ``step 12  loss 0.31``; empty if it has reported nothing."""
+    parts = [] if step is None else [f"step {step}"]
+    for name, value in islice(values.items(), _MAX_VALUES):
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        parts.append(shorten(printable(f"{name} {text}"), _MAX_VALUE))
+    return "  ".join(parts)
 
 
 def from_here(path: Path) -> str:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from hsm.core.errors import HsmError
+from hsm.core.job_numbers import show_numbers
 from hsm.core.printable import printable, shorten
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import read_sweep
+from hsm.core.results.best_so_far import Best
+from hsm.core.results.grouping import with_deviation
+from hsm.core.results.tables import for_people
+from hsm.core.results.trial import MEAN
 from hsm.core.units import format_duration
+from hsm.display.varying import text_of
 
 if TYPE_CHECKING:
     from hsm.core.engine.interrupts import Interruption
@@ -50,6 +57,30 @@ def outcome(job: Job) -> str:
     if ending.upper() not in ("", job.state):
         text += f": {ending}"
     return text
+
+
+def best_so_far(best: Best, metric: str | None, names: Mapping[str, str]) -> str:
+    """``best so far: loss 0.1234 by job 17: lr=0.01``.
+
+    Args:
+        best: the best.
+        metric: the metric's name, if it has one.
+        names: the parameters that vary, and their short names.
+    """
+    value, which = for_people(best.value), f"job {best.job.num}"
+    if (trial := best.trial) is not None and trial.deviation is not None:
+        which = f"jobs {show_numbers(trial.jobs)}"
+        if trial.how == MEAN:
+            value = with_deviation(trial.mean, trial.deviation)
+    what = f"{printable(metric)} {value}" if metric else value
+    params = best.params
+    shown = " ".join(
+        f"{short}={text_of(params[name])}" for name, short in names.items() if name in params
+    )
+    if best.trial is None:  # else the label names what differs between its jobs
+        shown = shown or printable(best.job.label)
+    shown = shorten(shown, _MAX_LENGTH)
+    return f"best so far: {what} by {which}" + (f": {shown}" if shown else "")
 
 
 def label(job: Job) -> str:

@@ -7,16 +7,22 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from hydra.core.utils import JobReturn
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
+from hsm.core.engine.asking import AskedJob, Asker, Asking
 from hsm.core.engine.feeding import Feed
 from hsm.core.engine.interrupts import Interrupts
 from hsm.core.engine.sweep_source import SweepSource
+from hsm.core.record.job import Job
 from hsm.hydra_app.job_ends import JobEnds
 from hsm.hydra_app.returns import JobReturns
+
+if TYPE_CHECKING:
+    from hsm.core.study.trials import Trials
 
 
 class AwaitedJobs:
@@ -85,6 +91,46 @@ class AwaitedJobs:
             self._source, points, submit, planned=planned, each_ended=tells, keeps_items=True
         )
 
+    def asking(
+        self,
+        study: Trials,
+        overrides: Callable[[AskedJob], list[str]],
+        submit: Callable[[Sequence[Sequence[str]], Sequence[int]], list[str]],
+        interrupts: Interrupts,
+        config: DictConfig,
+    ) -> Asking:
+        """What asks a study for jobs as they can start, and tells callbacks of each job's end.
+
+        Args:
+            study: the study.
+            overrides: those of a job.
+            submit: hands over jobs, given their overrides and their numbers; returns ids.
+            interrupts: collects signals.
+            config: the sweep's.
+        """
+        given: dict[str, list[str]] = {}
+        tells = self.ends.are_told()
+
+        def submit_asked(jobs: Sequence[AskedJob]) -> list[str]:
+            job_overrides = [overrides(job) for job in jobs]
+            job_ids = submit(job_overrides, [job.num for job in jobs])
+            if tells:
+                given.update(zip(job_ids, job_overrides, strict=True))
+            return job_ids
+
+        def each_ended(job_id: str) -> None:
+            self.ends.ended(job_id, given.pop(job_id), config, interrupts)
+
+        runs_all = isinstance(self._source.conf.rerun, str)
+        return Asking(
+            self._source,
+            study if runs_all else _OnlyEarlier(study),
+            submit_asked,
+            planned=study.planned,
+            n_jobs=study.options.n_jobs,
+            each_ended=each_ended if tells else None,
+        )
+
     def ended(
         self, job_ids: Sequence[str], job_overrides: Sequence[Sequence[str]]
     ) -> list[JobReturn]:
@@ -119,3 +165,21 @@ class AwaitedJobs:
                 self._waiting -= 1
                 if self._waiting == 0:
                     self._display.__exit__(None, None, None)
+
+
+class _OnlyEarlier:
+    """Asks for no new job, as only jobs with certain numbers are to run again."""
+
+    is_over = True
+
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
+
+    def earlier(self) -> Sequence[AskedJob]:
+        return self._asker.earlier()
+
+    def ask(self) -> AskedJob | None:
+        return None
+
+    def ended(self, job: Job) -> str | None:
+        return self._asker.ended(job)

@@ -13,15 +13,28 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
+from omegaconf import DictConfig
+
 from hsm.core.errors import SettingsError
 from hsm.core.space.axes import Axis, Listed, Zipped
 from hsm.core.space.selection import Selection
 from hsm.hydra_app.app_config import plain_group
+from hsm.hydra_app.kept_overrides import overrides_of_hydra
+
+_SEARCH_PATH = "hydra.searchpath"
 
 #: Of each axis: values that are looked at, and those of them that are composed.
 _MAX_LOOKED_AT, _MAX_COMPOSED = 1000, 20
 
 _Point = Mapping[str, Any]
+
+
+def options_of_group(loader: ConfigLoader, config: DictConfig, group: str) -> list[str]:
+    """The options of a config group, with the search path that the sweep's config has."""
+    name = config.hydra.job.config_name
+    paths = [text for text in overrides_of_hydra(config) if _SEARCH_PATH in text]
+    return loader.get_group_options(group, config_name=name, overrides=paths)
 
 
 def points_to_compose(

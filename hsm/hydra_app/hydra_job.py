@@ -23,9 +23,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from hsm.core.engine import kept_reports
 from hsm.core.logger import get_logger
-from hsm.core.program import by_value
+from hsm.core.program import by_value, reporting
 from hsm.core.program.call import print_error, system_exit_code
-from hsm.core.program.reports import Outcome, dumps
+from hsm.core.program.reports import Outcome, dumps, error_message
 from hsm.core.record.job import Job
 from hsm.core.record.log_links import unlink_logs
 from hsm.core.record.paths import SweepPaths
@@ -195,6 +195,7 @@ class HydraJob:
         num, job_id, overrides, of_hydra, supplied = argument
         job_dir: str | None = None
         context = self.hydra_context
+        pruned: list[str] = []
         try:
             with prepared_quickly(context, self._texts) as preparation:
                 config = compose(
@@ -210,7 +211,7 @@ class HydraJob:
                 preparation.begin(config)
                 result = run_job(
                     hydra_context=context,
-                    task_function=_without_exit(self.task_function),
+                    task_function=_guarded(self.task_function, pruned),
                     config=config,
                     job_dir_key="hydra.sweep.dir",
                     job_subdir_key="hydra.sweep.subdir",
@@ -224,7 +225,7 @@ class HydraJob:
             # Not the app's own: a bad override, or a callback that raised.
             _hide_own_frames(error)
             result = JobReturn(overrides=overrides, status=JobStatus.FAILED, _return_value=error)
-        return _outcome(result, job_dir)
+        return _outcome(result, job_dir, *pruned)
 
 
 def compose(
@@ -301,10 +302,12 @@ def _enter_job_dir(config: DictConfig) -> Path:
     return job_dir
 
 
-def _without_exit(task_function: TaskFunction) -> Callable[[Any], Any]:
-    """Wrap `task_function` so that ``sys.exit(0)`` returns None and any other exit raises JobExit.
+def _guarded(task_function: TaskFunction, pruned: list[str]) -> Callable[[Any], Any]:
+    """Wrap `task_function` so that Hydra's run_job sees nothing of it but a value or an error.
 
-    Hydra's run_job does not handle SystemExit.
+    ``sys.exit(0)`` returns None, and any other exit raises JobExit, as run_job does not handle
+    SystemExit. A job that ends early returns what it has reported last, as run_job would have
+    called it failed; the reason, maybe in no words, is added to `pruned`.
     """
 
     @functools.wraps(task_function)
@@ -313,6 +316,11 @@ def _without_exit(task_function: TaskFunction) -> Callable[[Any], Any]:
             return task_function(config)
         except SystemExit as exit_request:
             code, place = system_exit_code(exit_request), exit_request.__traceback__
+        except Exception as error:
+            if not reporting.is_pruned(error):
+                raise
+            pruned.append(error_message(error))
+            return reporting.last_value()
         if code:
             raise JobExit(code).with_traceback(place)
         return None
@@ -368,11 +376,11 @@ def _next_not_own(place: TracebackType | None) -> TracebackType | None:
     return place
 
 
-def _outcome(result: JobReturn, job_dir: str | None) -> Outcome:
+def _outcome(result: JobReturn, job_dir: str | None, pruned: str | None = None) -> Outcome:
     returned, result.return_value = result._return_value, None
     result = LightJobReturn.of(result)
     if result.status is JobStatus.COMPLETED:
-        return Outcome(value=returned, extra=result, job_dir=job_dir)
+        return Outcome(value=returned, extra=result, job_dir=job_dir, pruned=pruned)
     if isinstance(returned, JobExit):
         return Outcome(exit_code=returned.code, extra=result, job_dir=job_dir)
     print_error(returned)

@@ -10,6 +10,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from hsm.core.record.job import JobState
+from hsm.core.space.choosing import is_study
 from hsm.hydra_app.returns import HydraJobFailed
 
 #: Hydra's own sweeper, and hsm's.
@@ -28,8 +29,12 @@ def configure_logging(context: HydraContext, config: DictConfig) -> None:
 
 
 def raises_failures(config: DictConfig) -> bool:
-    """Whether the sweeper is Hydra's own or hsm's: it raises the first failure, and so ends."""
-    return config.hydra.sweeper.get("_target_") in _RAISING
+    """Whether the sweeper is Hydra's own, or hsm's: it raises the first failure, and so ends.
+
+    Not under a method that learns from failures.
+    """
+    sweeper = config.hydra.sweeper
+    return sweeper.get("_target_") in _RAISING and not is_study(sweeper.get("method"))
 
 
 def will_raise(config: DictConfig, returns: Sequence[JobReturn]) -> bool:

@@ -85,6 +85,26 @@ def drawn_values_of(override: Override) -> Values:
     return LogSpaced(values) if is_log and values.count else values
 
 
+def searched_values_of(override: Override) -> Values:
+    """The values of an override, for a method that searches them: ranges as such, in decimal.
+
+    Raises as `drawn_values_of` does.
+    """
+    value: Any = override.value()
+    casts: Any = getattr(value, "transformers", ())
+    if not isinstance(value, RangeSweep) or value.shuffle or casts:
+        return drawn_values_of(override)
+    value.range()  # Raises what Hydra's sweeper raises.
+    assert value.start is not None
+    assert value.stop is not None
+    try:
+        steps = stepped(value.start, value.stop, value.step, ())
+    except ValueError:  # of which Hydra says what is wrong
+        return drawn_values_of(override)
+    is_log = "log" in getattr(value, "tags", ())
+    return LogSpaced(steps) if is_log and steps.count else steps
+
+
 def override_text(key: str, value: Any) -> str:
     """The override that gives a job this value, as Hydra's own sweeper writes it.
 

@@ -66,6 +66,8 @@ def job_return(source: SweepSource, job_id: str, overrides: list[str]) -> JobRet
     if job.state.has_succeeded:
         result.status = JobStatus.COMPLETED
         result.return_value = _value(source, job)
+        if isinstance(result, LightJobReturn):
+            result.carried = None  # of a job that was pruned, and raised something then
         return result
     result.status = JobStatus.FAILED
     error = report.load_error() if report is not None and job.state is JobState.FAILED else None

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.utils import JobReturn, setup_globals
 from hydra.types import HydraContext, TaskFunction
@@ -26,13 +26,10 @@ from hsm.core.engine.display_hook import display_of
 from hsm.core.engine.interrupts import Interruption, Interrupts
 from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.sweep_source import SweepSource
-from hsm.core.errors import HsmError
-from hsm.core.printable import printable
 from hsm.core.settings.resolve import SweepConf
-from hsm.display import Display, wording
+from hsm.display import Display
 from hsm.hydra_app.awaited_jobs import AwaitedJobs
 from hsm.hydra_app.frozen_config import freeze
-from hsm.hydra_app.hydra_adder import HydraAdder
 from hsm.hydra_app.hydra_job import HydraJob
 from hsm.hydra_app.multirun import configure_logging, failures_first, raises_failures, will_raise
 from hsm.hydra_app.refusals import launcher_errors
@@ -44,8 +41,14 @@ from hsm.hydra_app.sweep_ending import (
     IdleHandlers,
     end_by,
     is_inside_hsm,
-    resume_command,
+    tell_interruption,
 )
+from hsm.hydra_app.sweep_jobs import SweepJobs
+
+if TYPE_CHECKING:
+    from hsm.core.engine.asking import AskedJob
+    from hsm.core.record.resume import Resumption
+    from hsm.core.study.trials import Trials
 
 
 class Session:
@@ -95,12 +98,17 @@ class Session:
         self._display.error_follows = raises_failures(config)
         self.source.observers.append(self._display)
         self._jobs = AwaitedJobs(self.source, hydra_context, self._display)
-        self._pid, self._mutex = os.getpid(), threading.RLock()  # which guards what follows
         self._submitter = Submitter(self.source, self._job, hydra_context, self._sweep_dir)
-        #: Ids and overrides of jobs for which no call waits yet, as no sweeper knows them.
-        self._added: list[tuple[str, Sequence[str]]] = []
-        self._shared: Collection[str] | None = None  # by all jobs, also those to come, if known
-        self._closed = False
+        self._handed = SweepJobs(
+            self.source,
+            self.paths,
+            self._submitter,
+            self._jobs,
+            self._display,
+            hydra_context,
+            lambda: self._config,
+        )
+        self._pid = os.getpid()
         self._closing = threading.RLock()  # held until everything is closed
         self._launchers: set[int] = set()  # their id()s
         self._resolver = ThreadPoolExecutor(1, thread_name_prefix=f"{OWN_THREADS}futures")
@@ -138,7 +146,7 @@ class Session:
     def _is_for(self, conf: SweepConf, task_function: TaskFunction, config: DictConfig) -> bool:
         """Whether a launcher with these arguments belongs to this sweep."""
         is_same = conf == self._conf and task_function is self._job.task_function
-        return is_same and not self._closed and self._sweep_dir.is_meant_by(config)
+        return is_same and not self._handed.closed and self._sweep_dir.is_meant_by(config)
 
     def earlier_choice(self) -> Mapping[str, Any]:
         """How the points of the sweep that is resumed were chosen; see `SweepDir`."""
@@ -175,10 +183,10 @@ class Session:
         setup_globals()
         configure_logging(self._context, self._config)
         with self._uninterrupted() as interrupts:
-            job_ids = self._submit(job_overrides, initial_job_idx)
+            job_ids = self._handed.submit(job_overrides, initial_job_idx)
             with self._jobs.shown():
                 returns = self._jobs.returns_of(interrupts, job_ids, job_overrides, self._config)
-                added = self._wait_for_added(interrupts)
+                added = self._handed.wait_for_added(interrupts)
         return self._given_back(returns, added)
 
     def run(
@@ -200,17 +208,57 @@ class Session:
         """
         setup_globals()
         configure_logging(self._context, self._config)
-        self._shared = shared
+        self._handed.shared = shared
         self.source.note(self.paths, chosen=chosen, planned=planned)
         self._submitter.specs.reserve(planned or 0)
         with self._uninterrupted() as interrupts:
-            feed = self._jobs.feed(points, self._submit, planned, interrupts, self._config)
+            feed = self._jobs.feed(points, self._handed.submit, planned, interrupts, self._config)
             feed.begin(interrupts)
             with self._jobs.shown():
                 feed.run(interrupts)
                 returns = self._jobs.ended(feed.job_ids, feed.items)
-                added = self._wait_for_added(interrupts)
+                added = self._handed.wait_for_added(interrupts)
         return self._given_back(returns, added)
+
+    def get_ready(self, jobs: int) -> None:
+        """Prepare the place for so many jobs, before what chooses them is imported.
+
+        Raises as `launch` does.
+        """
+        with self._uninterrupted(), launcher_errors():
+            self.source.get_ready(self._job, jobs)
+
+    def optimise(
+        self,
+        open_study: Callable[[str, Resumption | None], Trials],
+        overrides: Callable[[AskedJob], list[str]],
+        enqueue: Callable[[Sequence[Mapping[str, Any]]], None],
+        shared: Collection[str],
+    ) -> None:
+        """Run the jobs of a study, each asked for when it can start, and wait for all.
+
+        Args:
+            open_study: opens it, given the sweep's id, and the earlier jobs of one that is resumed.
+            overrides: those of a job.
+            enqueue: takes the parameters of points that are added to the sweep.
+            shared: the overrides that all jobs have.
+
+        Raises what `launch` does, and what `open_study` and the study raise.
+        """
+        setup_globals()
+        configure_logging(self._context, self._config)
+        self._handed.shared = shared
+        with self._uninterrupted() as interrupts, self._handed.opened():
+            study = open_study(self.sweep_id, self._submitter.resumption)
+            self._submitter.specs.reserve(study.planned)
+            submit = self._handed.submit
+            asking = self._jobs.asking(study, overrides, submit, interrupts, self._config)
+            self._handed.enqueues(asking, enqueue)
+            asking.begin(interrupts)
+            with self._jobs.shown():
+                asking.run(interrupts)
+                self._handed.wait_for_added(interrupts)
+        configure_logging(self._context, self._config)
 
     def _given_back(self, returns: list[JobReturn], added: Sequence[JobReturn]) -> list[JobReturn]:
         """What a sweeper gets of its jobs, and the end of a sweep of which a failure is raised."""
@@ -233,7 +281,7 @@ class Session:
         future: Future[JobReturn] = Future()
         future.set_running_or_notify_cancel()
         with self._uninterrupted():
-            job_ids = self._submit([overrides], None)
+            job_ids = self._handed.submit([overrides], None)
 
             def resolve() -> None:
                 self._jobs.resolve(future, job_ids[0], list(overrides), self._config)
@@ -243,48 +291,6 @@ class Session:
 
             self.source.when_ended(job_ids, ended)
         return future
-
-    def _submit(self, job_overrides: Sequence[Sequence[str]], asked: int | None) -> list[str]:
-        """Queue jobs and return their ids.
-
-        Args:
-            asked: the number that the sweeper wants for the first job, if any.
-        """
-        with self._mutex, launcher_errors():
-            if self._closed:
-                if (interruption := self.source.interruption) is not None:
-                    raise SystemExit(interruption.exit_code)
-                raise HsmError("the sweep has ended and takes no more jobs")
-            if self.sweep_id:
-                return self._submitter.submit(job_overrides, asked, self._config)
-            try:
-                job_ids = self._submitter.begin(job_overrides, asked, self._config)
-            finally:
-                self._display.title = printable(self.sweep_id)
-            loader, specs = self._context.config_loader, self._submitter.specs
-            adder = HydraAdder(loader, lambda: self._config, specs, self._add, self._shared)
-            self.source.additions.begins(self.paths, adder, self._submitter.resumption)
-            return job_ids
-
-    def _add(self, job_overrides: Sequence[Sequence[str]], begin: Callable[[], None]) -> list[str]:
-        """Queue jobs that the sweeper knows nothing of; see `Adder.submit`. Thread-safe."""
-        with self._mutex:
-            if self._closed or self.source.interruption is not None:
-                raise HsmError("the sweep is ending and takes no more jobs")
-            job_ids = self._submitter.submit(job_overrides, None, self._config, begin)
-            self._added += zip(job_ids, job_overrides, strict=True)
-            return job_ids
-
-    def _wait_for_added(self, interrupts: Interrupts) -> list[JobReturn]:
-        """Wait for the jobs that were added, and for those that are added meanwhile."""
-        returns: list[JobReturn] = []
-        while True:
-            with self._mutex:
-                added, self._added = self._added, []
-            if not added:
-                return returns
-            job_ids, job_overrides = zip(*added, strict=True)
-            returns += self._jobs.returns_of(interrupts, job_ids, job_overrides, self._config)
 
     # --- its end ---
 
@@ -311,7 +317,7 @@ class Session:
 
         Returns False if there is nothing to end. Raises SystemExit otherwise.
         """
-        if not self.sweep_id or self._closed:
+        if not self.sweep_id or self._handed.closed:
             return False
         with Interrupts(signum).caught() as interrupts:
             interrupts.wait(self.source, None)
@@ -344,7 +350,7 @@ class Session:
         The garbage collector may call this in any thread, in the middle of anything.
         """
         self._launchers.discard(launcher)
-        if self._launchers or self._closed:
+        if self._launchers or self._handed.closed:
             return
         if is_inside_hsm(sys._getframe(1)):
             # This thread may hold a lock that the jobs need, or be one that runs them, so it must
@@ -361,13 +367,13 @@ class Session:
         if os.getpid() != self._pid:
             return None
         with self._closing:
-            if self._closed:
+            if self._handed.closed:
                 return None
             try:
                 # First: once it is closed, the handlers for between two batches end nothing.
                 with Interrupts().caught() as interrupts:
-                    with self._mutex:
-                        self._closed = True
+                    with self._handed.mutex:
+                        self._handed.closed = True
                     self._finish(interrupts)
             finally:
                 self._handlers.restore()
@@ -381,20 +387,14 @@ class Session:
 
     def _finish(self, interrupts: Interrupts) -> None:
         try:
-            if self._added:
+            if self._handed.has_added:
                 with self._jobs.shown():
-                    self._wait_for_added(interrupts)
+                    self._handed.wait_for_added(interrupts)
             interrupts.wait(self.source, None)
             self.source.close()
         finally:
             self._resolver.shutdown(wait=False)
             self._sweep_dir.give_back() if self.sweep_id else self._sweep_dir.give_up()
         if self.sweep_id:
-            self._report_end()
-
-    def _report_end(self) -> None:
-        self._display.summary()
-        if (interruption := self.source.interruption) is not None:
-            command = resume_command(self.paths, str(self._config.hydra.runtime.cwd))
-            lines = wording.interrupted(interruption, self.paths, command)
-            print(*lines, sep="\n", file=sys.stderr)
+            self._display.summary()
+            tell_interruption(self.source.interruption, self.paths, self._config)

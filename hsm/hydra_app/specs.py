@@ -47,7 +47,7 @@ class JobSpecs:
     def of(
         self,
         job_overrides: Sequence[Sequence[str]],
-        asked: int | None,
+        asked: int | Sequence[int] | None,
         config: DictConfig,
         sweep_id: str,
         resumption: Resumption | None,
@@ -58,7 +58,8 @@ class JobSpecs:
         Args:
             job_overrides: the overrides of each job.
             asked: the number that the sweeper wants for the first job, if any. If any of the
-                numbers from it is taken, the jobs get the next free numbers instead.
+                numbers from it is taken, the jobs get the next free numbers instead. Or the number
+                of each job, by which it is then known when the sweep is resumed.
             config: the sweep's config as the sweeper has it now.
             sweep_id: the sweep's id.
             resumption: the earlier jobs, if the sweep is resumed.
@@ -75,10 +76,11 @@ class JobSpecs:
             directory.mkdir(parents=True, exist_ok=True)  # Hydra's own launcher does this, too
         shown = [filter_overrides(overrides) for overrides in job_overrides]
         points = [self._values.of(words) for words in shown]
-        first = self._next_num if asked is None else asked
-        if first < 0 or not self._used.isdisjoint(range(first, first + len(points))):
-            first = self._next_num
-        numbers = number(points, first, resumption)
+        if isinstance(asked, Sequence):
+            match = None if resumption is None else resumption.match_number
+            numbers = [(num, None if match is None else match(num)) for num in asked]
+        else:
+            numbers = number(points, self._first(asked, len(points)), resumption)
         return [
             JobSpec(
                 num,
@@ -94,6 +96,12 @@ class JobSpecs:
             )
         ]
 
+    def _first(self, asked: int | None, count: int) -> int:
+        """The first of `count` numbers that are free, from `asked` on if these are."""
+        if asked is None or asked < 0:
+            return self._next_num
+        return asked if self._used.isdisjoint(range(asked, asked + count)) else self._next_num
+
     def params_of(self, job_overrides: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
         """The parameters of jobs with these overrides, for the journal."""
         return [self._values.of(filter_overrides(overrides)) for overrides in job_overrides]
@@ -105,7 +113,7 @@ class JobSpecs:
     def take(self, specs: Sequence[JobSpec]) -> None:
         """Mark the numbers of these jobs, which were submitted, as taken."""
         self._used.update(spec.num for spec in specs)
-        self._next_num = max(self._next_num, *(spec.num + 1 for spec in specs))
+        self._next_num = max([self._next_num, *(spec.num + 1 for spec in specs)])
 
 
 class _OverrideValues:

@@ -43,41 +43,63 @@ class Submitter:
         self._source, self._job, self._context, self._sweep_dir = source, job, context, sweep_dir
         self._supply = BaseSupply(context.config_loader)
         self._saved: set[str] = set()  # paths of the configs that the record has
+        self._opened: dict[str, Any] | None = None  # what the sweep's first jobs need besides
         self.sweep_id = ""
         self.resumption: Resumption | None = None
         self.specs = JobSpecs(sweep_dir.paths)
 
-    def begin(
-        self, job_overrides: Sequence[Sequence[str]], asked: int | None, config: DictConfig
-    ) -> list[str]:
-        """Submit the sweep's first jobs; see `submit`."""
+    @property
+    def has_begun(self) -> bool:
+        """Whether the sweep has its first jobs."""
+        return bool(self.sweep_id) and self._opened is None
+
+    def open(self, config: DictConfig) -> None:
+        """Claim the sweep's directory, of which jobs then `begin` the record.
+
+        Raises:
+            HsmError: the sweep cannot start or resume there.
+        """
         function = self._job.task_function
         files = {**code_files(function), **self._new_files()}
         program = program_record(function, config)
         name = str(config.hydra.job.name)
         lock, self.resumption, self.sweep_id = self._sweep_dir.open(files, program, name)
+        resumption = self.resumption
+        self._opened = {"files": files, "lock": lock, "program": program, "resumption": resumption}
+
+    def begin(
+        self,
+        job_overrides: Sequence[Sequence[str]],
+        asked: int | Sequence[int] | None,
+        config: DictConfig,
+    ) -> list[str]:
+        """Submit the sweep's first jobs; see `submit`. Opens the sweep, unless it is open."""
+        if self._opened is None:
+            self.open(config)
+        assert self._opened is not None
         try:
-            return self._hand_over(
-                job_overrides,
-                asked,
-                config,
-                files=files,
-                lock=lock,
-                program=program,
-                resumption=self.resumption,
-            )
+            return self._hand_over(job_overrides, asked, config, **self._opened)
         except BaseException:
             if not self._source.has(self._sweep_dir.paths):
-                self.sweep_id = ""
-                self._saved.clear()
-                self._sweep_dir.give_back()
-                give_back(lock, self.resumption)
+                self.give_back()
             raise
+        finally:
+            self._opened = None
+
+    def give_back(self) -> None:
+        """Undo `open`, as no job has begun the sweep."""
+        if self._opened is None:
+            return
+        self.sweep_id = ""
+        self._saved.clear()
+        self._sweep_dir.give_back()
+        give_back(self._opened["lock"], self._opened["resumption"])
+        self._opened = None
 
     def submit(
         self,
         job_overrides: Sequence[Sequence[str]],
-        asked: int | None,
+        asked: int | Sequence[int] | None,
         config: DictConfig,
         begin: Callable[[], None] | None = None,
     ) -> list[str]:
@@ -85,7 +107,8 @@ class Submitter:
 
         Args:
             job_overrides: the overrides of each job.
-            asked: the number that the sweeper wants for the first job, if any.
+            asked: the number that the sweeper wants for the first job, if any; or that of each job,
+                which it then gets.
             config: the sweep's config as the sweeper has it now.
             begin: called when nothing can be refused any more.
 
@@ -97,7 +120,7 @@ class Submitter:
     def _hand_over(
         self,
         job_overrides: Sequence[Sequence[str]],
-        asked: int | None,
+        asked: int | Sequence[int] | None,
         config: DictConfig,
         begin: Callable[[], None] | None = None,
         **more: Any,

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hydra.experimental.callback import Callback
 
-from hsm.core.engine.interrupts import SIGNALS, burst
+from hsm.core.engine.interrupts import SIGNALS, Interruption, burst
 from hsm.core.own_command import command_to_paste, own_words
 from hsm.core.record.paths import SweepPaths
 from hsm.core.space.arguments import to_override
+from hsm.display import wording
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -115,6 +116,15 @@ def is_inside_hsm(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def tell_interruption(
+    interruption: Interruption | None, paths: SweepPaths, config: DictConfig
+) -> None:
+    """Say on stderr what interrupted a sweep, if anything has, and how it is resumed."""
+    if interruption is not None:
+        command = resume_command(paths, str(config.hydra.runtime.cwd))
+        print(*wording.interrupted(interruption, paths, command), sep="\n", file=sys.stderr)
 
 
 def resume_command(paths: SweepPaths, directory: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,17 +26,15 @@ from hsm.core.space.domains import drawn_column
 from hsm.core.space.selection import Selection
 from hsm.hydra_app.app_points import ORIGIN, AppPoints, plain
 from hsm.hydra_app.dry_run import dry_run
-from hsm.hydra_app.early_checks import points_to_compose
-from hsm.hydra_app.kept_overrides import overrides_of_hydra
+from hsm.hydra_app.early_checks import options_of_group, points_to_compose
 from hsm.hydra_app.override_values import drawn_values_of, override_text, point_texts, values_of
 from hsm.hydra_app.refusals import launcher_errors
+from hsm.hydra_app.study_settings import check_no_study
 
 if TYPE_CHECKING:
     from hsm.hydra_app.session import Session
 
 log = get_logger(__name__)
-
-_SEARCH_PATH = "hydra.searchpath"
 
 
 class Sweeping:
@@ -105,12 +103,6 @@ class Sweeping:
         seed = chosen.get("seed")
         return seed if type(seed) is int and 0 <= seed < MAX_SEED else None
 
-    def _options(self, group: str) -> list[str]:
-        """The options of a config group, with the search path that the sweep's config has."""
-        name = self._config.hydra.job.config_name
-        paths = [text for text in overrides_of_hydra(self._config) if _SEARCH_PATH in text]
-        return self._loader.get_group_options(group, config_name=name, overrides=paths)
-
     def _compose(self, overrides: Sequence[str]) -> None:
         """Compose a job's config. Raises what Hydra, OmegaConf or a resolver raises."""
         self._loader.load_sweep_config(self._config, list(overrides))
@@ -123,7 +115,8 @@ class Sweeping:
         first = next(points, None)
         if first is None:
             return self._in_batches([])
-        for point in points_to_compose(selection, first, self._options):
+        options = partial(options_of_group, self._loader, self._config)
+        for point in points_to_compose(selection, first, options):
             self._compose(point_texts(point))
         if self._batch_size is not None:
             log.info("%s.max_batch_size has no effect: hsm waits for no batch", ORIGIN)
@@ -188,6 +181,7 @@ def select(
     Raises:
         HydraException, SettingsError: an override, or something else, is wrong.
     """
+    check_no_study(settings)
     given = {key: plain(settings.get(key)) for key in KEYS}
     given = {key: value for key, value in given.items() if value not in (None, "")}
     choosing = check_choosing(given, {key: f"{ORIGIN}.{key}" for key in KEYS})

@@ -89,7 +89,7 @@ def test_a_stranger_that_has_locked_a_file_is_not_signalled(
             theirs.rename(paths.lock)
         else:
             paths.journal.rename(theirs.parent / paths.journal.name)
-            for folder in (paths.logs, paths.results, paths.hsm_dir):
+            for folder in (*paths.folders_of_jobs, paths.hsm_dir):
                 folder.rmdir()
             paths.hsm_dir.symlink_to(theirs.parent)
         monkeypatch.setattr("hsm.cli.cancel._REQUEST_TIMEOUT", 0.2)

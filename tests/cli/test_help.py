@@ -100,7 +100,7 @@ def _sections(project: Project) -> dict[str, str]:
 
 def test_the_options_stand_in_sections(project: Project) -> None:
     sections = _sections(project)
-    assert list(sections) == ["What runs", "Points", *Group, "Other"]
+    assert list(sections) == ["What runs", "Points", "Optimisation", *Group, "Other"]
     for setting in SETTINGS.values():
         found = [name for name, text in sections.items() if _has_option(text, setting.flag)]
         assert found == [setting.group]

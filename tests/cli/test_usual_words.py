@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hsm.cli import monitor, sweep
 from hsm.cli._commands import run_command
 from hsm.cli._monitor_line import MonitorLine, read_monitor_line
+from hsm.cli._point_options import POINT_OPTIONS, STUDY
 from hsm.cli._sweep_line import SweepLine, read_sweep_line
 from hsm.core.errors import HsmError
 from hsm.core.settings.kinds import Switch
@@ -24,6 +25,7 @@ _OPTIONS = [
     *("--mode", "--resume", "--max-runs", "--dry-run", "--count-only", "--detach", "--json"),
     *("--method", "--n-trials", "--seed", "--filter", "--shuffle", "--no-shuffle"),
     *("--zip", "--also", "--repeat"),
+    *(each.option for each in POINT_OPTIONS if each.section == STUDY),
     *(name for setting in SETTINGS.values() for name in setting.flag.split("/")),
     *(f"--no-{setting.flag[2:]}" for setting in SETTINGS.values()),
     *("--once", "--no-once", "--no-json"),
@@ -100,6 +102,8 @@ def facts(line: SweepLine | MonitorLine) -> dict[str, Any]:
 @example(
     ["a=1", "--method", "lhs", "--n-trials=3", "--seed", "0", "--filter", "a > 0", "--shuffle"]
 )
+@example(["a=1", "--objective", "loss", "--metric=b", "--direction", "maximize", "--minimize"])
+@example(["a=1", "--enqueue", "a=1", "--enqueue=a=2", "--sampler", "{name: tpe}", "--n-jobs=2"])
 @example(["--timeout", "1", "--timeout", "2"])
 def test_what_is_read_of_sweep_without_typer_is_what_typer_reads(words: list[str]) -> None:
     line = read_sweep_line(words)

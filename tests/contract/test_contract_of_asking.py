@@ -128,6 +128,22 @@ def test_at_most_one_asked_job_waits(place: Place) -> None:
     assert most == 0  # each is asked for once the one before it has started
 
 
+class Resumed(Counting):
+    """Has two jobs of an earlier run, which run again."""
+
+    def earlier(self) -> Sequence[AskedJob]:
+        self.next = 2
+        return [Asked(num, {"x": num}) for num in range(2)]
+
+
+def test_jobs_that_run_again_come_before_the_first_new_one_is_asked_for(place: Place) -> None:
+    asker = Resumed(4)
+    with place.source(max_parallel_jobs=1) as source:
+        run(asking(source, asker))
+    told = [f"told {num} COMPLETED" for num in range(4)]
+    assert asker.events == [*told[:2], "ask 2", told[2], "ask 3", told[3]]
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_no_more_run_than_n_jobs(place: Place, n_jobs: int) -> None:
     asker, most = Counting(6), 0
@@ -245,3 +261,34 @@ def test_nothing_to_ask_is_a_sweep_without_jobs(place: Place) -> None:
         run(asking(source, Counting(0)))
     sweep = read_sweep("s")
     assert (len(sweep.jobs), sweep.closed) == (0, "finished")
+
+
+def test_an_asker_that_has_more_while_its_last_job_runs_is_asked_again(place: Place) -> None:
+    asker = Counting(1)
+    with place.source(max_parallel_jobs=2) as source:
+        feed = asking(source, asker, UNTIL_TOLD)
+
+        def begun() -> None:
+            assert asker.is_over
+            asker.count = 3
+            assert feed.more()
+            let_go(0, 1, 2)
+
+        run(feed, begun)
+        assert not feed.more()  # It is over for good.
+    assert [job.params["x"] for job in read_sweep("s").jobs.values()] == [0, 1, 2]
+
+
+def test_what_was_dropped_asks_for_no_more(place: Place) -> None:
+    asker = Counting(5)
+    with place.source(max_parallel_jobs=1) as source:
+        feed = asking(source, asker, UNTIL_TOLD, planned=5)
+
+        def begun() -> None:
+            wait_for(lambda: len(source.running()) == 1, "job 0")
+            assert source.cancel_pending() == 4
+            assert not feed.more()
+            let_go(0)
+
+        run(feed, begun)
+    assert len(read_sweep("s").jobs) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -47,6 +48,27 @@ def test_view_at_80_columns() -> None:
         "   7 lr=0.1 model=svm             0:12    99%  1.2 GiB epoch 3 loss 0.21",
         "   8 …forest model.max_depth=12   0:04",
     ]
+
+
+def test_what_jobs_report_comes_before_what_they_print() -> None:
+    rows = [
+        replace(_row(7, line="epoch 3 has ended"), step=3, reported={"loss": 0.123456, "ok": True}),
+        replace(_row(8, {"model": "forest"}, line="loading"), step=None),
+        replace(_row(9, line="x"), reported={"name": "\x1b[31mred", "n": 12, "bad": math.nan}),
+    ]
+    shown = _table(rows, 90)
+    assert [line[45:] for line in shown[1:]] == [
+        " reported                      last output",
+        " step 3  loss 0.1235  ok True  epoch 3 has e…",
+        "                               loading",
+        " name red  n 12  bad nan       x",
+    ]
+    # On a narrow terminal, instead.
+    assert [line[45:] for line in _table(rows, 76)[1:3]] == [
+        " reported",
+        " step 3  loss 0.1235  ok True",
+    ]
+    assert "step 3  loss 0…" in _table(rows, 60)[2]
 
 
 _NAMES = {"optimizer.lr": "lr", "model": "model", "seed": "seed"}

@@ -130,6 +130,15 @@ def test_one_output_is_replaced_until_the_summary(tmp_path: Path, notebook: Note
     assert output["text/plain"].startswith("s: 3 jobs: 2 completed, 1 failed")
 
 
+def test_what_jobs_report_has_a_column(tmp_path: Path, notebook: Notebook) -> None:
+    jobs = [RunningJob(1, "lr=0.2", 3.0, step=3, reported={"loss": 0.25, "<b>": "<i>"})]
+    with _display(tmp_path, jobs) as display:
+        display.jobs_submitted([pending(1)])
+        display.job_started(running(1, "lr=0.2"))
+        wait_for(lambda: "step 3  loss 0.25  &lt;b&gt; &lt;i&gt;" in notebook.html, "the report")
+        assert "reported" in notebook.html
+
+
 def test_running_jobs_have_a_column_for_each_parameter_that_varies(
     tmp_path: Path, notebook: Notebook
 ) -> None:

@@ -14,7 +14,7 @@ from helpers.written_sweeps import Sweeps
 from hsm.core.record.job import JobState
 from hsm.core.record.registry import register
 from hsm.core.results.collect import results_of
-from hsm.core.results.metric import Goal
+from hsm.core.results.goal import Goal
 from hsm.core.settings.resolve import Direction
 from hsm.core.table_layout import cell_width
 from hsm.display.counts import Counts

@@ -34,6 +34,7 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.settings.counterparts import COUNTERPARTS
 from hsm.core.settings.resolve import SETTINGS
 from hsm.core.space.definition import parse_overrides
+from hsm.core.study.options import ALIASES, STUDY_KEYS, StudyOptions
 
 pytestmark = pytest.mark.thorough
 
@@ -46,7 +47,7 @@ LONG_PAGES = {
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in ("api", "command", "getting-started", "launcher", "reliability")
+        for name in ("api", "command", "getting-started", "launcher", "optimise", "reliability")
     ),
 }
 
@@ -84,7 +85,7 @@ def reader_of_this_hsm(folder: Path) -> Reader:
 def test_blocks(page: Page, project_dir: Path) -> None:
     blocks = page.blocks()
     with_example = any(
-        "examples/train.py" in block.text for block in blocks if block.language == "bash"
+        "examples/train" in block.text for block in blocks if block.language == "bash"
     )
     if with_example:
         pytest.importorskip("sklearn")
@@ -290,6 +291,21 @@ def test_tables(name: str) -> None:
         assert page.tables().get(name, []) == expected, "make tables writes it anew"
 
 
+def test_the_keys_of_a_study() -> None:
+    """The table of them has all, and the defaults that are numbers or words."""
+    (page,) = [page for page in PAGES if page.name == "docs/optimise.md"]
+    keys, defaults = set(), {}
+    for line in page.tables()["study-keys"][2:]:
+        cells = line.split("|")
+        names = re.findall(r"(?<!\()`(\w+)`", cells[1])
+        keys.update(names)
+        defaults[names[0]] = cells[2].strip(" `")
+    assert keys == {*STUDY_KEYS, *ALIASES}
+    for name, value in vars(StudyOptions()).items():
+        if isinstance(value, int | str) and name != "n_jobs":
+            assert defaults[name] == str(value).lower(), name
+
+
 def test_the_journals_fields(tmp_path: Path) -> None:
     """The table of events in how-it-works.md has exactly the fields that are written."""
     (page,) = [page for page in PAGES if page.name == "docs/how-it-works.md"]
@@ -325,7 +341,7 @@ def _written_fields(folder: Path) -> dict[str, set[str]]:
     journal.submit([job])
     for again in (True, False):
         attempt = job.start(1.0, 1)
-        attempt.slot, attempt.gpus, attempt.waited = 0, [0], 0.0
+        attempt.slot, attempt.gpus, attempt.waited, attempt.metrics = 0, [0], 0.0, 1
         journal.start(job)
         if again:
             job.retry(2.0, failed)

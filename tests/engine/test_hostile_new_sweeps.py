@@ -24,10 +24,10 @@ from hsm.core.record.paths import SweepPaths
 pytestmark = pytest.mark.thorough
 
 #: What a launcher writes: folders, and files.
-_FOLDERS = (".hsm", ".hsm/logs", ".hsm/results", ".hsm/requests")
+_FOLDERS = (".hsm", ".hsm/logs", ".hsm/results", ".hsm/metrics", ".hsm/requests")
 _FILES = (
     *(".hsm/journal.jsonl", ".hsm/lock", ".hsm/launched.json", ".hsm/launcher.log"),
-    *(".hsm/logs/0.out", ".hsm/logs/0.err"),
+    *(".hsm/logs/0.out", ".hsm/logs/0.err", ".hsm/metrics/0.jsonl"),
 )
 
 

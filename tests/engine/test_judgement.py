@@ -9,6 +9,7 @@ from hsm.core.engine.judgement import Stop, judge
 from hsm.core.local.oom import KILLED, OomKill
 from hsm.core.program.reports import Report
 from hsm.core.record.job import Ending, JobState
+from hsm.core.record.metrics import Measured
 
 TIMEOUT = Stop(JobState.TIMEOUT, "timeout after 2 s")
 
@@ -71,6 +72,59 @@ def test_what_hsm_ended_has_the_state_that_goes_with_it(ended: Ended) -> None:
 def test_a_job_that_ended_by_itself_before_the_stop_reached_it_keeps_its_ending() -> None:
     assert verdict(exited(0), Report(json=7), TIMEOUT).value == 7
     assert verdict(exited(3), None, TIMEOUT).describe() == "exit code 3"
+
+
+# --- jobs that end early ----------------------------------------------------------------------
+
+TOLD = Measured({"loss": 0.5}, step=7, was_told=True, asks=True, count=8)
+RAISED = Report(pruned="")
+
+
+def early(
+    ended: Ended,
+    report: Report | None = None,
+    measured: Measured = TOLD,
+    reason: str | None = None,
+    stop: Stop | None = None,
+) -> Ending:
+    return judge(ended, report, stop, is_function=True, measured=measured, prune_reason=reason)
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 143])
+@pytest.mark.parametrize("report", [None, Report(json=7), Report(error_type="ValueError"), RAISED])
+def test_who_was_told_is_pruned_however_it_exits(code: int, report: Report | None) -> None:
+    ending = early(exited(code), report)
+    assert (ending.state, ending.exit_code, ending.value) == (JobState.PRUNED, code, None)
+    assert (ending.objective, ending.reason) == (0.5, "pruned at step 7")
+
+
+def test_who_raises_it_is_pruned_without_having_been_told() -> None:
+    assert early(exited(0), RAISED, Measured()).describe() == "pruned"
+    ending = early(exited(0), Report(pruned="too slow\nby far"), Measured())
+    assert (ending.state, ending.reason) == (JobState.PRUNED, "too slow")
+
+
+def test_the_reason_is_the_launchers_if_it_has_one() -> None:
+    assert early(exited(0), RAISED, TOLD, "worse than the median").reason == "worse than the median"
+    # But who goes on, and ends by itself, has completed.
+    ending = early(exited(0), Report(json=7), Measured(), "worse than the median")
+    assert (ending.state, ending.value) == (JobState.COMPLETED, 7)
+
+
+@pytest.mark.parametrize(
+    ("ended", "stop", "state"),
+    [
+        (killed(signal.SIGSEGV), None, JobState.FAILED),
+        (killed(signal.SIGTERM, asked=True), TIMEOUT, JobState.TIMEOUT),
+        (exited(0, asked=True), Stop(JobState.CANCELLED, "cancelled"), JobState.CANCELLED),
+        (exited(1)._replace(out_of_memory="limit"), None, JobState.OUT_OF_MEMORY),
+        (killed(signal.SIGTERM, asked=True), Stop(JobState.PRUNED, "x"), JobState.PRUNED),
+    ],
+)
+def test_other_ends_come_first(ended: Ended, stop: Stop | None, state: JobState) -> None:
+    ending = early(ended, stop=stop)
+    assert ending.state is state
+    assert ending.objective == (0.5 if state is JobState.PRUNED else None)
 
 
 def test_an_exception_is_named() -> None:

@@ -120,6 +120,14 @@ def test_a_sweep_stops_at_the_first_job_that_breaks_a_policy(
             assert reason.startswith(("fail_fast", "max_failures", "max_consecutive_failures"))
 
 
+def test_a_pruned_job_has_not_completed() -> None:
+    policy = StopPolicy(LocalConf())
+    assert policy.note(0, JobState.PRUNED) is None
+    assert not policy.has_completed
+    assert policy.note(1, JobState.COMPLETED) is None
+    assert policy.has_completed
+
+
 # --- the timer --------------------------------------------------------------------------------
 
 

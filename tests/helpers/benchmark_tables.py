@@ -148,6 +148,46 @@ def _growth(document: Any) -> list[str]:
     return table([head, *columns], rows)
 
 
+def _sweepers(document: Any) -> list[str]:
+    trials, slots, best = (document[key] for key in ("trials", "slots", "list_scheduling"))
+    busy = 100 * sum(document["durations"]) / (slots * best)
+    rows = [["list scheduling, calculated", f"{best:.1f}", "1.00", f"{busy:.0f}"]]
+    for name, of in document["figures"].items():
+        sweeper, _, launcher = name.partition(", ")
+        title = f"hydra-optuna-sweeper {sweeper.removeprefix('optuna ')} over {launcher}"
+        figures = (_median(of["makespan"], 1), _median(of["ratio"], 2), _median(of["busy"], 0))
+        rows.append([title if launcher else f"`{sweeper}`", *figures])
+    head = f"{trials} trials, {slots} at a time"
+    return table([head, "seconds", "/ list scheduling", "slots busy: %"], rows)
+
+
+def _pruning(document: Any) -> list[str]:
+    rows = []
+    for name, of in document["figures"].items():
+        percent = {"median": 100 * of["share"]["median"]}
+        figures = (_median(of["epochs"], 0), _median(percent, 0), _median(of["pruned"], 0))
+        rows.append([name, *figures, _median(of["best"], 4), _median(of["loss"], 2)])
+    head = f"{document['trials']} trials of {document['epochs']} epochs"
+    columns = ["epochs", "% of all", "trials pruned", "best accuracy", "% lower"]
+    return table([head, *columns], rows)
+
+
+def _studies(document: Any) -> list[str]:
+    found = document["found"]
+    samplers = dict.fromkeys(each["way"].partition(",")[0] for each in found)
+    rows = [
+        ["studies", f"{len(found)}, with the samplers {', '.join(samplers)}"],
+        ["trials of each", str(document["trials"])],
+        ["SIGKILLs", str(sum(each["kills"] for each in found))],
+        ["damaged files of studies", str(sum(each["damages"] for each in found))],
+        [
+            "trials lost, told twice or changed; other points than if undisturbed",
+            str(sum(bool(each["problem"]) for each in found)),
+        ],
+    ]
+    return table(["", ""], rows)
+
+
 def _speed() -> list[str]:
     """What the README shows: each figure next to that of a peer that runs jobs in parallel."""
     paths = {name: RESULTS / f"{name}.json" for name in ("launchers", "commands", "warm")}
@@ -209,5 +249,8 @@ BENCHMARKS: dict[str, Callable[[], list[str]]] = {
     "peer-faults": partial(made_from, "faults", _peer_faults),
     "bulk-commands": partial(made_from, "commands", _commands),
     "growth": partial(made_from, "growth", _growth),
+    "sweepers": partial(made_from, "sweepers", _sweepers),
+    "pruning": partial(made_from, "pruning", _pruning),
+    "studies": partial(made_from, "studies", _studies),
     "speed": _speed,
 }

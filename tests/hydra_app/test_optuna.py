@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import signal
@@ -11,28 +10,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pytest
 
+from helpers.optuna_sweeper import needs_optuna_sweeper
 from helpers.processes import Finished, RunningSweep, start_program, wait_for
 from helpers.reliability import side_lines
 from hsm.core.record.job import JobState
 from hsm.core.record.sweep import read_sweep
 
-HYDRA_14 = hasattr(hydra.utils, "execution_whitelist")
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.thorough,
-    pytest.mark.skipif(
-        importlib.util.find_spec("optuna") is None
-        or importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper") is None,
-        reason="hydra-optuna-sweeper is not installed",
-    ),
-    pytest.mark.skipif(
-        HYDRA_14, reason="hydra-optuna-sweeper 1.3 gets no sampler from Hydra 1.4, only its config"
-    ),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.thorough, *needs_optuna_sweeper]
 
 _CONFIG = """\
 x: 0.0

@@ -128,7 +128,7 @@ def test_a_directory_that_another_launcher_uses_meanwhile_stays(folder: Path) ->
     assert _names(folder / "a") == {
         "b-2",
         "b-2/.hsm",
-        *(f"b-2/.hsm/{n}" for n in ("lock", "logs", "results")),
+        *(f"b-2/.hsm/{n}" for n in ("lock", "logs", "metrics", "results")),
     }
     unclaim(SweepPaths(place), claimable(SweepPaths(place))[:2])
     other.release()

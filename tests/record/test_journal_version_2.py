@@ -199,6 +199,7 @@ def test_starts_and_ends_give_back_what_they_are_given(tmp_path: Path) -> None:
     journal.submit([job])
     attempt = job.start(3.0, 7)
     attempt.slot, attempt.gpus, attempt.waited = 4, [1, "MIG-1"], 2.5
+    attempt.metrics = 17
     journal.start(job)
     ending = Ending(JobState.PRUNED, exit_code=0, value=0.5, objective=[0.5, 2.0])
     job.end(4.0, ending)
@@ -209,9 +210,37 @@ def test_starts_and_ends_give_back_what_they_are_given(tmp_path: Path) -> None:
     assert sweep.problems == []
     assert sweep.jobs[0] == job
     assert sweep.jobs[0].attempts == [
-        Attempt(1, 3.0, 4.0, 7, ending, slot=4, gpus=[1, "MIG-1"], waited=2.5)
+        Attempt(1, 3.0, 4.0, 7, ending, slot=4, gpus=[1, "MIG-1"], waited=2.5, metrics=17)
     ]
     assert [record["pause"] for record in sweep.asked.records] == [True]
+
+
+def test_an_objective_that_is_not_finite_is_a_text(tmp_path: Path) -> None:
+    paths = SweepPaths(tmp_path)
+    objectives: list[Any] = [
+        math.nan,
+        math.inf,
+        -math.inf,
+        [0.5, -math.inf, math.nan],
+        3,
+        -0.0,
+        1e300,
+    ]
+    with_jobs = Journal(paths, "s", {})
+    jobs = [Job(num, f"s_{num}") for num in range(len(objectives))]
+    with_jobs.submit(jobs)
+    for job, objective in zip(jobs, objectives, strict=True):
+        job.start(3.0, 7)
+        with_jobs.start(job)
+        job.end(4.0, Ending(JobState.COMPLETED, exit_code=0, objective=objective))
+        with_jobs.end(job)
+    with_jobs.close("finished")
+    lines = paths.journal.read_text().splitlines()
+    records = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    written = [record["objective"] for record in records if record["event"] == "end"]
+    assert written == ["nan", "inf", "-inf", [0.5, "-inf", "nan"], 3, -0.0, 1e300]
+    read = [job.outcome.objective for job in read_sweep(tmp_path).jobs.values() if job.outcome]
+    assert repr(read) == repr(objectives)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +249,12 @@ def test_starts_and_ends_give_back_what_they_are_given(tmp_path: Path) -> None:
         ({**START, "slot": "first"}, "slot is 'first'"),
         ({**START, "gpus": [1.5]}, "gpus is"),
         ({**START, "waited": -1}, "waited is -1"),
+        ({**START, "metrics": -1}, "metrics is -1"),
+        ({**START, "metrics": "all"}, "metrics is 'all'"),
         ({**END, "objective": "best"}, "objective is 'best'"),
+        ({**END, "objective": "NaN"}, "objective is 'NaN'"),
+        ({**END, "objective": [1, None]}, "objective is"),
+        ({**END, "objective": True}, "objective is True"),
         ({**END, "objective": [[1]]}, "objective is"),
         ({**END, "large": []}, "large is"),
         ({"event": "submit", "jobs": [], "more": "some"}, "more is 'some'"),

@@ -11,7 +11,7 @@ from helpers.written_sweeps import Sweeps
 from hsm.core.errors import SettingsError
 from hsm.core.record.job import JobState
 from hsm.core.results.collect import results_of
-from hsm.core.results.metric import Goal
+from hsm.core.results.goal import Goal
 from hsm.core.settings.resolve import Direction
 
 

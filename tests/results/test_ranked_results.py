@@ -13,7 +13,8 @@ from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths
 from hsm.core.results.collect import ranked_results, results_of
-from hsm.core.results.metric import Goal, Ranking
+from hsm.core.results.goal import Goal
+from hsm.core.results.metric import Ranking
 from hsm.core.settings.resolve import Direction
 
 

@@ -14,7 +14,7 @@ from hsm.cli._outcome import outcome
 from hsm.core.record.job import JobState
 from hsm.core.record.sweep import read_sweep
 from hsm.core.results.collect import ranked_results
-from hsm.core.results.metric import Goal
+from hsm.core.results.goal import Goal
 from hsm.core.results.repeats import Repeats
 from hsm.core.settings.resolve import Direction
 from hsm.display.best_jobs import best_jobs

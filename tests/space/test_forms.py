@@ -228,7 +228,14 @@ def from_line(words: list[str]) -> Selection:
         patch.setattr(sweep, "run_line", note)
         run_command(["sweep", *words])
     [line] = lines
-    return AskedPoints.of(line, line.config).select(Program())
+    return selected(AskedPoints.of(line, line.config))
+
+
+def selected(asked: AskedPoints) -> Selection:
+    """The points of a sweep that is no study."""
+    selection = asked.select(Program())
+    assert isinstance(selection, Selection)
+    return selection
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -245,7 +252,7 @@ def test_the_three_ways_give_the_same_points(
     path.write_text("sweep:\n" + "".join(f"  {line}\n" for line in form.yaml.splitlines()))
     selections = [
         from_line(form.line),
-        AskedPoints(config=str(path)).select(Program()),
+        selected(AskedPoints(config=str(path))),
         hsm.choose_points(**form.python),
     ]
     [line, file_points, python] = [list(selection) for selection in selections]

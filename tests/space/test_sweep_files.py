@@ -18,8 +18,10 @@ from omegaconf import OmegaConf
 
 from helpers.sweeps import PROFILE, SCALARS, TEXTS, assert_one_line, file, file_points, refusal, use
 from hsm.cli._points import AskedPoints
+from hsm.cli._study import AskedStudy
 from hsm.core.errors import SettingsError
 from hsm.core.program.program import Program
+from hsm.core.space.choosing import is_study
 from hsm.core.space.definition import parse_overrides, read_sweep_file, read_sweep_text
 
 
@@ -458,6 +460,9 @@ def test_fuzz_how_to_choose(chosen: dict[str, Any], values: str) -> None:
             selection = AskedPoints(config=str(path)).select(Program())
         except SettingsError as error:
             assert_one_line(error)
+            return
+        if isinstance(selection, AskedStudy):
+            assert is_study(chosen["method"])
             return
         points = list(islice(selection, 50))
         assert points

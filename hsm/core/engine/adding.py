@@ -58,7 +58,7 @@ class Adder(Protocol):
         """The points of a complete request, all of which can run."""
 
     def submit(self, points: Sequence[Point], begin: Callable[[], None]) -> list[str]:
-        """Submit a job for each point; returns their ids.
+        """Submit a job for each point; returns their ids, or none if they come later.
 
         Args:
             points: the points.
@@ -94,8 +94,8 @@ class Additions:
                 except HsmError as error:
                     self._observers.message(f"not added again: {told(asked)}: {error}")
                     continue
-                nums = (self._ledger[job_id].job.num for job_id in ids)
-                jobs.update(zip((identity(point.params) for point in points), nums, strict=True))
+                for point, job_id in zip(points, ids, strict=False):
+                    jobs[identity(point.params)] = self._ledger[job_id].job.num
         self._adders[paths.sweep_dir] = adder
 
     def add(self, paths: SweepPaths, asked: Add, record: Callable[[Add], None]) -> list[str]:
@@ -121,11 +121,16 @@ class Additions:
         if not points:
             raise HsmError(f"already there: the {_points(known)} of {_numbered(known)}")
         ids = adder.submit(points, lambda: record(complete))
-        lines = [f"added {_numbered([self._ledger[job_id].job.num for job_id in ids])}"]
+        nums = [self._ledger[job_id].job.num for job_id in ids]
+        count = len(points)
+        lines = [
+            f"added {_numbered(nums)}" if nums else f"added {count} {_plural(count)} to try next"
+        ]
         if shared:
             lines.append(f"with {shorten(shared, _MOST_SHOWN)}, as all its jobs")
         if unset := _unset(points[0].params, [handle.job.params for handle in handles]):
-            lines.append(f"without {', '.join(unset)}, which all its other jobs set")
+            others = f"without {', '.join(unset)}, which all its other jobs set"
+            lines.append(others if nums else f"with values of {', '.join(unset)} that are chosen")
         if known:
             lines.append(f"already there: the {_points(known)} of {_numbered(known)}")
         return lines
@@ -157,7 +162,11 @@ def _numbered(nums: Sequence[int]) -> str:
 
 
 def _points(nums: Sequence[int]) -> str:
-    return "point" if len(nums) == 1 else "points"
+    return _plural(len(nums))
+
+
+def _plural(count: int) -> str:
+    return "point" if count == 1 else "points"
 
 
 def _unset(point: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -206,6 +215,36 @@ class ProgramAdder:
 
     def submit(self, points: Sequence[Point], begin: Callable[[], None]) -> list[str]:
         return self._submit([dict(point.given) for point in points], begin)
+
+
+class AskedAdder:
+    """Adds points to those of somebody who is asked for each job, and may leave out parameters.
+
+    Args:
+        enqueue: has them asked for next. Raises HsmError.
+    """
+
+    def __init__(
+        self, enqueue: Callable[[Sequence[dict[str, Any]], Callable[[], None]], None]
+    ) -> None:
+        self._enqueue = enqueue
+
+    def complete(self, asked: Add, handles: Sequence[JobHandle]) -> tuple[Add, str]:
+        return asked, ""
+
+    def points(self, asked: Add) -> list[Point]:
+        return [Point(point, point) for point in given_points(asked)]
+
+    def submit(self, points: Sequence[Point], begin: Callable[[], None]) -> list[str]:
+        self._enqueue([dict(point.given) for point in points], begin)
+        return []
+
+
+def given_points(asked: Add) -> Iterator[dict[str, Any]]:
+    """The points of a request, as far as it gives them. Raises HsmError: there are too many."""
+    definition = parse_overrides(asked.overrides)
+    check_count(definition)
+    yield from definition
 
 
 def points_of(asked: Add, program: Program, order: Sequence[str]) -> Iterator[dict[str, Any]]:

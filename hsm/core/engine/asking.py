@@ -91,12 +91,13 @@ class Asking(InFlight):
         self._planned, self._n_jobs, self._each_ended = planned, n_jobs, each_ended
         self._error: Exception | None = None
         self._is_idle = False  # whether the asker has no job until another one has ended
+        self._is_finished = False  # whether no job comes whatever happens
         self._is_cut = False  # whether a signal has ended a call of the asker, who knows what of
         self._waiting: set[int] = set()  # jobs that have not started yet
         self._retried: set[int] = set()  # jobs that wait for a further attempt
 
     def begin(self, interrupts: Interrupts) -> None:
-        """Hand over the jobs of an earlier run, and the first new one.
+        """Hand over the jobs of an earlier run, and the first new one if it can start.
 
         Raises:
             Exception: what the asker raised before the first job, or `submit`.
@@ -105,7 +106,8 @@ class Asking(InFlight):
         self._asked.observers.append(_Places(self))
         self._give(self._asker.earlier())
         self._tell_ended()
-        self._ask(interrupts)
+        if self._can_ask():  # else jobs that run again come first, and what they return counts
+            self._ask(interrupts)
         if self.job_ids:
             return
         if self._error is not None:
@@ -125,6 +127,7 @@ class Asking(InFlight):
             with self._lock:
                 is_over = self._is_last or self._is_idle
                 if is_over and not self._in_flight and not self._ended:
+                    self._is_finished = True
                     break
             interrupts.wait(self, None)
         if self._error is not None:
@@ -133,11 +136,19 @@ class Asking(InFlight):
     def drop(self) -> int:
         """Ask for no more jobs; see `Feeding.drop`."""
         with self._lock:
-            if self._is_last:
-                return 0
-            self._is_last = True
+            was_last, self._is_last = self._is_last, True
+            self._is_finished = True
         self.look()
-        return self._to_come() or 0
+        return 0 if was_last else self._to_come() or 0
+
+    def more(self) -> bool:
+        """The asker may have a job again; returns whether it will be asked. Thread-safe."""
+        with self._lock:
+            if self._is_finished or self._source.is_stopped:
+                return False
+            self._is_last = self._is_idle = False
+        self.look()
+        return True
 
     def started(self, num: int) -> None:
         """A job runs, so the next one may be asked for. Thread-safe."""
@@ -217,7 +228,7 @@ class Asking(InFlight):
         self._watch(job_ids)
 
     def _fail(self, error: Exception) -> None:
-        self._error, self._is_last = error, True
+        self._error, self._is_last, self._is_finished = error, True, True
         self._source.feed_failed(error)
 
     def _tell_ended(self) -> None:

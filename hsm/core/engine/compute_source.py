@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from hsm.core.errors import HsmError
 from hsm.core.record.job import Job, JobState
+from hsm.core.record.metrics import Measured, Value
 from hsm.core.record.paths import SweepPaths
 from hsm.core.settings.resolve import UNSET, SweepConf
 
@@ -38,6 +39,8 @@ class RunningJob:
         last_line: the last line that the job printed.
         job_id: the job's id, which is unique across sweeps. Empty if the source has no ids.
         params: the job's parameters; None if they are unknown, or too many to be held in memory.
+        step: the last step that the job has reported; None if there is none.
+        reported: the last values that it has reported, by name.
     """
 
     num: int
@@ -48,15 +51,23 @@ class RunningJob:
     last_line: str = ""
     job_id: str = ""
     params: Mapping[str, Any] | None = field(default=None, compare=False)
+    step: int | None = None
+    reported: Mapping[str, Value] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, job: Job, elapsed: float, usage: tuple[float | None, int | None], last_line: str
+        cls,
+        job: Job,
+        elapsed: float,
+        usage: tuple[float | None, int | None],
+        last_line: str,
+        measured: Measured | None = None,
     ) -> RunningJob:
         """`job` as of now; `usage` is its `cpu_percent` and `memory`."""
         held = job.held_params
         params = held if isinstance(held, dict) else None
-        return cls(job.num, job.label, elapsed, *usage, last_line, job.job_id, params)
+        its = (job.num, job.label, elapsed, *usage, last_line, job.job_id, params)
+        return cls(*its) if measured is None else cls(*its, measured.step, measured.latest)
 
 
 class SweepObserver:
@@ -65,6 +76,14 @@ class SweepObserver:
     The source may call the methods from any thread, and never holds a lock of its own meanwhile.
     An exception from a method is logged, once per observer, and does not affect the jobs.
     """
+
+    def sweep_begun(self, facts: Mapping[str, Any], earlier: Sequence[Job]) -> None:
+        """A sweep begins, or goes on.
+
+        Args:
+            facts: what its launcher recorded: its settings, how its points were chosen.
+            earlier: its jobs that have ended already, and will not run again.
+        """
 
     def jobs_submitted(self, jobs: Sequence[Job]) -> None:
         """`jobs` are waiting for a slot."""

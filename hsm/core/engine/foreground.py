@@ -8,20 +8,30 @@ server; close the source before anyone reports the end.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from hsm.core.engine.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from hsm.core.engine.compute_source import SweepDisplay
-    from hsm.core.engine.feeding import Feed
     from hsm.core.engine.interrupts import Interruption
     from hsm.core.engine.sweep_source import SweepSource
 
 
+class Jobs(Protocol):
+    """The jobs of a sweep, as they come: a `Feed`, or what `SweepSource.ask_jobs` returns."""
+
+    @property
+    def job_ids(self) -> list[str]: ...
+
+    def begin(self, interrupts: Interrupts) -> None: ...
+
+    def run(self, interrupts: Interrupts) -> None: ...
+
+
 def run_to_end(
     source: SweepSource,
-    feed: Feed[Any],
+    feed: Jobs,
     display: SweepDisplay,
     begun: Callable[[], None] = lambda: None,
 ) -> Interruption | None:

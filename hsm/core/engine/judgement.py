@@ -10,6 +10,10 @@ from typing import NamedTuple
 from hsm.core.engine.backend import Ended
 from hsm.core.program.reports import Report
 from hsm.core.record.job import Ending, JobState
+from hsm.core.record.metrics import Measured
+
+#: Of a job that has reported nothing.
+NOTHING = Measured()
 
 
 class Stop(NamedTuple):
@@ -26,13 +30,15 @@ def judge(
     *,
     is_function: bool,
     seconds: float | None = None,
+    measured: Measured = NOTHING,
+    prune_reason: str | None = None,
 ) -> Ending:
     """The ending of an attempt.
 
     If hsm ended the job while it was still running, the stop decides the state, however the job
     reacted to its SIGTERM. Otherwise what the backend saw takes precedence over the job's own
     report: a job is COMPLETED if its process exited with 0 and, for a function, the function
-    returned.
+    returned. But it is PRUNED, with whatever exit code, if it knew that it was to end early.
 
     Args:
         ended: what the backend saw.
@@ -40,12 +46,16 @@ def judge(
         stop: why hsm wanted the job to end, if it did.
         is_function: whether the job is a Python function, which must report.
         seconds: how long the attempt took.
+        measured: what it has reported.
+        prune_reason: why it was to end early; None if it was not.
     """
     state, reason = JobState.COMPLETED, None
     if stop is not None and ended.asked:
         state, reason = stop.state, stop.reason
     elif ended.out_of_memory is not None:
         state, reason = JobState.OUT_OF_MEMORY, ended.out_of_memory
+    elif (why := _pruned(ended, report, measured, prune_reason)) is not None:
+        state, reason = JobState.PRUNED, why
     elif ended.exit_code != 0:
         state = JobState.FAILED
     elif is_function and report is None:
@@ -69,5 +79,21 @@ def judge(
         max_memory=ended.max_memory,
         value=report.json if has_value else None,
         job_dir=report.job_dir,
+        objective=measured.last_value if state is JobState.PRUNED else None,
         large={name: large for name, large in report.large.items() if has_value or name != "value"},
     )
+
+
+def _pruned(
+    ended: Ended, report: Report | None, measured: Measured, prune_reason: str | None
+) -> str | None:
+    """Why a job ended early, if it did so by itself."""
+    said = None if report is None else report.pruned
+    if ended.exit_code is None or (said is None and not measured.was_told):
+        return None
+    if prune_reason is not None:
+        return prune_reason
+    said = (said or measured.why).strip()
+    if said:
+        return said.splitlines()[0]
+    return "pruned" if measured.step is None else f"pruned at step {measured.step}"

@@ -15,8 +15,13 @@ from hsm.core.record.log_links import link_logs, unlink_logs
 from hsm.core.settings.resolve import SweepConf
 
 
-def describe_launch(handle: JobHandle, conf: SweepConf) -> Launch:
+def describe_launch(handle: JobHandle, conf: SweepConf, *, prunes: bool = False) -> Launch:
     """Make the job's directory and describe how to start the job.
+
+    Args:
+        handle: the job.
+        conf: the settings.
+        prunes: whether the job is told, if it asks, to end early.
 
     Raises:
         CannotStart: something is in the way.
@@ -30,7 +35,10 @@ def describe_launch(handle: JobHandle, conf: SweepConf) -> Launch:
         "HSM_JOB_ID": job.job_id,
         "HSM_JOB_NUM": str(job.num),
         "HSM_ATTEMPT": str(number),
+        "HSM_METRICS": paths.metrics_text(job.num),
     }
+    if prunes:
+        env["HSM_PRUNES"] = paths.answer_text(job.num)
     with Obstacles("write its parameters", paths.hsm_dir):
         env.update(variables(job.params, handle.journal.shelf))
     if (job_dir := job.job_dir_text) is not None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from hsm.core.engine.backend import Attempt, Work
 from hsm.core.engine.judgement import Stop
+from hsm.core.engine.reported import Reported
 from hsm.core.needs import NO_NEEDS
 from hsm.core.program.reports import Report
 from hsm.core.record.job import Ending, Job, JobState
@@ -73,6 +74,7 @@ class JobHandle:
         directory: what is known about the job's directory before it runs.
         watches: callbacks waiting for the job to be over.
         unsaved: the latest attempt's report, if it could not be written to its file.
+        reported: what its current attempt has reported; None if it has none.
         attempts_before: the number of attempts before the sweep was resumed.
     """
 
@@ -96,6 +98,7 @@ class JobHandle:
     directory: JobDir = JobDir.USUAL
     watches: tuple[_Watch, ...] = ()
     unsaved: Report | None = None
+    reported: Reported | None = None
     attempts_before: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -192,7 +195,8 @@ class Ledger:
     def started(self, handle: JobHandle, pid: int | None) -> None:
         """The job has a process (with `pid`, if on this machine), or was lost before it had one."""
         with self._lock:
-            handle.job.start(time.time(), pid)
+            attempt = handle.job.start(time.time(), pid)
+            attempt.metrics = 0 if handle.reported is None else handle.reported.start
             handle.began = time.monotonic()
             handle.paused_since = None
             if handle.attempt is not None:

@@ -9,6 +9,7 @@ from hsm.core.engine import kept_reports
 from hsm.core.engine.compute_source import ComputeSource, RunningJob
 from hsm.core.engine.control import Controller
 from hsm.core.engine.ledger import Ledger
+from hsm.core.engine.measuring import Measuring, PruneMode, Pruning, Scoring
 from hsm.core.engine.scheduler import Scheduler
 from hsm.core.engine.steering import Steering
 from hsm.core.program.reports import Report
@@ -31,6 +32,39 @@ class LiveSource(ComputeSource):
     _ledger: Ledger
     _steering: Steering
     _controller: Controller
+
+    # --- judging jobs by what they report ---
+
+    @property
+    def scoring(self) -> Scoring | None:
+        """Sets the objective of a job that has ended, before that is recorded."""
+        return self._measuring.scoring
+
+    @scoring.setter
+    def scoring(self, scoring: Scoring | None) -> None:
+        self._measuring.scoring = scoring
+
+    @property
+    def pruning(self) -> Pruning | None:
+        """Says of a step that a job reports whether the job is to end early, and why."""
+        return self._measuring.pruning
+
+    @pruning.setter
+    def pruning(self, pruning: Pruning | None) -> None:
+        self._measuring.pruning = pruning
+
+    @property
+    def prune_mode(self) -> PruneMode:
+        """How such a job ends: it asks ("ask"), or hsm ends it ("stop")."""
+        return self._measuring.prune_mode
+
+    @prune_mode.setter
+    def prune_mode(self, mode: PruneMode) -> None:
+        self._measuring.prune_mode = mode
+
+    @property
+    def _measuring(self) -> Measuring:
+        return self._scheduler.measuring
 
     # --- asking ---
 
@@ -59,9 +93,12 @@ class LiveSource(ComputeSource):
     def result(self, job_id: str) -> Any:
         """Wait for a job and return what its function returned (None for a command).
 
+        Of a job that was pruned, what it has reported last.
+
         Raises:
             KeyError: no such job.
-            JobFailed: the job did not complete; its cause is the job's own exception, if any.
+            JobFailed: the job did not complete, nor was it pruned; its cause is the job's own
+                exception, if any.
             Exception: unpickling the value failed.
         """
         self.wait([job_id])
@@ -69,6 +106,8 @@ class LiveSource(ComputeSource):
         if not handle.job.state.has_succeeded:
             report = self.report(job_id)
             raise JobFailed(handle.job) from (report.load_error() if report else None)
+        if handle.job.state is JobState.PRUNED:
+            return None if handle.job.outcome is None else handle.job.outcome.objective
         if handle.work.function is None or handle.unsaved is not None:
             return handle.job.value
         return kept_reports.read_value(handle.journal.paths, handle.job)
@@ -80,6 +119,12 @@ class LiveSource(ComputeSource):
     def is_stopped(self) -> bool:
         """Whether no more jobs start, as somebody or something has stopped the source."""
         return self._ledger.stopped is not None
+
+    @property
+    def why_stopped(self) -> str:
+        """The reason for that; empty if no one has."""
+        stopped = self._ledger.stopped
+        return "" if stopped is None else stopped.reason
 
     @property
     def places(self) -> int:

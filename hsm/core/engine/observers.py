@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from hsm.core.engine.compute_source import RunningJob, SweepDisplay, SweepObserver
 from hsm.core.engine.display_hook import display_factory
@@ -47,6 +48,9 @@ class Observers(SweepObserver):
             self._printer = make_display(
                 "none", show_output=True, paths=paths, running=self._running
             )
+
+    def sweep_begun(self, facts: Mapping[str, Any], earlier: Sequence[Job]) -> None:
+        self._tell(lambda each: each.sweep_begun(facts, earlier))
 
     def jobs_submitted(self, jobs: Sequence[Job]) -> None:
         self._tell(lambda each: each.jobs_submitted(jobs))

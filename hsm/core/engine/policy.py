@@ -43,8 +43,8 @@ class StopPolicy:
     """Whether to stop a sweep because of its failures. Thread-safe.
 
     Attributes:
-        failures: how many jobs did not complete.
-        in_a_row: how many did not complete since the last one that did.
+        failures: how many jobs failed, which those that were pruned or cancelled have not.
+        in_a_row: how many failed since the last one that completed or was pruned.
         has_completed: whether any job has completed, in an earlier run of the sweep perhaps.
     """
 
@@ -60,9 +60,9 @@ class StopPolicy:
         if state is JobState.CANCELLED:
             return None
         with self._mutex:
-            if state.has_succeeded:
+            self.has_completed |= state is JobState.COMPLETED
+            if not state.has_failed:
                 self.in_a_row = 0
-                self.has_completed = True
                 return None
             self.failures += 1
             self.in_a_row += 1

@@ -20,6 +20,7 @@ from hsm.core.engine.backend import Backend
 from hsm.core.engine.compute_source import RunningJob
 from hsm.core.engine.judgement import Stop
 from hsm.core.engine.ledger import JobHandle, Ledger
+from hsm.core.engine.measuring import Measuring
 from hsm.core.engine.observers import Observers
 from hsm.core.engine.output import OutputFollower
 from hsm.core.engine.own_threads import OWN_THREADS
@@ -56,6 +57,7 @@ class Scheduler:
         self._backend = backend
         self._observers = observers
         self._output = OutputFollower(observers.job_output, every_line=conf.show_output)
+        self.measuring = Measuring(self.ledger, observers, conf.kill_grace)
         self._timer = Timer()
         self._time_limits = TimeLimits(conf)
         self._stops = StopPolicy(conf)
@@ -72,6 +74,7 @@ class Scheduler:
             ledger=self.ledger,
             observers=observers,
             output=self._output,
+            measuring=self.measuring,
             time_limits=self._time_limits,
             retries=RetryPolicy(conf),
             stops=self._stops,
@@ -104,7 +107,8 @@ class Scheduler:
             attempt = handle.attempt
             usage = (None, None) if attempt is None else attempt.usage()
             elapsed, last_line = handle.running_seconds(), self._output.last_line(handle.job)
-            found.append(RunningJob.of(handle.job, elapsed, usage, last_line))
+            measured = self.measuring.shown(handle)
+            found.append(RunningJob.of(handle.job, elapsed, usage, last_line, measured))
         return sorted(found, key=lambda running: running.num)
 
     def cancel(self, handle: JobHandle) -> bool:
@@ -256,6 +260,7 @@ class Scheduler:
         with ExitStack() as stack:  # Calls them in reverse order, all of them even if one raises.
             stack.callback(self._backend.close)
             stack.callback(self._output.stop)
+            stack.callback(self.measuring.stop)
             stack.callback(self._pool.shutdown, wait=True)
 
     def _retry_later(self, handle: JobHandle, delay: float) -> None:

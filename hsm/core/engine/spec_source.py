@@ -27,9 +27,16 @@ from hsm.core.engine.observers import Observers
 from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.scheduler import Scheduler
 from hsm.core.engine.steering import Steering
-from hsm.core.engine.submission import JobSpec, OpenSweep, record
+from hsm.core.engine.submission import (
+    JobSpec,
+    OpenSweep,
+    earlier_ends,
+    plain_settings,
+    record,
+)
 from hsm.core.errors import HsmError, SettingsError
 from hsm.core.own_process import open_closed_streams
+from hsm.core.program.kept_script import KeptScript
 from hsm.core.record.job import JobState
 from hsm.core.record.journal import Journal, JournalLost
 from hsm.core.record.listener import Listener
@@ -87,6 +94,7 @@ class SpecSource(LiveSource):
         #: Settings that whoever started this has named. A resumed sweep takes over others that were
         #: changed while it ran.
         self.named: Collection[str] = SETTINGS
+        self._note: str | None = None  # of the backend's, which nobody has seen yet
         self._why_no_more = ""  # jobs come, although some are missing
         self._facts: dict[Path, dict[str, Any]] = {}  # of sweeps, by their directories
         #: The descriptor for the stdout of on_sweep_end; None for this process's stdout.
@@ -94,6 +102,29 @@ class SpecSource(LiveSource):
         at_exit.add(self)
 
     # --- submitting ---
+
+    def get_ready(
+        self,
+        function: Callable[[Any], Any] | None,
+        jobs: int,
+        script: KeptScript | None = None,
+    ) -> None:
+        """Prepare the place for jobs before the first one is known.
+
+        What finds out that one may import much that would then be in the memory of each job.
+
+        Args:
+            function: what `submit` will be given.
+            jobs: how many there will be.
+            script: the script that the jobs will run.
+
+        Raises:
+            HsmError: the backend cannot run it.
+        """
+        with self._mutex:
+            self._check_open(though_stopped=False)
+            self._note = self._backend.expect(min(jobs, self.places))
+            self._backend.prepare(function, script)
 
     @deferred()  # A job that is on record but in no queue would never end.
     def submit(
@@ -137,7 +168,7 @@ class SpecSource(LiveSource):
             paths = SweepPaths(sweep_dir)
             begins = not self.has(paths)
             script = next((spec.script for spec in specs if spec.script), None) if begins else None
-            note = self._backend.expect(self._expected(specs, paths))
+            note = self._expect(self._expected(specs, paths))
             work = self._backend.prepare(function, script)
             sweep = self._sweep(sweep_id, paths, lock, program, resumption)
             if files:
@@ -148,6 +179,10 @@ class SpecSource(LiveSource):
             with suppress(OSError):  # The journal keeps the line until the disk has room.
                 work.record_how(sweep.journal)
         self._ledger.add(handles)
+        if begins:
+            known = self._facts.get(paths.sweep_dir, {})
+            facts = {"settings": plain_settings(self._asked), **known}
+            self._observers.sweep_begun(facts, earlier_ends(specs, resumption))
         waiting = [handle for handle in handles if not handle.is_over]
         self._observers.jobs_submitted([handle.job for handle in waiting])
         self._tell_over(len(handles) - len(waiting), len(handles), resumption, paths)
@@ -159,6 +194,11 @@ class SpecSource(LiveSource):
             self._controller.take_over(resumption.changes, self.conf, self.named)
         self._scheduler.run(handles)
         return [handle.job.job_id for handle in handles]
+
+    def _expect(self, jobs: int) -> str | None:
+        """Have the backend expect these; returns what it has to say, which may be from before."""
+        note, self._note = self._backend.expect(jobs) or self._note, None
+        return note
 
     def _expected(self, specs: Sequence[JobSpec], paths: SweepPaths) -> int:
         """How many jobs there are to run, at least as far as they can run at once."""
@@ -189,6 +229,10 @@ class SpecSource(LiveSource):
         """
         known = {name: fact for name, fact in facts.items() if fact is not None}
         self._facts.setdefault(paths.sweep_dir, {}).update(known)
+
+    def tell(self, text: str) -> None:
+        """Have observers show a line."""
+        self._observers.message(text)
 
     def begin_feed(self, feed: Feeding) -> None:
         """Jobs are to come a few at a time, from `feed`."""

@@ -191,13 +191,20 @@ class OpenSweep:
         )
 
 
-def claim(
-    paths: SweepPaths, program: Program, conf: SweepConf, *, resumes: bool
-) -> tuple[LockFile, Resumption | None]:
-    """Claim a directory, to resume its sweep (if `resumes` and there is one) or to start a new one.
+class Claimed(NamedTuple):
+    """A sweep's directory that is this process's, before there is a journal to write.
 
-    Returns:
-        The lock on the directory, and the resumption (None for a new sweep).
+    Attributes:
+        lock: the lock on it.
+        resumption: knows the earlier jobs; None for a new sweep.
+    """
+
+    lock: LockFile
+    resumption: Resumption | None
+
+
+def claim(paths: SweepPaths, program: Program, conf: SweepConf, *, resumes: bool) -> Claimed:
+    """Claim a directory, to resume its sweep (if `resumes` and there is one) or to start a new one.
 
     Raises:
         SettingsError: the directory holds an earlier sweep, or cannot be written.
@@ -205,15 +212,16 @@ def claim(
         SweepChanged, JournalError: the sweep cannot be resumed.
     """
     if resumes and is_there_to_resume(paths):
-        return open_sweep(
+        resumed = open_sweep(
             paths,
             conf.rerun,
             program.files(),
             program.record(),
             accept_changes=conf.accept_changes,
         )
+        return Claimed(*resumed)
     check_rerun(paths, conf.rerun, resumes=False)
-    return claim_new(paths, shared=conf.share_with_group), None
+    return Claimed(claim_new(paths, shared=conf.share_with_group), None)
 
 
 def give_back(lock: LockFile, resumption: Resumption | None) -> None:
@@ -232,6 +240,7 @@ def make_specs(
     first: int = 0,
     resumption: Resumption | None = None,
     are_places: bool = False,
+    nums: Sequence[int] | None = None,
 ) -> list[JobSpec]:
     """One spec per parameter combination, numbered from `first` or by the resumption.
 
@@ -244,8 +253,12 @@ def make_specs(
         resumption: set if a sweep is being resumed.
         are_places: whether the numbers from `first` on are the jobs' places in the sweep, so that
             a resumption, too, gives new jobs these.
+        nums: the jobs' numbers, if these are what makes them the same in a resumed sweep.
     """
-    numbers = number(combinations, first, resumption, are_places=are_places)
+    if nums is not None:
+        numbers = numbered(nums, resumption)
+    else:
+        numbers = number(combinations, first, resumption, are_places=are_places)
     refusals = _refusals(program, combinations)
     return [
         JobSpec(
@@ -293,6 +306,13 @@ def number(
     return [(match.num, match) for match in resumption.match(points, first if are_places else None)]
 
 
+def numbered(nums: Sequence[int], resumption: Resumption | None) -> list[tuple[int, Match | None]]:
+    """As `number`, for jobs whose numbers are known."""
+    if resumption is None:
+        return [(num, None) for num in nums]
+    return [(num, resumption.match_number(num)) for num in nums]
+
+
 def record(journal: Journal, specs: Sequence[JobSpec], handles: Sequence[JobHandle]) -> None:
     """Write to the journal which jobs are new, and which earlier ones run again."""
     if any(spec.earlier is not None for spec in specs):
@@ -308,6 +328,20 @@ def record(journal: Journal, specs: Sequence[JobSpec], handles: Sequence[JobHand
         for spec, handle in zip(specs, handles, strict=True)
         if spec.earlier is None or spec.earlier.job is None
     )
+
+
+def earlier_ends(specs: Sequence[JobSpec], resumption: Resumption | None) -> list[Job]:
+    """The earlier jobs of a resumed sweep that do not run again, when the first `specs` are there.
+
+    Args:
+        specs: they have taken their jobs from `resumption`.
+        resumption: knows the others; None if the sweep is a new one.
+    """
+    if resumption is None:
+        return []
+    matches = (spec.earlier for spec in specs)
+    taken = [match.job for match in matches if match is not None and not match.runs]
+    return [*(job for job in taken if job is not None), *resumption.left_over()]
 
 
 def plain_settings(conf: SweepConf) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsm.core.engine import kept_reports
@@ -24,6 +25,7 @@ from hsm.core.engine.backend import (
 from hsm.core.engine.judgement import Stop, judge
 from hsm.core.engine.launching import describe_launch, link_job_logs
 from hsm.core.engine.ledger import JobHandle, Ledger, NotWanted
+from hsm.core.engine.measuring import Measuring
 from hsm.core.engine.observers import Observers
 from hsm.core.engine.output import OutputFollower
 from hsm.core.engine.policy import RetryPolicy, StopPolicy
@@ -55,6 +57,7 @@ class Supervisor:
         retry_later: has `run` called again for a job after a delay in seconds.
         put_back: has `run` called again for a job once there may be what it lacked, in one line.
         has_started: told of each job that has got a process.
+        lacks: why jobs of a study gave no objective, as far as it has been told.
     """
 
     conf: SweepConf
@@ -62,6 +65,7 @@ class Supervisor:
     ledger: Ledger
     observers: Observers
     output: OutputFollower
+    measuring: Measuring
     time_limits: TimeLimits
     retries: RetryPolicy
     stops: StopPolicy
@@ -70,6 +74,7 @@ class Supervisor:
     has_started: Callable[[JobHandle], None]
     stop: Callable[[str], bool]
     start_no_more: Callable[[str], None]
+    lacks: set[str] = field(default_factory=set)
 
     def run(self, handle: JobHandle) -> None:
         """Run one attempt of a job; never raises.
@@ -91,7 +96,7 @@ class Supervisor:
             self._count_lost_start(handle, ending)
             runs_again = refusal is None and self._retry(handle, ending)
             if not runs_again:
-                self._end(handle, ending, recorded)
+                self._end(handle, self._scored(handle, ending), recorded)
             if refusal is not None:
                 self._refused(handle, refusal)
         except BaseException as error:
@@ -100,6 +105,7 @@ class Supervisor:
                 self._end(handle, _never_ran(handle, repr(error)), recorded=False)
         finally:
             if not runs_again:  # Even after an error, or its waiters would wait forever.
+                handle.reported = None  # It may be much, and the handle stays.
                 self.ledger.finish([handle])
 
     def _attempt(self, handle: JobHandle) -> tuple[Ending, bool]:
@@ -144,6 +150,7 @@ class Supervisor:
                 ended = self._watch(handle, attempt)
             finally:
                 self._leave(handle, attempt)
+                self.measuring.ended(handle)
         except JobLost:
             if handle.stop is None:
                 raise
@@ -153,7 +160,16 @@ class Supervisor:
         is_function = handle.work.function is not None
         report = _report(ended, handle) if is_function else None
         handle.unsaved = report if report is not None and report.unsaved else None
-        return judge(ended, report, handle.stop, is_function=is_function, seconds=handle.seconds)
+        assert handle.reported is not None
+        return judge(
+            ended,
+            report,
+            handle.stop,
+            is_function=is_function,
+            seconds=handle.seconds,
+            measured=handle.reported.measured,
+            prune_reason=handle.reported.reason,
+        )
 
     def _start(self, handle: JobHandle) -> tuple[Attempt, Started]:
         """Start a process for the job.
@@ -166,7 +182,9 @@ class Supervisor:
         self.ledger.check_wanted(handle)
         self._check_record(handle)
         self.output.get_ready()
-        return self._launch(handle, describe_launch(handle, self.conf))
+        self.measuring.begin(handle)
+        prunes = self.measuring.pruning is not None
+        return self._launch(handle, describe_launch(handle, self.conf, prunes=prunes))
 
     def _check_record(self, handle: JobHandle) -> None:
         """Raise NotWanted if another launcher has taken over the sweep."""
@@ -195,6 +213,7 @@ class Supervisor:
         # Skip the output of earlier attempts, which has been shown already.
         stdout, stderr = started.log_sizes
         self.output.add(handle.job, handle.journal.paths, stdout_start=stdout, stderr_start=stderr)
+        self.measuring.started(handle)
         self._record(handle, Journal.start)
         self.observers.job_started(handle.job)
 
@@ -272,6 +291,21 @@ class Supervisor:
             self.ledger.started(handle, None)
             self._record(handle, Journal.start)
 
+    def _scored(self, handle: JobHandle, ending: Ending) -> Ending:
+        """The ending of an attempt, with what `Measuring.scoring` makes of it."""
+        job, scoring = handle.job, self.measuring.scoring
+        if scoring is None or handle.reported is None or job.state is not JobState.RUNNING:
+            return ending
+        job_dir = ending.whole("job_dir")
+        if job_dir is not None:
+            job.job_dir = Path(job_dir)
+        try:
+            return scoring(job, ending, handle.reported.measured)
+        except Exception as error:
+            _log.debug("job %d", job.num, exc_info=True)
+            self.observers.warn(f"job {job.num}: its result cannot be found: {error!r}")
+            return ending
+
     def _end(self, handle: JobHandle, ending: Ending, recorded: bool) -> None:
         job = handle.job
         self.output.remove(job)
@@ -280,7 +314,7 @@ class Supervisor:
         if not recorded and self._record(handle, Journal.end) and handle.work.function is not None:
             kept_reports.keep(handle.journal.paths, job)
         if ending.state is JobState.COMPLETED and ending.reason is not None:
-            self.observers.warn(f"job {job.num}: {ending.reason}")  # The return value is lost.
+            self._tell_lack(job.num, ending.reason)
         large = ending.large.get("value")
         if large is not None and large.lost is not None:
             self.observers.warn(f"job {job.num}: its return value {large.why_not}; result() has it")
@@ -290,6 +324,14 @@ class Supervisor:
         reason = self.stops.note(job.num, ending.state)
         if reason is not None:
             self.stop(reason)
+
+    def _tell_lack(self, num: int, reason: str) -> None:
+        """Warn of what a job lacks although it completed: its return value, or an objective."""
+        if self.measuring.scoring is None:
+            self.observers.warn(f"job {num}: {reason}")
+        elif reason not in self.lacks:  # All jobs of a study may lack the same metric.
+            self.lacks.add(reason)
+            self.observers.warn(f"job {num}: {reason} (further such jobs are not told)")
 
     def _record(self, handle: JobHandle, write: Callable[[Journal, Job], list[str]]) -> bool:
         """Write the job's new state to its journal; returns whether that worked.

@@ -16,8 +16,10 @@ from typing import Any
 
 from hsm.core.engine.compute_source import RunningJob, SweepObserver
 from hsm.core.engine.output import OutputFollower
+from hsm.core.engine.reported import Reported
 from hsm.core.record.controls import control_of, told
 from hsm.core.record.job import Job, JobState
+from hsm.core.record.metrics import Measured
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.replay import Replay
 from hsm.core.record.schema import BadRecord, is_count
@@ -55,6 +57,7 @@ class Watched:
         self._show_output = show_output
         self._output = OutputFollower(self._tell_output, every_line=show_output)
         self._followed: dict[int, Job] = {}
+        self._reported: dict[int, Reported] = {}
         self._observer: SweepObserver | None = None
         self._is_here = self._replay.sweep.latest.get("host") == socket.gethostname()
         self.advance()
@@ -67,6 +70,7 @@ class Watched:
     def show_on(self, observer: SweepObserver) -> None:
         """Send `observer` the current state, and from now on all events."""
         self._observer = observer
+        self._tell_begun(observer)
         observer.jobs_submitted(list(self.sweep.jobs.values()))
         observer.jobs_to_come(self.sweep.to_come)
         observer.sweep_paused(self.sweep.paused)
@@ -104,9 +108,18 @@ class Watched:
                 self._elapsed_of(job),
                 usage.get(pids[job.num], (None, None)),
                 self._output.last_line(job),
+                self._measured(job),
             )
             for job in jobs
         ]
+
+    def _measured(self, job: Job) -> Measured:
+        """What a running job has reported so far."""
+        start = job.attempts[-1].metrics
+        reported = self._reported.get(job.num)
+        if reported is None or reported.job is not job or reported.start != start:
+            reported = self._reported[job.num] = Reported(job, self.sweep.paths, start)
+        return reported.shown(reads=True)
 
     def _elapsed_of(self, job: Job) -> float:
         """Seconds that a running job has run; by the clock if nothing else is known."""
@@ -124,6 +137,8 @@ class Watched:
 
     def _tell(self, observer: SweepObserver, records: Sequence[Mapping[str, Any]]) -> None:
         events = {record["event"] for record in records}
+        if "resume" in events:
+            self._tell_begun(observer)
         if not events.isdisjoint(("resume", "close")):  # which end the jobs that were left behind
             observer.jobs_submitted(list(self.sweep.jobs.values()))
         elif not events.isdisjoint(("submit", "requeue")):
@@ -140,6 +155,11 @@ class Watched:
                 job = self.sweep.jobs[record["job"]]
                 tell = observer.job_started if record["event"] == "start" else observer.job_ended
                 tell(job)
+
+    def _tell_begun(self, observer: SweepObserver) -> None:
+        sweep = self.sweep
+        facts = {name: sweep.latest.get(name) for name in ("settings", "chosen", "planned")}
+        observer.sweep_begun(facts, sweep.jobs.where(lambda state: state.is_final))
 
     def _named_in(self, records: Sequence[Mapping[str, Any]]) -> list[Job]:
         """The jobs that records of submissions name; those that make no sense are left out."""
@@ -162,6 +182,7 @@ class Watched:
         running = {job.num: job for job in self._running_jobs()}
         for num in self._followed.keys() - running.keys():
             self._output.remove(self._followed.pop(num))
+            self._reported.pop(num, None)
         for num in running.keys() - self._followed.keys():
             self._followed[num] = job = running[num]
             self._output.add(job, self.sweep.paths, **self._output_starts(num))

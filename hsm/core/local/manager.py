@@ -4,6 +4,8 @@
         results = manager.run([{"lr": 0.1}, {"lr": 0.01}], function=train)
     best = results.sorted_by("value")[0]
 
+    manager.optimize({"lr": "tag(log, interval(1e-5, 1e-1))"}, function=train, n_trials=50)
+
 Each run has its own source, which is closed when `run` returns.
 """
 
@@ -12,24 +14,32 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.engine.display_hook import DisplayFactory, display_of
-from hsm.core.engine.feeding import Feed
-from hsm.core.engine.foreground import run_to_end
+from hsm.core.engine.foreground import Jobs, run_to_end
 from hsm.core.engine.interrupts import Interruption, burst, deferred, deliver
 from hsm.core.errors import HsmError
 from hsm.core.local.local_source import LocalComputeSource
-from hsm.core.program.program import find_program
+from hsm.core.program.program import Program, find_program
 from hsm.core.record.journal import JournalLost
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep_id import OUTPUT_DIR, check_sweep_id, new_sweep_id
 from hsm.core.results.collect import collect_results
 from hsm.core.results.results_table import Results
-from hsm.core.settings.resolve import UNSET, HsmConfig, resolve_local
+from hsm.core.settings.resolve import UNSET, HsmConfig, LocalConf, resolve_local
+
+
+class _Sweep(NamedTuple):
+    """What a run of a manager runs, and where."""
+
+    program: Program
+    sweep_id: str
+    paths: SweepPaths
 
 
 class LocalManager:
@@ -122,33 +132,111 @@ class LocalManager:
             KeyboardInterrupt: on Ctrl-C.
             SystemExit: on SIGTERM or SIGHUP, unless the program handles them.
         """
-        program = find_program(
-            function,
-            command,
-            script,
-            args_style,
-            caller="LocalManager.run",
-            hsm_config=self._hsm_config,
-        )
+        what = (function, command, script, args_style)
+        sweep = self._sweep("LocalManager.run", what, sweep_id, sweep_dir)
+
+        def run(source: LocalComputeSource) -> Interruption | None:
+            directory = sweep.paths.sweep_dir
+            feed = source.feed_jobs(
+                param_combinations, sweep.sweep_id, directory, sweep.program, resume=resume
+            )
+            return self._run(source, feed, sweep)
+
+        return self._results_of(run, sweep, self.conf)
+
+    def optimize(
+        self,
+        space: Mapping[str, Any],
+        *,
+        function: Callable[[Any], Any] | None = None,
+        command: str | Sequence[str] | None = None,
+        script: str | os.PathLike[str] | None = None,
+        args_style: str | None = None,
+        sweep_id: str | None = None,
+        sweep_dir: str | os.PathLike[str] | None = None,
+        resume: bool | None = None,
+        n_trials: int = UNSET,
+        direction: str | Sequence[str] = UNSET,
+        **options: Any,
+    ) -> Results:
+        """Search a space for the best point: each trial's is chosen from the results so far.
+
+        A point is chosen when its job can start. The value of a trial is what its job returns, or
+        `metric` in what it returns, writes or reports. A trial whose job fails, or gives no finite
+        number, has failed, and the study goes on. How it ends is as in `run`.
+
+        Args:
+            space: the values of each parameter, as for `hsm.choose_points`: a list, a text such as
+                ``"tag(log, interval(1e-5, 1e-1))"``, ``"int(interval(1, 9))"`` or
+                ``"range(1, 9)"``, or a single value.
+            function, command, script, args_style, sweep_id, sweep_dir: as for `run`.
+            resume: go on with the study in `sweep_dir`, if there is one, up to `n_trials` in all.
+            n_trials: trials in all, 20 by default.
+            direction: "minimize" (the default) or "maximize"; for several objectives a list.
+            options: any other attribute of `hsm.core.study.options.StudyOptions`, such as
+                ``metric="val_loss"``, ``sampler="tpe"``, ``pruner="asha"``, ``prune="stop"``,
+                ``n_jobs=2``, ``seed=1``, ``max_time="2h"`` (or seconds), ``target=0.1``,
+                ``enqueue=[{"lr": 0.1}]``, ``warm_start=["earlier"]``, ``repeat={"seed": [0, 1]}``,
+                ``storage="sqlite:///study.db"``, or ``method``: the dotted path of a class with
+                ``ask()`` and ``tell(id, outcome)``.
+
+        Raises:
+            SettingsError: there is nothing to run, an argument is not valid, a package is missing,
+                or the sweep to resume is no such study.
+            SweepChanged: the sweep to resume searched another space.
+            HsmError, JournalLost, KeyboardInterrupt, SystemExit: as `run`.
+        """
+        from hsm.core.local.study_run import StudyRun, plan_study  # which most sweeps do without
+
+        what = (function, command, script, args_style)
+        sweep = self._sweep("LocalManager.optimize", what, sweep_id, sweep_dir)
+        given = {"n_trials": n_trials, "direction": direction, **options}
+        given = {name: value for name, value in given.items() if value is not UNSET}
+        plan = plan_study(space, given, self.conf, "LocalManager.optimize")
+        if plan.knows_keys:
+            sweep.program.check(plan.keys, plan.keys)
+
+        def run(source: LocalComputeSource) -> Interruption | None:
+            with StudyRun(plan, source, sweep.program, sweep.paths, sweep.sweep_id) as study:
+                interruption = self._run(source, study.jobs(resume=resume), sweep)
+                study.finish()
+            return interruption
+
+        return self._results_of(run, sweep, replace(self.conf, **plan.goal))
+
+    def _sweep(
+        self,
+        caller: str,
+        what: tuple[Any, Any, Any, Any],
+        sweep_id: str | None,
+        sweep_dir: str | os.PathLike[str] | None,
+    ) -> _Sweep:
+        """What runs where, as the caller of `run` says. Raises SettingsError."""
+        program = find_program(*what, caller=caller, hsm_config=self._hsm_config)
         if sweep_id is not None:
-            check_sweep_id(sweep_id, "LocalManager.run")
+            check_sweep_id(sweep_id, caller)
         else:
             sweep_id = new_sweep_id(program.name)
         if sweep_dir is None:
             sweep_dir = Path(self._hsm_config.output_dir or OUTPUT_DIR).expanduser() / sweep_id
-        paths = SweepPaths(Path(sweep_dir))
-        make = partial(LocalComputeSource.from_conf, self.conf, observers=self._observers)
+        return _Sweep(program, sweep_id, SweepPaths(Path(sweep_dir)))
+
+    def _results_of(
+        self,
+        run: Callable[[LocalComputeSource], Interruption | None],
+        sweep: _Sweep,
+        conf: LocalConf,
+    ) -> Results:
+        """Run a sweep on a source of its own; what interrupted it has its usual effect."""
+        make = partial(LocalComputeSource.from_conf, conf, observers=self._observers)
         source = self._runs.begin(make)
         source.named = self._named
         try:
-            feed = source.feed_jobs(
-                param_combinations, sweep_id, paths.sweep_dir, program, resume=resume
-            )
-            interruption = self._run(source, feed, sweep_id, paths)
+            interruption = run(source)
         finally:
             self._runs.ended(source)
         source.forget_jobs()
-        results = self.results = collect_results(paths.sweep_dir)
+        results = self.results = collect_results(sweep.paths.sweep_dir)
         if interruption is not None and interruption.lost:
             raise JournalLost(interruption.lost)
         if interruption is not None and interruption.signum is not None:
@@ -172,16 +260,10 @@ class LocalManager:
             burst.begin()
         self.close()
 
-    def _run(
-        self,
-        source: LocalComputeSource,
-        feed: Feed[Any],
-        sweep_id: str,
-        paths: SweepPaths,
-    ) -> Interruption | None:
+    def _run(self, source: LocalComputeSource, jobs: Jobs, sweep: _Sweep) -> Interruption | None:
         """Run a sweep until it ends; return what interrupted it, or None."""
-        display = display_of(source, paths, sweep_id, make=self._display)
-        interruption = run_to_end(source, feed, display)
+        display = display_of(source, sweep.paths, sweep.sweep_id, make=self._display)
+        interruption = run_to_end(source, jobs, display)
         if interruption is not None:
             display.message(f"{interruption.headline}: the jobs were ended")
         display.summary()

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from hsm.core.program import reports
+from hsm.core.program import reporting, reports
 from hsm.core.program.isolation import LaunchState, enter_job, leave_job
 
 
@@ -54,6 +54,8 @@ def _outcome(function: Callable[[Any], Any], argument: bytes | None) -> reports.
     except SystemExit as exit_request:
         return reports.Outcome(exit_code=system_exit_code(exit_request))
     except BaseException as error:
+        if reporting.is_pruned(error):
+            return reports.Outcome(pruned=reports.error_message(error))
         print_error(error)
         return reports.Outcome(error=error)
 

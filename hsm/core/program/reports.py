@@ -49,6 +49,7 @@ class Outcome:
         exit_code: the exit code; None for 0, or 1 after an error.
         extra: another picklable object, for the launcher.
         job_dir: the job's directory, if the launcher cannot know it.
+        pruned: why the job has ended early, maybe in no words; None if it has not.
     """
 
     value: Any = None
@@ -56,6 +57,7 @@ class Outcome:
     exit_code: int | None = None
     extra: Any = None
     job_dir: str | None = None
+    pruned: str | None = None
 
 
 class RemoteTraceback(Exception):
@@ -91,7 +93,7 @@ class Report:
         json: the return value, if JSON can represent it and it fits into the journal.
         large: what lies beside the journal, by the field names of `Ending`.
         extra: the pickled `Outcome.extra`.
-        job_dir: as in `Outcome`.
+        job_dir, pruned: as in `Outcome`.
         attempt: the number of the attempt that wrote it; None from an older hsm.
         unsaved: why there is no such file; None if there is one.
         is_value_lost: whether the return value was only to be there.
@@ -106,6 +108,7 @@ class Report:
     large: dict[str, Large] = field(default_factory=dict)
     extra: bytes | None = None
     job_dir: str | None = None
+    pruned: str | None = None
     attempt: int | None = None
     unsaved: str | None = None
     is_value_lost: bool = False
@@ -169,6 +172,8 @@ def write(path: str, outcome: Outcome, attempt: int | None = None) -> Written:
         facts["extra"] = dumps(outcome.extra)
     if outcome.error is not None:
         facts.update(_describe(outcome.error))
+    if outcome.pruned is not None:
+        facts["pruned"] = beginning(outcome.pruned, _PREVIEW)
     try:
         return Written(_save(path, outcome.value, value, facts))
     except OSError as error:

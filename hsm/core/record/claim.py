@@ -136,7 +136,7 @@ def unclaim(paths: SweepPaths, made: Iterable[Path]) -> None:
 
 def _remove_record(paths: SweepPaths) -> None:
     """Remove the record of a sweep that has not begun. Raises OSError if anything is in it."""
-    folders = (paths.logs, paths.results)
+    folders = paths.folders_of_jobs
     found = {*paths.hsm_dir.iterdir(), *(path for folder in folders for path in folder.iterdir())}
     if found != {paths.lock, *folders}:
         raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(paths.hsm_dir))

@@ -144,6 +144,7 @@ class Attempt:
         slot: the slot it ran in.
         gpus: the GPUs it had to itself: their numbers or ids.
         waited: seconds from being ready to start until it started.
+        metrics: where in the file of what the job reports this attempt begins, in bytes.
     """
 
     number: int
@@ -154,6 +155,7 @@ class Attempt:
     slot: int | None = None
     gpus: list[int | str] | None = None
     waited: float | None = None
+    metrics: int = 0
 
     @property
     def duration(self) -> float | None:

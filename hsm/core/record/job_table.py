@@ -308,9 +308,14 @@ class JobTable(Mapping[int, Job]):
         return {str(state): counts[state] for state in JobState if counts[state]}
 
     def has_value(self) -> bool:
-        """Whether some job has a value."""
+        """Whether some job has a value, or an objective."""
         return bool(self._values) or any(
-            job.outcome is not None and (job.outcome.value is not None or job.outcome.large)
+            job.outcome is not None
+            and (
+                job.outcome.value is not None
+                or job.outcome.objective is not None
+                or job.outcome.large
+            )
             for job in self._jobs.values()
         )
 

@@ -21,7 +21,8 @@ writes version 2 and says so in the `resume` record. New in version 2:
   job's) `large` names that file by the hash and size of its JSON, see `hsm.core.record.large`:
   ``"large": {"value": {"sha256": …, "size": …}}``; ``{"lost": …}`` says why it was not kept.
 - The state PRUNED, and `control` records: requests to the launcher.
-- `slot`, `gpus` and `waited` of a start, `planned` of a sweep, `objective` of an end.
+- `slot`, `gpus`, `waited` and `metrics` of a start, `planned` of a sweep, `objective` of an end, in
+  which numbers that are not finite are texts: "nan", "inf", "-inf".
 
 A crash or a full disk can tear the last line. Readers ignore a torn line; the next writer cuts it
 off, so that its own first record starts on a new line. A live launcher holds a lock on
@@ -49,13 +50,13 @@ from hsm.core.files import open_below
 from hsm.core.logger import get_logger
 from hsm.core.masked import masked_data
 from hsm.core.record import fitting, provenance
+from hsm.core.record.attempt_records import ending_fields, start_fields
 from hsm.core.record.job import Ending, Job
 from hsm.core.record.journal_file import JournalFile, Overtaken
 from hsm.core.record.journal_header import VERSION, JournalError
 from hsm.core.record.large import Large, Shelf
 from hsm.core.record.lock import Locked, LockFile
 from hsm.core.record.paths import SweepPaths
-from hsm.core.record.schema import ENDING_FIELDS
 
 #: Minimum seconds between two syncs of the journal to disk, as a sync can be slow: thousands of
 #: short jobs may just have made their directories.
@@ -333,18 +334,13 @@ class Journal:
     def start(self, job: Job) -> list[str]:
         """The latest attempt of `job` has started. Returns what was lost, see `append`."""
         attempt = job.attempts[-1]
-        details = {
-            name: value
-            for name in ("slot", "gpus", "waited")
-            if (value := getattr(attempt, name)) is not None
-        }
         return self.append(
             "start",
             keep=True,
             job=job.num,
             attempt=attempt.number,
             pid=attempt.pid,
-            **details,
+            **start_fields(attempt),
             time=attempt.started,
         )
 
@@ -363,11 +359,7 @@ class Journal:
         return self._append_ending("retry", job, ending)
 
     def _append_ending(self, event: str, job: Job, ending: Ending) -> list[str]:
-        details = {
-            name: value for name in ENDING_FIELDS if (value := getattr(ending, name)) is not None
-        }
-        if ending.large:
-            details["large"] = {name: it.reference() for name, it in ending.large.items()}
+        details = ending_fields(ending)
         if job.attempts and job.attempts[-1].ended is not None:
             details["time"] = job.attempts[-1].ended
         return self.append(

@@ -11,7 +11,11 @@
     <sweep_dir>/.hsm/logs/<n>.out|err    stdout and stderr of job n
     <sweep_dir>/.hsm/results/<n>.pkl     the report of job n; while its attempt's end is not yet in
                                          the journal: <n>.<attempt>.pkl
+    <sweep_dir>/.hsm/metrics/<n>.jsonl   what job n reports while it runs, see
+                                         `hsm.core.record.metrics`
+    <sweep_dir>/.hsm/metrics/<n>.answer  whether job n is to end early, if it asks
     <sweep_dir>/.hsm/large/<hash>.json   a value that is too large for the journal
+    <sweep_dir>/.hsm/optuna.journal      the study of an optimising sweep, as Optuna keeps it
     <sweep_dir>/.hsm.lock                stands for the lock on a file system without locks, see
                                          `hsm.core.record.exclusive_file`
     <sweep_dir>/<n>/                     job n's own directory (Hydra: hydra.sweep.subdir)
@@ -39,7 +43,9 @@ class SweepPaths:
         self.logs = self.hsm_dir / "logs"
         self.logs_from_job_dirs = f"../{self.hsm_dir.name}/{self.logs.name}"
         self.results = self.hsm_dir / "results"
+        self.metrics = self.hsm_dir / "metrics"
         self.large = self.hsm_dir / "large"
+        self.study = self.hsm_dir / "optuna.journal"
         self.launched = self.hsm_dir / "launched.json"
         self.git_diff = self.hsm_dir / "git.diff"
         self.launcher_log = self.hsm_dir / "launcher.log"
@@ -49,6 +55,12 @@ class SweepPaths:
         # Each job needs these several times, and a path is slow to turn into text.
         self._sweep_dir = str(self.sweep_dir)
         self._logs, self._results = str(self.logs), str(self.results)
+        self._metrics = str(self.metrics)
+
+    @property
+    def folders_of_jobs(self) -> tuple[Path, ...]:
+        """The folders that every sweep has for its jobs."""
+        return self.logs, self.results, self.metrics
 
     def create(self, *, shared: bool = False) -> None:
         """Make the directories for the sweep's record.
@@ -79,7 +91,7 @@ class SweepPaths:
                 with suppress(OSError):  # The user is not in that group: use their own.
                     os.chown(self.hsm_dir, -1, self.sweep_dir.stat().st_gid)
                 self.hsm_dir.chmod(mode)
-        for directory in (self.logs, self.results):
+        for directory in self.folders_of_jobs:
             make_folder_below(self.sweep_dir, directory)
 
     def check(self) -> None:
@@ -89,15 +101,16 @@ class SweepPaths:
             NotRegular: in place of a file or folder there is something else, e.g. a link or a pipe.
             OSError: the check failed.
         """
-        for folder in (self.hsm_dir, self.logs, self.results, self.large, self.requests):
+        for folder in (self.hsm_dir, *self.folders_of_jobs, self.large, self.requests):
             check_place(folder, is_folder=True)
-        for file in (self.journal, self.lock, self.launched, self.launcher_log):
+        for file in (self.journal, self.lock, self.launched, self.launcher_log, self.study):
             check_place(file)
 
     def check_logs(self) -> None:
-        """Check the jobs' logs likewise, since jobs append to them. Raises as `check` does."""
-        for name in os.listdir(self.logs):
-            check_place(self.logs / name)
+        """Check the jobs' logs and reports likewise, as jobs append to them. Raises as `check`."""
+        for folder in (self.logs, self.metrics):
+            for name in os.listdir(folder):
+                check_place(folder / name)
 
     def check_job_dirs(self) -> None:
         """Check that no job of a new sweep would run in a link. Raises as `check` does."""
@@ -128,6 +141,14 @@ class SweepPaths:
         out, err = self.log_names(num)
         result = f"{self._results}/{num}.{attempt}.pkl"
         return f"{self._logs}/{out}", f"{self._logs}/{err}", result
+
+    def metrics_text(self, num: int) -> str:
+        """The path of what job `num` reports, as text: each job needs it."""
+        return f"{self._metrics}{os.sep}{num}.jsonl"
+
+    def answer_text(self, num: int) -> str:
+        """The path of the launcher's answer to that."""
+        return f"{self._metrics}{os.sep}{num}.answer"
 
     def large_file(self, sha256: str) -> Path:
         return self.large / f"{sha256}.json"

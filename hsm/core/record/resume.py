@@ -4,7 +4,8 @@
 
 An earlier job keeps its number, and so its directory; a new one gets the next free number. Points
 are matched by parameters, not by numbers, so a sweep with more points, or in another order, still
-finds its results.
+finds its results. Of a method that asks for each point, a number is what makes a job the same one:
+it may ask for a point twice.
 """
 
 from __future__ import annotations
@@ -38,9 +39,12 @@ log = get_logger(__name__)
 
 #: Which jobs run again: a key of `RERUN`, or the numbers of the only ones.
 Rerun: TypeAlias = str | Collection[int]
-#: The words that `rerun` may be: which ended jobs run again. Cancelled ones always do.
+_UNFINISHED = "unfinished"
+#: What that means in a study, which has learnt from jobs that failed: none but cancelled ones.
+_MISSING = "missing"
+#: Which ended jobs run again, by the words that `rerun` may be. Cancelled ones always do.
 RERUN: Mapping[str, frozenset[JobState]] = {
-    "unfinished": frozenset({JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY}),
+    _UNFINISHED: frozenset({JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY}),
     "failed": frozenset({JobState.FAILED, JobState.OUT_OF_MEMORY}),
     "timeout": frozenset({JobState.TIMEOUT}),
     "all": frozenset(state for state in JobState if state.is_final),
@@ -113,6 +117,8 @@ class Resumption:
         added: the requests to add jobs while it ran.
         variables: names of the variables that its jobs got so far.
         over: how many of its jobs do not run again.
+        jobs: its jobs, by number.
+        method: how its points were chosen.
     """
 
     def __init__(
@@ -128,6 +134,8 @@ class Resumption:
         self.variables = recorded_variables(previous)
         self._rerun = rerun if isinstance(rerun, str) else frozenset(rerun)
         self.over = 0
+        self.jobs: Mapping[int, Job] = previous.jobs
+        self.method = str(previous.chosen.get("method") or "grid")
         self._known: dict[str, deque[Job]] = defaultdict(deque)
         for num in sorted(previous.jobs):
             job = previous.jobs[num]
@@ -136,9 +144,24 @@ class Resumption:
         self._taken = set(previous.jobs)
         self._next_num = max(previous.jobs, default=-1) + 1
 
+    def of_study(self) -> Rerun:
+        """Have none of the jobs run again that failed, unless `rerun` names these expressly.
+
+        A study has been told of them, and goes on with other points. Returns which do run again.
+        """
+        if self._rerun == _UNFINISHED:
+            self._rerun = _MISSING
+            self.over = sum(not runs_again(job, _MISSING) for job in self.jobs.values())
+        return self._rerun
+
     def reserve(self, count: int) -> None:
         """Keep the numbers below `count` for points whose places in the sweep these are."""
         self._next_num = max(self._next_num, count)
+
+    def left_over(self) -> list[Job]:
+        """The earlier jobs that no point has matched so far, but for those that run again."""
+        jobs = itertools.chain.from_iterable(self._known.values())
+        return [job for job in jobs if not runs_again(job, self._rerun)]
 
     def match(self, points: Sequence[Mapping[str, Any]], first: int | None = None) -> list[Match]:
         """The match of each point, given by its parameters.
@@ -154,6 +177,17 @@ class Resumption:
         if first is None:
             return [self._match(params, None) for params in points]
         return [self._match(params, place) for place, params in enumerate(points, first)]
+
+    def match_number(self, num: int) -> Match:
+        """The match of a job that is known by its number, as under a method that asks for points.
+
+        One that was cancelled, or that was running when the launcher died, runs again.
+        """
+        job = self.jobs.get(num)
+        if job is None:
+            self._taken.add(num)
+            self._next_num = max(self._next_num, num + 1)
+        return Match(num, job, job is None or runs_again(job, self._rerun))
 
     def _match(self, params: Mapping[str, Any], place: int | None) -> Match:
         candidates = self._known.get(identity(params))
@@ -184,7 +218,7 @@ def runs_again(job: Job, rerun: Rerun) -> bool:
     """Whether a job that has ended runs again in a resumed sweep."""
     if not isinstance(rerun, str):
         return job.num in rerun
-    return job.state is JobState.CANCELLED or job.state in RERUN[rerun]
+    return job.state is JobState.CANCELLED or job.state in RERUN.get(rerun, ())
 
 
 def open_sweep(

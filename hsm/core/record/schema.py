@@ -30,6 +30,9 @@ _MAX_VALUES = 10_000_000
 #: Bytes of a line from which on its values are counted.
 _LONG = 1 << 20
 
+#: How an objective has numbers that JSON does not know.
+NOT_FINITE = ("nan", "inf", "-inf")
+
 Check = Callable[[Any], bool]
 
 
@@ -158,9 +161,9 @@ def _is_gpus(value: Any) -> bool:
 
 
 def _is_objective(value: Any) -> bool:
-    """One number or several; NaN and the infinities count as numbers."""
+    """One number or several; those that are not finite may be texts."""
     numbers = value if isinstance(value, list) else [value]
-    return all(type(number) in (int, float) for number in numbers)
+    return all(type(number) in (int, float) or number in NOT_FINITE for number in numbers)
 
 
 def _is_needs(value: Any) -> bool:
@@ -255,6 +258,7 @@ START_FIELDS: Mapping[str, tuple[Check, str]] = {
     "slot": COUNT,
     "gpus": (_is_gpus, "a list of numbers and ids of GPUs"),
     "waited": SECONDS,
+    "metrics": (_is_size, "a number of bytes"),
 }
 #: The optional fields of `end` and `retry`.
 ENDING_FIELDS: Mapping[str, tuple[Check, str]] = {

@@ -144,7 +144,7 @@ def _rename(paths: SweepPaths, target: Path, lock: LockFile, mode: int) -> bool:
     except OSError:
         # The new folder is still empty: remove it and move the old one back, with its lock.
         paths.lock.unlink(missing_ok=True)
-        for folder in (paths.logs, paths.results, paths.hsm_dir):
+        for folder in (*paths.folders_of_jobs, paths.hsm_dir):
             with suppress(FileNotFoundError):
                 folder.rmdir()
         os.rename(target, paths.hsm_dir)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hsm.core.errors import shown
+from hsm.core.record.attempt_records import read_ending, take_start
 from hsm.core.record.controls import Asked
 from hsm.core.record.job import Ending, IllegalTransition, Job, JobState
 from hsm.core.record.job_table import JobTable
@@ -103,9 +104,14 @@ class Sweep:
 
     @property
     def to_come(self) -> int | None:
-        """How many jobs were planned and are not on record; None if nobody knows that."""
+        """How many jobs were planned and are not on record; None if nobody knows that.
+
+        A study that has finished may have done so early, as its target was reached: 0.
+        """
         if self.planned is None:
             return None
+        if self.closed == "finished" and "space" in self.chosen:
+            return 0
         return max(0, self.planned - sum(1 for num in self.jobs if num < self.planned))
 
     @property
@@ -263,18 +269,12 @@ class Sweep:
         check(record, START_FIELDS, "attempt", "time")
         job = self._job(record)
         _infer_lost_end(job, record)
-        attempt = job.start(record["time"], record.get("pid"))
-        attempt.slot, attempt.gpus = record.get("slot"), record.get("gpus")
-        attempt.waited = record.get("waited")
+        take_start(job.start(record["time"], record.get("pid")), record)
 
     def _end(self, record: Mapping[str, Any]) -> None:
         check(record, _END_FIELDS, "attempt", "time", "state")
         job = self._job(record)
-        ending = Ending(
-            JobState(record["state"]),
-            **{name: record.get(name) for name in ENDING_FIELDS},
-            large=self._large(record, f"job {job.num}", ENDING_FIELDS),
-        )
+        ending = read_ending(record, self._large(record, f"job {job.num}", ENDING_FIELDS))
         _infer_lost_start(job, record)
         (job.end if record["event"] == "end" else job.retry)(record["time"], ending)
         if job.state.is_final:

@@ -3,54 +3,61 @@
     journal.jsonl            state, parameters, return value, times, memory, exit
     <job dir>/results.json   any object that the job wrote there; nested keys become dotted
     <job dir>/metrics.json   likewise
+    .hsm/metrics/<n>.jsonl   the last value of each name that it reported
 
 Nothing is written or unpickled, so the sweep may be running, interrupted or somebody else's. The
 columns, in this order:
 
     job, state               the job's number; one of the states of `JobState`
     trial                    the same for all repeats of a point; only if points are repeated
+    pruned                   whether the job was ended early as unpromising; only if one was
+    pareto                   whether its trial is on the Pareto front; only of a study with several
+                             objectives, for jobs that have all of these
     <parameter>              one column per parameter, under its own name
+    objective                what a study was told of the job; objective.<metric> for several
     value                    the return value, if JSON can represent it; value.<key> for a dict
-    <key>                    of results.json, then of metrics.json
+    <key>                    of results.json, then of metrics.json, then what it reported last
     attempts, duration       number of starts; seconds that the last attempt took
     cpu_seconds, max_memory  of the process tree; peak in bytes, as far as sampled
     exit_code, signal        how the process ended
-    reason                   why the job did not complete, in one line
+    reason                   why the job did not complete, in one line; or why it has no objective
     note                     what could not be read of a job; only if there is such a job
 
 If several of these claim a name, it goes to the first of: hsm's own columns, parameters, return
-value, results.json, metrics.json. The others get a prefix: params., returned., results., metrics.
+value, results.json, metrics.json, reports. The others get a prefix: params., returned., results.,
+metrics., reported.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import stat
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hsm.core.files import open_below, open_linked
-from hsm.core.plain_json import is_flat
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.large import Large, LargeLost
+from hsm.core.record.metrics import read_measured
 from hsm.core.record.sweep import Sweep, read_sweep
-from hsm.core.results.metric import Goal, Ranking
+from hsm.core.results.goal import Goal
+from hsm.core.results.job_files import FILES, flatten, read_object, reporting_jobs, wrote_files
+from hsm.core.results.metric import TOLD, Ranking, infeasible_jobs
+from hsm.core.results.objective_values import values_of, values_of_row, why_unranked
 from hsm.core.results.repeats import Repeats, by_trial
 from hsm.core.results.results_table import Results
 from hsm.core.results.tables import as_text
+from hsm.core.results.trial_front import pareto_front
 
 _FIRST = ("job", "state")
-_TRIAL = "trial"
+_TRIAL, _PRUNED, _PARETO = "trial", "pruned", "pareto"
+#: The column with what a study was told of a job.
+_OBJECTIVE = "objective"
 _LAST = ("attempts", "duration", "cpu_seconds", "max_memory", "exit_code", "signal", "reason")
 _NOTE = "note"
-_GROUPS = ("params", "returned", "results", "metrics")
-#: The group of columns, and the file in a job's directory that it comes from.
-_FILES = {"results": "results.json", "metrics": "metrics.json"}
-#: Bytes; a larger file is skipped, as it hardly belongs into a row of a table.
-_MAX_FILE = 16 << 20
+#: The groups of the other columns, in order; the first of them that claims a name gets it.
+_GROUPS = ("params", TOLD, "returned", "results", "metrics", "reported")
 
 
 def collect_results(sweep_dir: str | os.PathLike[str]) -> Results:
@@ -73,12 +80,13 @@ def results_of(sweep: Sweep, *, files: bool = True) -> Results:
 def ranked_results(sweep: Sweep, goal: Goal | None = None) -> tuple[Results, Ranking]:
     """A sweep's completed jobs so far, and these ranked; `goal` is its own by default.
 
-    If each point is repeated, trials are ranked: the means over the repeats.
+    If each point is repeated, trials are ranked: the means over the repeats. Of several objectives
+    the ranking has the Pareto front.
 
     The jobs' files are read only if the journal alone cannot say how they rank.
     """
-    if not sweep.jobs.has_value() and not _wrote_files(sweep):
-        goal = Goal.recorded(sweep.latest) if goal is None else goal
+    goal = Goal.recorded(sweep.latest) if goal is None else goal
+    if not sweep.jobs.has_value() and not wrote_files(sweep):
         completed = sweep.jobs.by_state()[JobState.COMPLETED]
         nothing = Results((), _FIRST, sweep_id=sweep.sweep_id, paths=sweep.paths)
         return nothing, Ranking(goal, completed=completed)
@@ -88,31 +96,29 @@ def ranked_results(sweep: Sweep, goal: Goal | None = None) -> tuple[Results, Ran
         results = _Collector(sweep, files=True, only_completed=True).table()
         ranking = results.ranking(goal)
     repeats = Repeats.recorded(sweep.latest)
-    if repeats is not None and ranking.rows:
-        ranking = by_trial(ranking, repeats)
+    if goal.several:
+        without = [*_left_out(sweep, repeats), *ranking.infeasible]
+        found = pareto_front(list(results), results.told, goal, repeats, without)
+        ranking = replace(ranking, front=found)
+    elif repeats is not None and ranking.rows:
+        ranking = by_trial(ranking, repeats, _left_out(sweep, repeats))
     return results, ranking
 
 
-def _wrote_files(sweep: Sweep) -> bool:
-    """Whether any job has a file that a metric could come from; asks for each file just once.
+def _left_out(sweep: Sweep, repeats: Repeats | None) -> list[int]:
+    """The numbers of jobs whose trials are not ranked.
 
-    The journal cannot say so: a file may be written, or moved there, after its job has ended.
+    They were pruned; or they are the repeats of a study's trial of which not all have ended: the
+    others may have been left out, since the trial was pruned after some.
     """
-    results, metrics = _FILES.values()
-    try:
-        # From the sweep's directory on, as looking up its path 200,000 times takes long.
-        folder = os.open(sweep.paths.sweep_dir, getattr(os, "O_PATH", os.O_RDONLY))
-    except OSError:
-        return False
-    try:
-        for place in sweep.jobs.places(sweep.paths):
-            if os.access(f"{place}/{results}", os.F_OK, dir_fd=folder) or os.access(
-                f"{place}/{metrics}", os.F_OK, dir_fd=folder
-            ):
-                return True
-    finally:
-        os.close(folder)
-    return False
+    jobs = sweep.jobs
+    pruned = [job.num for job in jobs.where(lambda state: state is JobState.PRUNED)]
+    if repeats is None or not Goal.recorded(sweep.latest).is_told:
+        return pruned
+    ended = [job.num for job in jobs.once(lambda state: state.is_final)]
+    counts = Counter(map(repeats.key, ended))
+    few = [num for num in ended if 0 < counts[repeats.key(num)] < repeats.count]
+    return [*pruned, *(num for num in few if repeats.trial_of(num) is not None)]
 
 
 class _Collector:
@@ -132,12 +138,20 @@ class _Collector:
         self._keys: dict[str, dict[str, None]] = {group: {} for group in _GROUPS}
         self._notes: dict[int, str] = {}
         self._repeats = Repeats.recorded(sweep.latest)
-        self._first = _FIRST if self._repeats is None else (*_FIRST, _TRIAL)
+        self._goal = Goal.recorded(sweep.latest)
+        self._reporting = reporting_jobs(sweep.paths) if files else frozenset()
+        self._has_pruned = sweep.jobs.by_state()[JobState.PRUNED] > 0
+        has = {
+            _TRIAL: self._repeats is not None,
+            _PRUNED: self._has_pruned,
+            _PARETO: bool(self._goal.several),
+        }
+        self._first = (*_FIRST, *(name for name, is_there in has.items() if is_there))
 
     def table(self) -> Results:
         varying = self._varying() if self._only_completed else None
         jobs = self._sweep.jobs.once(self._is_wanted)
-        gathered = [(_facts(job), self._gather(job)) for job in jobs]
+        gathered = [(_facts(job, self._goal), self._gather(job)) for job in jobs]
         names = self._names()
         last = (*_LAST, _NOTE) if self._notes else _LAST
         middle = [name for group in _GROUPS for name in names[group].values()]
@@ -160,9 +174,14 @@ class _Collector:
             row.update(facts)
             if self._repeats is not None:
                 row[_TRIAL] = self._repeats.trial_of(facts["job"])
+            if self._has_pruned:
+                row[_PRUNED] = facts["state"] == JobState.PRUNED
             if facts["job"] in self._notes:
                 row[_NOTE] = self._notes[facts["job"]]
             rows.append(row)
+        told = [names[TOLD][name] for name in self._goal.names if name in names[TOLD]]
+        if self._goal.several:
+            self._mark_front(rows, told, origins)
         return Results(
             rows,
             columns,
@@ -171,10 +190,25 @@ class _Collector:
             parameters=names["params"].values(),
             metrics=origins,
             origins=origins,
-            goal=Goal.recorded(self._sweep.latest),
+            goal=self._goal,
+            told=told,
             problems=self._problems,
             varying=None if varying is None else {names["params"][key] for key in varying},
         )
+
+    def _mark_front(
+        self, rows: list[dict[str, Any]], told: list[str], origins: Mapping[str, tuple[str, str]]
+    ) -> None:
+        """Say in each row that has all objectives whether its trial is on the Pareto front."""
+        without = [
+            *_left_out(self._sweep, self._repeats),
+            *infeasible_jobs(rows, origins, self._goal),
+        ]
+        found = pareto_front(rows, told, self._goal, self._repeats, without)
+        on_front = {num for jobs in found.jobs for num in jobs}
+        for row in rows:
+            if values_of_row(row, told) is not None:
+                row[_PARETO] = row["job"] in on_front
 
     def _is_wanted(self, state: JobState) -> bool:
         return state is JobState.COMPLETED or not self._only_completed
@@ -203,24 +237,34 @@ class _Collector:
         groups: dict[str, Mapping[str, Any]] = {"params": params or {}}
         value = None
         if job.outcome is not None:
+            told = values_of(job.outcome.objective, len(self._goal.names))
+            if told is not None:
+                groups[TOLD] = dict(zip(self._goal.names, told, strict=True))
             beside = job.outcome.large.get("value", job.outcome.value)
             value = self._whole(job, "its return value", beside)
         if value is not None:
             groups["returned"] = self._flat(job, "its return value", {"value": value})
         if self._reads_files and any(attempt.started is not None for attempt in job.attempts):
-            directory = self._job_dir(job)
-            for group, name in _FILES.items():
-                try:
-                    content = _read_object(directory, name, self._sweep.paths.sweep_dir)
-                except (OSError, ValueError) as error:
-                    self._note(job, name, getattr(error, "strerror", None) or str(error))
-                    continue
-                if content:
-                    groups[group] = self._flat(job, name, content)
+            self._add_files(job, groups)
         for group, found in groups.items():
             if not found.keys() <= self._keys[group].keys():
                 self._keys[group].update(dict.fromkeys(found))
         return groups
+
+    def _add_files(self, job: Job, groups: dict[str, Mapping[str, Any]]) -> None:
+        """Add to `groups` what a job wrote and reported."""
+        directory = self._job_dir(job)
+        for group, name in FILES.items():
+            try:
+                content = read_object(directory, name, self._sweep.paths.sweep_dir)
+            except (OSError, ValueError) as error:
+                self._note(job, name, getattr(error, "strerror", None) or str(error))
+                continue
+            if content:
+                groups[group] = self._flat(job, name, content)
+        if job.num in self._reporting:
+            start = job.attempts[-1].metrics
+            groups["reported"] = read_measured(self._sweep.paths, job.num, start).latest
 
     def _whole(self, job: Job, what: str, held: Any) -> Any:
         """`held`, or the value that it refers to; a note about `what` if that cannot be read."""
@@ -242,7 +286,7 @@ class _Collector:
 
     def _flat(self, job: Job, what: str, content: Mapping[str, Any]) -> dict[str, Any]:
         flat: dict[str, Any] = {}
-        for key, value in _flatten(content):
+        for key, value in flatten(content):
             if key in flat:
                 self._note(job, what, f"holds {key} twice; the first is shown")
             else:
@@ -257,9 +301,14 @@ class _Collector:
 
     def _names(self) -> dict[str, dict[str, str]]:
         """Group -> key -> name of its column; all names are different."""
-        taken = {"", _NOTE, *self._first, *_LAST}
+        told = self._keys[TOLD]
+        its = {name: f"{_OBJECTIVE}.{name}" if self._goal.several else _OBJECTIVE for name in told}
+        taken = {"", _NOTE, *self._first, *_LAST, *its.values()}
         names: dict[str, dict[str, str]] = {group: {} for group in _GROUPS}
+        names[TOLD] = its
         for group in _GROUPS:
+            if group == TOLD:
+                continue
             for key in self._keys[group]:
                 name = key
                 while name in taken:
@@ -269,11 +318,16 @@ class _Collector:
         return names
 
 
-def _facts(job: Job) -> dict[str, Any]:
+def _facts(job: Job, goal: Goal) -> dict[str, Any]:
     """The columns that hsm itself fills; what is left out is None."""
     attempt = job.attempt
     if attempt is None:
-        return {"job": job.num, "state": str(job.state), "attempts": 0, "reason": _reason(job)}
+        return {
+            "job": job.num,
+            "state": str(job.state),
+            "attempts": 0,
+            "reason": _reason(job, goal),
+        }
     return {
         "job": job.num,
         "state": str(job.state),
@@ -283,49 +337,15 @@ def _facts(job: Job) -> dict[str, Any]:
         "max_memory": attempt.max_memory,
         "exit_code": attempt.exit_code,
         "signal": attempt.signal,
-        "reason": _reason(job),
+        "reason": _reason(job, goal),
     }
 
 
-def _reason(job: Job) -> str | None:
+def _reason(job: Job, goal: Goal) -> str | None:
     if job.state.has_succeeded:
         reason = job.attempt.reason if job.attempt else None
+        if reason is None and job.state is JobState.COMPLETED and job.outcome is not None:
+            reason = why_unranked(job.outcome.objective, goal)
     else:
         reason = job.ending() if job.state.is_final else None
     return " ".join(reason.splitlines()) if reason else None
-
-
-def _read_object(directory: str, name: str, sweep_dir: Path) -> dict[str, Any] | None:
-    """The JSON object in a job's file; None if there is no file. Raises OSError or ValueError.
-
-    The file may be a link to a file in the job's directory or in the sweep's.
-    """
-    place = f"{directory}/{name}"
-    try:
-        is_link = stat.S_ISLNK(os.lstat(place).st_mode)  # most jobs have no such file
-        folder, path = Path(directory), Path(place)
-        fd = open_linked(path, folder, sweep_dir) if is_link else open_below(folder, path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    with open(fd, "rb") as file:
-        size = os.fstat(fd).st_size
-        if size > _MAX_FILE:
-            raise ValueError(f"is larger than {_MAX_FILE >> 20} MiB")
-        try:
-            content = json.loads(file.read(size))
-        except (RecursionError, MemoryError):
-            raise ValueError("is nested too deeply") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"holds a {type(content).__name__}, not an object")  # noqa: TRY004
-    if not is_flat(content):
-        raise ValueError("is nested too deeply")
-    return content
-
-
-def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """``{"a": {"b": 1}}`` -> ``("a.b", 1)``; an empty object counts as a value."""
-    for key, value in content.items():
-        if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -16,8 +16,9 @@ from hsm.core.record.job import JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.core.results import tables
 from hsm.core.results.base_table import Table
+from hsm.core.results.goal import Goal
 from hsm.core.results.grouping import Groups, groups
-from hsm.core.results.metric import Goal, Origins, Ranking, rank
+from hsm.core.results.metric import Origins, Ranking, rank
 from hsm.core.settings.resolve import SETTINGS
 
 
@@ -27,6 +28,7 @@ class Results(Table):
     Attributes:
         paths: the sweep's paths.
         goal: the metric and the direction that the sweep has on record.
+        told: the columns with what a study was told of its jobs, in the order of its objectives.
     """
 
     row_word = "job"
@@ -42,6 +44,7 @@ class Results(Table):
         metrics: Iterable[str] = (),
         origins: Origins = MappingProxyType({}),
         goal: Goal = Goal(),  # noqa: B008 -- frozen
+        told: Sequence[str] = (),
         problems: Iterable[str] = (),
         varying: Collection[str] | None = None,
     ) -> None:
@@ -55,6 +58,7 @@ class Results(Table):
         )
         self.paths = paths
         self.goal = goal
+        self.told = list(told)
         self._origins = origins
         self._varying = varying  # if jobs that are not in the table count, too
 
@@ -113,6 +117,13 @@ class Results(Table):
             "direction": SETTINGS["direction"].check(direction, "argument direction"),
         }
         goal = self.goal.given(given)
+        if goal.several:
+            names = ", ".join(goal.names)
+            message = (
+                f"{caller}: no single job is best by several objectives, those that no other one "
+                f"beats are true in the column pareto; pass metric= for one of {names}"
+            )
+            raise SettingsError("metric", None, caller, f"one of {names}", message=message)
         if goal.direction is None:
             allowed = "minimize or maximize"
             message = (

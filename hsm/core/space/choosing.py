@@ -18,6 +18,8 @@ from hsm.core.space.chance import MAX_SEED
 from hsm.core.space.grammar import check_key, plain_key
 from hsm.core.text_enum import TextEnum
 
+#: The method that is Optuna.
+OPTUNA = "optuna"
 #: Values of one repeated parameter.
 _MAX_REPEATS = 10_000
 
@@ -30,6 +32,11 @@ class Method(TextEnum):
     lhs = "lhs"
     sobol = "sobol"
     halton = "halton"
+
+
+def is_study(method: object) -> bool:
+    """Whether a method proposes points by what came of earlier ones: Optuna, or a user's class."""
+    return isinstance(method, str) and (str(method) == OPTUNA or "." in method)
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,12 @@ def _misfit(key: str, value: object, origin: str, message: str) -> SettingsError
 
 def _method(name: str, value: Any, origin: str) -> Method:
     known = [str(method) for method in Method]
+    if is_study(value):
+        message = (
+            f"{origin}: {value} chooses each point by what came of the others, and here all are "
+            "chosen at once: see LocalManager.optimize"
+        )
+        raise SettingsError(name, value, origin, f"one of {', '.join(known)}", message=message)
     if not isinstance(value, str) or str(value) not in known:
         hint = did_you_mean(value, known) if isinstance(value, str) else ""
         raise SettingsError(name, value, origin, f"one of {', '.join(known)}", hint)

@@ -28,7 +28,8 @@ A sweep file in YAML has one key, ``sweep:``, and below it one or more of
 
 A grid may also be a list of mappings: their grids follow one another, each with all groups. Beside
 these there may be the keys of `hsm.core.space.choosing.Choosing`, such as ``method: random`` and
-``n_trials: 20``, which say which of the points there are to run.
+``n_trials: 20``, which say which of the points there are to run, and for ``hsm sweep`` those of
+`hsm.core.study.options.StudyOptions`.
 
 Values are read as in Hydra's config files: 1e-3 is a number, ``yes`` a boolean, a date a string.
 Below ``points:`` and in lists, a string is never a call. Keys may have Hydra's ``+`` and
@@ -221,6 +222,7 @@ def read_sweep_text(
     *,
     config_loader: ConfigLoader | None = None,
     intervals: bool | None = False,
+    more_keys: Sequence[str] = (),
 ) -> SweepDefinition:
     """Read a sweep from the content of a sweep file of any format, which its first line tells.
 
@@ -228,10 +230,11 @@ def read_sweep_text(
         data: the content.
         name: what it is called in messages.
         config_loader, intervals: see `read_sweep_file`.
+        more_keys: keys that say how to choose points, besides those of `Choosing`.
 
     Raises:
         SettingsError: it is not valid; names the line, if known.
     """
     from hsm.core.space.sweep_file import read_data
 
-    return SweepDefinition(*read_data(data, name, config_loader, intervals))
+    return SweepDefinition(*read_data(data, name, config_loader, intervals, more_keys))

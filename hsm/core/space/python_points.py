@@ -82,6 +82,25 @@ def choose_points(
         raise SettingsError("params", params, _ORIGIN, allowed, message=message) from None
 
 
+def read_space(params: Mapping[str, Any], caller: str) -> SweepDefinition:
+    """The space that `params` defines, see `choose_points`; it may have intervals.
+
+    Args:
+        params: the values of each parameter.
+        caller: the function that got them, for messages.
+
+    Raises:
+        SettingsError: they are not valid.
+    """
+    try:
+        sections = {"params": _native(params)}
+        return SweepDefinition(read_sections(SweepText(caller, intervals=True), sections))
+    except RecursionError:
+        message = f"{caller}: the values are nested too deeply, or hold themselves"
+        allowed = "less deeply nested"
+        raise SettingsError("space", params, caller, allowed, message=message) from None
+
+
 def _selection(choosing: Mapping[str, Any], sweep: Mapping[str, Any]) -> Selection:
     given = {
         name: value

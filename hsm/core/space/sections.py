@@ -70,11 +70,8 @@ def read_sections(file: SweepText, sweep: Mapping[str, Any]) -> list[list[Axis]]
 
 def read_choosing(file: SweepText, sweep: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
     """What a mapping says about choosing points: each key's value, unchecked, and its place."""
-    found = {}
-    for key in KEYS:
-        if key in sweep:
-            found[key] = (sweep[key], file.at(line_of(sweep, key)))
-    return found
+    keys = [key for key in (*KEYS, *file.more_keys) if key in sweep]
+    return {key: (sweep[key], file.at(line_of(sweep, key))) for key in keys}
 
 
 def _only_one(file: SweepText, sweep: Mapping[str, Any], names: tuple[str, str]) -> str:

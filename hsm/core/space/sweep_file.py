@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -82,6 +82,7 @@ def read_data(
     name: str,
     config_loader: ConfigLoader | None = None,
     intervals: bool | None = False,
+    more_keys: Sequence[str] = (),
 ) -> Written:
     """Read a sweep from a text; its name tells its format, or else its own first lines.
 
@@ -89,13 +90,14 @@ def read_data(
         data: the text.
         name: the file that it is from, or what else it is called in messages.
         config_loader, intervals: see `read_file`.
+        more_keys: keys of `choosing` that the caller knows besides `KEYS`.
 
     Raises:
         SettingsError: it is not valid.
     """
     text = decoded(data, name)
     reader = _READERS.get(Path(name).suffix.lower())
-    file = SweepText(name, text, config_loader)
+    file = SweepText(name, text, config_loader, more_keys=more_keys)
     try:
         return (reader or _reader_for(text))(file, intervals)
     except RecursionError:
@@ -125,7 +127,7 @@ def _read_yaml(file: SweepText, intervals: bool | None) -> Written:
     sweep, line = top["sweep"], line_of(top, "sweep")
     if not isinstance(sweep, Lined) or not sweep:
         file.refuse(line, "sweep:", sweep, _SWEEP)
-    check_names(file, sweep, (*SECTIONS, *KEYS))
+    check_names(file, sweep, list(dict.fromkeys((*SECTIONS, *KEYS, *file.more_keys))))
     choosing = read_choosing(file, sweep)
     if intervals is None:
         # Whether that is a method at all is checked with the rest of what chooses the points.

@@ -6,7 +6,7 @@ Every mistake raises a SettingsError that names the file and, if known, the line
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -32,12 +32,14 @@ class SweepText:
         text: its content.
         config_loader: looks up config groups for ``glob()``.
         intervals: whether a parameter may be an interval, which has no list of values.
+        more_keys: keys that a sweep may have besides those of this package.
     """
 
     path: str
     text: str = ""
     config_loader: ConfigLoader | None = None
     intervals: bool = False
+    more_keys: Sequence[str] = ()
 
     def at(self, line: int | None) -> str:
         return f"{self.path}, line {line}" if line else self.path

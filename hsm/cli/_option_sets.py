@@ -11,14 +11,15 @@ import typer
 
 from hsm.cli._complete import job_numbers, one_of, sweep_ids
 from hsm.cli._given import HSM_CONFIG, MODES
+from hsm.cli._point_options import POINT_OPTIONS, POINTS, STUDY, PointOption
 from hsm.core.settings.resolve import SETTINGS, Group, Setting
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 #: Sections of the help of `hsm sweep` that hold no settings.
-WHAT_RUNS, POINTS, OTHER = "What runs", "Points", "Other"
+WHAT_RUNS, OTHER = "What runs", "Other"
 #: All of them, in their order.
-SECTIONS = (WHAT_RUNS, POINTS, *Group, OTHER)
+SECTIONS = (WHAT_RUNS, POINTS, STUDY, *Group, OTHER)
 
 JobNumber = Annotated[
     int | None,
@@ -123,6 +124,29 @@ def with_settings(
         return function
 
     return add_options
+
+
+def point_options() -> dict[str, Any]:
+    """The types of `POINT_OPTIONS` by their keywords, for `with_settings`."""
+    return {each.keyword: _point_option(each) for each in POINT_OPTIONS}
+
+
+def _point_option(option: PointOption) -> Any:
+    value_type: Any = str if option.metavar else bool
+    if option.repeats:
+        value_type = list[str]
+    if option.is_count:
+        value_type = int
+    made = typer.Option(
+        option.option,
+        help=option.help,
+        metavar=option.metavar or None,
+        min=1 if option.is_count else None,
+        autocompletion=one_of(*option.values) if option.values else None,
+        show_default=False,
+        rich_help_panel=option.section,
+    )
+    return Annotated[value_type | None, made]
 
 
 def _option(setting: Setting, shows_default: bool) -> inspect.Parameter:
