@@ -72,7 +72,7 @@ class Plan:
         previous: the sweep so far, if it is resumed.
         rerun: which jobs run again when it is resumed.
         resources: what its jobs share, by name.
-        facts: what the journal is to say of the points, see `AskedPoints.facts`.
+        facts: what the journal is to say of the points, see `AskedPoints.record`.
         takes_over_added: whether it also has the jobs that were added while the sweep ran.
         notes: lines for people, on how the points were chosen.
         study: what the points are chosen from, one by one; None if `source` has them all.

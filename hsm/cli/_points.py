@@ -30,7 +30,7 @@ from hsm.cli._study import (
 )
 from hsm.core.errors import SettingsError, shown
 from hsm.core.program.program import Program
-from hsm.core.record.sweep import recorded_seed
+from hsm.core.record.earlier_choice import chosen_seed
 from hsm.core.settings.resolve import Resolved
 from hsm.core.space.choosing import KEYS, Method, check_choosing, is_study
 from hsm.core.space.definition import (
@@ -212,7 +212,7 @@ class AskedPoints:
             {name: origin for name, (_, origin) in given.items()},
         )
         if choosing.seed is None and choosing.is_random and previous is not None:
-            choosing = choosing.with_seed(recorded_seed(previous))
+            choosing = choosing.with_seed(chosen_seed(previous.chosen))
         selection = Selection(definition, choosing, origin=self.origin)
         # Of a grid, points from all over it are looked at.
         _check_keys(program, definition if choosing.is_default else selection, self.origin)
@@ -233,7 +233,7 @@ class AskedPoints:
         seed = selection.seed
         if seed is None or "seed" in self.choosing or "seed" in selection.definition.choosing:
             return []
-        if previous is not None and seed == recorded_seed(previous):
+        if previous is not None and seed == chosen_seed(previous.chosen):
             return [f"seed {seed}, as before"]
         return [f"seed {seed} (--seed {seed} gives these points again)"]
 

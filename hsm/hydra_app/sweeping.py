@@ -19,8 +19,8 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from hsm.core.logger import get_logger
+from hsm.core.record.earlier_choice import chosen_seed
 from hsm.core.space.axes import Listed, Zipped
-from hsm.core.space.chance import MAX_SEED
 from hsm.core.space.choosing import KEYS, Method, check_choosing
 from hsm.core.space.domains import drawn_column
 from hsm.core.space.selection import Selection
@@ -100,8 +100,7 @@ class Sweeping:
     def _recorded_seed(self) -> int | None:
         """The seed of an earlier launch, if the sweep is resumed and there is one."""
         chosen = {} if self._session is None else self._session.earlier_choice()
-        seed = chosen.get("seed")
-        return seed if type(seed) is int and 0 <= seed < MAX_SEED else None
+        return chosen_seed(chosen)
 
     def _compose(self, overrides: Sequence[str]) -> None:
         """Compose a job's config. Raises what Hydra, OmegaConf or a resolver raises."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from contract_support import (
 )
 from helpers.processes import is_running, wait_for
 from hsm import Job, JobFailed, read_sweep
-from hsm.core.record.job import Ending
+from hsm.core.record.job import Ending, JobState
 from hsm.core.record.metrics import Measured, Measurement, Value, measurements, read_measured
 from hsm.core.record.paths import SweepPaths
 from reporting_jobs import (
@@ -340,6 +341,23 @@ def test_very_many_lines_are_all_judged(place: Place) -> None:
         source.submit_jobs(points(1), "s", "s", command=command)
         assert states(source) == ["COMPLETED"]
     assert [step for _, step, _ in pruner.asked] == list(range(count))
+
+
+def test_judging_that_hangs_holds_no_job_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hsm.core.engine.measuring._LONGEST_JUDGING", 0.1)
+    recorder, is_over = Recorder(), threading.Event()
+
+    def hangs(job: Job, measurement: Measurement) -> str | None:
+        is_over.wait()
+        return None
+
+    with place.source(recorder) as source:
+        source.pruning = hangs
+        source.submit_jobs(points(1, 2), "s", "s", function=three_steps)
+        assert states(source) == ["COMPLETED"] * 2
+        is_over.set()
+    assert [text for text in recorder.messages if "has taken more than 0.1 s" in text]
+    assert {job.state for job in read_sweep("s").jobs.values()} == {JobState.COMPLETED}
 
 
 def test_an_error_of_what_prunes_ends_the_pruning_and_no_job(place: Place) -> None:

@@ -88,8 +88,9 @@ def test_the_table_says_which_jobs_are_on_the_front(tmp_path: Path) -> None:
         tmp_path, [1, 1], [2, 2], [3, 1], [1, bad], JobState.FAILED, JobState.PRUNED, None, [2, 2]
     ).finish()
     table = collect_results(tmp_path)
-    assert table.columns[:8] == [
-        *("job", "state", "pruned", "pareto", "lr", "seed", "objective.loss", "objective.acc"),
+    assert table.columns[:9] == [
+        *("job", "state", "trial", "pruned", "pareto", "lr", "seed"),
+        *("objective.loss", "objective.acc"),
     ]
     assert [row["pareto"] for row in table] == [True, True, False, None, None, None, None, True]
     assert [row["pruned"] for row in table] == [*5 * [False], True, False, False]

@@ -30,11 +30,13 @@ def test_what_a_study_was_told_is_a_column_and_ranks(tmp_path: Path) -> None:
     study.end(3, JobState.FAILED, exit_code=1)
     study.finish()
     table = collect_results(tmp_path)
-    assert table.columns[:7] == [
-        *("job", "state", "pruned", "lr", "objective", "value.loss", "value"),
+    assert table.columns[:8] == [
+        *("job", "state", "trial", "pruned", "lr", "objective", "value.loss", "value"),
     ]
     assert [row["objective"] for row in table] == [2.0, 1, 0.5, None]
     assert [row["pruned"] for row in table] == [False, False, True, False]
+    assert [row["trial"] for row in table] == [0, 1, 2, 3]
+    assert "trial" not in str(table)  # where it says what the job's number says
     assert [row["reason"] for row in table][2:] == ["pruned at step 3", "exit code 1"]
     assert table.best()["job"] == 1
     assert table.best(direction="maximize")["job"] == 0

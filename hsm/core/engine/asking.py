@@ -200,13 +200,22 @@ class Asking(InFlight):
         if self._stops(interrupts):
             job = None
         if job is not None:
+            self._tell_to_come(1)  # first, since it may start at once
             self._give([job])
-        elif self._asker.is_over or self._stops(interrupts):
+            return True
+        if self._asker.is_over or self._stops(interrupts):
             self._is_last = True
         else:
             self._is_idle = True
-        self._source.jobs_to_come(0 if self._is_last and not self._error else self._to_come())
-        return job is not None
+        self._tell_to_come(0)
+        return False
+
+    def _tell_to_come(self, given: int) -> None:
+        """Tell how many jobs are to come besides those that were given just now."""
+        to_come = self._to_come()
+        if self._is_last and self._error is None:
+            to_come = 0
+        self._source.jobs_to_come(None if to_come is None else max(0, to_come - given))
 
     def _stops(self, interrupts: Interrupts) -> bool:
         return self._is_last or self._source.is_stopped or interrupts.first is not None

@@ -40,6 +40,8 @@ PruneMode: TypeAlias = Literal["ask", "stop"]
 #: Seconds between two looks at what jobs report, at least and at most; in between, a part of the
 #: time since there was something.
 _SHORTEST_PAUSE, _LONGEST_PAUSE, _PART = 0.01, 0.1, 0.05
+#: Seconds that an ended job waits for `pruning`, which may hang: a study can be in a database.
+_LONGEST_JUDGING = 30.0
 
 
 class Measuring:
@@ -100,14 +102,26 @@ class Measuring:
                 reported.is_over = threading.Event()
                 self._changed.notify()
             reported.is_ending = True
-        if reported.is_over is not None:
-            reported.is_over.wait()
-        else:
+        if reported.is_over is None:
+            reported.read()
+        elif not reported.is_over.wait(_LONGEST_JUDGING):
+            self._give_up(handle)
             reported.read()
         if reported.answer:
             with suppress(OSError):
                 os.unlink(reported.paths.answer_text(handle.job.num))
         self._tell(handle.job, reported)
+
+    def _give_up(self, handle: JobHandle) -> None:
+        """Judging a job has taken too long: let it and all others end without."""
+        if not self._has_failed:
+            self._has_failed = True
+            num, seconds = handle.job.num, _LONGEST_JUDGING
+            self._observers.warn(
+                f"no more jobs are pruned, as judging job {num} has taken more than {seconds:g} s"
+            )
+        with self._changed:
+            self._followed.pop(handle.job.job_id, None)
 
     def _tell(self, job: Job, reported: Reported) -> None:
         """Warn of what is wrong with what a job has reported."""
@@ -137,7 +151,7 @@ class Measuring:
             self._is_stopped = True
             self._changed.notify()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_LONGEST_JUDGING)
 
     # --- the thread ---
 

@@ -85,10 +85,10 @@ def with_facts(
 
 def _as_before(selection: Selection, paths: SweepPaths) -> Selection:
     """The points with the seed that is on record, if there is one."""
+    from hsm.core.record.earlier_choice import chosen_seed, earlier_choice
     from hsm.core.record.journal_header import has_begun
-    from hsm.core.record.sweep import read_sweep, recorded_seed
 
-    seed = recorded_seed(read_sweep(paths.sweep_dir)) if has_begun(paths) else None
+    seed = chosen_seed(earlier_choice(paths)) if has_begun(paths) else None
     return selection if seed is None else selection.with_seed(seed)
 
 

@@ -11,6 +11,7 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.record.schema import BadRecord, parse
 
 _LAUNCHES = ("sweep", "resume")
+_MAX_SEED = 1 << 32
 
 
 def earlier_choice(paths: SweepPaths) -> Mapping[str, Any]:
@@ -32,3 +33,9 @@ def earlier_choice(paths: SweepPaths) -> Mapping[str, Any]:
                 if record.get("event") in _LAUNCHES and isinstance(found, dict):
                     chosen = found
     return chosen
+
+
+def chosen_seed(chosen: Mapping[str, Any]) -> int | None:
+    """The seed that points were chosen with; None if they are not random."""
+    seed = chosen.get("seed")
+    return seed if type(seed) is int and 0 <= seed < _MAX_SEED else None

@@ -42,15 +42,8 @@ from hsm.core.record.schema import (
     parse,
 )
 
-_MAX_SEED = 1 << 32
 #: How many problems of a journal are kept as text; any more are only counted.
 _MAX_PROBLEMS = 100
-
-
-def recorded_seed(sweep: Sweep) -> int | None:
-    """The seed that the sweep's points were chosen with; None if they are not random."""
-    seed = sweep.chosen.get("seed")
-    return seed if type(seed) is int and 0 <= seed < _MAX_SEED else None
 
 
 @dataclass

@@ -9,7 +9,8 @@ Nothing is written or unpickled, so the sweep may be running, interrupted or som
 columns, in this order:
 
     job, state               the job's number; one of the states of `JobState`
-    trial                    the same for all repeats of a point; only if points are repeated
+    trial                    the same for all repeats of a point; only of a study, or if points are
+                             repeated
     pruned                   whether the job was ended early as unpromising; only if one was
     pareto                   whether its trial is on the Pareto front; only of a study with several
                              objectives, for jobs that have all of these
@@ -142,7 +143,7 @@ class _Collector:
         self._reporting = reporting_jobs(sweep.paths) if files else frozenset()
         self._has_pruned = sweep.jobs.by_state()[JobState.PRUNED] > 0
         has = {
-            _TRIAL: self._repeats is not None,
+            _TRIAL: self._repeats is not None or self._goal.is_told,
             _PRUNED: self._has_pruned,
             _PARETO: bool(self._goal.several),
         }
@@ -174,6 +175,8 @@ class _Collector:
             row.update(facts)
             if self._repeats is not None:
                 row[_TRIAL] = self._repeats.trial_of(facts["job"])
+            elif self._goal.is_told:
+                row[_TRIAL] = facts["job"]
             if self._has_pruned:
                 row[_PRUNED] = facts["state"] == JobState.PRUNED
             if facts["job"] in self._notes:

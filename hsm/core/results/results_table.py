@@ -69,6 +69,11 @@ class Results(Table):
             return wanted in (name, key, key.removeprefix("value."))
         return name in ("job", "state") or super()._is_kept(name)
 
+    def _shown_columns(self) -> list[str]:
+        if all(row.get("trial") == row.get("job") for row in self):
+            return [name for name in self.columns if name != "trial"]  # It would say nothing new.
+        return self.columns
+
     def _must_tell(self, row: dict[str, Any], name: str) -> bool:
         return (
             name not in self.metrics or row.get("state", JobState.COMPLETED) == JobState.COMPLETED
