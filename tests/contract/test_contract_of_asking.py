@@ -22,6 +22,8 @@ from hsm.core.program.program import find_program
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
 
+pytestmark = pytest.mark.thorough
+
 #: Stays until there is a file of its number.
 UNTIL_TOLD = "until [ -e go.$HSM_JOB_NUM ]; do sleep 0.02; done"
 

@@ -38,6 +38,8 @@ from reporting_jobs import (
     three_steps,
 )
 
+pytestmark = pytest.mark.thorough
+
 FOLDERS = (Path(__file__).parent, Path(__file__).parents[1])
 
 
