@@ -162,6 +162,7 @@ def test_trials_that_end_in_every_way_and_a_study_that_goes_on(folder: Path) -> 
     assert results(folder)["best_value"] == good.value
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_all_fail_and_all_are_not_numbers(folder: Path) -> None:
     for way in ("raise", "nan"):
@@ -204,6 +205,7 @@ def test_no_more_than_n_jobs_run_at_once(folder: Path) -> None:
         ends = attempt.ended
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_one_place_and_a_seed_give_the_same_points(folder: Path) -> None:
     succeed(run(folder, jobs=1))
@@ -240,6 +242,7 @@ def test_points_to_try_first(folder: Path) -> None:
     assert [each["x"] for each in asked[1:3]] == [0.25, 0.75]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_repeats_are_told_as_their_mean(folder: Path) -> None:
     given = ["hydra.sweeper.repeat={seed:[0,1,2]}", "hydra.sweeper.n_trials=4"]
@@ -252,6 +255,7 @@ def test_repeats_are_told_as_their_mean(folder: Path) -> None:
     assert read(folder).planned == 12
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_several_objectives_by_name(folder: Path) -> None:
     given = ["named=true", "hydra.sweeper.objective=[loss,size]"]
@@ -388,6 +392,7 @@ def test_the_same_command_twice_is_the_same_trials(folder: Path) -> None:
     assert results(folder) == first
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_resumed_study_goes_on(folder: Path) -> None:
     succeed(run(folder, "hydra.sweeper.n_trials=5", jobs=1))
@@ -398,6 +403,7 @@ def test_a_resumed_study_goes_on(folder: Path) -> None:
     assert resumed == [whole[num].params for num in range(8)]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_another_space_is_refused(folder: Path) -> None:
     succeed(run(folder, "hydra.sweeper.n_trials=3"))
@@ -414,6 +420,7 @@ def test_another_space_is_refused(folder: Path) -> None:
     assert len(jobs_of(folder)) == 5
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("space", ["x=interval(0,1)", "custom"])
 def test_a_killed_study_goes_on(folder: Path, space: str) -> None:
@@ -454,6 +461,7 @@ def test_ctrl_c_ends_it_with_what_is_there(folder: Path) -> None:
 # --- while it runs ---
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_added_points_are_tried_next_and_once(folder: Path) -> None:
     project = Project(folder)
@@ -523,6 +531,7 @@ _CURVES = """
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["ask", "stop"])
 def test_what_falls_behind_is_pruned(folder: Path, mode: str) -> None:
@@ -535,6 +544,7 @@ def test_what_falls_behind_is_pruned(folder: Path, mode: str) -> None:
     assert results(folder)["best_params"] == {"x": 0.125}
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_what_an_earlier_sweep_found_out_is_known(folder: Path) -> None:
     succeed(run(folder, "hydra.sweep.dir=before", "hydra.sweeper.n_trials=5"))
@@ -544,6 +554,7 @@ def test_what_an_earlier_sweep_found_out_is_known(folder: Path) -> None:
     assert len(jobs_of(folder)) == 3
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_single_jobs_run_again(folder: Path) -> None:
     succeed(run(folder, "hydra.sweeper.n_trials=4"))
