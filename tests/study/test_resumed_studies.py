@@ -82,6 +82,27 @@ def test_a_study_that_is_killed_at_every_trial_proposes_the_same_points(
     assert killed.points() == whole.points()
 
 
+@pytest.mark.parametrize("name", ["tpe", "random", "nsgaii"])
+def test_a_trial_that_was_cut_off_among_its_parameters_is_the_same(
+    tmp_path: Path, name: str
+) -> None:
+    whole = sweep(tmp_path / "whole", name)
+    whole.run(whole.open())
+    for number in (1, 7):
+        for lines in (1, 2, 3):
+            killed = sweep(tmp_path / f"{number}-{lines}", name)
+            with pytest.raises(Died):
+                killed.run(killed.open(), dying("asked", number))
+            killed.restart()
+            kept = killed.paths.study.read_bytes().splitlines(keepends=True)[:-lines]
+            killed.paths.study.write_bytes(b"".join(kept))
+            trials = killed.open()
+            killed.run(trials)
+            assert killed.points() == whole.points(), (number, lines)
+            assert told(trials) == [(mark, "COMPLETE") for mark in marks(COUNT)]
+            trials.close()
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_study_whose_file_is_lost_goes_on_likewise(tmp_path: Path, name: str) -> None:
     whole, lost = sweep(tmp_path / "whole", name), sweep(tmp_path / "lost", name)

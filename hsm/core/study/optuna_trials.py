@@ -19,6 +19,7 @@ from optuna.trial import TrialState as State
 from hsm.core.errors import SettingsError
 from hsm.core.logger import get_logger
 from hsm.core.plain_json import identity
+from hsm.core.study.dimensions import Dimension
 from hsm.core.study.optuna_chance import reseed
 from hsm.core.study.optuna_space import distribution, suggest
 from hsm.core.study.optuna_study import FIXED, OpenStudy
@@ -136,8 +137,8 @@ class OptunaTrials:
         self._made[index] += 1
         self._reseed(index)
 
-    def _reseed(self, index: int) -> None:
-        reseed(self._study.sampler, self._opened.seed, index, self._made[index])
+    def _reseed(self, index: int, *part: str) -> None:
+        reseed(self._study.sampler, self._opened.seed, index, self._made[index], *part)
 
     def complete(self, trial: Trial, index: int) -> dict[str, Any]:
         """Let the sampler choose what a trial lacks; returns its point.
@@ -146,14 +147,18 @@ class OptunaTrials:
             SettingsError: a custom space suggests what the sweep sets.
             ProposerFailed: the sampler, or a custom space, has raised something.
         """
+        dimensions = self._space.dimensions
         self._reseed(index)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                raws = {each.name: suggest(trial, each) for each in self._space.dimensions}
+                if any(each.name not in trial.params for each in dimensions):
+                    _ = trial.relative_params  # what is drawn at once, for all parameters
+                raws = {each.name: self._suggested(trial, index, each) for each in dimensions}
         except Exception as error:
             raise self.failure("propose a point", error) from error
         if self._custom is not None:
+            self._reseed(index)
             try:
                 self._custom(trial)
             except Exception as error:
@@ -168,6 +173,11 @@ class OptunaTrials:
             )
             raise SettingsError("params", twice[0], self._origin, "given once", message=message)
         return {**self._space.params(raws), **more}
+
+    def _suggested(self, trial: Trial, index: int, dimension: Dimension) -> Any:
+        """The raw value of a parameter; a trial that was cut off may have had some before."""
+        self._reseed(index, dimension.name)
+        return suggest(trial, dimension)
 
     def failure(self, what: str, error: Exception) -> ProposerFailed:
         """The error for one that the sampler or pruner has raised."""
