@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hsm.core.engine.asking import AskedJob
 from hsm.core.errors import SettingsError
+from hsm.core.local.study_run import RESULTS_FILE, judge_by
 from hsm.core.logger import get_logger
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.paths import SweepPaths
@@ -46,9 +47,6 @@ if TYPE_CHECKING:
     from hsm.hydra_app.session import Session
 
 log = get_logger(__name__)
-
-#: What hydra-optuna-sweeper calls the file of its results.
-_RESULTS = "optimization_results.yaml"
 
 
 class Optimising:
@@ -238,11 +236,7 @@ class Optimising:
             except SettingsError as error:  # The space has changed since.
                 log.warning("not added again: %s", error)
         source.additions.again = False  # The study has them.
-        source.note(session.paths, chosen=study.record(), planned=study.planned)
-        source.scoring = study.score
-        if study.options.pruner is not None:
-            source.pruning = study.measured
-            source.prune_mode = "stop" if study.options.prune == "stop" else "ask"
+        judge_by(study, source, session.paths)
         self._save_config()
         self._tell_notes(study)
         return study
@@ -291,7 +285,7 @@ class Optimising:
     def _save(self, study: Trials, directory: Path) -> None:
         """Save the best trials so far, as hydra-optuna-sweeper does."""
         if study.best():
-            OmegaConf.save(OmegaConf.create(study.optimization_results()), directory / _RESULTS)
+            OmegaConf.save(OmegaConf.create(study.optimization_results()), directory / RESULTS_FILE)
 
     def _dry_run(self, options: StudyOptions) -> None:
         """Compose and list the jobs that would start at once, and run none."""

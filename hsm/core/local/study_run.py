@@ -213,6 +213,15 @@ def check_goes_on(options: StudyOptions, recorded: Mapping[str, Any], sweep_id: 
         raise SettingsError("method", options.method, "method", before, message=message)
 
 
+def judge_by(trials: Trials, source: SweepSource, paths: SweepPaths) -> None:
+    """Have a study judge the jobs of a sweep that is about to begin, and the record name it."""
+    source.note(paths, chosen=trials.record(), planned=trials.planned)
+    source.scoring = trials.score
+    if trials.options.pruner is not None:
+        source.pruning = trials.measured
+        source.prune_mode = "stop" if trials.options.prune is PruneMode.stop else "ask"
+
+
 class StudyRun:
     """One run of a study; as a context manager it closes it.
 
@@ -260,11 +269,7 @@ class StudyRun:
             resumption,
             accept_changes=source.conf.accept_changes,
         )
-        source.note(self._paths, chosen=trials.record(), planned=trials.planned)
-        source.scoring = trials.score
-        if trials.options.pruner is not None:
-            source.pruning = trials.measured
-            source.prune_mode = "stop" if trials.options.prune is PruneMode.stop else "ask"
+        judge_by(trials, source, self._paths)
         if self._plan.options.seed is None:
             source.tell(f"seed {trials.options.seed}")
         for note in trials.notes:

@@ -22,11 +22,20 @@ VALUE = "value"
 
 
 class Constraint(NamedTuple):
-    """What a metric must keep to: ``memory <= 8``."""
+    """A condition on what jobs measure: ``memory <= 8``.
+
+    Attributes:
+        name: the metric.
+        is_upper: whether `bound` is the most that is allowed, and not the least.
+        bound: the bound, which is allowed itself.
+    """
 
     name: str
     is_upper: bool
     bound: float
+
+    def __str__(self) -> str:
+        return f"{self.name} {'<=' if self.is_upper else '>='} {self.bound!r}"
 
     @classmethod
     def recorded(cls, text: object) -> Constraint | None:
@@ -36,6 +45,10 @@ class Constraint(NamedTuple):
             return cls(match[1], match[2] == "<=", float(match[3])) if match else None
         except ValueError:
             return None
+
+    def violation(self, value: float) -> float:
+        """How far a value is beyond the bound; 0 or less if it is kept."""
+        return value - self.bound if self.is_upper else self.bound - value
 
     def is_broken_by(self, value: float) -> bool:
         """Whether a value is beyond the bound, which is allowed itself."""

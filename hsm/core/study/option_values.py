@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NoReturn
 
 from hsm.core.errors import SettingsError, did_you_mean
+from hsm.core.results.goal import Constraint
 from hsm.core.settings.kinds import MAX_DURATION, is_none
 from hsm.core.settings.resolve import Direction
 from hsm.core.space.chance import MAX_SEED
@@ -51,28 +51,6 @@ class Duplicates(TextEnum):
 
     run = "run"
     reuse = "reuse"
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """A condition on what jobs measure: ``memory <= 8``.
-
-    Attributes:
-        name: the metric.
-        is_upper: whether `bound` is the most that is allowed, and not the least.
-        bound: the bound, which is allowed itself.
-    """
-
-    name: str
-    is_upper: bool
-    bound: float
-
-    def __str__(self) -> str:
-        return f"{self.name} {'<=' if self.is_upper else '>='} {self.bound!r}"
-
-    def violation(self, value: float) -> float:
-        """How far a value is beyond the bound; 0 or less if it is kept."""
-        return value - self.bound if self.is_upper else self.bound - value
 
 
 def refuse(name: str, value: Any, origin: str, allowed: str, hint: str = "") -> NoReturn:

@@ -13,10 +13,11 @@ from math import prod
 from typing import Any
 
 from hsm.core.errors import SettingsError, UnknownSetting
+from hsm.core.results.goal import Constraint
 from hsm.core.settings.resolve import Direction
 from hsm.core.space.choosing import OPTUNA, is_study
 from hsm.core.study import option_values as values
-from hsm.core.study.option_values import Check, Constraint, Duplicates, PruneMode, RepeatAs
+from hsm.core.study.option_values import Check, Duplicates, PruneMode, RepeatAs
 
 #: Trials, unless somebody says how many: as many as hydra-optuna-sweeper takes.
 N_TRIALS = 20
