@@ -82,7 +82,7 @@ def test_a_study_that_is_killed_at_every_trial_proposes_the_same_points(
     assert killed.points() == whole.points()
 
 
-@pytest.mark.parametrize("name", ["tpe", "random", "nsgaii"])
+@pytest.mark.parametrize("name", ["tpe", "random", "nsgaii", "qmc", "cmaes"])
 def test_a_trial_that_was_cut_off_among_its_parameters_is_the_same(
     tmp_path: Path, name: str
 ) -> None:

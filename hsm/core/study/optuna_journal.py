@@ -3,9 +3,10 @@
 It has the format of Optuna's own JournalFileBackend, so all that reads those reads it. Only the
 launcher writes it, which holds the sweep's lock; so there is no lock of its own, which a launcher
 that was killed would leave behind. What belongs together, such as all that asking for one trial
-writes, is one write: so a launcher that is killed leaves all of it or nothing.
+writes, is one write: so a launcher that is killed leaves all of it or nothing. A power cut may tear
+a write: each line tells how many of its write follow, in a key that Optuna does not look at.
 
-The sweep's own journal is the truth: a line that was torn off is cut, and a file that cannot be
+The sweep's own journal is the truth: a write that was torn off is cut, and a file that cannot be
 read otherwise is set aside, see `open_study_file`.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from hsm.core.files import NotRegular, check_place
 from hsm.core.logger import get_logger
 
 log = get_logger(__name__)
+
+#: The key of a line that tells how many lines of its write follow.
+_FOLLOWING = "hsm_following"
 
 
 class StudyFile(BaseJournalBackend):
@@ -51,12 +55,12 @@ class StudyFile(BaseJournalBackend):
         self._fd = os.open(path, flags, 0o644)
         self._first = 0  # the number of the first of `_logs`; those before it have been read
         self._logs: list[dict[str, Any]] = []
-        self._pending: list[bytes] = []
+        self._pending: list[str] = []
         self._holds = 0
         self._has_warned = False
         self._size = 0
         try:
-            self._read_new()
+            self._read_new(is_first=True)
             self._cut()
         except BaseException:
             self.close()
@@ -81,7 +85,7 @@ class StudyFile(BaseJournalBackend):
                 with suppress(ValueError):
                     self._read_new()
             self._logs += map(json.loads, lines)
-            self._pending += [line.encode() + b"\n" for line in lines]
+            self._pending += lines
             self._flush()
 
     @contextmanager
@@ -109,7 +113,7 @@ class StudyFile(BaseJournalBackend):
     def _flush(self) -> None:
         if self._holds or not self._pending or self._fd < 0:
             return
-        data = b"".join(self._pending)
+        data = b"".join(_marked(self._pending))
         try:
             written = 0
             while written < len(data):
@@ -125,30 +129,54 @@ class StudyFile(BaseJournalBackend):
         self._size += len(data)
         self._pending.clear()
 
-    def _read_new(self) -> None:
-        """Read the lines that are new in the file, but a last one without an end."""
+    def _read_new(self, *, is_first: bool = False) -> None:
+        """Read the lines that are new in the file, but a last one without an end.
+
+        Args:
+            is_first: whether nobody writes to it now: then a write that is not all there is torn.
+        """
         if self._fd < 0:
             return
         size = os.fstat(self._fd).st_size
         if size <= self._size:
             return
         data = os.pread(self._fd, size - self._size, self._size)
-        whole = data[: data.rfind(b"\n") + 1]
-        lines = whole.splitlines()
+        lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
+        found: list[dict[str, Any]] = []
         for at, line in enumerate(lines):
             try:
-                self._logs.append(_parsed(line))
+                found.append(_parsed(line))
             except ValueError:
                 if at == len(lines) - 1:  # torn off as well: a power cut may leave zeros
-                    whole = whole[: len(whole) - len(line) - 1]
                     break
                 raise
-        self._size += len(whole)
+        if is_first:
+            del found[_whole_writes(found) :]
+        self._logs += found
+        self._size += sum(map(len, lines[: len(found)]))
 
     def _cut(self) -> None:
-        """Cut off a last line that is torn: what is appended to it could never be read again."""
+        """Cut off what is torn: a line that is appended to could never be read again."""
         if os.fstat(self._fd).st_size > self._size:
             os.ftruncate(self._fd, self._size)
+
+
+def _marked(lines: Sequence[str]) -> Iterator[bytes]:
+    """The lines of one write, as they stand in the file."""
+    for following, line in zip(range(len(lines) - 1, -1, -1), lines, strict=True):
+        mark = f',"{_FOLLOWING}":{following}}}' if following else "}"
+        yield f"{line[:-1]}{mark}\n".encode()
+
+
+def _whole_writes(records: Sequence[Mapping[str, Any]]) -> int:
+    """How many records there are before a last write that is not all there."""
+    count = len(records)
+    missing = records[-1].get(_FOLLOWING) if records else None
+    if not isinstance(missing, int):
+        return count
+    while count and records[count - 1].get(_FOLLOWING) == missing:
+        count, missing = count - 1, missing + 1
+    return count
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
