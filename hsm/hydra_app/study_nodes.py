@@ -18,35 +18,20 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from hsm.core.errors import SettingsError
+from hsm.core.study.optuna_classes import CLASSES, dotted_path
 from hsm.hydra_app.app_points import ORIGIN, plain
 
 _TARGET = "_target_"
 _UPSTREAM = "hydra_plugins.hydra_optuna_sweeper"
-#: Optuna's classes by their short names, which a study takes as well.
+#: What nodes name, by the short names that a study takes as well; no name for none.
 _NAMES = {
-    "sampler": {
-        "optuna.samplers.TPESampler": "tpe",
-        "optuna.samplers.RandomSampler": "random",
-        "optuna.samplers.CmaEsSampler": "cmaes",
-        "optuna.samplers.NSGAIISampler": "nsgaii",
-        "optuna.samplers.NSGAIIISampler": "nsgaiii",
-        "optuna.samplers.GPSampler": "gp",
-        "optuna.samplers.QMCSampler": "qmc",
-        "optuna.samplers.GridSampler": "grid",
-        f"{_UPSTREAM}._impl.create_nsgaii_sampler": "nsgaii",
-        f"{_UPSTREAM}._impl.create_nsgaiii_sampler": "nsgaiii",
-    },
-    "pruner": {
-        "optuna.pruners.NopPruner": "",
-        "optuna.pruners.MedianPruner": "median",
-        "optuna.pruners.SuccessiveHalvingPruner": "asha",
-        "optuna.pruners.HyperbandPruner": "hyperband",
-        "optuna.pruners.PatientPruner": "patient",
-        "optuna.pruners.ThresholdPruner": "threshold",
-        "optuna.pruners.PercentilePruner": "percentile",
-        "optuna.pruners.WilcoxonPruner": "wilcoxon",
-    },
+    kind: {dotted_path(kind, name): name for name in names} for kind, names in CLASSES.items()
 }
+_NAMES["sampler"] |= {
+    f"{_UPSTREAM}._impl.create_nsgaii_sampler": "nsgaii",
+    f"{_UPSTREAM}._impl.create_nsgaiii_sampler": "nsgaiii",
+}
+_NAMES["pruner"][dotted_path("pruner", "nop")] = ""
 _GONE = ("optuna.samplers.MOTPESampler", f"{_UPSTREAM}.config.raise_motpe_removed")
 #: What Hydra reads of a node itself.
 _OF_HYDRA = (_TARGET, "_partial_", "_recursive_", "_convert_")

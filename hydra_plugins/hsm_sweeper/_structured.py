@@ -7,6 +7,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from hsm.core.study.optuna_classes import CLASSES, dotted_path
+
 _TARGET = "hydra_plugins.hsm_sweeper.sweeper.HsmSweeper"
 
 
@@ -105,27 +107,6 @@ class HsmOptunaSweeperConf(StudyConf):
 
 
 _CONFS = {"hsm": HsmSweeperConf, "hsm_optuna": HsmOptunaSweeperConf}
-_CLASSES = {
-    "sampler": {
-        "tpe": "TPESampler",
-        "random": "RandomSampler",
-        "cmaes": "CmaEsSampler",
-        "nsgaii": "NSGAIISampler",
-        "nsgaiii": "NSGAIIISampler",
-        "gp": "GPSampler",
-        "qmc": "QMCSampler",
-        "grid": "GridSampler",
-    },
-    "pruner": {
-        "median": "MedianPruner",
-        "asha": "SuccessiveHalvingPruner",
-        "hyperband": "HyperbandPruner",
-        "patient": "PatientPruner",
-        "threshold": "ThresholdPruner",
-        "percentile": "PercentilePruner",
-        "wilcoxon": "WilcoxonPruner",
-    },
-}
 
 
 def make_config(group: str, option: str) -> DictConfig:
@@ -136,9 +117,9 @@ def make_config(group: str, option: str) -> DictConfig:
     kind = group.rpartition("/")[2]
     if kind == "sweeper":
         config: DictConfig = OmegaConf.structured(_CONFS[option])
-        for name in _CLASSES:
+        for name in CLASSES:
             config[name] = {}
             OmegaConf.set_struct(config[name], False)  # which stays when a node is merged into it
         return config
-    target = _CLASSES[kind].get(option)
-    return OmegaConf.create({"_target_": f"optuna.{kind}s.{target}"} if target else {})
+    known = option in CLASSES[kind]
+    return OmegaConf.create({"_target_": dotted_path(kind, option)} if known else {})

@@ -21,28 +21,8 @@ from optuna.samplers import BaseSampler
 
 from hsm.core.errors import SettingsError, did_you_mean, shown
 from hsm.core.study.importing import import_path
+from hsm.core.study.optuna_classes import CLASSES
 
-SAMPLERS: Mapping[str, str] = {
-    "tpe": "TPESampler",
-    "random": "RandomSampler",
-    "cmaes": "CmaEsSampler",
-    "nsgaii": "NSGAIISampler",
-    "nsgaiii": "NSGAIIISampler",
-    "gp": "GPSampler",
-    "qmc": "QMCSampler",
-    "grid": "GridSampler",
-    "bruteforce": "BruteForceSampler",
-}
-PRUNERS: Mapping[str, str] = {
-    "median": "MedianPruner",
-    "asha": "SuccessiveHalvingPruner",
-    "hyperband": "HyperbandPruner",
-    "patient": "PatientPruner",
-    "threshold": "ThresholdPruner",
-    "percentile": "PercentilePruner",
-    "wilcoxon": "WilcoxonPruner",
-    "nop": "NopPruner",
-}
 #: Packages that Optuna's classes need and do not ask for, and how to get them.
 _NEEDED = {
     "CmaEsSampler": {"cmaes": "pip install 'hpc-sweep-manager[optuna]'"},
@@ -184,7 +164,7 @@ class Part:
         }
 
     def _named(self, name: Any) -> Callable[..., Any]:
-        names = SAMPLERS if self.kind == "sampler" else PRUNERS
+        names = CLASSES[self.kind]
         module = optuna.samplers if self.kind == "sampler" else optuna.pruners
         if name in _REMOVED or name == "motpe":
             message = f"{self.origin}: Optuna has no MOTPESampler any more: use tpe instead"
@@ -198,7 +178,7 @@ class Part:
         raise self._unknown(name)
 
     def _unknown(self, value: Any) -> SettingsError:
-        names = SAMPLERS if self.kind == "sampler" else PRUNERS
+        names = CLASSES[self.kind]
         hint = did_you_mean(value, names) if isinstance(value, str) else ""
         allowed = f"one of {', '.join(names)}, or a {self.kind} of Optuna's, such as a _target_"
         tail = f"; {hint}" if hint else ""
