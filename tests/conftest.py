@@ -24,6 +24,8 @@ from helpers.processes import PATIENCE, describe
 from helpers.sweeps import PROFILE
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+#: Modules elsewhere that show what a version of Hydra may change, and none of Python does.
+_OF_HYDRA = ("test_plugin_config", "test_sweeper_configs", "test_new_setting", "test_adding_points")
 #: Modules of tests/hydra_app that every Python runs.
 _OF_PYTHON = (
     *("test_hydra_suites", "test_hydra_promises", "test_app_code", "test_isolation"),
@@ -88,7 +90,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         is_generated = getattr(getattr(item, "function", None), "is_hypothesis_test", False)
         if is_generated:
             item.add_marker(pytest.mark.thorough)
-        if item.path.parent.name == "hydra_app" and item.path.stem not in _OF_PYTHON:
+        in_hydra_app = item.path.parent.name == "hydra_app"
+        if item.path.stem in _OF_HYDRA or (in_hydra_app and item.path.stem not in _OF_PYTHON):
             item.add_marker(pytest.mark.of_hydra)
 
 

@@ -26,6 +26,8 @@ from hsm.core.settings.resolve import UNSET
 from hsm.display.plain_display import PlainDisplay
 from hsm.display.rich_view import LiveView
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def able() -> Able:

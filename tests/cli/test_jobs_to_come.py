@@ -11,6 +11,8 @@ from helpers.cli import STAY, Project
 from helpers.processes import is_running, wait_for
 from hsm.core.record.sweep import Sweep
 
+pytestmark = pytest.mark.thorough
+
 #: A hundred or so ahead of the two that run: see `hsm.core.engine.feeding`.
 POINTS = "x=range(5000)"
 
@@ -75,6 +77,7 @@ def test_a_killed_launcher_leaves_the_rest_to_the_resume(
         assert [job.params["x"] for _, job in sorted(sweep.jobs.items())] == list(range(400))
 
 
+@pytest.mark.long
 def test_a_million_points_end_at_once_when_cancelled(project: Project) -> None:
     with project.detached("x=range(1000000)", "--", "sh", "-c", STAY) as sweep:
         pid = launcher(sweep)

@@ -10,6 +10,8 @@ import pytest
 
 from helpers.cli import Project
 
+pytestmark = pytest.mark.thorough
+
 _SECRET = "tr0ub4dor"
 #: Prints what a job has of the variables, to a file of its own.
 _PRINT = ("--", "sh", "-c", 'echo "$TOKEN|$MORE" > "$HSM_JOB_DIR/seen"')

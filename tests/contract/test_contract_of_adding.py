@@ -18,6 +18,8 @@ from hsm.core.errors import HsmError
 from hsm.core.record.controls import Add, record_of
 from hsm.core.record.paths import SweepPaths
 
+pytestmark = pytest.mark.thorough
+
 #: Stays until there is the file "go".
 UNTIL_GO = ["sh", "-c", "until [ -e go ]; do sleep 0.02; done; echo {x} {model}"]
 

@@ -17,6 +17,8 @@ from hsm import read_sweep
 from hsm.core.engine.sweep_source import SweepSource
 from hsm.core.errors import SettingsError
 
+pytestmark = pytest.mark.thorough
+
 #: Notes the job's number and the time when it starts and when it ends.
 NOTED = 'echo "start $HSM_JOB_NUM" >> noted; sleep 0.05; echo "end $HSM_JOB_NUM" >> noted'
 #: Prints, in a child of its own, too, until the file "go" is there.

@@ -24,6 +24,8 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.space.definition import parse_overrides
 from hsm.core.space.selection import Selection
 
+pytestmark = pytest.mark.thorough
+
 QUICK = ["true"]
 #: Stays until there is the file "go".
 UNTIL_GO = ["sh", "-c", "until [ -e go ]; do sleep 0.02; done"]
@@ -308,6 +310,9 @@ def test_a_resumed_sweep_keeps_what_was_added(place: Place) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "place", ["local", pytest.param("plain", marks=pytest.mark.long)], indirect=True
+)
 def test_functions_are_fed_as_well(place: Place) -> None:
     with place.source() as source:
         feed = source.feed_jobs(selected(220), "s", "s", find_program(double, None, None))

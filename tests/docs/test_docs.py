@@ -42,13 +42,12 @@ pytestmark = pytest.mark.thorough
 DEADLINE = 60.0
 PAGES = pages()
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-#: Pages with many commands, each of which is a process or several.
+_LONG = ("api", "command", "getting-started", "gpus", "launcher", "optimise", "reliability")
+#: The mark of a page with many commands, each of which is a process or several. All blocks of the
+#: README are run by tests/install as well.
 LONG_PAGES = {
-    "README.md",
-    *(
-        f"docs/{name}.md"
-        for name in ("api", "command", "getting-started", "launcher", "optimise", "reliability")
-    ),
+    "README.md": pytest.mark.long,
+    **{f"docs/{name}.md": pytest.mark.slow for name in _LONG},
 }
 
 
@@ -77,10 +76,7 @@ def reader_of_this_hsm(folder: Path) -> Reader:
 
 @pytest.mark.parametrize(
     "page",
-    [
-        pytest.param(page, id=page.name, marks=[pytest.mark.slow] * (page.name in LONG_PAGES))
-        for page in PAGES
-    ],
+    [pytest.param(page, id=page.name, marks=LONG_PAGES.get(page.name, ())) for page in PAGES],
 )
 def test_blocks(page: Page, project_dir: Path) -> None:
     blocks = page.blocks()

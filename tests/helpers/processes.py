@@ -46,13 +46,17 @@ def first_row_fast(first: tuple[Any, ...], *others: tuple[Any, ...]) -> list[Any
     return [first, *(pytest.param(*row, marks=pytest.mark.slow) for row in others)]
 
 
-def under_both_methods(names: Iterable[str], fast: Collection[tuple[str, str]]) -> list[Any]:
-    """Each name under each start method, for `parametrize`; all but the `fast` pairs are slow."""
+def under_both_methods(
+    names: Iterable[str],
+    fast: Collection[tuple[str, str]],
+    mark: pytest.MarkDecorator = pytest.mark.slow,
+) -> list[Any]:
+    """Each name under each start method, for `parametrize`; all but the `fast` pairs get `mark`."""
     return [
         pytest.param(
             name,
             method,
-            marks=[] if (name, method) in fast else [pytest.mark.slow],
+            marks=[] if (name, method) in fast else [mark],
             id=f"{name}-{method}",
         )
         for name in names

@@ -71,6 +71,7 @@ def _remember_too_much(loader: ConfigLoader) -> None:
     vars(loader)["_compose_config_from_defaults_list"] = compose
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["structured", "resolvers"])
 def test_a_loader_that_remembers_too_much_is_found_and_told_in_brief(
@@ -93,6 +94,7 @@ def _yes(*_: Any) -> bool:
     return True
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "changes"),

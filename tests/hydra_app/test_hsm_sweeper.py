@@ -143,7 +143,7 @@ def test_a_bad_value_further_on_is_a_failed_job(folder: Path) -> None:
     assert "could not be converted to Integer" in done.text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_so_it_is_in_a_large_sweep(folder: Path) -> None:
     ranges = ",".join([*map(str, range(20, 1520)), "x", *map(str, range(1520, 2019))])
     assert sweep(folder, f"n={ranges}", "hydra.launcher.progress=none").code == 1

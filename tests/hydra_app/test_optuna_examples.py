@@ -184,7 +184,7 @@ def test_the_command_line_fixes_one_parameter_and_changes_another(folder: Path) 
 def test_each_sampler(folder: Path, sampler: str) -> None:
     if sampler == "gp":
         pytest.importorskip("torch")
-    n_trials = 12
+    n_trials = 4
     run(
         folder,
         "sphere.py",

@@ -56,7 +56,7 @@ def test_hostile_trees_are_loaded_as_pickle_loads_them(preparing: Any, count: in
     assert {seed: told for seed, told in found.items() if told is not None} == {}
 
 
-_SLOW = [pytest.param(each, 10, marks=pytest.mark.slow) for each in ("plain", "groups", "hydra")]
+_SLOW = [pytest.param(each, 4, marks=pytest.mark.slow) for each in ("plain", "groups", "hydra")]
 
 
 @pytest.mark.parametrize(("name", "jobs"), [("plain", 2), *_SLOW])

@@ -26,7 +26,9 @@ VICTIMS = {"launcher", "fork server", "keeper", "job", "process group", "everyth
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["function", "command", "hydra"])
+@pytest.mark.parametrize(
+    "mode", ["function", "command", pytest.param("hydra", marks=pytest.mark.long)]
+)
 def test_random_kills_lose_nothing(project_dir: Path, mode: str) -> None:
     figures = project_dir / "figures.json"
     # Which process is hit at which moment depends on the machine; whom to hit next does not.

@@ -221,7 +221,7 @@ def _in_one_wording(jobs: Mapping[int, Job]) -> Mapping[int, Job]:
 
 
 SweepLives.TestCase.settings = settings(
-    PROFILE, max_examples=80, stateful_step_count=25, deadline=None
+    PROFILE, max_examples=30, stateful_step_count=25, deadline=None
 )
 test_any_interleaving_replays_to_the_live_state = pytest.mark.slow(SweepLives.TestCase)
 

@@ -12,6 +12,8 @@ from hsm import SettingsError
 from hsm.core.space.choosing import Method
 from hsm.core.space.designs import Design, make_design
 
+pytestmark = pytest.mark.thorough
+
 DRAWING = [Method.random, Method.lhs, Method.sobol, Method.halton]
 #: The third vector of two axes, of 5, with the seed 3.
 PINNED = {

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from hsm.core.space import chance
 from hsm.core.space.permutation import _MAX_SHUFFLED, Permutation
 
+pytestmark = pytest.mark.thorough
+
 SHORT = [6, 5, 0, 1, 9, 3, 4, 7, 2, 8]
 LONG = [323554282609, 813489754241, 933990055684]
 UNIFORM = 0.2332389355210921

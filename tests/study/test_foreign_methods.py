@@ -15,6 +15,8 @@ from hsm.core.record.job import Ending, JobState
 from hsm.core.study.proposer import ProposerFailed
 from hsm.core.study.trials import Trials
 
+pytestmark = pytest.mark.thorough
+
 
 def sweep(folder: Path, name: str, *overrides: str, **options: Any) -> Sweep:
     given = {"method": f"study_methods.{name}", "n_trials": 3, **options}

@@ -9,6 +9,8 @@ import pytest
 
 from hsm.core.study.importing import import_path
 
+pytestmark = pytest.mark.thorough
+
 
 def test_modules_in_the_working_directory_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -16,8 +16,10 @@ import pytest
 import journaling_launcher
 from helpers.processes import PATIENCE, REPOSITORY, child_environment, wait_for
 
+pytestmark = pytest.mark.thorough
+
 COUNT = 24
-ROUNDS = 10
+ROUNDS = 5
 
 
 def start(folder: Path, sampler: Any) -> subprocess.Popen[bytes]:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pytest
 
 from helpers import written_sweeps
 from helpers.studies import SPACE, Sweep, space_of, told
 from hsm.core.record.job import JobState
 from hsm.core.record.metrics import Measurement
 from hsm.core.record.sweep import read_sweep
+
+pytestmark = pytest.mark.thorough
 
 
 def written(folder: Path) -> Any:

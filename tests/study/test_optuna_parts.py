@@ -19,6 +19,8 @@ from hsm.core.study import optuna_check, optuna_parts
 from hsm.core.study.proposer import ProposerFailed
 from hsm.core.study.trials import Trials
 
+pytestmark = pytest.mark.thorough
+
 HAS_CONSTRAINTS = hasattr(optuna.trial.Trial, "set_constraint")
 
 

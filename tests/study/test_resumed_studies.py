@@ -12,6 +12,8 @@ from helpers.studies import SPACE, Died, Sweep, space_of, told
 from hsm.core.record.job import Ending, JobState
 from hsm.core.record.metrics import Measurement
 
+pytestmark = pytest.mark.thorough
+
 COUNT = 10
 SAMPLERS: dict[str, Any] = {
     "tpe": {"name": "tpe", "n_startup_trials": 3},

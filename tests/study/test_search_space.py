@@ -13,6 +13,8 @@ from hsm.core.space.definition import parse_overrides
 from hsm.core.study.dimensions import Number, Options
 from hsm.core.study.search_space import SearchSpace
 
+pytestmark = pytest.mark.thorough
+
 
 def only(override: str) -> Any:
     [dimension] = space_of(override).dimensions

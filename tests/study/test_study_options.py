@@ -19,6 +19,8 @@ from hsm.core.study.options import (
     recorded_values,
 )
 
+pytestmark = pytest.mark.thorough
+
 ORIGIN = "app.yaml"
 
 

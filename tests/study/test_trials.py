@@ -15,6 +15,8 @@ from hsm.core.record.metrics import Measurement
 from hsm.core.record.resume import SweepChanged
 from hsm.core.study.trials import Trials
 
+pytestmark = pytest.mark.thorough
+
 
 def sweep(folder: Path, *overrides: str, **options: Any) -> Sweep:
     given = {"n_trials": 6, "sampler": "random", "seed": 1, **options}
