@@ -29,8 +29,10 @@ from hsm.cli._stdout import best_effort, say
 from hsm.core.errors import HsmError
 from hsm.core.files import open_below
 from hsm.core.local.machine import check_machine
+from hsm.core.local.places import with_places
 from hsm.core.local.processes.process_tree import is_stopped, is_zombie, send_signal
 from hsm.core.printable import printable_lines
+from hsm.core.settings.origins import naming_origins
 from hsm.core.settings.resolve import LocalConf
 from hsm.display.text import from_here
 
@@ -54,7 +56,9 @@ def run_detached(plan: Plan, conf: LocalConf, as_json: bool) -> None:
         HsmError: the sweep could not be started.
     """
     # Report what is wrong here, on the terminal, rather than in launcher.log.
-    check_machine(conf)
+    # What concerns GPUs the launcher finds out: this process forks, and asks no driver.
+    with naming_origins(plan.origins):
+        check_machine(with_places(conf))
     plan.check()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -17,6 +17,7 @@ from hsm.core.record.registry import STATE_DIR_VARIABLE
 from hsm.core.record.resume import recorded_variables
 from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.settings.args_style import ArgsStyle
+from hsm.core.settings.gpu_settings import still_wanted
 from hsm.core.settings.resolve import CONFIG_VARIABLE, SETTINGS, Resolved
 
 _RESUME = "--resume"
@@ -154,8 +155,13 @@ def check_variables(sweep: Sweep, resolved: Resolved) -> None:
         )
 
 
-def recorded_settings(sweep: Sweep) -> dict[str, Any]:
-    """The settings that the sweep ran with, as last changed; none that this hsm does not know."""
+def recorded_settings(sweep: Sweep, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the sweep ran with, as last changed; none that this hsm does not know.
+
+    Args:
+        sweep: the sweep.
+        typed: the settings that the command line names.
+    """
     recorded = {**sweep.latest.get("settings", {}), **sweep.asked.changes}
     settings = {}
     for name, value in recorded.items():
@@ -164,4 +170,4 @@ def recorded_settings(sweep: Sweep) -> dict[str, Any]:
                 settings[name] = SETTINGS[name].check(value, f"journal of {sweep.sweep_id}")
             except SettingsError:
                 continue  # written by another version of hsm
-    return settings
+    return still_wanted(settings, typed, SETTINGS["max_parallel_jobs"].default)

@@ -23,6 +23,7 @@ from hsm.core.record.journal_header import JournalError
 from hsm.core.record.resume import SweepChanged
 from hsm.core.record.sweep import read_sweep
 from hsm.core.settings.resolve import LocalConf
+from hsm.core.settings.spelling import as_flag
 from hsm.display import wording
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ def run(
     Raises:
         HsmError: the sweep cannot be started.
     """
-    source = LocalComputeSource.from_conf(conf)
+    source = LocalComputeSource.from_conf(conf, origins=plan.origins)
     source.additions.again = plan.takes_over_added
+    source.spelled = as_flag
     if as_json:
         source.hook_stdout = 2
     stream = sys.stderr if as_json else sys.stdout

@@ -69,7 +69,7 @@ def _watched(paths: SweepPaths, *, show_output: bool) -> Watched:
         return sampler().recent(pids) if pids else {}
 
     def elapsed(pid: int) -> float | None:
-        from hsm.core.local.usage import running_seconds
+        from hsm.core.process_stat import running_seconds
 
         return running_seconds(pid)
 
@@ -126,7 +126,7 @@ def _print(watched: Watched, goal: Goal) -> None:
 
 def _print_running(running: Sequence[RunningJob]) -> None:
     from hsm.core.units import format_clock, format_size
-    from hsm.display.text import reported_text
+    from hsm.display.text import gpu_text, reported_text
 
     if not running:
         return
@@ -135,11 +135,13 @@ def _print_running(running: Sequence[RunningJob]) -> None:
         "overrides": [job.label for job in running],
         "time": [format_clock(job.elapsed) for job in running],
         "memory": [format_size(job.memory or 0) for job in running],
+        "gpu": [gpu_text(job) for job in running],
         "reported": [reported_text(job.step, job.reported) for job in running],
         "last output": [job.last_line for job in running],
     }
-    if not any(columns["reported"]):
-        del columns["reported"]
+    for name in ("gpu", "reported"):
+        if not any(columns[name]):
+            del columns[name]
     say()
     print_table(
         list(columns),

@@ -34,7 +34,7 @@ from hsm.core.record.resume import Rerun, Resumption
 from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.record.sweep_id import OUTPUT_DIR, check_sweep_id, new_sweep_id
 from hsm.core.settings.args_style import ArgsStyle
-from hsm.core.settings.point_needs import take_needs
+from hsm.core.settings.point_needs import Shared, take_needs
 from hsm.core.settings.resolve import HsmConfig, Resolved
 from hsm.core.space.choosing import is_study
 from hsm.core.space.selection import Selection
@@ -71,13 +71,14 @@ class Plan:
         paths: its directory.
         previous: the sweep so far, if it is resumed.
         rerun: which jobs run again when it is resumed.
-        resources: what its jobs share, by name.
+        shared: what its jobs share.
         facts: what the journal is to say of the points, see `AskedPoints.record`.
         takes_over_added: whether it also has the jobs that were added while the sweep ran.
         notes: lines for people, on how the points were chosen.
         study: what the points are chosen from, one by one; None if `source` has them all.
         goal: settings that say what is optimised, as far as the points have a word on it.
         roots: directories that contain sweeps.
+        origins: where each setting came from, by its name.
     """
 
     program: Program
@@ -86,13 +87,14 @@ class Plan:
     paths: SweepPaths
     previous: Sweep | None = None
     rerun: Rerun = "unfinished"
-    resources: Mapping[str, int] = field(default_factory=dict)
+    shared: Shared = field(default_factory=Shared)
     facts: Mapping[str, Any] = field(default_factory=dict)
     takes_over_added: bool = True
     notes: Sequence[str] = ()
     study: AskedStudy | None = None
     goal: Mapping[str, Any] = field(default_factory=dict)
     roots: Sequence[str] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     def count(self) -> int:
         """How many jobs will run. Raises SettingsError at one that cannot."""
@@ -149,7 +151,7 @@ class Plan:
                 yield self._planned(asked.num, dict(asked.point))
 
     def _planned(self, num: int, params: dict[str, Any]) -> PlannedJob:
-        take_needs(num, params, self.resources)
+        take_needs(num, params, self.shared)
         directory = self.paths.job_dir(num)
         command = self.program.command_for(params, directory)
         assert command is not None, "the command line names no functions"
@@ -159,7 +161,7 @@ class Plan:
         """Yield the jobs that will run. Raises SettingsError at one that cannot."""
         resumption = None if self.previous is None else Resumption(self.previous, self.rerun)
         for index, params in enumerate(self._all_points()):
-            take_needs(index, params, self.resources)
+            take_needs(index, params, self.shared)
             num = index
             if resumption is not None:
                 [match] = resumption.match([params])
@@ -228,10 +230,10 @@ class Asked:
         Raises:
             HsmError: the command line asks for something impossible.
         """
-        rerun, resources = resolved.conf.rerun, resolved.conf.resources
+        rerun, shared = resolved.conf.rerun, Shared.of(resolved.conf)
         if earlier is not None:
             resumed = self._resumed(resolved.hsm_config, earlier, rerun)
-            return replace(resumed, resources=resources, roots=_roots(resolved.hsm_config))
+            return replace(resumed, shared=shared, roots=_roots(resolved.hsm_config))
         program = self._program(resolved.hsm_config)
         sweep_id, paths = find_place(
             self.sweep_id,
@@ -242,7 +244,7 @@ class Asked:
         )
         previous = read_sweep(paths.sweep_dir) if os.path.exists(paths.journal) else None
         check_rerun(paths, rerun, resumes=previous is not None)
-        plan = Plan(program, (), sweep_id, paths, previous, rerun, resources)
+        plan = Plan(program, (), sweep_id, paths, previous, rerun, shared)
         plan = replace(plan, roots=_roots(resolved.hsm_config))
         return self._with_points(plan, self.points)
 

@@ -9,10 +9,18 @@ from typing import Any
 
 from hsm.cli._outcome import ends
 from hsm.core.job_numbers import show_numbers
+from hsm.core.record.gpu_facts import (
+    RecordedGpu,
+    asked_of_gpus,
+    count_text,
+    gpus_text,
+    recorded_gpus,
+)
 from hsm.core.record.sweep import Sweep
 from hsm.core.results.goal import Goal, is_study
 from hsm.core.results.repeats import Repeats
 from hsm.core.results.tables import for_people
+from hsm.core.units import format_size
 from hsm.display.text import from_here
 
 #: What is told of a point, or a study, in lines of its own.
@@ -33,6 +41,7 @@ def sweep_facts(sweep: Sweep) -> dict[str, Any]:
         "chosen": sweep.chosen,
         "planned": sweep.planned,
         **(ends(sweep) if goal.is_told else {}),
+        "gpus": _gpus(sweep),
         "servers": sweep.servers,
         "host": sweep.latest.get("host"),
         "cwd": sweep.latest.get("cwd"),
@@ -52,6 +61,8 @@ def sweep_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if facts["chosen"]:
         yield from _chosen_lines({**_defaults(facts), **facts["chosen"]})
     yield from _best_lines(facts)
+    if facts["gpus"]:
+        yield "gpus", _gpus_text(facts["gpus"])
     for server in facts["servers"]:
         yield from _server_lines(server)
     yield "ran on", f"{facts['host']}, in {facts['cwd']}"
@@ -110,6 +121,32 @@ def _trial(values: str, trial: Mapping[str, Any]) -> str:
     jobs = trial.get("jobs", ())
     which = f"jobs {show_numbers(jobs)}" if len(jobs) > 1 else f"job {trial['job']}"
     return f"{values} by {which}: {params}"
+
+
+def _gpus(sweep: Sweep) -> dict[str, Any] | None:
+    """What its jobs were to get of GPUs, and which there were; None if hsm gave them none."""
+    asked, found = asked_of_gpus(sweep.latest), recorded_gpus(sweep.latest)
+    if asked.gpus is None and asked.memory is None:
+        return None
+    return {
+        "per_job": asked.gpus,
+        "memory_per_job": asked.memory,
+        "found": [gpu._asdict() for gpu in found],
+    }
+
+
+def _gpus_text(facts: Mapping[str, Any]) -> str:
+    """``0.5 per job with 10 GiB, of 4 GPUs (NVIDIA RTX A6000, 48 GiB): 0,1,2,3``."""
+    per_job, memory = facts["per_job"], facts["memory_per_job"]
+    if per_job == 0:
+        return "none: hidden from jobs"
+    text = f"{1 if per_job is None else per_job:g} per job"
+    if memory is not None:
+        text += f" with {format_size(memory)}{' on each' if (per_job or 0) > 1 else ''}"
+    found = [RecordedGpu(**gpu) for gpu in facts["found"]]
+    if not found:
+        return text
+    return f"{text}, of {count_text(found)}: {gpus_text(gpu.id for gpu in found)}"
 
 
 def _server_lines(server: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

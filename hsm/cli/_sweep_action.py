@@ -34,7 +34,7 @@ def run_line(line: SweepLine) -> int:
         )
         if line.count_only or line.dry_run or line.detach:
             warn_of_problems(earlier)  # A launcher logs them itself.
-        given = {**recorded_settings(earlier), **given, "resume": True}
+        given = {**recorded_settings(earlier, typed), **given, "resume": True}
     resolved = resolve_local(given, argument_origin=option_name, hsm_config=hsm_config or None)
     if earlier is not None and not line.count_only:
         check_variables(earlier, resolved)
@@ -45,7 +45,7 @@ def run_line(line: SweepLine) -> int:
         count = _count(asked, resolved, earlier)
         print_json({"jobs": count} if line.as_json else count)
         return 0
-    plan = asked.plan(resolved, earlier)
+    plan = replace(asked.plan(resolved, earlier), origins=resolved.origins)
     for note in plan.notes:
         say(f"hsm: {note}", error=True)
     conf = replace(resolved.conf, **plan.goal)

@@ -18,7 +18,7 @@ app = new_app()
 def explain(
     sweep: OptionalSweep = "", job: OptionalJob = None, hsm_config: HsmConfigFile = ""
 ) -> None:
-    """Tell what a pending job waits for, or all of them: a place, memory, a delay, a pause."""
+    """Tell what a pending job waits for, or all of them: a place, a GPU, memory, a pause."""
     end_with_the_reader()
     paths, num = sweep_and_job(sweep, job, hsm_config)
     with running_sweep(paths) as replay:

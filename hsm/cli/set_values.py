@@ -62,8 +62,8 @@ def set_values(
 ) -> None:
     """Change settings of a running sweep, or the priority of some of its jobs.
 
-    More parallel jobs start at once; fewer take effect as jobs end. What is set also holds when the
-    sweep is resumed, unless that names another value.
+    More parallel jobs start at once; fewer take effect as jobs end, and so do other GPUs. What is
+    set also holds when the sweep is resumed, unless that names another value.
     """
     values = given_settings(settings)
     rank = None if priority is None else _rank(priority)
@@ -102,8 +102,8 @@ def _check(
         raise HsmError("--now needs --parallel-jobs: it ends jobs that are then too many")
     if not values and rank is None:
         raise HsmError(
-            "nothing to set: give --parallel-jobs, --timeout or --max-retries, or jobs and a "
-            "--priority"
+            "nothing to set: give --parallel-jobs, --timeout, --max-retries or --gpu-ids, or jobs "
+            "and a --priority"
         )
 
 

@@ -18,6 +18,7 @@ from hsm.core.command_line import join_command
 from hsm.core.errors import HsmError
 from hsm.core.printable import shorten
 from hsm.core.program.program import Program
+from hsm.core.record.gpu_facts import gpus_text
 from hsm.core.record.job import Attempt, Job
 from hsm.core.record.metrics import read_measured
 from hsm.core.record.named_job import named_job
@@ -120,6 +121,9 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "error_message": attempt.ending.whole("error_message") if attempt.ending else None,
         "cpu_seconds": attempt.cpu_seconds,
         "max_memory": attempt.max_memory,
+        "gpus": attempt.gpus,
+        "gpu_memory": attempt.gpu_memory,
+        "gpu_load": attempt.gpu_load,
     }
 
 
@@ -172,11 +176,24 @@ def _attempt_lines(attempt: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if attempt["cpu_seconds"] is not None:
         yield (
             "",
-            f"CPU time {format_duration(attempt['cpu_seconds'])}, peak memory {_memory(attempt)}",
+            f"CPU time {format_duration(attempt['cpu_seconds'])}, "
+            f"peak memory {_memory(attempt['max_memory'])}",
         )
+    if attempt["gpus"]:
+        yield "", _gpus(attempt)
     if attempt["error_type"]:
         yield "", f"{attempt['error_type']}: {attempt['error_message']}"
 
 
-def _memory(attempt: dict[str, Any]) -> str:
-    return "unknown" if attempt["max_memory"] is None else format_size(attempt["max_memory"])
+def _gpus(attempt: dict[str, Any]) -> str:
+    """``GPU 2, peak GPU memory 6.2 GiB, mean load 83%``; of a running job only which."""
+    gpus = gpus_text(attempt["gpus"])
+    which = f"GPU{'s' * (len(attempt['gpus']) > 1)} {gpus}"
+    if attempt["state"] is None:
+        return which
+    load = "unknown" if attempt["gpu_load"] is None else f"{attempt['gpu_load']:.0f}%"
+    return f"{which}, peak GPU memory {_memory(attempt['gpu_memory'])}, mean load {load}"
+
+
+def _memory(size: int | None) -> str:
+    return "unknown" if size is None else format_size(size)

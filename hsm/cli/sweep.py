@@ -177,7 +177,8 @@ Run the jobs of a sweep on this machine, each in a process of its own.
 
 The sweep is written in Hydra's override syntax, or in a file. Jobs run a script, or the command
 after --, in which {key} is a parameter, {job_dir} the job's own directory and {args} arguments with
-all other parameters; each also finds its parameters as JSON in $HSM_PARAMS.
+all other parameters; {gpu}, {slot} and {port} are its GPUs, a number unlike other running jobs' and
+a free port. Each also finds its parameters as JSON in $HSM_PARAMS.
 
 Options that show a [default] are settings: hsm.yaml and HSM_LOCAL_* variables set them, too, and
 `hsm config` tells which hold.

@@ -24,7 +24,7 @@ from hsm.core.table_layout import Column
 from hsm.core.units import format_clock
 from hsm.display.counts import FAILURES
 from hsm.display.log_prefix import without_prefix
-from hsm.display.text import clean, cpu_text, memory_text, reported_text
+from hsm.display.text import clean, cpu_text, gpu_text, memory_text, reported_text
 from hsm.display.varying import text_of
 
 #: Rows of the table of running jobs, columns of parameters, and characters of a text in it.
@@ -154,12 +154,14 @@ def _pre(lines: Sequence[str]) -> str:
 def _columns(running: Sequence[RunningJob], names: Mapping[str, str]) -> list[Column]:
     reported = [reported_text(job.step, job.reported) for job in running]
     lines = [without_prefix(clean(job.last_line)) for job in running]
+    gpus = [gpu_text(job) for job in running]
     return [
         Column("job", [str(job.num) for job in running], is_right=True),
         *_parameters(running, names),
         Column("time", [format_clock(job.elapsed) for job in running], is_right=True),
         Column("cpu", [cpu_text(job) for job in running], is_right=True),
         Column("memory", [memory_text(job) for job in running], is_right=True),
+        *([Column("gpu", gpus)] if any(gpus) else []),
         *(
             [Column("reported", [shorten(text, _MAX_TEXT) for text in reported])]
             if any(reported)

@@ -7,6 +7,9 @@
 A job is told by the parameters that vary, a column each. If there is no room for so many, by its
 label. Of a value or a label that is cut, the end is kept: there is what changes from job to job.
 What jobs report (`hsm.report`) comes before what they print, if any of them reports something.
+
+If any job has GPUs of hsm's, they follow its memory, with the memory there: ``2,3  6.2 GiB``. On a
+narrow terminal first this memory goes, then the GPUs, before parameters are cut.
 """
 
 from __future__ import annotations
@@ -18,22 +21,26 @@ from rich.cells import cell_len, set_cell_size
 
 from hsm.core.engine.compute_source import RunningJob
 from hsm.core.printable import printable
-from hsm.core.units import format_clock
+from hsm.core.units import format_clock, format_size
 from hsm.display.log_prefix import without_prefix
 from hsm.display.styles import CYAN, DIM, RED, YELLOW, Line
-from hsm.display.text import clean, cpu_text, memory_text, reported_text
+from hsm.display.text import clean, cpu_text, gpu_text, memory_text, reported_text
 from hsm.display.varying import text_of
 
 _GAP = " "
 _GAP_OF_COLUMNS = "  "
 #: The heading of what jobs report.
 _REPORTED = "reported"
+#: The headings of the GPUs that jobs have, and of the memory there.
+_GPU, _MEMORY = "gpu", "memory"
 #: Cells; a narrower column of text would be useless.
 _MIN_TEXT = 8
 #: Cells of the last output that columns and a label leave to it on a wide terminal.
 _MIN_OUTPUT, _MIN_OUTPUT_BESIDE_LABEL = 24, 60
 #: Cells of what a job reports.
 _MAX_REPORTED = 48
+#: Cells that parameters and output have on a wide terminal, where GPUs are shown in any case.
+_WIDE = 64
 #: Cells of a parameter's column.
 _MIN_COLUMN, _MAX_COLUMN = 6, 40
 
@@ -62,13 +69,11 @@ class RunningTable:
         self._figures = rest >= _MIN_TEXT
         if not self._figures:
             rest = width - (self._num + self._time + 2 * len(_GAP) + 1)
-        # What tells jobs apart gets the width that it needs, but at most half of what is left on a
-        # narrow terminal.
-        room = max(rest // 2, rest - _MIN_OUTPUT)
-        self._identity: _Identity = _Columns(running, names, room, ascii_only)
-        if not names or self._identity.width > room:
-            room = max(rest // 2, rest - _MIN_OUTPUT_BESIDE_LABEL)
-            self._identity = _Labels(running, names, max(0, room), ascii_only)
+        for self._gpus in _gpu_columns(running):
+            self._identity = _identity(running, names, rest - self._gpus.width, ascii_only)
+            if rest - self._gpus.width >= _WIDE or self._identity.is_whole:
+                break
+        rest -= self._gpus.width
         self._output = rest - self._identity.width - len(_GAP)
         if self._output < _MIN_TEXT:
             self._identity, self._output = _Labels(running, names, max(0, rest), ascii_only), 0
@@ -89,6 +94,7 @@ class RunningTable:
         if fitting < len(self._running):
             fitting -= 1
         head = self._line("job", self._identity.heading, "time", "cpu", "memory")
+        head.append((self._gpus.heading, None))
         if self._reported:
             head.append((_GAP + set_cell_size(_REPORTED, self._reported), None))
         if self._output:
@@ -100,6 +106,7 @@ class RunningTable:
             row = self._line(
                 str(job.num), self._identity.of(job), elapsed, cpu_text(job), memory_text(job)
             )
+            row.append((self._gpus.of(job), None))
             if self._reported:
                 row.append((_GAP + fit(_reported(job), self._reported, self._ascii_only), None))
             yield row + self._last_output(job)
@@ -134,13 +141,69 @@ def _reported(job: RunningJob) -> str:
     return reported_text(job.step, job.reported)
 
 
+class _Gpus:
+    """The part of a row that says which GPUs a job has, `width` cells wide with the gap before it.
+
+    Args:
+        running: the jobs.
+        memory: whether it says as well how much memory the job has there.
+    """
+
+    def __init__(self, running: Sequence[RunningJob], *, memory: bool) -> None:
+        ids = max((cell_len(gpu_text(job, memory=False)) for job in running), default=0)
+        self._ids = max(ids, len(_GPU)) if ids else 0
+        used = max((cell_len(_gpu_memory(job)) for job in running), default=0) if memory else 0
+        self._memory = max(used, len(_MEMORY)) if ids and used else 0
+        self.heading = self._line(_GPU, _MEMORY)
+        self.width = len(self.heading)
+
+    def of(self, job: RunningJob) -> str:
+        return self._line(gpu_text(job, memory=False), _gpu_memory(job))
+
+    def _line(self, ids: str, used: str) -> str:
+        line = _GAP + set_cell_size(ids, self._ids) if self._ids else ""
+        return f"{line}{_GAP}{used:>{self._memory}}" if self._memory else line
+
+
+def _gpu_memory(job: RunningJob) -> str:
+    return "" if job.gpu_memory is None else format_size(job.gpu_memory)
+
+
+def _gpu_columns(running: Sequence[RunningJob]) -> Iterator[_Gpus]:
+    """What may be said of GPUs, the widest first; the last one takes no room."""
+    if any(job.gpus for job in running):
+        yield _Gpus(running, memory=True)
+        yield _Gpus(running, memory=False)
+    yield _Gpus((), memory=False)
+
+
 class _Identity(Protocol):
-    """The part of a row that says which job it is, `width` cells wide."""
+    """The part of a row that says which job it is, `width` cells wide.
+
+    Attributes:
+        is_whole: whether nothing of it is cut.
+    """
 
     width: int
     heading: str
+    is_whole: bool
 
     def of(self, job: RunningJob) -> str: ...
+
+
+def _identity(
+    running: Sequence[RunningJob], names: Mapping[str, str], rest: int, ascii_only: bool
+) -> _Identity:
+    """What tells jobs apart, with the width that it needs.
+
+    On a narrow terminal it gets half of the `rest` of a row at most.
+    """
+    room = max(rest // 2, rest - _MIN_OUTPUT)
+    columns = _Columns(running, names, room, ascii_only)
+    if names and columns.width <= room:
+        return columns
+    room = max(rest // 2, rest - _MIN_OUTPUT_BESIDE_LABEL)
+    return _Labels(running, names, max(0, room), ascii_only)
 
 
 class _Columns:
@@ -162,6 +225,7 @@ class _Columns:
             if all(type(value) in (int, float) for value in values):
                 self._numbers.add(name)
         gaps = len(_GAP_OF_COLUMNS) * max(0, len(names) - 1)
+        self.is_whole = sum(self._widths.values()) <= room - gaps
         _narrow(self._widths, room - gaps)
         self.width = sum(self._widths.values()) + gaps
         cells = (self._cell(name, short, is_name=True) for name, short in names.items())
@@ -205,7 +269,9 @@ class _Labels:
         self._names = names
         self._ascii_only = ascii_only
         heading = "overrides"
-        self.width = min(room, max(len(heading), *(cell_len(self._text(job)) for job in running)))
+        needed = max(len(heading), *(cell_len(self._text(job)) for job in running))
+        self.width = min(room, needed)
+        self.is_whole = not names and needed <= room  # else columns had no room
         self.heading = fit(heading, self.width, ascii_only)
 
     def of(self, job: RunningJob) -> str:

@@ -7,6 +7,7 @@ best by loss (lowest of 88):                                the best jobs, and w
 job  lr     model   loss
 17  0.001  mlp    0.1234
 8 jobs FAILED: ValueError: the rate is too high (80-87)     failures, those of a kind in one line
+GPU memory: at most 6.0 GiB of 24 GiB was used: gpus=0.33 would run 3 on each
 table:   hsm collect-results digits                         where to look further
 failure: hsm show digits 80
 results: outputs/digits
@@ -38,6 +39,7 @@ from hsm.core.units import format_duration
 from hsm.display.best_jobs import best_jobs
 from hsm.display.counts import Counts
 from hsm.display.failures import failure_details, failure_message, says_why
+from hsm.display.gpu_hint import gpu_hint
 from hsm.display.text import fit, from_here
 
 _log = get_logger(__name__)
@@ -140,12 +142,16 @@ def _outcome(sweep: Sweep, shown: Shown, used: int) -> list[str]:
     lines = [*_trials(sweep, ranking)]
     lines += best_jobs(results, ranking, shown.width) or _unranked(ranking, name, shown.width)
     groups = grouped_failures(sweep)
+    hint = gpu_hint(sweep)
+    used += bool(hint)
     further = [f"table:   {_command('collect-results', name)}"] if sweep.jobs else []
     if groups:
         further.append(f"failure: {_command('show', name, groups[0].jobs[0].num)}")
     if groups and shown.failures:
         lines += _failures(groups, shown.width)
         lines += _tail(groups[0], sweep.paths, shown, used + len(lines) + len(further))
+    if hint:
+        lines.append(fit(hint, shown.width))
     return [*lines, *further]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsm.core.printable import printable, shorten, without_sequences
+from hsm.core.record.gpu_facts import gpus_text
 from hsm.core.table_layout import cell_width
 from hsm.core.units import format_size
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Reported values that are shown, and characters of each.
 _MAX_VALUES, _MAX_VALUE = 8, 40
+#: Characters of the GPUs of a job.
+_MAX_GPUS = 32
 
 
 def clean(line: str) -> str:
@@ -63,6 +66,13 @@ def cpu_text(job: RunningJob) -> str:
 def memory_text(job: RunningJob) -> str:
     """The memory that a job takes, as ``1.2 GiB``; empty until it is known."""
     return "" if job.memory is None else format_size(job.memory)
+
+
+def gpu_text(job: RunningJob, *, memory: bool = True) -> str:
+    """The GPUs that a job has, and the memory that it takes there: ``2,3  6.2 GiB``."""
+    text = shorten(gpus_text(job.gpus, short=True), _MAX_GPUS)
+    used = memory and job.gpu_memory is not None
+    return f"{text}  {format_size(job.gpu_memory or 0)}" if text and used else text
 
 
 def reported_text(step: int | None, values: Mapping[str, Value]) -> str:

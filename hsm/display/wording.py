@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from hsm.core.errors import HsmError
 from hsm.core.job_numbers import show_numbers
 from hsm.core.printable import printable, shorten
-from hsm.core.record.job import Job, JobState
+from hsm.core.record.gpu_facts import gpus_text
+from hsm.core.record.job import Attempt, Job, JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import read_sweep
 from hsm.core.results.best_so_far import Best
@@ -26,10 +27,20 @@ _MAX_LENGTH = 300
 
 
 def started(job: Job) -> str:
-    """``job 3 started (lr=0.1)``."""
+    """``job 3 started (lr=0.1) on GPU 2``."""
     attempt = job.attempt
     again = f", attempt {attempt.number}" if attempt and attempt.number > 1 else ""
-    return f"job {job.num} started{again}{label(job)}"
+    return f"job {job.num} started{again}{label(job)}{_place(attempt)}"
+
+
+def _place(attempt: Attempt | None) -> str:
+    """`` on GPU 2``, with the leading space; empty if it has no GPU of hsm's."""
+    gpus = attempt.gpus if attempt is not None else None
+    if not gpus:
+        return ""
+    text = shorten(gpus_text(gpus, short=True), _MAX_LENGTH)
+    is_name = isinstance(gpus[0], str)  # MIG-8f1c2d3e says what it is
+    return f" on {text}" if is_name else f" on GPU{'s' * (len(gpus) > 1)} {text}"
 
 
 def retried(job: Job, delay: float) -> str:

@@ -24,8 +24,8 @@ from omegaconf import DictConfig
 from hsm.core.engine import at_exit
 from hsm.core.engine.display_hook import display_of
 from hsm.core.engine.interrupts import Interruption, Interrupts
-from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.sweep_source import SweepSource
+from hsm.core.own_threads import OWN_THREADS
 from hsm.core.settings.resolve import SweepConf
 from hsm.display import Display
 from hsm.hydra_app.awaited_jobs import AwaitedJobs

@@ -37,8 +37,10 @@ class PromisedConfig(ConfigNode):
         return make_config(RESOLVER)
 
 
-def setting(name: str) -> Any:
+def setting(name: str, *, _parent_: DictConfig | None = None) -> Any:
     """The resolver ``${hsm_local:NAME}``: what setting NAME is if no override says otherwise.
+
+    What max_parallel_jobs is follows from settings beside it, which OmegaConf hands over.
 
     A bad value in hsm.yaml or in the environment must not break an app that only shows its config:
     there this gives the built-in value, and `config.validated` refuses it before a sweep starts.
@@ -51,8 +53,11 @@ def setting(name: str) -> Any:
 
     if name not in SETTINGS:
         raise UnknownSetting.among(name, None, f"${{{RESOLVER}:{name}}}", SETTINGS)
+    beside: dict[str, Any] = {}
+    if name == "max_parallel_jobs" and _parent_ is not None:
+        beside = {key: _parent_[key] for key in ("gpus", "gpu_memory") if key in _parent_}
     try:
-        value = getattr(resolve_local().conf, name)
+        value = getattr(resolve_local(beside, is_partial=True).conf, name)
     except SettingsError:
         value = SETTINGS[name].default
     if not isinstance(value, dict):

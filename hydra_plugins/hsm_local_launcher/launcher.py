@@ -56,8 +56,11 @@ class HsmLocalLauncher(Launcher):
         Static, as the session keeps it: a launcher that the session knew would never go.
         """
         from hsm.core.local import LocalComputeSource
+        from hsm.core.settings.spelling import as_override
 
-        return LocalComputeSource.from_conf(conf)
+        source = LocalComputeSource.from_conf(conf)
+        source.spelled = as_override
+        return source
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int

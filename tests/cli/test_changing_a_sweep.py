@@ -99,6 +99,23 @@ def test_settings_are_changed(project: Project, running: Journal, able: Able) ->
     }
 
 
+def test_other_gpus_are_for_the_jobs_that_start(
+    project: Project, running: Journal, able: Able
+) -> None:
+    assert project.here("set", "s", "--gpu-ids", "0,GPU-8f1c").out == (
+        "s: GPUs 0, GPU-8f1c for jobs that start from now on\n"
+    )
+    assert project.sweep("s").asked.changes == {"gpu_ids": (0, "GPU-8f1c")}
+    assert project.here("set", "s", "--gpu-ids", "none").out == (
+        "s: all GPUs for jobs that start from now on\n"
+    )
+    assert project.sweep("s").asked.changes == {"gpu_ids": None}
+    assert able.calls == [
+        (None, UNSET, None, (0, "GPU-8f1c"), False),
+        (None, UNSET, None, None, False),
+    ]
+
+
 def test_jobs_get_a_priority(project: Project, running: Journal, able: Able) -> None:
     ran = project.here("set", "s", "0,2-3", "4", "--priority", "-5")
     assert ran.out == "s: priority -5 for job 2-4\njob 0: had already ended: COMPLETED\n"
@@ -120,7 +137,9 @@ def test_settings_and_a_priority_in_one_line(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["s"], "nothing to set: give --parallel-jobs, --timeout or --max-retries, or jobs and"),
+        (["s"], "nothing to set: give --parallel-jobs, --timeout, --max-retries or --gpu-ids, or"),
+        (["s", "--gpu-ids", "0,0"], "--gpu-ids must be GPUs as nvidia-smi numbers or names them"),
+        (["s", "--gpu-ids", "0", "--now"], "--now needs --parallel-jobs"),
         (
             ["s", "--parallel-jobs", "0"],
             "--parallel-jobs must be an integer of at least 1, or auto, not 0",

@@ -219,6 +219,23 @@ def test_detach_refuses_what_cannot_start(project: Project) -> None:
     assert "/proc/none" in line
 
 
+@pytest.mark.parametrize("settings", [("--gpus", "1"), ("--parallel-jobs", "auto")])
+def test_detach_finds_out_how_many_jobs_run_at_once(
+    project: Project, settings: tuple[str, ...]
+) -> None:
+    words = ("sweep", *settings, "x=1,2", "--detach", "--sweep-id", "s", "--", "true")
+    locks = str(project.folder / "locks")
+    project.hsm(*words, CUDA_VISIBLE_DEVICES="3,5", HSM_GPU_LOCKS=locks)
+    assert "2 completed" in project.hsm("monitor", "s").out
+
+
+def test_detach_refuses_gpus_that_are_not_there(project: Project) -> None:
+    words = ("--gpus", "3", "x=1,2", "--detach", "--", "true")
+    ran = project.hsm("sweep", *words, code=2, CUDA_VISIBLE_DEVICES="3,5")
+    assert ran.err.startswith("hsm: gpus=3: a job cannot have 3 GPUs: there are 2 for it")
+    assert ran.err.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_detach_keeps_nothing_that_it_was_given_open(project: Project) -> None:
     """A reader of what came with the command gets to its end while the sweep still runs."""

@@ -187,6 +187,72 @@ def test_a_command_line_sweeps_over_needs_as_well(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.yaml", "sweep:\n  jobs:\n  - {x: 0, _needs_: {gpus: 0.5, l: 1}}\n  - {x: 1}\n"),
+        ("p.yaml", "sweep:\n  paired:\n  - a: {x: [0, 1], _needs_: ['gpus=0.5,l=1', null]}\n"),
+        ("p.csv", 'x,_needs_\n0,"gpus=.5,l=1"\n1,\n'),
+        ("p.jsonl", '{"x": 0, "_needs_": {"gpus": 0.5, "l": 1}}\n{"x": 1}\n'),
+    ],
+)
+def test_points_of_a_file_have_their_own_gpus(
+    project: Project, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    project.write(name, text)
+    given = ("--config", name, "--gpus", "1", "--resources", "l=1", *_QUIET)
+    project.here("sweep", *given, "--", "true", "{x}")
+    own = [{"gpus": 0.5, "l": 1}, None]
+    assert _own_needs(project) == own
+    assert project.sweep("s").header["settings"]["max_parallel_jobs"] == "auto"
+    project.here("sweep", "--resume", "s", "--rerun", "all", "--progress", "none")
+    assert _own_needs(project) == own
+    assert project.hsm("rerun", "s", "0").code == 0
+    assert [len(job.attempts) for _, job in sorted(project.sweep("s").jobs.items())] == [3, 2]
+    assert _own_needs(project) == own
+
+
+def test_a_resumed_sweep_has_other_gpus_or_none(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    project.here("sweep", "x=1", "--gpus", "1", "--gpu-ids", "1", *_QUIET, "--", "true")
+    again = ("sweep", "--resume", "s", "--rerun", "all", "--progress", "none")
+
+    def settings() -> list[object]:
+        latest = project.sweep("s").latest["settings"]
+        return [latest[name] for name in ("gpus", "gpu_ids", "max_parallel_jobs")]
+
+    assert settings() == [1, [1], "auto"]
+    project.here(*again, "--gpus", "0.5")
+    assert settings() == [0.5, [1], "auto"]
+    project.here(*again, "--gpus", "0")
+    assert settings() == [0, None, 4]
+    project.here(*again, "--gpus", "2")
+    assert settings() == [2, None, "auto"]
+
+
+def test_hsm_config_shows_that_the_number_of_jobs_follows_from_gpus(project: Project) -> None:
+    shown = project.hsm("config", "--json", HSM_LOCAL_GPUS="0.5", HSM_LOCAL_GPU_IDS="0,3").json
+    assert shown["local"]["max_parallel_jobs"] == {"value": "auto", "from": "follows from gpus"}
+    assert shown["local"]["gpus"]["value"] == 0.5
+    assert shown["local"]["gpu_ids"]["value"] == [0, 3]
+    lines = project.hsm("config", HSM_LOCAL_GPU_MEMORY="10GiB").out.splitlines()
+    assert any("max_parallel_jobs" in line and "follows from gpus" in line for line in lines)
+    assert any("gpu_memory" in line and "10 GiB" in line for line in lines)
+
+
+def test_a_command_line_gives_points_gpus(project: Project) -> None:
+    given = ("x=1", "_needs_={gpus:0.5},{gpus:2},{gpus:0}", "--gpus", "1")
+    listed = project.here("sweep", *given, "--dry-run", "--json", "--", "echo", "{args}").out
+    jobs = [json.loads(line) for line in listed.splitlines()]
+    assert [job["command"] for job in jobs] == [["echo", "x=1"]] * 3
+    for setting in ((), ("--gpus", "0")):
+        refused = ("sweep", "x=1", "_needs_={gpus:2}", *setting, "--", "true")
+        assert "_needs_ of point 0: gpus needs a sweep that" in project.refused(*refused)
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         (

@@ -182,6 +182,22 @@ def test_a_bad_variable(project: Project, monkeypatch: pytest.MonkeyPatch) -> No
     assert f"environment variable HSM_LOCAL_MAX_JOBS {must}" in line
 
 
+def test_what_there_is_not_here_is_told_with_who_asks_for_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    words = ("sweep", "x=1", *TRUE)
+    refused = "gpus=3: a job cannot have 3 GPUs: there are 2 for it (CUDA_VISIBLE_DEVICES=3,5)"
+    assert project.refused("sweep", "--gpus", "3", *words[1:]) == f"hsm: {refused}\n"
+    monkeypatch.setenv("HSM_LOCAL_GPUS", "3")
+    origin = "environment variable HSM_LOCAL_GPUS"
+    assert project.refused(*words) == f"hsm: {refused}; gpus is set by {origin}\n"
+    project.write("hsm.yaml", "local:\n  gpus: 1\n  gpu_ids: [7]\n")
+    line = project.refused(*words)
+    assert line.startswith("hsm: gpu_ids: there is no GPU 7; CUDA_VISIBLE_DEVICES leaves 3, 5; ")
+    assert line.endswith(f"gpu_ids is set by local.gpu_ids in {project.folder}/hsm.yaml, line 3\n")
+
+
 @pytest.mark.parametrize("option", ["--sweep-id", "--sweep-dir"])
 def test_a_sweep_that_is_there_already(project: Project, option: str) -> None:
     project.here("sweep", "x=1", "--sweep-id", "mine", *TRUE)

@@ -19,7 +19,7 @@ import psutil
 from hsm.core.engine.backend import Attempt, Backend, Ended, Launch, Started, Work
 from hsm.core.engine.obstacles import obstacle
 from hsm.core.program.payload import Payload
-from hsm.core.record.job import signal_name
+from hsm.core.record.signal_names import signal_name
 
 _WATCHDOG = ("sh", "-c", 'read -r line || kill -9 "-$0"')  # no line: the launcher is gone
 _NEVER = float("inf")
@@ -74,7 +74,10 @@ class PlainAttempt(Attempt):
             with open(launch.stdout, "a+b", 0) as out, open(launch.stderr, "a+b", 0) as err:
                 sizes = _begin(out, launch.header), _begin(err, launch.header)
                 with self._mutex:
-                    return Started(self._spawn(stdout=out, stderr=err), sizes)
+                    pid = self._spawn(stdout=out, stderr=err)
+                    if launch.grant is not None:
+                        launch.grant.root = pid
+                    return Started(pid, sizes)
         except OSError as error:
             raise obstacle(error, f"start job {launch.num}", launch.root) from error
 

@@ -118,6 +118,22 @@ def test_needs_are_shared_and_may_be_given(place: Place) -> None:
     assert params()[1] == {"x": 2, "model": "m"}
 
 
+def test_gpus_of_points_are_shared_and_may_be_given(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with place.source(gpus=1) as source:
+        given = [{"x": 1, "model": "m", "_needs_": {"gpus": 0.5}}]
+        source.submit_jobs(given, "s", "s", command=UNTIL_GO)
+        assert add("x=2") == ["added job 1", "with model=m _needs_={'gpus': 0.5}, as all its jobs"]
+        assert add("x=3", "_needs_={gpus: 2}") == ["added job 2", "with model=m, as all its jobs"]
+        assert "a share is of one GPU" in refused("x=4", "_needs_={gpus: 1.5}")
+        Path("go").touch()
+        source.wait()
+    jobs = read_sweep("s").jobs
+    assert [jobs.needs_of(num) for num in range(3)] == [{"gpus": 0.5}, {"gpus": 0.5}, {"gpus": 2}]
+
+
 def test_what_cannot_run_is_refused_and_leaves_no_trace(place: Place) -> None:
     with place.source() as source:
         submit(source, 1, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ import pytest
 
 from contract_jobs import DEAF, STAY, double, end_somehow
 from contract_support import Place, end_of, launch_of, noted_pid, started
+from helpers.gpus import grant
 from helpers.processes import PATIENCE, is_running, wait_for
 from hsm.core.engine.backend import Backend, Ended
+from hsm.core.gpu.own_processes import owner
 from hsm.core.program import reports
 
 LEAVES = "sleep 60 & echo $! > tmp-0; mv tmp-0 pid-0"
@@ -227,6 +230,28 @@ def test_a_function_is_called_with_its_argument_and_reports(backend: Backend) ->
     assert (ended.exit_code, ended.asked) == (0, False)
     assert reports.read_value(Path(launch.result)) == 42
     assert reports.read(Path(launch.result)) is not None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_the_processes_of_a_job_with_gpus_descend_from_the_root_of_its_grant(
+    backend: Backend, place: Place
+) -> None:
+    """A daemon, too, where the place looks after those."""
+    granted = grant(0, 0)
+    daemon = "setsid sh -c 'sleep 60 & echo $! > tmp-0'; mv tmp-0 pid-0; sleep 60"
+    with started(backend, launch_of("sh", "-c", daemon, grant=granted)) as (attempt, pid):
+        assert pid is not None
+        assert granted.root is not None
+        daemons_pid = noted_pid(0)
+        for each in (pid, daemons_pid) if place.name == "local" else (pid,):
+            assert owner(each, {granted.root}) == (True, True, granted.root)
+        assert owner(os.getpid(), {granted.root}).root is None
+        attempt.end(0.0)
+        end_of(attempt)
+    if place.name == "local":  # another job may come to have the same keeper
+        assert granted.root is None
+    else:
+        os.kill(daemons_pid, signal.SIGKILL)
 
 
 def test_what_a_job_uses_is_told_or_not(backend: Backend) -> None:

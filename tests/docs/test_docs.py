@@ -68,6 +68,7 @@ def reader_of_this_hsm(folder: Path) -> Reader:
     path = [str(SOURCE), env.get("PYTHONPATH", "")]
     env |= {
         "HOME": str(folder.parent),
+        "HSM_GPU_LOCKS": str(folder.parent / "gpu-locks"),  # so that no other sweep has its GPUs
         "PATH": f"{programs}:{env['PATH']}",
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
     }
@@ -328,6 +329,7 @@ def _written_fields(folder: Path) -> dict[str, set[str]]:
         "chosen": {"method": "random", "seed": 1},
         "planned": 1,
         "points": {"overrides": ["x=1"]},
+        "gpus": [{"id": 0}],
     }
     journal = Journal(SweepPaths(folder), "sweep", {}, facts=facts)
     job = Job(0, "sweep_0", job_dir=folder)

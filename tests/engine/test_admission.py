@@ -138,6 +138,33 @@ def test_nothing_starts_during_a_pause() -> None:
     assert admitted(made) == [0]
 
 
+def test_looks_that_take_long_are_as_much_rarer() -> None:
+    clock = Clock()
+
+    def lack() -> str:
+        clock.now += 0.125
+        return "memory"
+
+    made = admission(clock=clock, lack=lack)
+    made.add([handle(0)])
+    assert made.looks_again() == 0.25
+    assert admitted(made) == []
+    clock.now += 0.5
+    assert made.looks_again() == 0.5
+    clock.now += 60
+    assert made.looks_again() == 0.25
+
+
+def test_a_pause_is_what_a_job_waits_for_whatever_else_it_lacks() -> None:
+    made = admission(resources={"licence": 1})
+    jobs = [handle(0, {"licence": 1}), handle(1, {"licence": 1})]
+    made.add(jobs)
+    assert admitted(made) == [0]
+    assert "licence" in explained(made, jobs[1])
+    made.is_paused = True
+    assert "paused" in explained(made, jobs[1])
+
+
 def test_starts_are_as_far_apart_as_the_delay() -> None:
     clock = Clock()
     made = admission(limit=9, clock=clock, start_delay=10.0)

@@ -127,13 +127,31 @@ Make = Callable[[Bare], Asked]
             Change({"max_parallel_jobs": "auto"}),
             ("auto", UNSET, None, False),
             {"request": "set", "max_parallel_jobs": "auto"},
-            "as many jobs at once as there are CPUs for from now on",
+            "as many jobs at once as there is room for from now on",
         ),
         (
             Change({"timeout": 90}),
             (None, 90.0, None, False),
             {"request": "set", "timeout": 90},
             "a time limit of 1:30 per job from now on",
+        ),
+        (
+            Change({"gpu_ids": (0, 3), "max_retries": 0}),
+            (None, UNSET, 0, (0, 3), False),
+            {"request": "set", "gpu_ids": [0, 3], "max_retries": 0},
+            "0 retries per job, GPUs 0, 3 for jobs that start from now on",
+        ),
+        (
+            Change({"gpu_ids": ("MIG-1",)}),
+            (None, UNSET, None, ("MIG-1",), False),
+            {"request": "set", "gpu_ids": ["MIG-1"]},
+            "GPU MIG-1 for jobs that start from now on",
+        ),
+        (
+            Change({"gpu_ids": None}),
+            (None, UNSET, None, None, False),
+            {"request": "set", "gpu_ids": None},
+            "all GPUs for jobs that start from now on",
         ),
         (
             Prioritize((0, 2), 5),

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
 
 from hsm.core.engine.backend import Ended
 from hsm.core.engine.judgement import Stop, judge
+from hsm.core.gpu.device import Gpu
+from hsm.core.gpu.gpu_error_kinds import GpuError, GpuErrorKind
+from hsm.core.gpu.grant import GpuGrant
+from hsm.core.gpu.need import GpuNeed
 from hsm.core.local.oom import KILLED, OomKill
 from hsm.core.program.reports import Report
 from hsm.core.record.job import Ending, JobState
@@ -170,3 +175,70 @@ def test_a_kill_for_want_of_memory_is_named_as_far_as_it_is_known(
     told = judge(ended._replace(out_of_memory=reason), None, None, is_function=False)
     assert told.describe() == ending
     assert told.state is (JobState.OUT_OF_MEMORY if OOM in ending else JobState.FAILED)
+
+
+# --- errors of GPUs ---------------------------------------------------------------------------
+
+NO_MEMORY = GpuError(GpuErrorKind.OUT_OF_MEMORY, "tried to allocate 2.00 GiB")
+DRIVER_ERROR = GpuError(GpuErrorKind.DRIVER, "CUDA error: uncorrectable ECC error encountered")
+GPUS = tuple(Gpu(str(index), index=index, memory=24 << 30) for index in range(3))
+
+
+def on_gpus(
+    ended: Ended, error: GpuError | None, grant: GpuGrant | None, stop: Stop | None = None
+) -> Ending:
+    return judge(ended, None, stop, is_function=False, gpu_error=error, grant=grant)
+
+
+def grant_of(*neighbours: str, count: int = 1, **facts: Any) -> GpuGrant:
+    return GpuGrant(0, GpuNeed(count), GPUS[:count], neighbours=set(neighbours), **facts)
+
+
+@pytest.mark.parametrize(
+    ("grant", "reason"),
+    [
+        (None, ""),
+        (grant_of(), ""),
+        (grant_of("pid 4711"), "; pid 4711 was on GPU 0 too"),
+        (grant_of("job 12", "job 3"), "; job 3 and job 12 were on GPU 0 too"),
+        (grant_of("job 3", count=2), "; job 3 was on GPUs 0 and 1 too"),
+        (grant_of("job 3", count=3), "; job 3 was on GPUs 0, 1 and 2 too"),
+        (
+            grant_of(*(f"job {num}" for num in range(9))),
+            "; job 0, job 1, job 2 and 6 others were on GPU 0 too",
+        ),
+        (grant_of(peak_memory=5 << 30), "; it had up to 5.0 GiB of 24 GiB"),
+    ],
+)
+def test_out_of_gpu_memory_is_told_with_what_else_was_there(
+    grant: GpuGrant | None, reason: str
+) -> None:
+    for ended in (exited(1), killed(signal.SIGABRT)):
+        ending = on_gpus(ended, NO_MEMORY, grant)
+        assert ending.state is JobState.OUT_OF_MEMORY
+        assert ending.reason == f"out of GPU memory: tried to allocate 2.00 GiB{reason}"
+
+
+def test_a_drivers_error_is_told_of_a_job_that_can_go_elsewhere() -> None:
+    ending = on_gpus(exited(1), DRIVER_ERROR, grant_of())
+    assert (ending.state, ending.reason) == (
+        JobState.FAILED,
+        "driver error on GPU 0: CUDA error: uncorrectable ECC error encountered",
+    )
+    assert on_gpus(exited(1), DRIVER_ERROR, None).reason is None
+
+
+def test_whatever_a_gpu_did_hsms_own_reasons_come_first() -> None:
+    assert on_gpus(exited(0), NO_MEMORY, grant_of()).state is JobState.COMPLETED
+    assert on_gpus(exited(1, asked=True), NO_MEMORY, grant_of(), TIMEOUT).state is JobState.TIMEOUT
+    memory = exited(1)._replace(out_of_memory="its memory")
+    assert on_gpus(memory, NO_MEMORY, grant_of()).reason == "its memory"
+
+
+def test_what_it_had_of_its_gpus_is_in_every_ending() -> None:
+    grant = grant_of(peak_memory=5 << 30, mean_load=61.28)
+    for ended, stop in ((exited(0), None), (exited(1), None), (exited(1, asked=True), TIMEOUT)):
+        ending = on_gpus(ended, None, grant, stop)
+        assert (ending.gpu_memory, ending.gpu_load) == (5 << 30, 61.3)
+    assert (verdict(exited(1)).gpu_memory, verdict(exited(1)).gpu_load) == (None, None)
+    assert (on_gpus(exited(0), None, grant_of()).gpu_load) is None

@@ -43,6 +43,7 @@ def test_equal_needs_are_one_object() -> None:
     assert needs.of({"b": 2}) == {"a": 1, "b": 2}
     assert needs.of({"b": 2}) is needs.of({"b": 2})
     assert needs.of({"a": 0}) is NO_NEEDS
+    assert needs.of({"gpus": 0.5, "gpu_memory": 1 << 30}) is needs.of({})
     assert Needs({}).of({}) is NO_NEEDS
 
 
@@ -116,7 +117,20 @@ def test_when_a_sweep_is_resumed_the_needs_of_the_new_points_count(tmp_path: Pat
     assert [job.params for job in read_sweep(tmp_path).jobs.values()] == [{"x": 0}, {"x": 1}]
 
 
-@pytest.mark.parametrize("needs", ['{"a":-1}', '{"a":true}', '{"a":"1"}', "[1]", "3"])
+@pytest.mark.parametrize(
+    "needs",
+    [
+        '{"a":-1}',
+        '{"a":true}',
+        '{"a":"1"}',
+        "[1]",
+        "3",
+        '{"a":0.5}',
+        '{"gpus":1.5}',
+        '{"gpus":-1}',
+        '{"gpu_memory":0.5}',
+    ],
+)
 def test_damaged_needs_of_a_record_cost_only_that_job(tmp_path: Path, needs: str) -> None:
     _submit(tmp_path, [{"x": 0}, {"x": 1, NEEDS: {"licence": 2}}])
     journal = tmp_path / ".hsm" / "journal.jsonl"

@@ -64,9 +64,11 @@ class Able(Bare):
         max_parallel_jobs: int | str | None = None,
         timeout: float | None = UNSET,
         max_retries: int | None = None,
+        gpu_ids: Sequence[int | str] | None = UNSET,
         now: bool = False,
     ) -> None:
-        self.calls.append((max_parallel_jobs, timeout, max_retries, now))
+        given = () if gpu_ids is UNSET else (gpu_ids,)
+        self.calls.append((max_parallel_jobs, timeout, max_retries, *given, now))
 
     def set_priority(self, job_ids: Sequence[str], priority: int) -> None:
         for job_id in job_ids:

@@ -43,6 +43,11 @@ _CPUS = "an integer of at least 1, auto, or none"
 _TIMEOUT = "a number of seconds above 0 and at most 1e9 (or 90s, 30m, 2h, 1d), or none"
 _GRACE = "a number of seconds of at least 0 and at most 1e9 (or 90s, 30m, 2h, 1d)"
 _SIZE = "a number of bytes above 0, or text such as 512MB, 4GB, 1.5GiB, or none"
+_GPUS = "a number of GPUs, or a share of one from 0.01 to below 1, or none"
+_GPU_IDS = (
+    "GPUs as nvidia-smi numbers or names them (GPU-…, MIG-…), in a list or in text such as 0,3; or "
+    "none"
+)
 _METHODS = "one of auto, fork, spawn"
 _MODES = "one of auto, rich, plain, none"
 _FAILURES = "any of failed, timeout, out_of_memory, crashed"
@@ -60,6 +65,14 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     *_bad("max_parallel_jobs", _JOBS, "4", "", "many", "none", [4], {}),
     *_bad("cpus", _CPUS, 0, -1, True, False, 2.0, nan, inf, "2", "", "all", ["auto"], {}),
     *_bad("cpu_affinity", "one of share, none", "shared", "", True, 1, ["share"]),
+    *_bad("gpus", _GPUS, -1, -0.5, 0.001, 1.5, 2.25, 1025, nan, inf, True, 10**400),
+    *_bad("gpus", _GPUS, "", "all", "auto", "1.5", "-1", "nan", "1e3", "1_0", "٣", [1], {}),
+    *_bad("gpu_ids", _GPU_IDS, -1, 1024, 0.5, True, nan, {}, [True], [None], [0.0], [[0]]),
+    *_bad("gpu_ids", _GPU_IDS, [], "", ",", "0,", "0,0", [1, "1"], "gpu0", "GPU-", "GPU-é", "0 1"),
+    *_bad("gpu_memory", _SIZE, 0, "much", True, nan, [4]),
+    *_bad("gpu_busy", "one of wait, ignore", "waits", None, True, 1),
+    *_bad("gpu_wait", _TIMEOUT, 0, -1, "soon", nan),
+    *_bad("gpu_settle", _GRACE, -1, None, "soon"),
     *_bad("timeout", _TIMEOUT, 0, 0.0, -1, nan, inf, -inf, True, 2e9, 10**400, [1]),
     *_bad("timeout", _TIMEOUT, "", "soon", "0s", "-2h"),
     *_bad("kill_grace", _GRACE, -0.001, None, "none", nan, inf, False, "5x"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hsm.core.record.gpu_facts import FIELD, RecordedGpu
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths
@@ -15,11 +17,17 @@ from hsm.core.results.results_table import Results
 
 
 class Sweeps:
-    """Writes a sweep's journal by hand; jobs are numbered in the order of their parameters."""
+    """Writes a sweep's journal by hand; jobs are numbered in the order of their parameters.
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    `found` are the GPUs that its launch record names.
+    """
+
+    def __init__(
+        self, directory: Path, *, found: Sequence[RecordedGpu] = (), **settings: Any
+    ) -> None:
         self.paths = SweepPaths(directory)
-        self.journal = Journal(self.paths, "demo", settings)
+        facts = {FIELD: [gpu.record() for gpu in found]} if found else {}
+        self.journal = Journal(self.paths, "demo", settings, facts=facts)
         self.jobs: list[Job] = []
 
     def submit(self, *params: dict[str, Any]) -> None:
@@ -28,13 +36,26 @@ class Sweeps:
         self.journal.submit(new)
         self.jobs += new
 
-    def start(self, num: int) -> None:
-        self.jobs[num].start(100.0, 42)
+    def start(self, num: int, *, gpus: list[int | str] | None = None) -> None:
+        self.jobs[num].start(100.0, 42).gpus = gpus
         self.journal.start(self.jobs[num])
 
-    def end(self, num: int, state: JobState = JobState.COMPLETED, **facts: Any) -> None:
+    def retry(self, num: int, gpus: list[int | str] | None = None, **facts: Any) -> None:
+        """Start the job, have that attempt fail, and let it wait for another one."""
+        self.start(num, gpus=gpus)
+        self.jobs[num].retry(102.5, Ending(**facts))
+        self.journal.retry(self.jobs[num])
+
+    def end(
+        self,
+        num: int,
+        state: JobState = JobState.COMPLETED,
+        *,
+        gpus: list[int | str] | None = None,
+        **facts: Any,
+    ) -> None:
         """Start the job, and end it at once."""
-        self.start(num)
+        self.start(num, gpus=gpus)
         self.jobs[num].end(102.5, Ending(state, **facts))
         self.journal.end(self.jobs[num])
 

@@ -12,8 +12,6 @@ import pytest
 from helpers.processes import App, both_methods
 from helpers.sweepers import Sweep
 
-pytestmark = pytest.mark.thorough
-
 _BODY = """
     import json
 

@@ -107,3 +107,12 @@ def test_what_a_record_shows_in_place_of_a_value_is_none(tmp_path: Path) -> None
     said = _sweep(tmp_path, "hydra.launcher.env.TOKEN=***", code=1)
     assert "*** stands for a value that is not on record" in said
     assert not (tmp_path / "sweep/0").exists()
+
+
+def test_the_hint_on_gpus_is_an_override_here(tmp_path: Path) -> None:
+    write_files(tmp_path, {"app.py": _APP})
+    words = [*launcher_args(), "hydra.launcher.progress=plain", "hydra.sweep.dir=sweep"]
+    env = {"CUDA_VISIBLE_DEVICES": "0,1,2"}
+    ran = run_python(tmp_path, "app.py", "-m", "+x=1,2", *words, env=env)
+    succeed(ran)
+    assert "each job sees all 3 GPUs; hydra.launcher.gpus=1 gives each its own" in ran.out

@@ -20,8 +20,6 @@ from hsm.core.record.journal_header import has_begun
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import read_sweep
 
-pytestmark = pytest.mark.thorough
-
 _TRAIN = """
     from dataclasses import dataclass
     from typing import Any

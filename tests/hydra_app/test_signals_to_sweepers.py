@@ -107,6 +107,8 @@ def test_a_cancel_between_batches_ends_the_sweep_before_the_next_one(tmp_path: P
         requests.mkdir()
         (requests / "all").touch()
         wait_for(lambda: not requests.exists(), "the request to be taken")
+        journal = SweepPaths(running.sweep_dir).journal
+        wait_for(lambda: '"control"' in journal.read_text(), "the record of it")
         running.touch("go")
         done = running.finish()
     assert done.code == 143

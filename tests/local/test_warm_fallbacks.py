@@ -68,6 +68,7 @@ def _note(script: str, *, insists: bool = False, limit: float | None = None) -> 
         ("import argparse; argparse.ArgumentParser().parse_args()", "reads the command line"),
         ("import sys; argv = sys.argv", "an import reads the command line"),
         ("import os; os.environ.get('HSM_JOB_NUM')", "an import reads HSM_JOB_NUM"),
+        ("import os; os.getenv('CUDA_VISIBLE_DEVICES')", "an import reads CUDA_VISIBLE_DEVICES"),
         ("import tempfile; tempfile.gettempdir()", "an import reads TMPDIR"),
         ("import os; os.chdir('/')", "an import changes the working directory"),
         ("import subprocess as s; s.Popen(['sleep', '1000'])", "an import starts processes"),

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from hsm.core.record.job import Ending, IllegalTransition, Job, JobState, signal_name
+from hsm.core.record.job import Ending, IllegalTransition, Job, JobState
+from hsm.core.record.signal_names import signal_name
 
 FINAL = [state for state in JobState if state.is_final]
 

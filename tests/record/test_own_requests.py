@@ -214,7 +214,7 @@ def test_an_answer_that_makes_no_sense_is_said_to(paths: SweepPaths, data: bytes
         (b'{"request": 3}', "request is 3, not a string"),
         (b'{"request": "jump"}', "unknown request 'jump'"),
         (b'{"request": "set"}', "it sets none of max_parallel_jobs, timeout, max_retries"),
-        (b'{"request": "set", "gpu_ids": [0]}', "this hsm does not know 'gpu_ids'"),
+        (b'{"request": "set", "gpu_busy": 1}', "this hsm does not know 'gpu_busy'"),
         (b'{"request": "set", "max_parallel_jobs": 0}', "max_parallel_jobs is 0, not"),
         (b'{"request": "set", "max_parallel_jobs": null}', "max_parallel_jobs is null"),
         (b'{"request": "set", "timeout": -1}', "timeout is -1, not"),

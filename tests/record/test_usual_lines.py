@@ -21,7 +21,9 @@ from hsm.display.counts import Counts
 DATA = Path(__file__).parents[1] / "data"
 
 
-def written(sweep_dir: Path, jobs: int = 30, sweep_id: str = "s") -> list[bytes]:
+def written(
+    sweep_dir: Path, jobs: int = 30, sweep_id: str = "s", *, has_gpus: bool = False
+) -> list[bytes]:
     """The lines of a journal that hsm has written, of which some are unusual."""
     journal = Journal(SweepPaths(sweep_dir), sweep_id, {})
     kinds: list[dict[str, Any]] = [
@@ -34,6 +36,12 @@ def written(sweep_dir: Path, jobs: int = 30, sweep_id: str = "s") -> list[bytes]
         {"exit_code": None, "signal": "SIGKILL", "state": JobState.FAILED},
         {"reason": 'a "quoted" one', "state": JobState.TIMEOUT},
     ]
+    on_gpus: list[dict[str, Any]] = [
+        {},
+        {"gpu_memory": 5 << 30, "gpu_load": 97.5},
+        {"gpu_memory": 0},
+        {"gpu_load": 100.0, "value": 0.25, "job_dir": "/a/b"},
+    ]
     made = [
         Job(num, f"{sweep_id}_{num}", f"x={num}", {"x": num, "s": "a b", "f": 1e-7, "n": None})
         for num in range(jobs)
@@ -41,7 +49,12 @@ def written(sweep_dir: Path, jobs: int = 30, sweep_id: str = "s") -> list[bytes]
     journal.submit(made)
     for job in made[: jobs - 3]:
         facts = {"exit_code": 0, "state": JobState.COMPLETED, **kinds[job.num % len(kinds)]}
-        job.start(1000.5 + job.num, 100 + job.num)
+        attempt = job.start(1000.5 + job.num, 100 + job.num)
+        if has_gpus:
+            facts = {"exit_code": 0, "state": JobState.COMPLETED, **on_gpus[job.num % 4]}
+            attempt.slot, attempt.waited = job.num % 3, job.num / 8
+            gpus: list[list[int | str]] = [[0], [10, 11], ["MIG-größe"], ["0", 1]]
+            attempt.gpus = gpus[job.num % 4]
         journal.start(job)
         if job.num == jobs - 4:
             break
@@ -68,8 +81,9 @@ def facts(sweep: Sweep) -> Any:
     return about, jobs, sweep.jobs.count_states()
 
 
-def test_usual_and_unusual_lines_read_as_if_each_was_parsed(tmp_path: Path) -> None:
-    lines = written(tmp_path)
+@pytest.mark.parametrize("has_gpus", [False, True])
+def test_usual_and_unusual_lines_read_as_if_each_was_parsed(tmp_path: Path, has_gpus: bool) -> None:
+    lines = written(tmp_path, has_gpus=has_gpus)
     whole = parsed(lines, SweepPaths(tmp_path))
     assert facts(read_sweep(tmp_path)) == facts(whole)
     sweep = read_sweep(tmp_path)
@@ -80,7 +94,7 @@ def test_usual_and_unusual_lines_read_as_if_each_was_parsed(tmp_path: Path) -> N
 @pytest.mark.parametrize("seed", range(40))
 def test_damaged_and_shuffled_lines_read_as_if_each_was_parsed(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
-    first, *lines = written(tmp_path)
+    first, *lines = written(tmp_path, has_gpus=seed % 2 == 1)
     for _ in range(chance.randrange(1, 12)):
         at = chance.randrange(len(lines))
         line = bytearray(lines[at])
@@ -116,6 +130,13 @@ CHANGES = [
     (b'"seconds":0.5', b'"seconds":1e999'),
     (b',"time"', b',"more":3,"time"'),
     (b'"COMPLETED"', b'"RUNNING"'),
+    (b'"slot":1', b'"slot":-1'),
+    (b'"gpus":[0]', b'"gpus":[0.5]'),
+    (b'"gpus":[10,11]', b'"gpus":[]'),
+    (b'"waited":1', b'"waited":"1"'),
+    (b'"gpu_load":97.5', b'"gpu_load":100.5'),
+    (b'"gpu_load":97.5', b'"gpu_load":07.5'),
+    (b'"gpu_memory":0', b'"gpu_memory":0.5'),
 ]
 
 
@@ -155,6 +176,28 @@ def test_a_sweep_that_was_read_has_no_object_for_a_job_until_it_is_asked_for(
         sweep.jobs[10]
     assert 10 not in sweep.jobs
     assert -1 not in sweep.jobs
+
+
+def test_lines_of_jobs_with_gpus_are_usual_too(tmp_path: Path) -> None:
+    written(tmp_path, 12, has_gpus=True)
+    sweep = read_sweep(tmp_path)
+    assert [job.num for job in sweep.jobs.made()] == [8]  # which was running when the sweep ended
+    attempts = [job.attempts[0] for job in sweep.jobs.once() if job.attempts]
+    assert [(each.slot, each.gpus, each.waited) for each in attempts[:5]] == [
+        (0, [0], 0.0),
+        (1, [10, 11], 0.125),
+        (2, ["MIG-größe"], 0.25),
+        (0, ["0", 1], 0.375),
+        (1, [0], 0.5),
+    ]
+    assert [(each.gpu_memory, each.gpu_load) for each in attempts[:4]] == [
+        (None, None),
+        (5 << 30, 97.5),
+        (0, None),
+        (None, 100.0),
+    ]
+    assert sweep.jobs[1].attempts == [attempts[1]]
+    assert sweep.jobs[3].attempts == [attempts[3]]
 
 
 def test_counts_of_a_sweep_that_was_read_are_those_of_its_jobs(tmp_path: Path) -> None:

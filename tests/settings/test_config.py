@@ -19,6 +19,7 @@ from helpers.processes import SOURCE
 from helpers.settings import refusal, write
 from hsm.core.settings.resolve import (
     BUILT_IN,
+    FOLLOWS,
     SETTINGS,
     UNSET,
     LocalConf,
@@ -64,6 +65,10 @@ def test_this_machines_settings_are_those_of_any_sweep_and_some_more() -> None:
         "cleanup_on_exit",
         "exit_hooks",
         "warm",
+        "gpu_ids",
+        "gpu_busy",
+        "gpu_wait",
+        "gpu_settle",
     }
     assert of_any <= here
 
@@ -122,6 +127,8 @@ _VALUES: dict[str, tuple[Any, Any, str]] = {
     "kill_grace": (1.0, 2.0, "3"),
     "resources": ({"a": 1}, {"b": 2}, "c=3, d=4"),
     "needs": ({}, {}, "none"),  # any other would have to be among the resources
+    "gpus": (1, 2, "0.5"),
+    "gpu_memory": (10**9, 2 * 10**9, "3GiB"),
     "start_delay": (1.0, 2.0, "3s"),
     "fail_fast": (True, True, "on"),
     "max_failures": (1, 2, "3"),
@@ -146,9 +153,15 @@ _VALUES: dict[str, tuple[Any, Any, str]] = {
     "cpus": (1, 2, "none"),
     "cpu_affinity": ("share", "none", "share"),
     "min_free_memory": (10**9, 2 * 10**9, "3GiB"),
+    "gpu_ids": ([0, 1], ["GPU-8f1c"], "2,MIG-1"),
+    "gpu_busy": ("ignore", "wait", "ignore"),
+    "gpu_wait": (1.0, 2.0, "3h"),
+    "gpu_settle": (1.0, 2.0, "0"),
     "cleanup_on_exit": (False, False, "no"),
     "exit_hooks": (True, True, "on"),
 }
+#: Settings that one must not be without.
+_BESIDE: dict[str, dict[str, Any]] = {"gpu_ids": {"gpus": 1, "max_parallel_jobs": 1}}
 
 
 def test_the_table_of_values_is_complete() -> None:
@@ -165,7 +178,9 @@ def test_precedence(name: str, given_in: tuple[bool, bool, bool]) -> None:
     if in_file:
         write(path, f"local:\n  {name}: {json.dumps(of_file)}\n")
     environ = {setting.variable: of_environment} if in_environment else {}
-    resolved = resolve_local({name: of_argument if in_arguments else UNSET}, environ=environ)
+    beside = _BESIDE.get(name, {})
+    arguments = {**beside, name: of_argument if in_arguments else UNSET}
+    resolved = resolve_local(arguments, environ=environ)
     sources = [
         (in_arguments, of_argument, f"argument {name}"),
         (in_file, of_file, f"local.{name} in {path}, line 2"),
@@ -179,7 +194,10 @@ def test_precedence(name: str, given_in: tuple[bool, bool, bool]) -> None:
     _, value, origin = next(source for source in sources if source[0])
     assert getattr(resolved.conf, name) == setting.check(value, "here")
     assert resolved.origins[name] == origin
-    others = [other for other in SETTINGS if other != name]
+    others = {other for other in SETTINGS if other != name} - set(beside)
+    if name in ("gpus", "gpu_memory") and any(given_in):
+        others.remove("max_parallel_jobs")
+        assert resolved.origins["max_parallel_jobs"] == FOLLOWS
     assert {resolved.origins[other] for other in others} == {BUILT_IN}
 
 

@@ -25,6 +25,7 @@ from hsm.core.errors import SettingsError, UnknownSetting
 from hsm.core.settings.resolve import (
     SETTINGS,
     CpuAffinity,
+    GpuBusy,
     LocalConf,
     ProgressMode,
     Rerun,
@@ -128,6 +129,14 @@ def test_hsm_yaml_and_the_environment_show_through(monkeypatch: pytest.MonkeyPat
         ("cpus=auto", "auto"),
         ("cpus=none", None),
         ("cpus=null", None),
+        ("gpus=2", 2),
+        ("gpus=0.5", 0.5),
+        ("gpus='0.5'", 0.5),
+        ("gpus=none", None),
+        ("gpu_memory=10GiB", 10 << 30),
+        ("gpu_busy=ignore", GpuBusy.ignore),
+        ("gpu_wait=2h", 7200.0),
+        ("gpu_settle=0", 0.0),
         ("cpu_affinity=share", CpuAffinity.share),
         ("cpu_affinity=none", None),
         ("timeout=90", 90.0),
@@ -168,6 +177,55 @@ def test_an_override_wins(override: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("override", "value"),
+    [("[0,3]", (0, 3)), ("0", (0,)), ("GPU-8f1c", ("GPU-8f1c",)), ("'0,MIG-1'", (0, "MIG-1"))],
+)
+def test_gpus_are_named(override: str, value: Any) -> None:
+    given = ("hydra.launcher.gpus=1", f"hydra.launcher.gpu_ids={override}")
+    assert validated(launcher_arguments(*given)).gpu_ids == value
+
+
+@pytest.mark.parametrize(
+    ("overrides", "jobs"),
+    [
+        (["gpus=1"], "auto"),
+        (["gpus=0.5"], "auto"),
+        (["gpu_memory=10GiB"], "auto"),
+        (["gpus=1", "max_parallel_jobs=3"], 3),
+        (["gpus=0"], 4),
+        ([], 4),
+    ],
+)
+def test_the_number_of_jobs_follows_from_gpus(overrides: list[str], jobs: Any) -> None:
+    composed = launcher(*(f"hydra.launcher.{override}" for override in overrides))
+    assert composed.max_parallel_jobs == jobs
+    assert validated(values(composed)).max_parallel_jobs == jobs
+
+
+@pytest.mark.parametrize(
+    ("file", "override", "jobs"),
+    [
+        ("gpus: 1", "gpus=null", 4),
+        ("gpus: 1", "gpus=2", "auto"),
+        ("gpus: 1, max_parallel_jobs: 7", "gpus=2", 7),
+        ("max_parallel_jobs: 7", "gpus=2", 7),
+        ("gpu_ids: [0, 1], timeout: 3", "gpus=1", "auto"),
+    ],
+)
+def test_it_follows_from_all_sources(file: str, override: str, jobs: Any) -> None:
+    write("hsm.yaml", f"local: {{{file}}}")
+    conf = validated(launcher_arguments(f"hydra.launcher.{override}"))
+    assert conf.max_parallel_jobs == jobs
+    assert conf.timeout == (3.0 if "timeout" in file else None)
+
+
+def test_settings_of_several_sources_may_need_each_other() -> None:
+    write("hsm.yaml", "local: {needs: {licence: 1}, timeout: 3}")
+    conf = validated(launcher_arguments("hydra.launcher.resources.licence=2"))
+    assert (conf.needs, conf.timeout) == ({"licence": 1}, 3.0)
+
+
+@pytest.mark.parametrize(
     ("override", "said"),
     [
         ("max_retries=many", "could not be converted to Integer"),
@@ -195,6 +253,10 @@ def test_hydra_checks_types(override: str, said: str) -> None:
         ("max_parallel_jobs=null", "None"),
         ("cpus=0", "0"),
         ("cpus=all", "'all'"),
+        ("gpus=1.5", "1.5"),
+        ("gpus=-1", "-1"),
+        ("gpus=many", "'many'"),
+        ("gpu_ids=-1", "-1"),
         ("cpu_affinity=mine", "'mine'"),
         ("max_parallel_jobs=-1", "-1"),
         ("timeout=0", "0"),

@@ -277,7 +277,7 @@ def test_json_in_a_command_with_doubled_braces() -> None:
             ["./fit", "{lrr}"],
             "no parameter for {lrr}; did you mean lr?",
         ),
-        (["{}"], "no parameter for {}; there are {lr}, {note}, {job_dir}, {args} (write {{ for a"),
+        (["{}"], "no parameter for {}; there are {lr}, {note}, {job_dir}, {args}, {gpu},"),
         (["{job-dir}"], "did you mean job_dir?"),
         (["awk", "{print $1}"], "no parameter for {print $1}"),
         (["{lr"], "a { is not closed in '{lr'"),

@@ -25,16 +25,20 @@ without the launcher's help.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hsm.core.errors import HsmError
 
 if TYPE_CHECKING:
+    from hsm.core.gpu.grant import GpuGrant
+    from hsm.core.gpu.pool import GpuPool
+    from hsm.core.gpu.visible import FoundGpus
     from hsm.core.program.kept_script import KeptScript
     from hsm.core.program.refused_arguments import RefusalJudge
     from hsm.core.record.journal import Journal
+    from hsm.core.settings.spelling import Spelling
 
 #: CPU (percent of one core) and memory (bytes) of all processes of a job; None: unknown.
 Usage = tuple[float | None, int | None]
@@ -120,6 +124,7 @@ class Launch(NamedTuple):
         result: where the process writes its report, see `hsm.core.program.reports`.
         grace: seconds between SIGTERM and SIGKILL for processes that the job leaves behind.
         cpus: for a backend's own use: the CPUs that the job may run on; empty for any.
+        grant: the GPUs that the job has. The backend sets its `root`; `env` has its variables.
     """
 
     num: int
@@ -136,6 +141,7 @@ class Launch(NamedTuple):
     log_limit: int | None = None
     script: KeptScript | None = None
     cpus: tuple[int, ...] = ()
+    grant: GpuGrant | None = None
 
 
 class Started(NamedTuple):
@@ -239,7 +245,13 @@ class Attempt(Protocol):
 
 
 class Backend(Protocol):
-    """A place where jobs run."""
+    """A place where jobs run.
+
+    Attributes:
+        gpus: the GPUs that it gives to jobs; None if it gives none. The backend closes it.
+    """
+
+    gpus: GpuPool | None = None
 
     def expect(self, jobs: int) -> str | None:
         """Take account of jobs that are submitted now, before `prepare`: not all may run at once.
@@ -248,6 +260,18 @@ class Backend(Protocol):
             One line for people on what each job gets of the place; None if there is nothing to say.
         """
         return None
+
+    def about_gpus(self, jobs: int, params: Collection[str], spelled: Spelling) -> str:
+        """One line for people on the GPUs that jobs get or see; empty if there is none to say.
+
+        Asked once for each sweep, after `expect`.
+
+        Args:
+            jobs: how many jobs there are at least, as far as they can run at once.
+            params: the names of their parameters.
+            spelled: writes a setting as who reads the line would set it.
+        """
+        return ""
 
     def prepare(
         self, function: Callable[[Any], Any] | None, script: KeptScript | None = None
@@ -273,6 +297,17 @@ class Backend(Protocol):
         Asked before each start, and again and again while it lacks something: must not block.
         """
         return ""
+
+    def facts(self) -> dict[str, Any]:
+        """What the launch record of a sweep says of the place."""
+        return {}
+
+    def found_gpus(self) -> FoundGpus | None:
+        """The GPUs from which jobs are given theirs; None if they see what the launcher sees.
+
+        A job that is given none shall see none.
+        """
+        return None
 
     def get_ready(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:
         """Wait until the place is ready for its first jobs.

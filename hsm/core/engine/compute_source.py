@@ -41,6 +41,8 @@ class RunningJob:
         params: the job's parameters; None if they are unknown, or too many to be held in memory.
         step: the last step that the job has reported; None if there is none.
         reported: the last values that it has reported, by name.
+        gpus: the GPUs that hsm has given it: their numbers or own names; empty if it has none.
+        gpu_memory: the most bytes that it was seen to have on one of them; None: unknown.
     """
 
     num: int
@@ -53,6 +55,8 @@ class RunningJob:
     params: Mapping[str, Any] | None = field(default=None, compare=False)
     step: int | None = None
     reported: Mapping[str, Value] = field(default_factory=dict)
+    gpus: tuple[int | str, ...] = ()
+    gpu_memory: int | None = None
 
     @classmethod
     def of(
@@ -62,12 +66,16 @@ class RunningJob:
         usage: tuple[float | None, int | None],
         last_line: str,
         measured: Measured | None = None,
+        gpus: tuple[int | str, ...] = (),
+        gpu_memory: int | None = None,
     ) -> RunningJob:
         """`job` as of now; `usage` is its `cpu_percent` and `memory`."""
         held = job.held_params
         params = held if isinstance(held, dict) else None
         its = (job.num, job.label, elapsed, *usage, last_line, job.job_id, params)
-        return cls(*its) if measured is None else cls(*its, measured.step, measured.latest)
+        if measured is None:
+            return cls(*its, gpus=gpus, gpu_memory=gpu_memory)
+        return cls(*its, measured.step, measured.latest, gpus, gpu_memory)
 
 
 class SweepObserver:
@@ -172,8 +180,9 @@ class ComputeSource(ABC):
             sweep_dir: the sweep's directory, made if missing.
             function: called with a job's parameters; its return value is the job's result.
             command: what to exec instead: a list of words, or one line that is split into words.
-                ``{name}`` stands for a parameter, ``{job_dir}`` for the job's directory, ``{{`` for
-                a brace. No shell is involved.
+                ``{name}`` stands for a parameter, ``{job_dir}`` for the job's directory, ``{gpu}``
+                for its GPUs (``1,3``), ``{slot}`` for its place among the running jobs, ``{port}``
+                for a free TCP port, ``{{`` for a brace. No shell is involved.
             script: a script to run instead; gets the parameters as arguments.
             args_style: how, and what ``{args}`` in a command stands for: "hydra" (``lr=0.1``),
                 "flags" (``--lr 0.1``), "flags-equals" (``--lr=0.1``), "none", or "auto" (as the
@@ -293,6 +302,7 @@ class ComputeSource(ABC):
         max_parallel_jobs: int | str | None = None,
         timeout: float | None = UNSET,
         max_retries: int | None = None,
+        gpu_ids: Sequence[int | str] | None = UNSET,
         now: bool = False,
     ) -> None:
         """Change settings while jobs run; what is not given stays. Returns at once.
@@ -301,6 +311,8 @@ class ComputeSource(ABC):
 
         Args:
             max_parallel_jobs, timeout, max_retries: as the settings; `timeout` None is no limit.
+            gpu_ids: the GPUs of jobs that start from now on, as the setting; None: all that there
+                are. Needs jobs that hsm gives GPUs.
             now: do not wait for running jobs to end: those that started last, and are too many,
                 are ended and queued again, which costs them no retry.
 

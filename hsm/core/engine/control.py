@@ -58,6 +58,7 @@ class Steered(Protocol):
         max_parallel_jobs: int | str | None = None,
         timeout: float | None = UNSET,
         max_retries: int | None = None,
+        gpu_ids: tuple[int | str, ...] | None = UNSET,
         now: bool = False,
     ) -> None: ...
     def set_priority(self, job_ids: Sequence[str], priority: int) -> None: ...
@@ -127,11 +128,16 @@ class Controller:
             for name, value in changes.items()
             if name not in named and getattr(conf, name) != value
         }
-        if values:
-            try:
-                self.do(Change(values))
-            except HsmError as error:
-                self._observers.message(f"not as it was changed before: {error}")
+        if not values:
+            return
+        try:
+            self.do(Change(values))
+        except HsmError:  # Nothing was changed: the others are to hold all the same.
+            for name, value in values.items():
+                try:
+                    self.do(Change({name: value}))
+                except HsmError as error:
+                    self._observers.message(f"not as it was changed before: {error}")
 
     def _journal(self, paths: SweepPaths) -> Journal:
         for journal in self._journals():

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from hsm.core.engine.guarded_program import GuardedProgram
 from hsm.core.engine.interrupts import Interrupts, deliver
-from hsm.core.record.job import JobState, signal_name
+from hsm.core.record.job import JobState
 from hsm.core.record.journal_header import JournalError
 from hsm.core.record.paths import SweepPaths
+from hsm.core.record.signal_names import signal_name
 from hsm.core.record.sweep import Sweep, read_sweep
 from hsm.core.results.collect import ranked_results
 

@@ -23,7 +23,7 @@ from contextlib import suppress
 
 from hsm.core.at_fork import in_child
 from hsm.core.engine.interrupts import Interrupts
-from hsm.core.engine.own_sockets import own_pair
+from hsm.core.own_sockets import own_pair
 
 #: Seconds between two checks whether the program has ended.
 _INTERVAL = 0.05

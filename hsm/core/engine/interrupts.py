@@ -24,8 +24,8 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Protocol
 
 from hsm.core.at_fork import in_child
-from hsm.core.engine.own_sockets import own_pair
-from hsm.core.record.job import signal_name
+from hsm.core.own_sockets import own_pair
+from hsm.core.record.signal_names import signal_name
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Seconds after a signal in which `uv run`, `srun` or make may pass on the same one, or SIGTERM.

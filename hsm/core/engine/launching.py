@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING
 
 from hsm.core.engine import kept_reports
 from hsm.core.engine.backend import CannotStart, Launch
@@ -13,36 +14,40 @@ from hsm.core.program import reports
 from hsm.core.program.params import variables
 from hsm.core.record.log_links import link_logs, unlink_logs
 from hsm.core.settings.resolve import SweepConf
+from hsm.core.space.command import late_names
+
+if TYPE_CHECKING:
+    from hsm.core.gpu.visible import FoundGpus
 
 
-def describe_launch(handle: JobHandle, conf: SweepConf, *, prunes: bool = False) -> Launch:
+def describe_launch(
+    handle: JobHandle,
+    conf: SweepConf,
+    *,
+    prunes: bool = False,
+    found: FoundGpus | None = None,
+) -> Launch:
     """Make the job's directory and describe how to start the job.
+
+    The job may have a port afterwards: see `free_port`.
 
     Args:
         handle: the job.
         conf: the settings.
         prunes: whether the job is told, if it asks, to end early.
+        found: the GPUs of which it may have been granted some; None if it sees what there is.
 
     Raises:
         CannotStart: something is in the way.
     """
     job, paths = handle.job, handle.journal.paths
     number = len(job.attempts) + 1
-    env = {
-        **conf.env,
-        "HSM_SWEEP_ID": handle.journal.sweep_id,
-        "HSM_SWEEP_DIR": str(paths.sweep_dir),
-        "HSM_JOB_ID": job.job_id,
-        "HSM_JOB_NUM": str(job.num),
-        "HSM_ATTEMPT": str(number),
-        "HSM_METRICS": paths.metrics_text(job.num),
-    }
-    if prunes:
-        env["HSM_PRUNES"] = paths.answer_text(job.num)
-    with Obstacles("write its parameters", paths.hsm_dir):
-        env.update(variables(job.params, handle.journal.shelf))
-    if (job_dir := job.job_dir_text) is not None:
-        env["HSM_JOB_DIR"] = job_dir
+    env = _variables(handle, conf, number, prunes=prunes)
+    command = handle.work.command
+    if found is not None or (command is not None and late_names(command)):
+        from hsm.core.engine.launching_with_gpus import tell_grant  # as few sweeps need it
+
+        command = tell_grant(handle, conf.env, found, env)
     _make_dir(handle)
     stdout, stderr, result = paths.attempt_files(job.num, number)
     if handle.work.function is not None:
@@ -55,14 +60,47 @@ def describe_launch(handle: JobHandle, conf: SweepConf, *, prunes: bool = False)
         stdout=stdout,
         stderr=stderr,
         cwd=handle.cwd,
-        command=handle.work.command,
+        command=command,
         script=handle.work.script,
         argument=_pickled_argument(handle),
         result=result,
         grace=conf.kill_grace,
         header=_header(number) if job.attempts else None,
         log_limit=conf.log_limit,
+        grant=handle.grant,
     )
+
+
+def _variables(handle: JobHandle, conf: SweepConf, number: int, *, prunes: bool) -> dict[str, str]:
+    """An attempt's variables besides those of the launcher and of GPUs. Raises CannotStart."""
+    job, paths = handle.job, handle.journal.paths
+    env = {
+        **conf.env,
+        "HSM_SWEEP_ID": handle.journal.sweep_id,
+        "HSM_SWEEP_DIR": str(paths.sweep_dir),
+        "HSM_JOB_ID": job.job_id,
+        "HSM_JOB_NUM": str(job.num),
+        "HSM_ATTEMPT": str(number),
+        "HSM_METRICS": paths.metrics_text(job.num),
+    }
+    if handle.slot is not None:
+        env["HSM_SLOT"] = str(handle.slot)
+    if prunes:
+        env["HSM_PRUNES"] = paths.answer_text(job.num)
+    with Obstacles("write its parameters", paths.hsm_dir):
+        env.update(variables(job.params, handle.journal.shelf))
+    if (job_dir := job.job_dir_text) is not None:
+        env["HSM_JOB_DIR"] = job_dir
+    return env
+
+
+def free_port(handle: JobHandle) -> None:
+    """The job's attempt is over: its port, if it has one, may be another's."""
+    port, handle.port = handle.port, None
+    if port is not None:
+        from hsm.core.gpu.ports import PORTS
+
+        PORTS.give_back(port)
 
 
 def _make_dir(handle: JobHandle) -> None:

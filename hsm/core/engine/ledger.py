@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hsm.core.engine.backend import Attempt, Work
 from hsm.core.engine.judgement import Stop
@@ -20,6 +20,10 @@ from hsm.core.needs import NO_NEEDS
 from hsm.core.program.reports import Report
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
+
+if TYPE_CHECKING:
+    from hsm.core.gpu.grant import GpuGrant
+    from hsm.core.gpu.need import GpuNeed
 
 
 class NotWanted(Exception):
@@ -56,6 +60,7 @@ class JobHandle:
         argument: the argument for its function.
         journal: the journal of its sweep.
         cwd: its working directory.
+        ready: since when it waits only for what it needs, by `time.monotonic()`.
         began: when its latest attempt got a process, by `time.monotonic()`; moved on by the time
             for which it was paused.
         seconds: how long its latest attempt took by that clock, which nobody sets; None if it has
@@ -67,6 +72,11 @@ class JobHandle:
         priority: jobs of a higher one start before others.
         needs: what it takes of the sweep's resources while it runs, by name; jobs that need the
             same share it.
+        gpu_need: what it needs of GPUs while it runs; None if it gets none of hsm.
+        grant: the GPUs that its current attempt has; None if it has none.
+        avoid: tokens of GPUs on which it shall not run again, as a driver's error killed it there.
+        slot: the number of its place among those that run at once, from 0; None while it waits.
+        port: the TCP port that its current attempt has for itself; None if it has none.
         age: when it first waited to be admitted: smaller is earlier; 0 if it has not yet.
         line: where it waits to be admitted, see `WaitingJobs`; None if it does not.
         paused_since: since when it is paused, by `time.monotonic()`; None if it is not.
@@ -83,6 +93,7 @@ class JobHandle:
     argument: Any
     journal: Journal
     cwd: str
+    ready: float = 0.0
     began: float = 0.0
     seconds: float | None = None
     attempt: Attempt | None = None
@@ -91,6 +102,11 @@ class JobHandle:
     is_over: bool = False
     priority: int = 0
     needs: Mapping[str, int] = field(default_factory=lambda: NO_NEEDS)
+    gpu_need: GpuNeed | None = None
+    grant: GpuGrant | None = None
+    avoid: frozenset[str] = frozenset()
+    slot: int | None = None
+    port: int | None = None
     age: int = 0
     line: object = None
     paused_since: float | None = None
@@ -136,8 +152,11 @@ class Ledger:
 
     def add(self, handles: Iterable[JobHandle]) -> None:
         """Add new jobs."""
+        now = time.monotonic()
         with self._lock:
-            self._handles.update((handle.job.job_id, handle) for handle in handles)
+            for handle in handles:
+                handle.ready = now
+                self._handles[handle.job.job_id] = handle
 
     def clear(self) -> None:
         """Remove all jobs, of which nobody will ask any more."""
@@ -199,6 +218,9 @@ class Ledger:
             attempt.metrics = 0 if handle.reported is None else handle.reported.start
             handle.began = time.monotonic()
             handle.paused_since = None
+            if handle.grant is not None:
+                attempt.slot, attempt.gpus = handle.slot, [gpu.id for gpu in handle.grant.gpus]
+                attempt.waited = round(max(0.0, handle.began - handle.ready), 3)
             if handle.attempt is not None:
                 self._running[handle.job.job_id] = handle
                 if self._is_paused:

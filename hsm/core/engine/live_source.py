@@ -156,12 +156,14 @@ class LiveSource(ComputeSource):
         max_parallel_jobs: int | str | None = None,
         timeout: float | None = UNSET,
         max_retries: int | None = None,
+        gpu_ids: Sequence[int | str] | None = UNSET,
         now: bool = False,
     ) -> None:
         given = {
             "max_parallel_jobs": UNSET if max_parallel_jobs is None else max_parallel_jobs,
             "timeout": timeout,
             "max_retries": UNSET if max_retries is None else max_retries,
+            "gpu_ids": gpu_ids,
         }
         values = {
             name: SETTINGS[name].check(value, argument(name))

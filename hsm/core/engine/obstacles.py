@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 
 from hsm.core.engine.backend import CannotStart, NoRoom, NothingStarts
-from hsm.core.engine.own_threads import OWN_THREADS
+from hsm.core.own_threads import OWN_THREADS
 
 #: Errors that go away when another process, a job or a person gives something back.
 _MAY_PASS = frozenset(

@@ -16,27 +16,27 @@ from dataclasses import replace
 from functools import partial
 
 from hsm.core.engine.admission import Admission
+from hsm.core.engine.after_attempt import AfterAttempt
 from hsm.core.engine.backend import Backend
 from hsm.core.engine.compute_source import RunningJob
+from hsm.core.engine.explaining import Explaining
 from hsm.core.engine.judgement import Stop
 from hsm.core.engine.ledger import JobHandle, Ledger
 from hsm.core.engine.measuring import Measuring
 from hsm.core.engine.observers import Observers
 from hsm.core.engine.output import OutputFollower
-from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.policy import RetryPolicy, StopPolicy
 from hsm.core.engine.supervisor import Supervisor
 from hsm.core.engine.time_limits import TimeLimits
 from hsm.core.engine.timer import Timer
-from hsm.core.job_numbers import show_numbers
+from hsm.core.errors import HsmError
+from hsm.core.own_threads import OWN_THREADS
 from hsm.core.record.job import JobState
 from hsm.core.settings.resolve import SweepConf
 from hsm.core.units import format_duration
 
 #: The pool makes a thread only for a job that has been admitted, so this bounds nothing.
 _MOST_THREADS = 1 << 20
-#: Waiting jobs whose reasons are told when all are asked for.
-_MOST_EXPLAINED = 10
 #: Seconds between looks for jobs that time alone may let start, at most.
 _LONGEST_PAUSE = 0.25
 _CANCELLED = Stop(JobState.CANCELLED, "cancelled")
@@ -52,6 +52,8 @@ class Scheduler:
     """
 
     def __init__(self, conf: SweepConf, backend: Backend, observers: Observers) -> None:
+        #: How many jobs somebody wants to run at once: a number, or "auto".
+        self.asked: int | str = conf.max_parallel_jobs
         conf = self._conf = replace(conf)  # what changes while it runs changes here alone
         self.ledger = Ledger()
         self._backend = backend
@@ -64,10 +66,19 @@ class Scheduler:
         self._admission = Admission(
             conf.max_parallel_jobs,
             resources=conf.resources,
+            gpus=backend.gpus,
             start_delay=conf.start_delay,
             lack=backend.lack,
             notice=lambda text: observers.message(f"jobs wait: {text}"),
+            tell=observers.message,
         )
+        self.explaining = Explaining(self.ledger, self._admission, backend)
+        after = AfterAttempt()
+        if backend.gpus is not None:
+            from hsm.core.engine.after_gpus import AfterGpus  # as few sweeps need it
+
+            backend.gpus.when_seen(self._gpus_seen)
+            after = AfterGpus(backend.gpus, self.ledger, self._admission.alter)
         self._supervisor = Supervisor(
             conf=conf,
             backend=backend,
@@ -78,6 +89,7 @@ class Scheduler:
             time_limits=self._time_limits,
             retries=RetryPolicy(conf),
             stops=self._stops,
+            after=after,
             retry_later=self._retry_later,
             put_back=self._put_back,
             has_started=self._has_started,
@@ -108,7 +120,12 @@ class Scheduler:
             usage = (None, None) if attempt is None else attempt.usage()
             elapsed, last_line = handle.running_seconds(), self._output.last_line(handle.job)
             measured = self.measuring.shown(handle)
-            found.append(RunningJob.of(handle.job, elapsed, usage, last_line, measured))
+            grant = handle.grant
+            gpus = () if grant is None else tuple(gpu.id for gpu in grant.gpus)
+            memory = None if grant is None else grant.peak_memory
+            found.append(
+                RunningJob.of(handle.job, elapsed, usage, last_line, measured, gpus, memory)
+            )
         return sorted(found, key=lambda running: running.num)
 
     def cancel(self, handle: JobHandle) -> bool:
@@ -167,12 +184,27 @@ class Scheduler:
             limit: the number, or "auto".
             now: end the youngest of the running jobs that are too many, and queue them again.
         """
+        self.asked = limit
         limit = self._admission.limit = self._backend.allow(limit)
         if now:
             stop = Stop(JobState.CANCELLED, f"ended as only {limit} may run at once; runs again")
             oldest_first = sorted(self.ledger.running(), key=lambda handle: handle.began)
             for handle in oldest_first[limit:]:
                 self.ledger.make_room(handle, stop, self._conf.kill_grace)
+        self._start_admitted()
+
+    def set_gpu_ids(self, ids: tuple[int | str, ...] | None) -> None:
+        """Give jobs that start from now on no GPUs but these. Raises HsmError if it cannot."""
+        gpus = self._backend.gpus
+        if gpus is None:
+            raise HsmError("hsm gives the jobs of this sweep no GPUs: gpus was not set for it")
+        if ids is not None:
+            from hsm.core.gpu.gpu_checks import check_left  # as few sweeps need it
+
+            waiting = (each for each in self.ledger.all() if each.job.state is JobState.PENDING)
+            check_left(ids, list(gpus.choose(ids)), (handle.gpu_need for handle in waiting))
+        self._admission.alter(partial(gpus.restrict, ids))
+        self._admission.limit = self._backend.allow(self.asked)
         self._start_admitted()
 
     def set_timeout(self, timeout: float | None) -> None:
@@ -213,42 +245,6 @@ class Scheduler:
             self._end_now(cancelled)
         return len(cancelled)
 
-    def explain(self, handle: JobHandle) -> str:
-        """What a job waits for, in one line."""
-        reason, ahead = self._explained(handle)
-        if not ahead:
-            return reason
-        return f"{reason}; {'1 job is' if ahead == 1 else f'{ahead} jobs are'} before it"
-
-    def _explained(self, handle: JobHandle) -> tuple[str, int]:
-        """What a job waits for, and how many jobs come before it."""
-        job = handle.job
-        if handle.is_over:
-            return f"nothing: it has ended ({job.ending()})", 0
-        if job.state is JobState.RUNNING:
-            paused = handle.paused_since is not None
-            waits_for = "the sweep to be continued: it is paused"
-            return waits_for if paused else "nothing: it is running", 0
-        reason, ahead = self._admission.explain(handle)
-        if reason:
-            return reason, ahead
-        return "its retry_delay to end" if handle.has_run else "nothing: it is being started", 0
-
-    def explain_all(self) -> list[str]:
-        """What the waiting jobs wait for, in short."""
-        waiting = [handle for handle in self.ledger.all() if handle.job.state is JobState.PENDING]
-        states = [f"{len(self.ledger.running())} running", f"{len(waiting)} waiting"]
-        lines = [f"{', '.join(states)}; at most {self._admission.limit} run at once"]
-        reasons: dict[str, list[int]] = {}
-        for handle in waiting[:_MOST_EXPLAINED]:
-            reasons.setdefault(self._explained(handle)[0], []).append(handle.job.num)
-        for reason, nums in reasons.items():
-            jobs = f"job {nums[0]} waits" if len(nums) == 1 else f"jobs {show_numbers(nums)} wait"
-            lines.append(f"{jobs} for {reason}")
-        if len(waiting) > _MOST_EXPLAINED:
-            lines.append(f"and {len(waiting) - _MOST_EXPLAINED} more jobs wait")
-        return lines
-
     def wait(self) -> None:
         """Wait until every job has ended, including those waiting for a retry."""
         ended = threading.Event()
@@ -263,7 +259,13 @@ class Scheduler:
             stack.callback(self.measuring.stop)
             stack.callback(self._pool.shutdown, wait=True)
 
+    def _gpus_seen(self) -> None:
+        self._admission.look()
+        if self.ledger.stopped is None:
+            self._start_admitted()
+
     def _retry_later(self, handle: JobHandle, delay: float) -> None:
+        self._admission.release(handle)  # It may be admitted again at once.
         self._timer.later(delay, handle, lambda: self._enqueue([handle]))
         if not self.ledger.is_wanted(handle) and self._timer.cancel(handle):
             # It was cancelled, or the source stopped, just before the timer had it.
@@ -284,8 +286,7 @@ class Scheduler:
         """Have a job wait again, as there was no room for it."""
         waited = self._admission.put_back(handle, shortage, is_busy=self.ledger.is_busy)
         if waited is not None:
-            tried = format_duration(waited)
-            self.start_no_more(f"{shortage}, for {tried} in which no job ran")
+            self.start_no_more(f"{shortage}, for {format_duration(waited)} in which no job ran")
         if not self.ledger.is_wanted(handle) and self._admission.remove(handle):
             self._supervisor.run(handle)  # It was cancelled just before it was put back.
 
@@ -332,8 +333,8 @@ class Scheduler:
         except IndexError:  # It only looks, or see `_no_thread`.
             handle = self._admission.admit()
         while handle is not None or (handle := self._look()) is not None:
-            self._supervisor.run(handle)
-            self._admission.release(handle)
+            if not self._supervisor.run(handle):
+                self._admission.release(handle)
             if self.ledger.stopped is not None:
                 self._end_waiting()
             handle = self._admission.admit()
@@ -347,15 +348,16 @@ class Scheduler:
         """
         is_looking = False  # whether this thread is the one
         while True:
+            if why := self._admission.gives_up():
+                self.start_no_more(why)
             with self._mutex:  # Whoever finds that a thread is looking relies on its next look.
                 delay = self._admission.looks_again()
                 if delay is None or (self._is_looking and not is_looking):
                     self._is_looking = self._is_looking and not is_looking
                     return None
                 self._is_looking = is_looking = True
-            time.sleep(min(delay, _LONGEST_PAUSE))
-            handle = self._admission.admit()
-            if handle is not None:
+            time.sleep(min(delay, max(_LONGEST_PAUSE, self._admission.rest)))
+            if (handle := self._admission.admit()) is not None:
                 self._is_looking = False
                 if len(self._admission):
                     self._start_admitted()

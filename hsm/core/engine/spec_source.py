@@ -24,18 +24,19 @@ from hsm.core.engine.in_flight import Feeding
 from hsm.core.engine.interrupts import Interruption, deferred, keyboard_interruption
 from hsm.core.engine.live_source import LiveSource
 from hsm.core.engine.observers import Observers
-from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.engine.scheduler import Scheduler
 from hsm.core.engine.steering import Steering
 from hsm.core.engine.submission import (
     JobSpec,
     OpenSweep,
+    check_gpu_words,
     earlier_ends,
     plain_settings,
     record,
 )
 from hsm.core.errors import HsmError, SettingsError
 from hsm.core.own_process import open_closed_streams
+from hsm.core.own_threads import OWN_THREADS
 from hsm.core.program.kept_script import KeptScript
 from hsm.core.record.job import JobState
 from hsm.core.record.journal import Journal, JournalLost
@@ -45,6 +46,7 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.record.requests import drop_requests
 from hsm.core.record.resume import Resumption, save_files
 from hsm.core.settings.resolve import SETTINGS, Rerun, SweepConf
+from hsm.core.settings.spelling import Spelling, in_python
 
 #: Seconds after which a wait looks whether there was a signal.
 _LONGEST_WAIT = 1.0
@@ -79,6 +81,7 @@ class SpecSource(LiveSource):
         self._closed = False
         self._interrupted = threading.Lock()  # guards `interruption`
         self._scheduler = Scheduler(conf, backend, self._observers)
+        self._scheduler.asked = self._asked.max_parallel_jobs
         self._ledger = self._scheduler.ledger
         self._steering = Steering(self._scheduler, self._ledger)
         #: Adds jobs when somebody asks.
@@ -94,6 +97,8 @@ class SpecSource(LiveSource):
         #: Settings that whoever started this has named. A resumed sweep takes over others that were
         #: changed while it ran.
         self.named: Collection[str] = SETTINGS
+        #: Writes settings in hints, as whoever started this would set them.
+        self.spelled: Spelling = in_python
         self._note: str | None = None  # of the backend's, which nobody has seen yet
         self._why_no_more = ""  # jobs come, although some are missing
         self._facts: dict[Path, dict[str, Any]] = {}  # of sweeps, by their directories
@@ -162,13 +167,14 @@ class SpecSource(LiveSource):
         if function is None and any(spec.command is None for spec in specs):
             message = "submit: jobs without a command need a function"
             raise SettingsError("function", None, "submit", "a callable", message=message)
+        check_gpu_words(specs, self._backend.found_gpus())
         with self._mutex:
             self._check_open(though_stopped)
             # First, while there are no threads: this may fork a fork server from this process.
             paths = SweepPaths(sweep_dir)
             begins = not self.has(paths)
             script = next((spec.script for spec in specs if spec.script), None) if begins else None
-            note = self._expect(self._expected(specs, paths))
+            note = self._expect(count := self._expected(specs, paths))
             work = self._backend.prepare(function, script)
             sweep = self._sweep(sweep_id, paths, lock, program, resumption)
             if files:
@@ -188,8 +194,8 @@ class SpecSource(LiveSource):
         self._tell_over(len(handles) - len(waiting), len(handles), resumption, paths)
         if note is not None:
             self._observers.message(note)
-        if begins and (why := sweep.journal.unknown_source):
-            self._observers.message(f"the state of the repository is not fully on record: {why}")
+        if begins:
+            self._tell_of_begin(specs, min(count, self.places), sweep.journal.unknown_source)
         if begins and resumption is not None:
             self._controller.take_over(resumption.changes, self.conf, self.named)
         self._scheduler.run(handles)
@@ -205,6 +211,21 @@ class SpecSource(LiveSource):
         count = sum(spec.runs for spec in specs)
         comes_later = self._steering.feeds and "planned" not in self._facts.get(paths.sweep_dir, {})
         return max(count, self.places) if comes_later else count
+
+    def _tell_of_begin(self, specs: Sequence[JobSpec], at_once: int, unknown_source: str) -> None:
+        """Tell what people should know of a sweep that begins.
+
+        Args:
+            specs: its first jobs.
+            at_once: how many run at once.
+            unknown_source: what is not on record of the code that runs, and why.
+        """
+        params = specs[0].params if specs else {}
+        if about := self._backend.about_gpus(at_once, params, self.spelled):
+            self._observers.message(about)
+        if unknown_source:
+            text = f"the state of the repository is not fully on record: {unknown_source}"
+            self._observers.message(text)
 
     def _tell_over(
         self, over: int, count: int, resumption: Resumption | None, paths: SweepPaths
@@ -264,7 +285,7 @@ class SpecSource(LiveSource):
         if sweep is None:
             self._check_id_is_new(sweep_id)
             drop_requests(paths)
-            facts = self._facts.get(paths.sweep_dir, {})
+            facts = self._backend.facts() | self._facts.get(paths.sweep_dir, {})
             sweep = OpenSweep.at(paths, sweep_id, self._asked, program, lock, resumption, facts)
             self._sweeps[paths.sweep_dir] = sweep
             sweep.journal.tell_to(self._observers.warn, self._journal_lost)

@@ -45,8 +45,11 @@ class Steering:
         max_parallel_jobs: int | str | None = None,
         timeout: float | None = UNSET,
         max_retries: int | None = None,
+        gpu_ids: tuple[int | str, ...] | None = UNSET,
         now: bool = False,
     ) -> None:
+        if gpu_ids is not UNSET:  # the one that may be refused
+            self._scheduler.set_gpu_ids(gpu_ids)
         if max_parallel_jobs is not None:
             self._scheduler.set_limit(max_parallel_jobs, now=now)
             for feed in self.feeds:
@@ -65,5 +68,5 @@ class Steering:
 
     def explain(self, job_id: str | None = None) -> list[str]:
         if job_id is None:
-            return self._scheduler.explain_all()
-        return [f"it waits for {self._scheduler.explain(self._ledger[job_id])}"]
+            return self._scheduler.explaining.of_all()
+        return [f"it waits for {self._scheduler.explaining.of(self._ledger[job_id])}"]

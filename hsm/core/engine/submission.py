@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hsm.core.engine.backend import Work
 from hsm.core.engine.ledger import JobDir, JobHandle
+from hsm.core.errors import SettingsError
+from hsm.core.gpu.need import GpuNeeds
 from hsm.core.logger import get_logger
-from hsm.core.needs import NO_NEEDS, Needs
+from hsm.core.needs import NO_NEEDS, Needs, OwnNeeds
 from hsm.core.program.kept_script import KeptScript
 from hsm.core.program.program import Program
 from hsm.core.record.claim import check_rerun, claim_new, is_there_to_resume
@@ -27,8 +29,10 @@ from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import register
 from hsm.core.record.resume import Match, Resumption, open_sweep
 from hsm.core.settings.resolve import SweepConf
+from hsm.core.space.command import GPU, late_names
 
 if TYPE_CHECKING:
+    from hsm.core.gpu.visible import FoundGpus
     from hsm.core.program.refused_arguments import RefusalJudge
 
 log = get_logger(__name__)
@@ -48,7 +52,7 @@ class JobSpec(NamedTuple):
         script: the Python script that the command runs, if it runs one.
         refusals: tells whether the command refused its arguments; None if nothing can tell.
         earlier: the matching job in the sweep being resumed, if there is one.
-        needs: what it needs by name, if not what the sweep's `needs` say.
+        needs: what it needs by name, GPUs too, if not what the sweep's settings say.
     """
 
     num: int
@@ -61,7 +65,7 @@ class JobSpec(NamedTuple):
     script: KeptScript | None = None
     refusals: RefusalJudge | None = None
     earlier: Match | None = None
-    needs: Mapping[str, int] = NO_NEEDS
+    needs: OwnNeeds = NO_NEEDS
 
     @property
     def runs(self) -> bool:
@@ -79,7 +83,7 @@ class OpenSweep:
         resumption: knows the earlier jobs, if the sweep was resumed.
         scripts: the Python scripts that its jobs run, by path.
         programs: what its jobs run, for scripts that were read when they were first submitted.
-        needs: what each of its jobs needs that has no needs of its own.
+        needs, gpu_needs: what its jobs need, those that have needs of their own and the others.
     """
 
     journal: Journal
@@ -88,6 +92,7 @@ class OpenSweep:
     scripts: dict[str, KeptScript] = field(default_factory=dict)
     programs: dict[tuple[Any, ...], Program] = field(default_factory=dict)
     needs: Needs = field(default_factory=lambda: Needs({}))
+    gpu_needs: GpuNeeds = field(default_factory=GpuNeeds)
 
     @classmethod
     def at(
@@ -131,7 +136,12 @@ class OpenSweep:
             variables=conf.env,
         )
         register(sweep_id, paths.sweep_dir)
-        return cls(journal, resumption=resumption, needs=Needs(conf.needs))
+        return cls(
+            journal,
+            resumption=resumption,
+            needs=Needs(conf.needs),
+            gpu_needs=GpuNeeds(conf.gpus, conf.gpu_memory),
+        )
 
     def as_begun(self, program: Program) -> Program:
         """`program`, with its script as it was when it was first submitted."""
@@ -188,6 +198,7 @@ class OpenSweep:
             priority=priorities.get(job.num, 0),
             directory=spec.directory,
             needs=self.needs.of(spec.needs),
+            gpu_need=self.gpu_needs.of(spec.needs),
         )
 
 
@@ -233,7 +244,7 @@ def give_back(lock: LockFile, resumption: Resumption | None) -> None:
 
 def make_specs(
     combinations: Sequence[dict[str, Any]],
-    needs: Sequence[Mapping[str, int]],
+    needs: Sequence[OwnNeeds],
     program: Program,
     paths: SweepPaths,
     *,
@@ -274,6 +285,26 @@ def make_specs(
         )
         for params, own_needs, (num, earlier) in zip(combinations, needs, numbers, strict=True)
     ]
+
+
+def check_gpu_words(specs: Iterable[JobSpec], found: FoundGpus | None) -> None:
+    """Check that jobs whose commands name their GPUs are given some, or none at all.
+
+    Args:
+        specs: the jobs.
+        found: the GPUs from which they are given theirs; None if they are not.
+
+    Raises:
+        SettingsError: nobody says which GPUs these are.
+    """
+    commands = (spec.command for spec in specs if spec.command is not None)
+    if found is None and any(GPU in late_names(command) for command in commands):
+        hint = "without it, each job sees all GPUs"
+        message = f"command: {{{GPU}}} needs the setting gpus, such as gpus=1: {hint}"
+        allowed = "one that needs no gpus"
+        raise SettingsError(
+            "a placeholder", f"{{{GPU}}}", "command", allowed, hint, message=message
+        )
 
 
 def _refusals(program: Program, combinations: Sequence[Mapping[str, Any]]) -> RefusalJudge | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsm.core.engine import kept_reports
+from hsm.core.engine.after_attempt import AfterAttempt
 from hsm.core.engine.backend import (
     Attempt,
     Backend,
@@ -22,8 +23,8 @@ from hsm.core.engine.backend import (
     PlaceGone,
     Started,
 )
-from hsm.core.engine.judgement import Stop, judge
-from hsm.core.engine.launching import describe_launch, link_job_logs
+from hsm.core.engine.judgement import Stop, gpu_use, judge
+from hsm.core.engine.launching import describe_launch, free_port, link_job_logs
 from hsm.core.engine.ledger import JobHandle, Ledger, NotWanted
 from hsm.core.engine.measuring import Measuring
 from hsm.core.engine.observers import Observers
@@ -54,7 +55,9 @@ class Supervisor:
         stop: ends the running jobs and starts no more; takes the reason, and returns whether this
             was the first one.
         start_no_more: lets the running jobs end, and starts no more; takes what is in the way.
-        retry_later: has `run` called again for a job after a delay in seconds.
+        after: looks after what attempts leave behind.
+        retry_later: has `run` called again for a job after a delay in seconds. What it has is given
+            back first.
         put_back: has `run` called again for a job once there may be what it lacked, in one line.
         has_started: told of each job that has got a process.
         lacks: why jobs of a study gave no objective, as far as it has been told.
@@ -69,6 +72,7 @@ class Supervisor:
     time_limits: TimeLimits
     retries: RetryPolicy
     stops: StopPolicy
+    after: AfterAttempt
     retry_later: Callable[[JobHandle, float], None]
     put_back: Callable[[JobHandle, str], None]
     has_started: Callable[[JobHandle], None]
@@ -76,24 +80,28 @@ class Supervisor:
     start_no_more: Callable[[str], None]
     lacks: set[str] = field(default_factory=set)
 
-    def run(self, handle: JobHandle) -> None:
+    def run(self, handle: JobHandle) -> bool:
         """Run one attempt of a job; never raises.
 
         When this returns, observers and the journal know the job's ending, or that it is retried,
         or it waits again, as there was no room for it.
+
+        Returns whether it has been, or will be, queued again; it may run again by now.
         """
         handle.seconds = None
         try:
             ending, recorded = self._attempt(handle)
         except NoRoom as shortage:
             self.put_back(handle, str(shortage))
-            return
+            return True
         runs_again = False
         try:
             refusal = self._refusal(handle, ending)
             if refusal is not None:
                 ending = replace(ending, reason=f"refused its arguments: {refusal.line}")
             self._count_lost_start(handle, ending)
+            if gone := self.after.ended(handle, ending):
+                self.start_no_more(gone)
             runs_again = refusal is None and self._retry(handle, ending)
             if not runs_again:
                 self._end(handle, self._scored(handle, ending), recorded)
@@ -107,6 +115,7 @@ class Supervisor:
             if not runs_again:  # Even after an error, or its waiters would wait forever.
                 handle.reported = None  # It may be much, and the handle stays.
                 self.ledger.finish([handle])
+        return runs_again
 
     def _attempt(self, handle: JobHandle) -> tuple[Ending, bool]:
         """Run one attempt; returns its ending, and whether the journal needs no line for that.
@@ -130,16 +139,16 @@ class Supervisor:
             self.observers.warn(f"job {handle.job.num} {ending.reason}")
             return ending, False
         except JobLost as error:
-            lost = Ending(
-                JobState.FAILED, signal="SIGKILL", reason=str(error), seconds=handle.seconds
-            )
-            return lost, False
+            lost = Ending(JobState.FAILED, signal="SIGKILL", reason=str(error))
+            return replace(lost, seconds=handle.seconds, **gpu_use(handle.grant)), False
         except BaseException as error:
             _log.debug("job %d", handle.job.num, exc_info=True)
             reason = f"hsm could not run it: {error!r}"
             if handle.job.state is JobState.PENDING:  # It has no process, so it has not failed.
                 return _never_ran(handle, reason), False
             return Ending(JobState.FAILED, reason=reason, seconds=handle.seconds), False
+        finally:
+            free_port(handle)
 
     def _run(self, handle: JobHandle) -> Ending:
         try:
@@ -151,6 +160,7 @@ class Supervisor:
             finally:
                 self._leave(handle, attempt)
                 self.measuring.ended(handle)
+                self.after.job_ended(handle)
         except JobLost:
             if handle.stop is None:
                 raise
@@ -169,6 +179,8 @@ class Supervisor:
             seconds=handle.seconds,
             measured=handle.reported.measured,
             prune_reason=handle.reported.reason,
+            gpu_error=self.after.error(handle, ended, report),
+            grant=handle.grant,
         )
 
     def _start(self, handle: JobHandle) -> tuple[Attempt, Started]:
@@ -184,7 +196,9 @@ class Supervisor:
         self.output.get_ready()
         self.measuring.begin(handle)
         prunes = self.measuring.pruning is not None
-        return self._launch(handle, describe_launch(handle, self.conf, prunes=prunes))
+        found = self.backend.found_gpus()
+        launch = describe_launch(handle, self.conf, prunes=prunes, found=found)
+        return self._launch(handle, launch)
 
     def _check_record(self, handle: JobHandle) -> None:
         """Raise NotWanted if another launcher has taken over the sweep."""
@@ -259,17 +273,22 @@ class Supervisor:
         if self._record(handle, Journal.retry):
             kept_reports.drop(handle.journal.paths, job)
         self.observers.job_retried(job, delay)
+        handle.ready = time.monotonic() + delay
         self.retry_later(handle, delay)
         return True
 
     def _retry_delay(self, handle: JobHandle, ending: Ending) -> float | None:
         """Seconds until the job's next attempt; None if it gets none."""
         made_room, handle.makes_room = handle.makes_room, False
-        if made_room and ending.state is JobState.CANCELLED:
+        made_room = made_room and ending.state is JobState.CANCELLED
+        if made_room or self.after.moves(handle, ending):
             handle.attempts_before += 1  # It was no fault of its own, so it costs no retry.
             return 0.0
         # In a resumed sweep each job gets its full number of retries again.
-        return self.retries.delay(ending, len(handle.job.attempts) - handle.attempts_before)
+        delay = self.retries.delay(ending, len(handle.job.attempts) - handle.attempts_before)
+        if delay is not None:
+            self.after.retried(handle, ending)
+        return delay
 
     def _refusal(self, handle: JobHandle, ending: Ending) -> Refusal | None:
         """Whether the job refused arguments that no job has taken yet, so that none will."""

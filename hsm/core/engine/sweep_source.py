@@ -21,13 +21,15 @@ from hsm.core.engine.feeding import Feed
 from hsm.core.engine.spec_source import SpecSource
 from hsm.core.engine.submission import Claimed, OpenSweep, claim, give_back, make_specs
 from hsm.core.errors import HsmError, SettingsError
+from hsm.core.gpu.need import GpuNeeds
+from hsm.core.needs import OwnNeeds
 from hsm.core.program.params import check_combinations, plain_points, with_facts
 from hsm.core.program.program import Program, find_program
 from hsm.core.record.claim import claimable, unclaim
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.resume import Resumption
 from hsm.core.record.sweep_id import check_sweep_id
-from hsm.core.settings.point_needs import take_all_needs
+from hsm.core.settings.point_needs import Shared, take_all_needs
 from hsm.core.settings.resolve import SweepConf
 from hsm.core.space.choosing import is_study
 
@@ -43,7 +45,7 @@ class Enqueuer(Asker, Protocol):
 
 
 #: A point, and what its job needs by name.
-Checked = tuple[dict[str, Any], Mapping[str, int]]
+Checked = tuple[dict[str, Any], OwnNeeds]
 
 
 class SweepSource(SpecSource):
@@ -68,6 +70,7 @@ class SweepSource(SpecSource):
     ) -> None:
         super().__init__(backend, conf, asked=asked, observers=observers)
         self._default = (function, command, script, args_style)
+        self._shared = Shared.of(conf)
 
     def submit_jobs(
         self,
@@ -245,7 +248,13 @@ class SweepSource(SpecSource):
 
     def _check(self, points: object, first: int = 0) -> Iterator[Checked]:
         plain = plain_points(points, first)
-        return zip(plain, take_all_needs(plain, self.conf.resources, first), strict=True)
+        needs = take_all_needs(plain, self._shared, first)
+        if (gpus := self._backend.gpus) is not None:
+            from hsm.core.gpu.gpu_checks import check_own_gpus  # as few sweeps need it
+
+            usual = GpuNeeds(self.conf.gpus, self.conf.gpu_memory)
+            check_own_gpus(needs, usual, gpus.allowed, first, silence=gpus.found.silence)
+        return zip(plain, needs, strict=True)
 
     def _check_each(self, points: Iterator[Mapping[str, Any]], first: int) -> Iterator[Checked]:
         for place, point in enumerate(points, first):
@@ -387,5 +396,5 @@ class SweepSource(SpecSource):
 
 def _apart(
     checked: Sequence[Checked],
-) -> tuple[list[dict[str, Any]], list[Mapping[str, int]]]:
+) -> tuple[list[dict[str, Any]], list[OwnNeeds]]:
     return [point for point, _ in checked], [needs for _, needs in checked]

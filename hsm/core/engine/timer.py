@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 
-from hsm.core.engine.own_threads import OWN_THREADS
+from hsm.core.own_threads import OWN_THREADS
 
 
 class Timer:

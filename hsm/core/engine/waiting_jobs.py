@@ -14,8 +14,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
 from hsm.core.engine.ledger import JobHandle
+from hsm.core.gpu.need import GpuNeed
 
 _Needs = tuple[tuple[str, int], ...]
+_Key = tuple[tuple[int, bool], _Needs, GpuNeed | None, frozenset[str]]
 
 
 class Line:
@@ -24,14 +26,18 @@ class Line:
     Attributes:
         rank: smaller ranks come first.
         needs: the named resources that each of them takes, with amounts.
+        gpu_need: what each of them needs of GPUs.
+        avoid: tokens of GPUs on which they do not run.
         jobs: the jobs, oldest first; those that left the line meanwhile are skipped.
     """
 
-    __slots__ = ("jobs", "needs", "rank")
+    __slots__ = ("avoid", "gpu_need", "jobs", "needs", "rank")
 
-    def __init__(self, rank: tuple[int, bool], needs: Mapping[str, int]) -> None:
-        self.rank = rank
-        self.needs = needs
+    def __init__(self, like: JobHandle) -> None:
+        self.rank = _rank(like)
+        self.needs: Mapping[str, int] = like.needs
+        self.gpu_need = like.gpu_need
+        self.avoid = like.avoid
         self.jobs: deque[JobHandle] = deque()
 
     def first(self) -> JobHandle | None:
@@ -46,7 +52,7 @@ class WaitingJobs:
 
     def __init__(self) -> None:
         self._ages = itertools.count(1)
-        self._lines: dict[tuple[tuple[int, bool], _Needs], Line] = {}
+        self._lines: dict[_Key, Line] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -55,14 +61,14 @@ class WaitingJobs:
     def add(self, handles: Iterable[JobHandle]) -> None:
         """Have jobs wait. A job that has waited before keeps its age."""
         unordered: set[Line] = set()
-        line, priority, is_new, needs = None, 0, True, None
+        line, last, is_new = None, None, True
         for handle in handles:
             was_new, is_new = is_new, len(handle.job.attempts) == handle.attempts_before
             # Of very many jobs, nearly all are in the line of the one before them.
-            if handle.needs is not needs or handle.priority != priority or is_new is not was_new:
-                priority, needs = handle.priority, handle.needs
-                line = self._line(_rank(handle), needs)
+            if last is None or is_new is not was_new or not _are_alike(handle, last):
+                line = self._line(handle)
             assert line is not None
+            last = handle
             handle.line = line
             self._count += 1
             if handle.age:
@@ -82,11 +88,12 @@ class WaitingJobs:
             unordered.add(line)
         line.jobs.append(handle)
 
-    def _line(self, rank: tuple[int, bool], needs: Mapping[str, int]) -> Line:
-        key = (rank, tuple(sorted(needs.items())) if needs else ())
+    def _line(self, handle: JobHandle) -> Line:
+        needs = tuple(sorted(handle.needs.items())) if handle.needs else ()
+        key = (_rank(handle), needs, handle.gpu_need, handle.avoid)
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = Line(rank, needs)
+            line = self._lines[key] = Line(handle)
         return line
 
     def remove(self, handle: JobHandle) -> bool:
@@ -135,6 +142,16 @@ class WaitingJobs:
         for handle in found:
             self.remove(handle)
         return found
+
+
+def _are_alike(one: JobHandle, other: JobHandle) -> bool:
+    """Whether two jobs are known to be in one line if both are retries, or none is."""
+    return (
+        one.needs is other.needs
+        and one.priority == other.priority
+        and one.gpu_need is other.gpu_need
+        and one.avoid is other.avoid
+    )
 
 
 def _rank(handle: JobHandle) -> tuple[int, bool]:

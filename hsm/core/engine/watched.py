@@ -109,6 +109,7 @@ class Watched:
                 usage.get(pids[job.num], (None, None)),
                 self._output.last_line(job),
                 self._measured(job),
+                tuple(job.attempts[-1].gpus or ()),
             )
             for job in jobs
         ]

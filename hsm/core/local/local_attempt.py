@@ -25,7 +25,7 @@ from hsm.core.local.processes.leftovers import kill_leftovers
 from hsm.core.local.processes.messages import Reaped
 from hsm.core.local.processes.server_client import ForkServer
 from hsm.core.local.processes.slot import KeeperStuck, Slot, SlotLost
-from hsm.core.record.job import signal_name
+from hsm.core.record.signal_names import signal_name
 
 
 class LocalAttempt(Attempt):
@@ -65,7 +65,8 @@ class LocalAttempt(Attempt):
 
     def start(self) -> None:
         try:
-            self._slot.start(self._launch)
+            # Threads of this process change the grant, which must not be while it is pickled.
+            self._slot.start(self._launch._replace(grant=None))
         except PlaceGone:  # the slot's keeper died while idle
             self._drop_slot()
             raise
@@ -84,6 +85,9 @@ class LocalAttempt(Attempt):
             raise self._lost(error) from error
         assert started.pid is not None
         self._pid = started.pid
+        if self._launch.grant is not None:
+            # All processes of the job are below its keeper, daemons included.
+            self._launch.grant.root = self._slot.keeper
         self._memory.watch(started.pid, self._end_for_memory)
         return started
 
@@ -142,6 +146,8 @@ class LocalAttempt(Attempt):
         """Note that the slot is free again."""
         with self._mutex:
             self._has_job = False
+        if self._launch.grant is not None:
+            self._launch.grant.root = None  # the keeper's next job is another one
 
     def _drop_slot(self) -> None:
         """Give up the lost slot."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hsm.core.engine.backend import Backend, Launch, Work
 from hsm.core.engine.obstacles import Obstacles
+from hsm.core.gpu.need import gpu_need
+from hsm.core.gpu.presence import may_see_gpus
 from hsm.core.local.cpu_shares import CpuShares, Share
 from hsm.core.local.descriptor_limit import DescriptorLimit
 from hsm.core.local.local_attempt import LocalAttempt
@@ -24,6 +27,11 @@ from hsm.core.local.servers import FunctionWork, Servers
 from hsm.core.program.kept_script import KeptScript
 from hsm.core.program.payload import Payload
 from hsm.core.settings.resolve import LocalConf
+from hsm.core.settings.spelling import Spelling
+
+if TYPE_CHECKING:
+    from hsm.core.gpu.pool import GpuPool
+    from hsm.core.gpu.visible import FoundGpus
 
 
 class LocalBackend(Backend):
@@ -31,15 +39,17 @@ class LocalBackend(Backend):
 
     Args:
         conf: the settings; the backend uses those on start methods, memory and the like.
+        gpus: the GPUs for jobs, which this closes; None if it gives them none.
 
     Raises:
         SettingsError: this machine can never meet one of them.
         HsmError: this machine can run no jobs.
     """
 
-    def __init__(self, conf: LocalConf) -> None:
+    def __init__(self, conf: LocalConf, gpus: GpuPool | None = None) -> None:
         check_machine(conf)
         self._conf = conf
+        self.gpus = gpus
         self._descriptors = DescriptorLimit(conf)
         self._memory = Memory(conf)
         self._scratch = Scratch(keep=not conf.cleanup_on_exit)
@@ -49,6 +59,19 @@ class LocalBackend(Backend):
 
     def expect(self, jobs: int) -> str | None:
         return self._shares.expect(jobs)
+
+    def about_gpus(self, jobs: int, params: Collection[str], spelled: Spelling) -> str:
+        conf, need = self._conf, gpu_need(self._conf.gpus, self._conf.gpu_memory)
+        if self.gpus is not None and need is not None:
+            from hsm.core.gpu.gpu_texts import describe_gpus  # as few sweeps need it
+
+            return describe_gpus(self.gpus.allowed, need, jobs)
+        if jobs < 2 or conf.gpus == 0 or not may_see_gpus(os.environ):
+            return ""
+        from hsm.core.gpu.gpu_texts import unshared_hint
+        from hsm.core.gpu.visible import count_visible
+
+        return unshared_hint(count_visible(os.environ), conf.env, params, spelled)
 
     def prepare(
         self, function: Callable[[Any], Any] | None, script: KeptScript | None = None
@@ -67,11 +90,29 @@ class LocalBackend(Backend):
     def lack(self) -> str:
         return self._memory.lack()
 
+    def found_gpus(self) -> FoundGpus | None:
+        if self.gpus is not None:
+            return self.gpus.found
+        if self._conf.gpus != 0:
+            return None
+        from hsm.core.gpu.visible import NO_GPUS  # as few sweeps need it
+
+        return NO_GPUS
+
+    def facts(self) -> dict[str, Any]:
+        if self.gpus is None:
+            return {}
+        from hsm.core.gpu.gpu_texts import launch_facts  # as few sweeps need it
+
+        return launch_facts(self.gpus.allowed)
+
     def get_ready(self, is_wanted: Callable[[], bool], notice: Callable[[str], None]) -> None:
         self._servers.wait_for_imports(is_wanted, notice)
 
     def allow(self, jobs: int | str) -> int:
-        places: int = with_places(replace(self._conf, max_parallel_jobs=jobs)).max_parallel_jobs
+        conf = replace(self._conf, max_parallel_jobs=jobs)
+        gpus = () if self.gpus is None else self.gpus.allowed
+        places: int = with_places(conf, gpus).max_parallel_jobs
         self._descriptors.allow(places)
         self._shares.allow(places)
         return places
@@ -133,6 +174,8 @@ class LocalBackend(Backend):
 
     def close(self) -> None:
         with ExitStack() as stack:  # closes all of them, last one first, even if one raises
+            if self.gpus is not None:
+                stack.callback(self.gpus.close)
             stack.callback(self._descriptors.close)
             stack.callback(self._scratch.close)
             stack.callback(self._servers.close)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from hsm.core.engine.compute_source import SweepObserver
 from hsm.core.engine.sweep_source import SweepSource
+from hsm.core.gpu.need import gpu_need
 from hsm.core.local.local_backend import LocalBackend
 from hsm.core.local.places import with_places
+from hsm.core.settings.origins import naming_origins
 from hsm.core.settings.resolve import UNSET, LocalConf, resolve_local
+
+_UNKNOWN: Mapping[str, str] = MappingProxyType({})
 
 
 class LocalComputeSource(SweepSource):
@@ -20,7 +25,7 @@ class LocalComputeSource(SweepSource):
     built-in defaults.
 
     Args:
-        max_parallel_jobs: jobs that run at the same time; "auto" for as many as there are CPUs for.
+        max_parallel_jobs: jobs that run at the same time; "auto" for as many as there is room for.
         timeout: seconds that a job may take; None for no limit.
         show_output: pass every line that jobs print to observers; without observers, print it.
         function: what jobs run, unless `submit_jobs` is given something else; see there.
@@ -50,10 +55,12 @@ class LocalComputeSource(SweepSource):
         settings["max_parallel_jobs"] = max_parallel_jobs
         settings["timeout"] = timeout
         settings["show_output"] = show_output
-        asked = resolve_local(settings).conf
-        conf = with_places(asked)
+        resolved = resolve_local(settings)
+        asked = resolved.conf
+        with naming_origins(resolved.origins):
+            backend, conf = _open(asked)
         super().__init__(
-            LocalBackend(conf),
+            backend,
             conf,
             asked=asked,
             observers=observers,
@@ -66,10 +73,40 @@ class LocalComputeSource(SweepSource):
 
     @classmethod
     def from_conf(
-        cls, conf: LocalConf, *, observers: Iterable[SweepObserver] = ()
+        cls,
+        conf: LocalConf,
+        *,
+        observers: Iterable[SweepObserver] = (),
+        origins: Mapping[str, str] = _UNKNOWN,
     ) -> LocalComputeSource:
-        """Make a source with settings that were already resolved and checked."""
+        """Make a source with settings that were already resolved and checked.
+
+        Args:
+            conf: the settings.
+            observers: notified of what happens to jobs.
+            origins: where each setting came from, as far as that is known.
+
+        Raises:
+            SettingsError: this machine can never meet one of them.
+        """
         source, asked = cls.__new__(cls), conf
-        conf = with_places(asked)
-        SweepSource.__init__(source, LocalBackend(conf), conf, asked=asked, observers=observers)
+        with naming_origins(origins):
+            backend, conf = _open(asked)
+        SweepSource.__init__(source, backend, conf, asked=asked, observers=observers)
         return source
+
+
+def _open(asked: LocalConf) -> tuple[LocalBackend, LocalConf]:
+    """Open this machine, and say with which settings: it makes numbers of what it decides."""
+    if gpu_need(asked.gpus, asked.gpu_memory) is None:
+        conf = with_places(asked)
+        return LocalBackend(conf), conf
+    from hsm.core.local.gpus import open_pool  # much of which other sweeps need nothing
+
+    gpus = open_pool(asked)
+    try:
+        conf = with_places(asked, gpus.allowed)
+        return LocalBackend(conf, gpus), conf
+    except BaseException:
+        gpus.close()
+        raise

@@ -26,6 +26,10 @@ def check_machine(conf: LocalConf) -> None:
     _check_cpus(conf)
     _check_memory(conf)
     _check_descriptors(conf)
+    if conf.gpus is not None or conf.gpu_memory is not None:
+        from hsm.core.gpu.job_variables import check_env  # as few sweeps need it
+
+        check_env(conf.env, "gpus" if conf.gpu_memory is None else "gpu_memory")
 
 
 def _check_descriptors(conf: LocalConf) -> None:

@@ -52,7 +52,7 @@ class LocalManager:
     As a context manager it ends, on leaving the block, sweeps that still run in other threads.
 
     Args:
-        max_parallel_jobs: jobs that run at the same time; "auto" for as many as there are CPUs for.
+        max_parallel_jobs: jobs that run at the same time; "auto" for as many as there is room for.
         timeout: seconds that a job may take; None for no limit.
         show_output: show every line that jobs print, as they print it.
         cleanup_on_exit: remove each job's temporary directory when the job has ended.
@@ -86,6 +86,7 @@ class LocalManager:
         resolved = resolve_local(settings)
         self._named = [name for name, value in settings.items() if value is not UNSET]
         self.conf = resolved.conf
+        self._origins = resolved.origins
         self.results: Results | None = None
         self._hsm_config: HsmConfig = resolved.hsm_config
         self._observers = list(observers)
@@ -228,7 +229,9 @@ class LocalManager:
         conf: LocalConf,
     ) -> Results:
         """Run a sweep on a source of its own; what interrupted it has its usual effect."""
-        make = partial(LocalComputeSource.from_conf, conf, observers=self._observers)
+        make = partial(
+            LocalComputeSource.from_conf, conf, observers=self._observers, origins=self._origins
+        )
         source = self._runs.begin(make)
         source.named = self._named
         try:

@@ -6,7 +6,6 @@ started it becomes a child of the keeper.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import defaultdict
@@ -20,7 +19,6 @@ from hsm.core.engine.backend import Usage
 from hsm.core.local.job_memory import PROCESS_ERRORS, own_memory, resident_memory
 from hsm.core.local.processes.process_tree import KEEPER_NAME
 from hsm.core.own_process import sees_processes
-from hsm.core.process_stat import START_TIME, stat_fields
 
 #: Seconds for which a sample is reused, since looking at every process of the machine is not cheap.
 SAMPLE_AGE = 1.0
@@ -157,15 +155,6 @@ def _below(
         tree.append(process)
         pending += children.get(process.pid, ())
     return tree
-
-
-def running_seconds(pid: int) -> float | None:
-    """Return for how long a process has run, whatever became of the clock; None if unknown."""
-    fields = stat_fields(pid)
-    if not fields:
-        return None
-    started = int(fields[START_TIME]) / os.sysconf("SC_CLK_TCK")
-    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
 
 
 def _cpu_seconds(process: psutil.Process) -> float:

@@ -24,7 +24,6 @@ from typing import Any
 
 import psutil
 
-from hsm.core.engine.own_sockets import own
 from hsm.core.local.cpu_shares import COUNT
 from hsm.core.local.fork_safety import descriptors, native_pools
 from hsm.core.local.fork_safety.start_method import look
@@ -36,6 +35,7 @@ from hsm.core.local.processes.process_tree import become_subreaper, die_with_par
 from hsm.core.local.processes.server_process import serve as serve_jobs
 from hsm.core.local.shared_objects import SharedObjects, finalize_at_exit
 from hsm.core.own_process import set_process_name
+from hsm.core.own_sockets import own
 from hsm.core.program.import_watch import ImportWatch
 from hsm.core.program.isolation import LaunchState, renew_multiprocessing
 from hsm.core.program.made_generators import MadeGenerators

@@ -20,11 +20,18 @@ _ENVIRONMENT = "reads the whole environment"
 _STANDARD_LIBRARY = os.path.dirname(os.__file__)
 #: References to a list from an attribute of a module, a local name and the count itself.
 _REFERENCES = 3
+#: Variables that hsm sets for each job, beside its own.
+_OF_ONE_JOB = frozenset(
+    (
+        *("TMPDIR", "MASTER_ADDR", "MASTER_PORT", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"),
+        *("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"),
+    )
+)
 
 
 def is_of_one_job(variable: str) -> bool:
-    """Whether an environment variable has another value in each job."""
-    return variable == "TMPDIR" or variable.startswith("HSM_")
+    """Whether an environment variable may have another value in each job."""
+    return variable in _OF_ONE_JOB or variable.startswith("HSM_")
 
 
 class ImportWatch:

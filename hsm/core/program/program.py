@@ -32,7 +32,13 @@ from hsm.core.program.kept_script import KeptScript
 from hsm.core.record.provenance import recorded_words
 from hsm.core.settings.args_style import ArgsStyle, check_args_style
 from hsm.core.settings.resolve import HsmConfig, load_hsm_config
-from hsm.core.space.command import ARGS, check_command, expand_command, placeholders
+from hsm.core.space.command import (
+    ARGS,
+    check_command,
+    expand_command,
+    late_names,
+    placeholders,
+)
 from hsm.core.space.grammar import plain_key
 
 #: Maximum bytes of one argument, including its final NUL: MAX_ARG_STRLEN of Linux.
@@ -84,7 +90,8 @@ class Program:
             return None
         _check_size(words, params)
         line = tuple(words)
-        return self.command if line == self.command else line  # of many jobs, the same one
+        is_same = line == self.command and not late_names(line)
+        return self.command if is_same else line  # of many jobs, the same one
 
     def check(self, shared_keys: Sequence[str], all_keys: Sequence[str]) -> None:
         """Check that this can run with certain parameters.

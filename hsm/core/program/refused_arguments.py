@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hsm.core.command_line import join_command
-from hsm.core.files import open_log, read_end
 from hsm.core.program.argument_writer import ArgumentWriter
+from hsm.core.record.log_ends import end_of_log
 from hsm.core.settings.args_style import ArgsStyle
 
 #: Bytes, and lines, at the end of stderr in which a parser's last words are.
 _MAX_TAIL, _MAX_LINES = 1 << 14, 12
 _MAX_SENT = 300
-#: What begins an attempt's part of a log, see the supervisor.
-_HEADER = "---- attempt "
 #: The lines in which parsers refuse what all jobs of a sweep are given.
 _ARGPARSE = re.compile(
     r"error: (unrecognized arguments: |the following arguments are required: |ambiguous option: "
@@ -134,12 +132,5 @@ def _has_commands(lines: Sequence[str]) -> bool:
 
 def _last_lines(log: Path) -> list[str]:
     """The last lines of an attempt's log that are not empty."""
-    try:
-        with open(open_log(log), "rb") as file:
-            data, _ = read_end(file, _MAX_TAIL)
-    except OSError:
-        return []
-    lines = data.decode("utf-8", "replace").splitlines()
-    starts = [at for at, line in enumerate(lines) if line.startswith(_HEADER)]
-    lines = lines[starts[-1] + 1 :] if starts else lines
+    lines = end_of_log(log, _MAX_TAIL).splitlines()
     return [line for line in lines if line.strip()][-_MAX_LINES:]

@@ -8,7 +8,7 @@ The same form is used in the file of a request, see `hsm.core.record.requests`, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -19,8 +19,8 @@ from hsm.core.record.schema import CONTROL_FIELDS, BadRecord, check, is_count
 from hsm.core.units import format_duration
 
 #: The settings that can be changed while a sweep runs; of these, `NULLABLE` may be null.
-CHANGEABLE = ("max_parallel_jobs", "timeout", "max_retries")
-NULLABLE = frozenset({"timeout"})
+CHANGEABLE = ("max_parallel_jobs", "timeout", "max_retries", "gpu_ids")
+NULLABLE = frozenset({"timeout", "gpu_ids"})
 #: Characters of the jobs' numbers in a line for people.
 _MAX_NUMBERS = 60
 #: Characters of the overrides that were added, there.
@@ -149,7 +149,8 @@ def record_of(control: Control) -> dict[str, Any]:
         case Continue():
             return {"request": "continue"}
         case Change(values=values, now=now):
-            return {"request": "set", **values, **({"now": True} if now else {})}
+            given = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+            return {"request": "set", **given, **({"now": True} if now else {})}
         case Prioritize(jobs=jobs, priority=priority):
             return {"request": "priority", "jobs": list(jobs), "priority": priority}
         case Add(overrides=overrides, params=params):
@@ -213,17 +214,27 @@ def told(control: Control) -> str:
 def _told(name: str, value: Any) -> str:
     """What a changed setting means, as part of a line."""
     if name == "max_parallel_jobs" and value == "auto":
-        return "as many jobs at once as there are CPUs for"
+        return "as many jobs at once as there is room for"
     if name == "max_parallel_jobs":
         return f"at most {value} job{'' if value == 1 else 's'} at once"
     if name == "timeout":
         limit = f"a time limit of {format_duration(value)}" if value else "no time limit"
         return f"{limit} per job"
+    if name == "gpu_ids":
+        return f"{'all GPUs' if value is None else _told_gpus(value)} for jobs that start"
     return f"{value} {'retry' if value == 1 else 'retries'} per job"
 
 
+def _told_gpus(ids: Sequence[int | str]) -> str:
+    return f"GPU{'' if len(ids) == 1 else 's'} {', '.join(map(str, ids))}"
+
+
 def _values(record: Mapping[str, Any]) -> dict[str, Any]:
-    values = {name: record[name] for name in CHANGEABLE if name in record}
+    values = {
+        name: tuple(record[name]) if isinstance(record[name], list) else record[name]
+        for name in CHANGEABLE
+        if name in record
+    }
     for name, value in values.items():
         if value is None and name not in NULLABLE:
             raise BadRecord(f"{name} is null")

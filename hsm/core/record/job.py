@@ -14,7 +14,6 @@ is a method of `Job`; one that the drawing does not show raises `IllegalTransiti
 
 from __future__ import annotations
 
-import signal as signals
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +87,9 @@ class Ending:
         value: the job's return value; None if JSON cannot represent it or it is in `large`.
         job_dir: the job's directory, if only its process knew it.
         objective: the result of the job's trial: a number, or one number per objective.
+        gpu_memory: the most bytes that it was seen to have on one of its GPUs; None if unknown.
+        gpu_load: percent of the time in which its GPUs computed; None if unknown, or if others used
+            them too.
         large: by field name, what lies in files beside the journal; of a text, the field itself
             has the beginning.
     """
@@ -104,6 +106,8 @@ class Ending:
     value: Any = None
     job_dir: str | None = None
     objective: float | list[float] | None = None
+    gpu_memory: int | None = None
+    gpu_load: float | None = None
     large: Mapping[str, Large] = field(default_factory=dict)
 
     def whole(self, name: str) -> Any:
@@ -142,7 +146,7 @@ class Attempt:
         pid: its process's pid.
         ending: how it ended; None while it is running.
         slot: the slot it ran in.
-        gpus: the GPUs it had to itself: their numbers or ids.
+        gpus: the GPUs it had, to itself or shared: their numbers or ids.
         waited: seconds from being ready to start until it started.
         metrics: where in the file of what the job reports this attempt begins, in bytes.
     """
@@ -197,6 +201,14 @@ class Attempt:
     def max_memory(self) -> int | None:
         return self.ending.max_memory if self.ending else None
 
+    @property
+    def gpu_memory(self) -> int | None:
+        return self.ending.gpu_memory if self.ending else None
+
+    @property
+    def gpu_load(self) -> float | None:
+        return self.ending.gpu_load if self.ending else None
+
 
 #: The attributes that tell what is known of a job.
 _SHOWN = ("num", "job_id", "label", "params", "state", "attempts", "outcome", "job_dir")
@@ -218,7 +230,7 @@ class Job:
             `job_dir`.
         before: its outcome before it was requeued; None once it has started again.
         large_label: the full label, if `label` is only the beginning.
-        needs: what it needs by name, if not only what all jobs of its sweep need.
+        needs: what it needs by name, GPUs too, if not only what all jobs of its sweep need.
     """
 
     #: The `missed_attempt` of a job that never started.
@@ -239,7 +251,7 @@ class Job:
         *,
         job_dir: Path | SweepPaths | None = None,
         large_label: Large | None = None,
-        needs: Mapping[str, int] | None = None,
+        needs: Mapping[str, float] | None = None,
     ) -> None:
         self.num = num
         self.job_id = job_id
@@ -386,11 +398,3 @@ class JobFailed(HsmError):
     def __str__(self) -> str:
         label = f" ({self.job.label})" if self.job.label else ""
         return printable(f"job {self.job.num}{label} {self.job.state}: {self.job.ending()}")
-
-
-def signal_name(number: int) -> str:
-    """``9`` -> ``"SIGKILL"``; real-time signals, which have no names, become ``"SIG42"``."""
-    try:
-        return signals.Signals(number).name
-    except ValueError:
-        return f"SIG{number}"

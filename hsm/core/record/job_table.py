@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hsm.core.record.attempt_records import take_start
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.large import Large
 from hsm.core.record.paths import SweepPaths
@@ -85,6 +86,9 @@ class JobTable(Mapping[int, Job]):
         self._pids, self._memory, self._exit_codes = array("q"), array("q"), array("h")
         self._values: dict[int, bytes] = {}  # JSON
         self._dirs: dict[int, str] = {}
+        # What their lines say of GPUs, as JSON after a comma.
+        self._gpus: dict[int, bytes] = {}
+        self._gpu_use: dict[int, bytes] = {}
         self._endings: list[Ending] = []  # of jobs that never started
         # The lines of submissions, and the number of the first job in each.
         self._firsts, self._lines = array("q"), list[bytes]()
@@ -157,13 +161,11 @@ class JobTable(Mapping[int, Job]):
         count, last_time = 0, 0.0
         for number, line in enumerate(lines, first):
             # Nearly every line is one of these.
-            if line is None:
-                pass
-            elif (match := is_end(line)) is not None:
+            if line is not None and (match := is_end(line)) is not None:
                 fields = match.groups()
                 num = int(fields[0])
                 if num < len(codes) and codes[num] == _RUNNING:
-                    _, state, code, wall, cpu, peak, value, job_dir, time = fields
+                    _, state, code, wall, cpu, peak, value, job_dir, gpu_use, time = fields
                     codes[num], exit_codes[num] = _CODES[state], int(code)
                     seconds[num], cpu_seconds[num], memory[num] = float(wall), float(cpu), int(peak)
                     ended[num] = last_time = float(time)
@@ -171,15 +173,19 @@ class JobTable(Mapping[int, Job]):
                         self._values[num] = value
                     if job_dir is not None:
                         self._dirs[num] = job_dir.decode()
+                    if gpu_use:
+                        self._gpu_use[num] = gpu_use
                     self._open_codes -= 1
                     count += 1
                     continue
-            elif (match := is_start(line)) is not None:
-                job, pid, time = match.groups()
+            elif line is not None and (match := is_start(line)) is not None:
+                job, pid, gpus, time = match.groups()
                 num = int(job)
                 if num < len(codes) and codes[num] == _PENDING:
                     codes[num], pids[num] = _RUNNING, int(pid)
                     started[num] = last_time = float(time)
+                    if gpus is not None:
+                        self._gpus[num] = gpus
                     count += 1
                     continue
             self.taken, self.last_time = count, last_time
@@ -220,8 +226,8 @@ class JobTable(Mapping[int, Job]):
         self._codes[num] = _MADE
         for column in (self._started, self._ended, self._seconds):
             column[num] = 0.0
-        self._values.pop(num, None)
-        self._dirs.pop(num, None)
+        for facts in (self._values, self._dirs, self._gpus, self._gpu_use):
+            facts.pop(num, None)
         return job
 
     def __contains__(self, num: object) -> bool:
@@ -259,7 +265,7 @@ class JobTable(Mapping[int, Job]):
             job = self._jobs.get(num)
             yield self._entry(num)["params"] if job is None else job.held_params
 
-    def needs_of(self, num: int) -> Mapping[str, int] | None:
+    def needs_of(self, num: int) -> Mapping[str, float] | None:
         """A job's own needs; one that has some has a `Job`."""
         job = self._jobs.get(num)
         return None if job is None else job.needs
@@ -354,7 +360,8 @@ class JobTable(Mapping[int, Job]):
         if code >= _UNSTARTED:
             job.end(0.0, self._endings[code - _UNSTARTED])
         elif code != _PENDING:
-            job.start(self._started[num], self._pids[num])
+            attempt = job.start(self._started[num], self._pids[num])
+            take_start(attempt, _fields(self._gpus.get(num)))
             if code != _RUNNING:
                 job.end(self._ended[num], self._ending(num, _STATES[code]))
         return job
@@ -369,6 +376,7 @@ class JobTable(Mapping[int, Job]):
             max_memory=self._memory[num],
             value=None if value is None else json.loads(value),
             job_dir=self._dirs.get(num),
+            **_fields(self._gpu_use.get(num)),
         )
 
     def _entry(self, num: int) -> dict[str, Any]:
@@ -377,3 +385,8 @@ class JobTable(Mapping[int, Job]):
         if self._parsed[0] != at:
             self._parsed = at, json.loads(self._lines[at])["jobs"]
         return self._parsed[1][num - self._firsts[at]]
+
+
+def _fields(part: bytes | None) -> dict[str, Any]:
+    """The fields in a part of a line, which begins with a comma; none if there is no such part."""
+    return json.loads(b"{%b}" % part[1:]) if part else {}

@@ -21,8 +21,8 @@ writes version 2 and says so in the `resume` record. New in version 2:
   job's) `large` names that file by the hash and size of its JSON, see `hsm.core.record.large`:
   ``"large": {"value": {"sha256": …, "size": …}}``; ``{"lost": …}`` says why it was not kept.
 - The state PRUNED, and `control` records: requests to the launcher.
-- `slot`, `gpus`, `waited` and `metrics` of a start, `planned` of a sweep, `objective` of an end, in
-  which numbers that are not finite are texts: "nan", "inf", "-inf".
+- `slot`, `gpus`, `waited` and `metrics` of a start, `planned` of a sweep, `gpu_memory`, `gpu_load`
+  and `objective` of an end, in which numbers that are not finite are texts: "nan", "inf", "-inf".
 
 A crash or a full disk can tear the last line. Readers ignore a torn line; the next writer cuts it
 off, so that its own first record starts on a new line. A live launcher holds a lock on

@@ -9,6 +9,7 @@ nested so deeply that printing it overflows the stack.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -109,7 +110,11 @@ def _is_seconds(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value < _MAX_BYTES
 
 
-def _is_size(value: Any) -> bool:
+def _is_percent(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 100
+
+
+def is_size(value: Any) -> bool:
     """A number of bytes."""
     return type(value) is int and 0 <= value < _MAX_BYTES
 
@@ -160,14 +165,33 @@ def _is_gpus(value: Any) -> bool:
     return isinstance(value, list) and all(is_count(it) or isinstance(it, str) for it in value)
 
 
+def _are_gpu_ids(value: Any) -> bool:
+    return _is_gpus(value) and bool(value)
+
+
 def _is_objective(value: Any) -> bool:
     """One number or several; those that are not finite may be texts."""
     numbers = value if isinstance(value, list) else [value]
     return all(type(number) in (int, float) or number in NOT_FINITE for number in numbers)
 
 
+def _is_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_object, value))
+
+
 def _is_needs(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(is_count, value.values()))
+    return isinstance(value, dict) and all(itertools.starmap(_is_need, value.items()))
+
+
+def _is_need(name: str, value: Any) -> bool:
+    if name == "gpus":
+        return _is_share(value) or is_count(value)
+    return is_size(value) if name == "gpu_memory" else is_count(value)
+
+
+def _is_share(value: Any) -> bool:
+    """A part of one GPU."""
+    return type(value) is float and 0 < value < 1
 
 
 def _is_object(value: Any) -> bool:
@@ -221,6 +245,7 @@ LAUNCH_FIELDS: Mapping[str, tuple[Check, str]] = {
     "points": (_is_object, "an object"),
     "git": (_is_object, "an object"),
     "planned": COUNT,
+    "gpus": (_is_objects, "a list of objects"),
     "large": (_is_object, "an object"),
 }
 #: The fields of `server`: how a fork server was started.
@@ -241,6 +266,7 @@ CONTROL_FIELDS: Mapping[str, tuple[Check, str]] = {
     "max_parallel_jobs": (_is_parallelism, "an integer of at least 1, or auto"),
     "timeout": (_is_positive_seconds, "a number of seconds above 0"),
     "max_retries": COUNT,
+    "gpu_ids": (_are_gpu_ids, "a list of numbers and ids of GPUs"),
     "overrides": (_is_texts, "a list of strings"),
     "params": (_is_object, "an object of parameters"),
 }
@@ -258,7 +284,7 @@ START_FIELDS: Mapping[str, tuple[Check, str]] = {
     "slot": COUNT,
     "gpus": (_is_gpus, "a list of numbers and ids of GPUs"),
     "waited": SECONDS,
-    "metrics": (_is_size, "a number of bytes"),
+    "metrics": (is_size, "a number of bytes"),
 }
 #: The optional fields of `end` and `retry`.
 ENDING_FIELDS: Mapping[str, tuple[Check, str]] = {
@@ -269,8 +295,10 @@ ENDING_FIELDS: Mapping[str, tuple[Check, str]] = {
     "error_message": TEXT,
     "seconds": SECONDS,
     "cpu_seconds": SECONDS,
-    "max_memory": (_is_size, "a number of bytes"),
+    "max_memory": (is_size, "a number of bytes"),
     "value": (is_flat, "a value that can be shown: it is nested too deeply"),
     "job_dir": PATH,
     "objective": (_is_objective, "a number, or a list of numbers"),
+    "gpu_memory": (is_size, "a number of bytes"),
+    "gpu_load": (_is_percent, "a number from 0 to 100"),
 }

@@ -29,18 +29,34 @@ _COUNT, _SIZE = "(0|[1-9][0-9]{0,8})", "(0|[1-9][0-9]{0,17})"
 _SECONDS = r"([0-9]{1,10}(?:\.[0-9]{1,20}(?:e-[0-9]{1,2})?|e-[0-9]{1,2}))"
 _PATH = r"([ !#-\[\]-~]+)"
 
-#: The usual line of a job's start. The groups are the job's number, the pid and the time.
+#: What a start says of the job's GPUs, and an end of its use of them, as one group each.
+_GPU = rf'(?:0|[1-9][0-9]{{0,8}}|"{_TEXT}")'
+_HAS_GPUS = (
+    rf'(,"slot":(?:0|[1-9][0-9]{{0,8}}),"gpus":\[{_GPU}(?:,{_GPU})*\]'
+    r',"waited":[0-9]{1,10}\.[0-9]{1,20})?'
+)
+_GPU_USE = (
+    r'((?:,"gpu_memory":(?:0|[1-9][0-9]{0,17}))?'
+    r'(?:,"gpu_load":(?:100\.0|[1-9]?[0-9]\.[0-9]{1,20}))?)'
+)
+
+#: The usual line of a job's start. The groups are the job's number, the pid, what it says of GPUs
+#: (None if nothing) and the time.
 USUAL_START = re.compile(
-    rf'\{{"event":"start","job":{_COUNT},"attempt":1,"pid":{_COUNT},"time":{_SECONDS}\}}'.encode()
+    (
+        rf'\{{"event":"start","job":{_COUNT},"attempt":1,"pid":{_COUNT}{_HAS_GPUS}'
+        rf',"time":{_SECONDS}\}}'
+    ).encode()
 )
 #: The usual line of a job's end. The groups are its number, the state, the exit code, the seconds,
-#: those of the CPU, the memory, the value, the job's directory (None if there is none), the time.
+#: those of the CPU, the memory, the value, the job's directory (None if there is none), what it
+#: says of GPUs (empty if nothing), the time.
 USUAL_END = re.compile(
     (
         rf'\{{"event":"end","job":{_COUNT},"attempt":1,"state":"(COMPLETED|FAILED)"'
         rf',"exit_code":([0-9]{{1,3}}),"seconds":{_SECONDS},"cpu_seconds":{_SECONDS}'
         rf',"max_memory":{_SIZE}(?:,"value":({_SCALAR}|{_OBJECT}|{_LIST}))?(?:,"job_dir":"{_PATH}")?'
-        rf',"time":{_SECONDS}\}}'
+        rf'{_GPU_USE},"time":{_SECONDS}\}}'
     ).encode()
 )
 _NUM = re.compile(rb'\{"job":([0-9]+),"id":"')

@@ -20,6 +20,10 @@ columns, in this order:
     <key>                    of results.json, then of metrics.json, then what it reported last
     attempts, duration       number of starts; seconds that the last attempt took
     cpu_seconds, max_memory  of the process tree; peak in bytes, as far as sampled
+    gpus                     the GPUs that the last attempt had, as in 2,3; this and the next two
+                             only if hsm gave GPUs to a job
+    gpu_memory, gpu_load     its peak on one GPU in bytes, and the mean load of its GPUs in percent,
+                             as far as they are known
     exit_code, signal        how the process ended
     reason                   why the job did not complete, in one line; or why it has no objective
     note                     what could not be read of a job; only if there is such a job
@@ -38,6 +42,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hsm.core.record.gpu_facts import gpus_text
 from hsm.core.record.job import Job, JobState
 from hsm.core.record.large import Large, LargeLost
 from hsm.core.record.metrics import read_measured
@@ -55,7 +60,9 @@ _FIRST = ("job", "state")
 _TRIAL, _PRUNED, _PARETO = "trial", "pruned", "pareto"
 #: The column with what a study was told of a job.
 _OBJECTIVE = "objective"
-_LAST = ("attempts", "duration", "cpu_seconds", "max_memory", "exit_code", "signal", "reason")
+_RUN = ("attempts", "duration", "cpu_seconds", "max_memory")
+_GPUS = ("gpus", "gpu_memory", "gpu_load")
+_END = ("exit_code", "signal", "reason")
 _NOTE = "note"
 #: The groups of the other columns, in order; the first of them that claims a name gets it.
 _GROUPS = ("params", TOLD, "returned", "results", "metrics", "reported")
@@ -141,6 +148,7 @@ class _Collector:
         self._repeats = Repeats.recorded(sweep.latest)
         self._goal = Goal.recorded(sweep.latest)
         self._reporting = reporting_jobs(sweep.paths) if files else frozenset()
+        self._has_gpus = False  # until there is a job that has some
         self._has_pruned = sweep.jobs.by_state()[JobState.PRUNED] > 0
         has = {
             _TRIAL: self._repeats is not None or self._goal.is_told,
@@ -152,9 +160,9 @@ class _Collector:
     def table(self) -> Results:
         varying = self._varying() if self._only_completed else None
         jobs = self._sweep.jobs.once(self._is_wanted)
-        gathered = [(_facts(job, self._goal), self._gather(job)) for job in jobs]
+        gathered = [(self._facts(job), self._gather(job)) for job in jobs]
         names = self._names()
-        last = (*_LAST, _NOTE) if self._notes else _LAST
+        last = (*self._last(), _NOTE) if self._notes else self._last()
         middle = [name for group in _GROUPS for name in names[group].values()]
         columns = [*self._first, *middle, *last]
         origins = {
@@ -212,6 +220,19 @@ class _Collector:
         for row in rows:
             if values_of_row(row, told) is not None:
                 row[_PARETO] = row["job"] in on_front
+
+    def _facts(self, job: Job) -> dict[str, Any]:
+        """The columns that hsm itself fills; what is left out is None."""
+        facts, attempt = _facts(job, self._goal), job.attempt
+        if attempt is not None and attempt.gpus and not self._only_completed:
+            its = (gpus_text(attempt.gpus), attempt.gpu_memory, attempt.gpu_load)
+            facts.update(zip(_GPUS, its, strict=True))
+            self._has_gpus = True
+        return facts
+
+    def _last(self) -> tuple[str, ...]:
+        """The columns that hsm fills after all others, but for the note."""
+        return (*_RUN, *_GPUS, *_END) if self._has_gpus else (*_RUN, *_END)
 
     def _is_wanted(self, state: JobState) -> bool:
         return state is JobState.COMPLETED or not self._only_completed
@@ -306,7 +327,7 @@ class _Collector:
         """Group -> key -> name of its column; all names are different."""
         told = self._keys[TOLD]
         its = {name: f"{_OBJECTIVE}.{name}" if self._goal.several else _OBJECTIVE for name in told}
-        taken = {"", _NOTE, *self._first, *_LAST, *its.values()}
+        taken = {"", _NOTE, *self._first, *self._last(), *its.values()}
         names: dict[str, dict[str, str]] = {group: {} for group in _GROUPS}
         names[TOLD] = its
         for group in _GROUPS:
@@ -322,7 +343,7 @@ class _Collector:
 
 
 def _facts(job: Job, goal: Goal) -> dict[str, Any]:
-    """The columns that hsm itself fills; what is left out is None."""
+    """The columns of every table that hsm itself fills; what is left out is None."""
     attempt = job.attempt
     if attempt is None:
         return {

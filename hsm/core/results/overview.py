@@ -16,7 +16,8 @@ from hsm.core.units import format_size
 
 #: hsm's own columns that may be left out where there is no room, the least important first.
 DROPPABLE = (
-    *("cpu_seconds", "max_memory", "attempts", "duration", "signal", "exit_code"),
+    *("cpu_seconds", "gpu_load", "max_memory", "gpu_memory", "gpus"),
+    *("attempts", "duration", "signal", "exit_code"),
     *("note", "reason"),
 )
 #: Columns of texts that say what went wrong: they may be long.
@@ -139,9 +140,11 @@ def _line(text: str) -> str:
 
 
 def own_text(name: str, value: Any) -> str:
-    """What stands in one of hsm's own columns: memory with a unit, all else whole."""
-    is_memory = name == "max_memory" and value is not None
-    return format_size(value) if is_memory else tables.for_people(value)
+    """What stands in one of hsm's own columns: memory and load with a unit, all else whole."""
+    if value is not None and name in ("max_memory", "gpu_memory"):
+        return format_size(value)
+    is_load = value is not None and name == "gpu_load"
+    return f"{value:.0f}%" if is_load else tables.for_people(value)
 
 
 def brief(value: Any, *, counts: bool) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hsm.core.settings.fields import Direction
+from hsm.core.settings.enums import Direction
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ COUNTERPARTS: Mapping[str, Sequence[Counterpart]] = {
         Counterpart(["name", "comment"], remark="a sweep's id is made from hydra.job.name"),
         Counterpart(["cpus_per_task"], ["cpus"], "by default, the CPUs are divided by the jobs"),
         Counterpart(
-            [
-                *("cpus_per_gpu", "gpus_per_node", "gpus_per_task", "gres"),
-                *("tasks_per_node", "nodes"),
-            ],
-            remark="a job may use what the machine has",
+            ["gpus_per_node", "gpus_per_task", "gres"],
+            ["gpus"],
+            "per job, also a share such as 0.5; by default, jobs see all GPUs",
         ),
+        Counterpart(["cpus_per_gpu"], ["cpus"], "per job, however many GPUs it has"),
+        Counterpart(["tasks_per_node", "nodes"], remark="a job is one process, on this machine"),
         Counterpart(
             [
                 *("partition", "qos", "account", "constraint", "exclude"),
@@ -72,9 +72,11 @@ COUNTERPARTS: Mapping[str, Sequence[Counterpart]] = {
         Counterpart(["ray.init.num_cpus", "num_cpus"], ["max_parallel_jobs"], "by default 4"),
         Counterpart(["ray.remote.num_cpus"], ["cpus"], "threads are bounded, too"),
         Counterpart(
-            ["ray.remote.num_gpus", "ray.init.num_gpus", "num_gpus"],
-            remark="a job may use what the machine has",
+            ["ray.remote.num_gpus", "num_gpus"],
+            ["gpus"],
+            "also a share such as 0.5; by default, jobs see all GPUs",
         ),
+        Counterpart(["ray.init.num_gpus"], ["gpu_ids"], "which ones, not how many"),
         Counterpart(["ray", "env_setup", "sync_up", "sync_down"], remark=_ONE_MACHINE),
     ),
 }

@@ -23,6 +23,18 @@ from functools import partial
 from typing import Any
 
 from hsm.core.settings.choices import Choice, ChoiceOrJobs
+from hsm.core.settings.enums import (
+    FAILURES,
+    CpuAffinity,
+    Direction,
+    GpuBusy,
+    Group,
+    ProgressMode,
+    Rerun,
+    StartMethod,
+    Warm,
+)
+from hsm.core.settings.gpu_kinds import GpuCount, GpuIds
 from hsm.core.settings.kinds import (
     AUTO,
     Count,
@@ -37,7 +49,6 @@ from hsm.core.settings.kinds import (
     Words,
 )
 from hsm.core.settings.mappings import Counts, Variables
-from hsm.core.text_enum import TextEnum
 
 
 class Unset(Enum):
@@ -51,68 +62,6 @@ class Unset(Enum):
 
 #: An argument that was not given, where None is a value. Any: it is a default for every type.
 UNSET: Any = Unset.UNSET
-
-
-class StartMethod(TextEnum):
-    """How a job's process is made. The members' names are what Hydra's command line takes."""
-
-    auto = "auto"
-    fork = "fork"
-    spawn = "spawn"
-
-
-class Warm(TextEnum):
-    """Whether what a script imports is imported once for all its jobs."""
-
-    auto = "auto"
-    true = "true"
-    false = "false"
-
-
-class CpuAffinity(TextEnum):
-    """Which CPUs a job's processes may run on."""
-
-    share = "share"
-
-
-class ProgressMode(TextEnum):
-    """How progress is shown; `auto` is rich on a terminal and plain elsewhere."""
-
-    auto = "auto"
-    rich = "rich"
-    plain = "plain"
-    none = "none"
-
-
-class Rerun(TextEnum):
-    """Which jobs a resumed sweep runs again, beside those that were cancelled or never started."""
-
-    unfinished = "unfinished"
-    failed = "failed"
-    timeout = "timeout"
-    all = "all"
-
-
-class Direction(TextEnum):
-    """Which end of a metric is the good one."""
-
-    minimize = "minimize"
-    maximize = "maximize"
-
-
-#: What `retry_on` may name: how an attempt ended.
-FAILURES = ("failed", "timeout", "out_of_memory", "crashed")
-
-
-class Group(TextEnum):
-    """The sections in which the help shows settings, in its order."""
-
-    sweep = "Sweep"
-    limits = "Parallelism and limits"
-    failures = "Failures and retries"
-    resume = "Resume"
-    output = "Output"
-    machine = "This machine"
 
 
 def setting(
@@ -165,7 +114,7 @@ class SweepConf:
     max_parallel_jobs: Any = setting(  # int; AUTO until the place for the jobs has made it one
         4,
         CountOrAuto(at_least=1),
-        "Parallel jobs; auto: as many as there are CPUs for.",
+        "Parallel jobs; auto: as many as there are CPUs for, or with gpus, GPUs.",
         group=Group.limits,
         variable="HSM_LOCAL_MAX_JOBS",
         flag="--parallel-jobs",
@@ -205,6 +154,19 @@ class SweepConf:
         Counts(at_least=0),
         "What each job takes of the resources while it runs, such as licence=1.",
         group=Group.limits,
+    )
+    gpus: float | None = setting(
+        None,
+        GpuCount(),
+        "GPUs per job: whole ones, or a share of one such as 0.5; 0 hides them from jobs; none "
+        "leaves jobs all.",
+        group=Group.gpus,
+    )
+    gpu_memory: int | None = setting(
+        None,
+        Size(),
+        "Memory per job and GPU, such as 10GiB: as many jobs share a GPU as fit in its memory.",
+        group=Group.gpus,
     )
     start_delay: float = setting(
         0.0,
@@ -361,6 +323,30 @@ class LocalConf(SweepConf):
         Size(),
         "Start no job while less memory than this is free, such as 2GB.",
         group=Group.machine,
+    )
+    gpu_ids: tuple[int | str, ...] | None = setting(
+        None,
+        GpuIds(),
+        "GPUs that jobs may have, as nvidia-smi numbers or names them; by default all.",
+        group=Group.gpus,
+    )
+    gpu_busy: GpuBusy = setting(
+        GpuBusy.wait,
+        Choice(GpuBusy),
+        "A GPU on which somebody else computes: wait until it is free, or ignore that.",
+        group=Group.gpus,
+    )
+    gpu_wait: float | None = setting(
+        None,
+        Seconds(above=0, optional=True),
+        "End the sweep when its jobs have waited so long for a GPU while none ran.",
+        group=Group.gpus,
+    )
+    gpu_settle: float = setting(
+        30.0,
+        Seconds(at_least=0),
+        "Seconds in which a GPU's memory must be free again after a job; else it counts as busy.",
+        group=Group.gpus,
     )
     cleanup_on_exit: bool = setting(
         True,

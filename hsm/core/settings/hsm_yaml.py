@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from hsm.core.errors import SettingsError, UnknownSetting, shown
 from hsm.core.settings.args_style import ArgsStyle, check_args_style
-from hsm.core.settings.fields import Direction, LocalConf
+from hsm.core.settings.enums import Direction
+from hsm.core.settings.fields import LocalConf
 from hsm.core.user_dirs import config_dir
 
 if TYPE_CHECKING:

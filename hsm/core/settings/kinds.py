@@ -37,7 +37,8 @@ def is_none(text: str) -> bool:
     return text.strip().lower() in ("none", "null")
 
 
-def _is_real(value: object) -> bool:
+def is_real(value: object) -> bool:
+    """Whether a value is a number, NumPy's and fractions included."""
     if isinstance(value, (int, float)):
         return True
     from numbers import Real  # NumPy's numbers, fractions; rare enough to import it late
@@ -189,7 +190,7 @@ class Seconds(Kind):
             return None
         if isinstance(value, str):
             return self.parse(value)
-        if isinstance(value, bool) or not _is_real(value):
+        if isinstance(value, bool) or not is_real(value):
             raise TypeError
         seconds = float(value)
         long_enough = seconds >= self.at_least if self.above is None else seconds > self.above
@@ -213,7 +214,7 @@ class Factor(Kind):
     def check(self, value: Any) -> float | None:
         if value is None:
             return None
-        if isinstance(value, bool) or not _is_real(value):
+        if isinstance(value, bool) or not is_real(value):
             raise TypeError
         if not 1 < float(value) < float("inf"):
             raise ValueError
@@ -242,7 +243,7 @@ class Size(Kind):
             return None
         if isinstance(value, str):
             return self.parse(value)
-        if isinstance(value, bool) or not _is_real(value):
+        if isinstance(value, bool) or not is_real(value):
             raise TypeError
         if not self.at_least <= value < float("inf"):
             raise ValueError

@@ -1,6 +1,7 @@
-"""The kinds of settings that are mappings: names to whole numbers, and variables to texts.
+"""The kinds of settings that are mappings: names to numbers, and variables to texts.
 
     resources: {licence: 2, tokens: 5}      licence=2,tokens=5
+    _needs_: {gpus: 0.5, licence: 1}        gpus=0.5,licence=1
     env: {KEY: value, OTHER: two words}     KEY=value OTHER='two words'
 
 Both are held as plain dicts. None, in text "none" or "null", is the empty one.
@@ -16,7 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hsm.core.masked import MASK, masked_text
-from hsm.core.settings.kinds import INTEGER, Kind, Refused, is_none
+from hsm.core.needs import GPU_NAMES
+from hsm.core.settings.gpu_kinds import GpuCount
+from hsm.core.settings.kinds import INTEGER, Kind, Refused, Size, is_none
 
 #: The largest count: what a journal accepts as a number.
 MAX_COUNT = (1 << 31) - 1
@@ -55,7 +58,7 @@ class _Mapping(Kind):
             name = self._name(name.strip())
             if name in found:
                 raise Refused(f"{name} is given twice")
-            found[name] = self._parsed(text)
+            found[name] = self._parsed(name, text)
         if not found:
             raise ValueError
         return found
@@ -76,7 +79,7 @@ class _Mapping(Kind):
         """The value that `value`, which is data, stands for."""
 
     @abstractmethod
-    def _parsed(self, text: str) -> Any:
+    def _parsed(self, name: str, text: str) -> Any:
         """The value that `text` spells."""
 
 
@@ -107,9 +110,14 @@ class Counts(_Mapping):
             raise Refused("a name has no spaces, commas and equals signs")
         if not name.isprintable():
             raise ValueError
+        self._check_reserved(name)
         return str(name)
 
-    def _value(self, name: str, value: Any) -> int:
+    def _check_reserved(self, name: str) -> None:
+        if name in GPU_NAMES:
+            raise Refused(f"{name} is a setting of its own: set {name}, not a resource")
+
+    def _value(self, name: str, value: Any) -> Any:
         if isinstance(value, bool):
             raise TypeError
         number = operator.index(value)
@@ -117,10 +125,50 @@ class Counts(_Mapping):
             raise ValueError
         return number
 
-    def _parsed(self, text: str) -> int:
+    def _parsed(self, name: str, text: str) -> Any:
         if not re.fullmatch(INTEGER, text.strip()):
             raise ValueError
-        return self._value("", int(text))
+        return self._value(name, int(text))
+
+
+class PointNeeds(Counts):
+    """What a point needs: counts by name, and of GPUs `gpus` and `gpu_memory`. Held as a dict."""
+
+    def __init__(self) -> None:
+        super().__init__(at_least=0)
+        self._gpu_kinds: Mapping[str, Kind] = {
+            "gpus": GpuCount(optional=False),
+            "gpu_memory": Size(),
+        }
+        self.allowed = (
+            "names with integers of at least 0, such as {licence: 2, gpus: 0.5}, in text "
+            "licence=2,gpus=0.5,gpu_memory=10GiB, or none"
+        )
+
+    def _check_reserved(self, name: str) -> None:
+        """Of a point, all names may be."""
+
+    def _value(self, name: str, value: Any) -> Any:
+        if name not in self._gpu_kinds:
+            return super()._value(name, value)
+        return self._gpu_value(name, value)
+
+    def _parsed(self, name: str, text: str) -> Any:
+        return (
+            self._gpu_value(name, text) if name in self._gpu_kinds else super()._parsed(name, text)
+        )
+
+    def _gpu_value(self, name: str, value: Any) -> Any:
+        kind = self._gpu_kinds[name]
+        try:
+            found = kind.check(value)
+        except Refused:
+            raise
+        except (ValueError, TypeError, OverflowError):
+            found = None
+        if found is None:
+            raise Refused(f"{name} must be {kind.allowed.removesuffix(', or none')}")
+        return found
 
 
 class Variables(_Mapping):
@@ -172,9 +220,9 @@ class Variables(_Mapping):
             raise Refused(f"{name} is {word}, which may be spelt in several ways: put it in quotes")
         if not isinstance(value, (str, int, float)):
             raise Refused(f"{name} is neither a text nor a number")
-        return self._parsed(str(value))
+        return self._parsed(name, str(value))
 
-    def _parsed(self, text: str) -> str:
+    def _parsed(self, name: str, text: str) -> str:
         if text == MASK:
             raise Refused(f"{MASK} stands for a value that is not on record: give the value itself")
         if "\0" in text:

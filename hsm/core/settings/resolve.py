@@ -17,19 +17,19 @@ from typing import Any
 
 from hsm.core.errors import SettingsError, UnknownSetting
 from hsm.core.needs import check_needs
-from hsm.core.settings.fields import (
+from hsm.core.settings.enums import (
     FAILURES,
-    UNSET,
     CpuAffinity,
     Direction,
+    GpuBusy,
     Group,
-    LocalConf,
     ProgressMode,
     Rerun,
     StartMethod,
-    SweepConf,
     Warm,
 )
+from hsm.core.settings.fields import UNSET, LocalConf, SweepConf
+from hsm.core.settings.gpu_settings import check_gpu_settings, gives_gpus
 from hsm.core.settings.hsm_yaml import CONFIG_VARIABLE, HsmConfig, load_hsm_config
 from hsm.core.settings.kinds import AUTO, Kind, Refused, Switch
 
@@ -38,11 +38,13 @@ __all__ = [
     "BUILT_IN",
     "CONFIG_VARIABLE",
     "FAILURES",
+    "FOLLOWS",
     "SETTINGS",
     "UNSET",
     "VARIABLE_PREFIX",
     "CpuAffinity",
     "Direction",
+    "GpuBusy",
     "Group",
     "HsmConfig",
     "LocalConf",
@@ -53,6 +55,7 @@ __all__ = [
     "StartMethod",
     "SweepConf",
     "Warm",
+    "accept",
     "argument",
     "load_hsm_config",
     "resolve_local",
@@ -60,6 +63,8 @@ __all__ = [
 
 VARIABLE_PREFIX = "HSM_LOCAL_"
 BUILT_IN = "built-in default"
+#: The origin of a max_parallel_jobs that nobody has set.
+FOLLOWS = "follows from gpus"
 
 #: Name of a setting -> its value, and where that came from.
 _Found = dict[str, tuple[Any, str]]
@@ -98,27 +103,28 @@ class Setting:
 
     def check(self, value: object, origin: str) -> Any:
         """`value`, which is data, as LocalConf holds it. Raises SettingsError if not allowed."""
-        return self._accept(self.kind.check, value, origin)
+        return accept(self.kind, self.name, self.kind.check, value, origin)
 
     def parse(self, text: str, origin: str) -> Any:
         """The value that `text` spells in a variable or on the command line; as `check`."""
-        return self._accept(self.kind.parse, text, origin)
+        return accept(self.kind, self.name, self.kind.parse, text, origin)
 
     def gather(self, texts: Sequence[str]) -> Any:
         """The value that the flag spells which was given with these texts; as `check`."""
-        return self._accept(self.kind.gather, texts, self.flag)
+        return accept(self.kind, self.name, self.kind.gather, texts, self.flag)
 
     def show(self, value: Any) -> str:
         """`value`, a checked one, as a person would write it: ``90``, ``true``, ``none``."""
         return "none" if value is None else self.kind.show(value)
 
-    def _accept(self, accept: Callable[[Any], Any], value: object, origin: str) -> Any:
-        try:
-            return accept(value)
-        except (ValueError, TypeError, OverflowError) as error:
-            hint = str(error) if isinstance(error, Refused) else self.kind.hint(value)
-            given = self.kind.quotable(value)
-            raise SettingsError(self.name, given, origin, self.kind.allowed, hint) from None
+
+def accept(kind: Kind, name: str, read: Callable[[Any], Any], value: object, origin: str) -> Any:
+    """What `read`, a method of `kind`, makes of a value. Raises SettingsError if not allowed."""
+    try:
+        return read(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        hint = str(error) if isinstance(error, Refused) else kind.hint(value)
+        raise SettingsError(name, kind.quotable(value), origin, kind.allowed, hint) from None
 
 
 def _describe() -> dict[str, Setting]:
@@ -161,6 +167,7 @@ def resolve_local(
     argument_origin: Callable[[str], str] = argument,
     hsm_config: HsmConfig | str | os.PathLike[str] | None = None,
     environ: Mapping[str, str] | None = None,
+    is_partial: bool = False,
 ) -> Resolved:
     """The settings of a sweep, by the one rule of precedence.
 
@@ -171,6 +178,8 @@ def resolve_local(
         argument_origin: how errors name an argument ("hydra.launcher.timeout", "--timeout").
         hsm_config: the file to read, or its content; searched for if None, see `load_hsm_config`.
         environ: the environment; os.environ by default.
+        is_partial: whether there are more sources than these, so that it is too early to check
+            whether the settings make sense together.
 
     Raises:
         SettingsError: a value is not allowed, a name is unknown, or hsm.yaml cannot be read.
@@ -181,14 +190,30 @@ def resolve_local(
     if not isinstance(hsm_config, HsmConfig):
         path_origin = argument_origin("hsm_config")
         hsm_config = load_hsm_config(hsm_config, path_origin=path_origin, environ=environ)
-    found: _Found = {name: (copy(setting.default), BUILT_IN) for name, setting in SETTINGS.items()}
-    found |= _from_environment(environ)
-    found |= _checked(hsm_config.local, hsm_config.origin)
-    found |= from_arguments
-    conf = LocalConf(**{name: value for name, (value, _) in found.items()})
-    if conf.needs:
-        check_needs(conf.needs, conf.resources, found["needs"][1])
-    return Resolved(conf, {name: origin for name, (_, origin) in found.items()}, hsm_config)
+    built_in: _Found = {name: (copy(one.default), BUILT_IN) for name, one in SETTINGS.items()}
+    # Each wins over those before it.
+    sources = [built_in, _from_environment(environ)]
+    sources += [_checked(hsm_config.local, hsm_config.origin), from_arguments]
+    resolved, ranks = _together(sources, hsm_config)
+    if not is_partial:
+        conf, origins = resolved.conf, resolved.origins
+        if conf.needs:
+            check_needs(conf.needs, conf.resources, origins["needs"])
+        check_gpu_settings(vars(conf), origins, ranks)
+    return resolved
+
+
+def _together(
+    sources: Sequence[_Found], hsm_config: HsmConfig
+) -> tuple[Resolved, Mapping[str, int]]:
+    """The settings of several sources, of which the later ones win, and the place of each one's."""
+    found = {name: each for source in sources for name, each in source.items()}
+    values = {name: value for name, (value, _) in found.items()}
+    origins = {name: origin for name, (_, origin) in found.items()}
+    ranks = {name: rank for rank, source in enumerate(sources) for name in source}
+    if gives_gpus(values) and not ranks["max_parallel_jobs"]:
+        values["max_parallel_jobs"], origins["max_parallel_jobs"] = AUTO, FOLLOWS
+    return Resolved(LocalConf(**values), origins, hsm_config), ranks
 
 
 def _checked(values: Mapping[Any, Any], origin_of: Callable[[str], str]) -> _Found:

@@ -1,6 +1,8 @@
 """Commands with placeholders for parameters: ``["./fit", "--lr={lr}", "--out={job_dir}"]``.
 
 The word ``{args}`` stands for arguments with all parameters that no other placeholder names.
+``{gpu}``, ``{slot}`` and ``{port}`` are not known before an attempt of the job starts: a word with
+one of them is a `LateWord` until then.
 """
 
 from __future__ import annotations
@@ -21,8 +23,48 @@ _BRACE = "write {{ for a brace"
 #: The word that stands for all arguments, and the name in it.
 ARGS = "{args}"
 _ARGS = "args"
+#: Placeholders for what an attempt of a job is given, unless parameters have these names: its GPUs,
+#: its place among the running jobs, and a free port.
+GPU, SLOT, PORT = "gpu", "slot", "port"
+_LATE = (GPU, SLOT, PORT)
 
 Writer = Callable[[Mapping[str, Any]], Sequence[str]]
+
+
+class LateWord(str):
+    """A word of a job's command that only an attempt completes; as a text, it has placeholders.
+
+    Args:
+        pieces: texts and, at every second place, names of placeholders.
+    """
+
+    pieces: tuple[str, ...]
+
+    def __new__(cls, pieces: Sequence[str]) -> LateWord:
+        word = super().__new__(cls, _joined(pieces, {name: f"{{{name}}}" for name in pieces[1::2]}))
+        word.pieces = tuple(pieces)
+        return word
+
+
+def late_names(command: Iterable[str]) -> set[str]:
+    """The placeholders that an attempt must fill in."""
+    return {name for word in command if type(word) is LateWord for name in word.pieces[1::2]}
+
+
+def filled(command: Iterable[str], values: Mapping[str, str]) -> tuple[str, ...]:
+    """A job's command for one attempt.
+
+    Args:
+        command: what `expand_command` returned.
+        values: what the names of `late_names` stand for.
+    """
+    return tuple(
+        _joined(word.pieces, values) if type(word) is LateWord else word for word in command
+    )
+
+
+def _joined(pieces: Sequence[str], values: Mapping[str, str]) -> str:
+    return "".join(values[piece] if at % 2 else piece for at, piece in enumerate(pieces))
 
 
 def placeholders(argv_template: Sequence[str]) -> list[str]:
@@ -51,7 +93,7 @@ def _placeholders(argv_template: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_command(argv_template: Sequence[str], keys: Iterable[str]) -> None:
-    """Check that all placeholders of a command are parameters, ``job_dir`` or ``args``.
+    """Check that all placeholders of a command are parameters, or names that hsm knows.
 
     ``{x}`` also stands for a parameter with the key ``+x``, and ``{args}`` for a parameter of that
     name, if there is one.
@@ -73,8 +115,8 @@ def _check_names(argv_template: Sequence[str], names: Iterable[str], keys: Itera
     for name in names:
         if name == _ARGS and name not in known:
             _check_args(argv_template)
-        elif name not in known and name != "job_dir":
-            plain = [*dict.fromkeys(map(plain_key, known)), "job_dir", _ARGS]
+        elif name not in known and name != "job_dir" and name not in _LATE:
+            plain = [*dict.fromkeys([*map(plain_key, known), "job_dir", _ARGS, *_LATE])]
             names = ", ".join(f"{{{key}}}" for key in plain)
             hint = did_you_mean(name, plain) or f"there are {names} ({_BRACE})"
             message = f"command: no parameter for {{{name}}}; {hint}"
@@ -106,7 +148,8 @@ def expand_command(
 ) -> list[str]:
     """Fill in one job's command: ``{key}`` becomes the parameter, ``{job_dir}`` the directory.
 
-    What `write` makes of the parameters that no placeholder names replaces the word ``{args}``.
+    What `write` makes of the parameters that no placeholder names replaces the word ``{args}``. A
+    word with a placeholder that an attempt fills in becomes a `LateWord`.
 
     Strings are inserted as they are, everything else as JSON: ``0.1``, ``true``, ``null``,
     ``[1, 2]``. ``{{`` and ``}}`` become single braces. A parameter named job_dir cannot be used.
@@ -119,10 +162,6 @@ def expand_command(
     check_command(argv_template, params)
     known = {plain_key(key): value for key, value in params.items()}
     known |= {**params, "job_dir": os.fspath(job_dir)}
-
-    def replacement(match: re.Match[str]) -> str:
-        return match[0][0] if match[1] is None else _argument(match[1], known[match[1]])
-
     words: list[str] = []
     for argument in argv_template:
         if argument == ARGS and _ARGS not in known:
@@ -131,8 +170,24 @@ def expand_command(
                 {k: v for k, v in params.items() if k not in named and plain_key(k) not in named}
             )
         else:
-            words.append(_PLACEHOLDER.sub(replacement, argument))
+            words.append(_expanded(argument, known))
     return words
+
+
+def _expanded(argument: str, known: Mapping[str, Any]) -> str:
+    pieces, end = [""], 0
+    for match in _PLACEHOLDER.finditer(argument):
+        pieces[-1] += argument[end : match.start()]
+        end = match.end()
+        name = match[1]
+        if name is None:
+            pieces[-1] += match[0][0]
+        elif name in known:
+            pieces[-1] += _argument(name, known[name])
+        else:
+            pieces += [name, ""]
+    pieces[-1] += argument[end:]
+    return pieces[0] if len(pieces) == 1 else LateWord(pieces)
 
 
 @lru_cache(maxsize=64)

@@ -25,10 +25,10 @@ from contextlib import suppress
 from glob import glob
 from pathlib import Path
 
-from hsm.core.engine.own_sockets import own_descriptors
 from hsm.core.local.fork_safety.finding import Finding, listed
 from hsm.core.local.fork_safety.sockets import SocketFacts
 from hsm.core.local.processes.own_files import shared_files
+from hsm.core.own_sockets import own_descriptors
 
 _GPU_DEVICES = ("/dev/nvidia", "/dev/kfd")
 # What may be found; the details go into the braces.

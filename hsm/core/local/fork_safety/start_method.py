@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import FrameType
 
-from hsm.core.engine.own_threads import OWN_THREADS
 from hsm.core.local.fork_safety.finding import Finding, listed
 from hsm.core.own_process import LINUX
+from hsm.core.own_threads import OWN_THREADS
 
 #: Outermost modules of threads that only serve a test runner: pytest-xdist's.
 _RUNNERS = frozenset(("execnet.gateway_base",))

@@ -25,9 +25,7 @@ from array import array
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from hsm.core.at_fork import in_child
 from hsm.core.engine.backend import CannotStart, PlaceGone
-from hsm.core.engine.own_sockets import own_pair
 
 _LENGTH = struct.Struct("!Q")
 _CHUNK = 1 << 16  # bytes to receive at a time
@@ -201,14 +199,3 @@ def send_descriptors(sock: socket.socket, data: bytes, descriptors: list[int]) -
     """
     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))
     sock.sendmsg([data], [rights], SEND_FLAGS)
-
-
-def private_pair() -> tuple[socket.socket, socket.socket]:
-    """Make a socketpair: this process's end, and the end of a process to be started.
-
-    Later children do not keep the first end; otherwise a keeper could not notice that its launcher
-    is gone.
-    """
-    ours, theirs = own_pair()
-    in_child(ours, socket.socket.close)
-    return ours, theirs

@@ -32,11 +32,12 @@ from hsm.core.errors import HsmError
 from hsm.core.interpreter import interpreter
 from hsm.core.local.processes.fork_isolation import take_for_forks
 from hsm.core.local.processes.job_process import CallFunction
-from hsm.core.local.processes.messages import Channel, private_pair, send_descriptors
+from hsm.core.local.processes.messages import Channel, send_descriptors
 from hsm.core.local.processes.patience import LOOK_INTERVAL, Patience, kill_tree
 from hsm.core.local.processes.process_tree import is_over
 from hsm.core.local.processes.server_process import serve
 from hsm.core.local.processes.slot import ServerLost, Slot
+from hsm.core.own_sockets import private_pair
 from hsm.core.program.call import call_function
 from hsm.core.program.isolation import LaunchState
 

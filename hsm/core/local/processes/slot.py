@@ -105,7 +105,8 @@ class Slot:
         """Tell the keeper to start a job; `started` waits for its pid. Raises PlaceGone."""
         self._new_job(launch.grace)
         try:
-            self._channel.send(launch)
+            # No process asks which GPUs it was granted: their variables are in the environment.
+            self._channel.send(launch if launch.grant is None else launch._replace(grant=None))
         except OSError as error:
             raise PlaceGone("its keeper is gone") from error
 

@@ -6,6 +6,7 @@ import socket
 import threading
 import weakref
 
+from hsm.core.at_fork import in_child
 from hsm.core.own_process import above_streams
 
 _mutex = threading.Lock()  # a WeakSet must not grow while it is iterated
@@ -21,6 +22,17 @@ def own_pair() -> tuple[socket.socket, socket.socket]:
     with _mutex:
         _own.update(pair)
     return pair
+
+
+def private_pair() -> tuple[socket.socket, socket.socket]:
+    """Make a socketpair: this process's end, and the end of a process to be started.
+
+    Later children do not keep the first end; otherwise a keeper could not notice that its launcher
+    is gone.
+    """
+    ours, theirs = own_pair()
+    in_child(ours, socket.socket.close)
+    return ours, theirs
 
 
 def own(sock: socket.socket) -> None:

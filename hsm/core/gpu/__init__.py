@@ -1,0 +1,1 @@
+"""GPUs: which there are, which job has which, and what becomes of them."""
