@@ -318,7 +318,7 @@ def test_a_gpu_that_others_use_is_tried_once_in_a_round(tmp_path: Path) -> None:
     for rounds in (1, 2):
         turns.begin_round()
         for _ in range(3):
-            assert turns.claim(1, [], ["a", "b"], 0.0, keeps=False) == []
+            assert turns.claim(1, [], {"a": False, "b": False}, 0.0, keeps=False) == []
             assert list(turns.others) == ["b"]
         turns.end_round()
         assert tried == ["a", "b"] * rounds

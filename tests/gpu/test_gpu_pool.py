@@ -28,9 +28,17 @@ def memory(gib: float) -> GpuNeed:
 class Sweep:
     """A pool, and a round for each job that asks."""
 
-    def __init__(self, machine: Machine, folder: Path, *, sees: bool = True, **settings: Any):
+    def __init__(
+        self,
+        machine: Machine,
+        folder: Path,
+        *,
+        sees: bool = True,
+        pids_are_ours: bool = True,
+        **settings: Any,
+    ):
         self.machine = machine
-        self.watch = FakeWatch(machine) if sees else None
+        self.watch = FakeWatch(machine, pids_are_ours=pids_are_ours) if sees else None
         self.pool = make_pool(machine, folder, self.watch, **settings)
         self.next = 0
 
@@ -302,8 +310,7 @@ def test_memory_of_others_counts(sweep: Sweep, machine: Machine) -> None:
 
 
 def test_by_memory_alone_where_pids_say_nothing(machine: Machine, tmp_path: Path) -> None:
-    made = Sweep(machine, tmp_path / "locks", gpu_ids=[0])
-    made.watch = made.pool.watch = FakeWatch(machine, pids_are_ours=False)
+    made = Sweep(machine, tmp_path / "locks", gpu_ids=[0], pids_are_ours=False)
     theirs = machine.on(0, GIB)
     made.take()
     made.look()
@@ -392,6 +399,21 @@ def test_a_process_that_stays_keeps_its_gpu(sweep: Sweep, machine: Machine) -> N
     machine.end(process)
     sweep.look()
     assert sweep.numbers() == [[0]]
+
+
+def test_memory_that_one_of_several_has_left_is_waited_for(sweep: Sweep, machine: Machine) -> None:
+    sweep.pool.restrict([0])
+    first = sweep.start(memory(8), 8 * GIB)
+    sweep.start(memory(8), 8 * GIB)
+    (process,) = [each for each in machine.processes if each.grant is first]
+    process.has_ended = True
+    sweep.pool.give_back(first)
+    sweep.look()
+    assert sweep.take(memory(4)) is None
+    assert "8.0 GiB of job 0 are still there" in sweep.pool.lacking(memory(4))
+    machine.end(process)
+    sweep.look()
+    sweep.start(memory(4))
 
 
 def test_what_others_take_meanwhile_does_not_count_as_left_behind(
@@ -502,7 +524,8 @@ def test_a_turn_hinders_nobody_elsewhere(blind: Sweep, other: Sweep) -> None:
 
 
 def test_several_take_their_turn_only_when_they_are_late(blind: Sweep, other: Sweep) -> None:
-    running = [blind.start() for _ in range(4)]
+    other.start()
+    running = [blind.start() for _ in range(3)]
     both = GpuNeed(count=2)
     assert other.take(both) is None
     blind.end(running.pop())
@@ -517,6 +540,18 @@ def test_several_take_their_turn_only_when_they_are_late(blind: Sweep, other: Sw
     assert got[1] is not None
 
 
+def test_who_has_none_takes_its_turn_for_several_at_once(blind: Sweep, other: Sweep) -> None:
+    running = [blind.start() for _ in range(4)]
+    both = GpuNeed(count=2)
+    assert other.take(both) is None
+    blind.end(running.pop())
+    assert blind.take() is None
+    assert other.take(both) is None
+    blind.end(running.pop())
+    assert blind.take() is None
+    assert other.take(both) is not None
+
+
 def test_who_waits_no_longer_gives_its_turn(blind: Sweep, other: Sweep) -> None:
     blind.pool.restrict([0])
     other.pool.restrict([0])
@@ -524,6 +559,18 @@ def test_who_waits_no_longer_gives_its_turn(blind: Sweep, other: Sweep) -> None:
     assert other.take() is None
     other.pool.stop_waiting()
     blind.end(first)
+    blind.start()
+
+
+def test_who_has_got_one_lets_others_have_their_turn(blind: Sweep, other: Sweep) -> None:
+    blind.pool.restrict([0, 1])
+    other.pool.restrict([0, 1])
+    running = [blind.start(), blind.start()]
+    assert other.take() is None
+    blind.end(running.pop())
+    other.start()
+    assert other.take() is None  # another of its jobs
+    blind.end(running.pop())
     blind.start()
 
 
@@ -558,6 +605,40 @@ def test_nothing_is_kept_for_who_waits_for_others(sweep: Sweep, machine: Machine
     assert sweep.pool.keep(GpuNeed(count=2), (), {}) == frozenset()
 
 
+@pytest.mark.parametrize("are_others_there", [False, True])
+def test_whose_turn_is_next_hides_no_processes_of_others(
+    sweep: Sweep, other: Sweep, machine: Machine, are_others_there: bool
+) -> None:
+    for each in (sweep, other):
+        each.pool.restrict([0, 1])
+    sweep.start()
+    if are_others_there:
+        machine.on(1)
+    both = GpuNeed(count=2)
+    assert other.take(both) is None
+    sweep.look()
+    assert sweep.take(both) is None
+    assert " gets GPU 1 first" in sweep.pool.lacking(both)
+    keys = {machine.gpus[0].key, machine.gpus[1].key}
+    assert sweep.pool.keep(both, (), {}) == (frozenset() if are_others_there else keys)
+
+
+def test_nothing_is_kept_for_who_waits_for_what_does_not_settle(
+    sweep: Sweep, machine: Machine
+) -> None:
+    sweep.pool.restrict([0, 1])
+    first = sweep.start(used=8 * GIB)
+    machine.processes[0].has_ended = True
+    sweep.pool.give_back(first)
+    sweep.look()
+    both = GpuNeed(count=2)
+    assert sweep.pool.keep(both, (), {}) == {machine.gpus[0].key, machine.gpus[1].key}
+    machine.clock.now += 30
+    sweep.look()
+    assert "still there" in sweep.pool.lacking(both)
+    assert sweep.pool.keep(both, (), {}) == frozenset()
+
+
 def test_a_sweep_ends_when_it_has_waited_too_long(machine: Machine, tmp_path: Path) -> None:
     made = Sweep(machine, tmp_path / "locks", gpu_wait=60, gpu_ids=[0])
     theirs = machine.on(0)
@@ -588,8 +669,8 @@ def test_while_a_job_runs_there_is_no_end_to_waiting(machine: Machine, tmp_path:
 
 def test_the_watch_is_begun_told_and_closed(machine: Machine, tmp_path: Path) -> None:
     made = Sweep(machine, tmp_path / "locks")
-    watch, pool = FakeWatch(machine), made.pool
-    pool.watch = watch
+    watch, pool = made.watch, made.pool
+    assert watch is not None
     seen = []
     pool.when_seen(lambda: seen.append(1))
     made.take()

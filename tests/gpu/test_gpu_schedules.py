@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from helpers.gpu_schedules import run_race
+from helpers.gpu_schedules import run_races
+from helpers.processes import first_fast
 
-SHORT = 30
 
-
-@pytest.mark.parametrize("part", range(2))
-def test_in_any_schedule_gpus_are_given_once_and_everybodys_turn_comes(
-    part: int, tmp_path: Path
-) -> None:
-    starts = 0
-    for seed in range(SHORT * part, SHORT * (part + 1)):
-        starts += run_race(seed, tmp_path / str(seed)).starts
-    assert starts > 10 * SHORT
+@pytest.mark.parametrize("races", first_fast(120, 1000))
+def test_in_any_schedule_gpus_are_given_once_and_everybodys_turn_comes(races: int) -> None:
+    figures = run_races(races)
+    print(figures)
+    assert figures["races"] >= races
+    assert figures["starts with GPUs"] > 5 * races
+    for rare in ("late starts", "crowds", "lose", "hang", "die", "restrict", "cancel"):
+        assert figures[rare] > races / 10

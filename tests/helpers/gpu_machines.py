@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from hsm.core.gpu.locks import GpuLocks
 from hsm.core.gpu.pool import GpuPool
 from hsm.core.gpu.probe import GpuProcess, GpuReading
 from hsm.core.gpu.visible import FoundGpus
-from hsm.core.settings.resolve import resolve_local
+from hsm.core.settings.resolve import LocalConf, resolve_local
 
 GIB = 1 << 30
 #: No process has such a pid: it is above the kernel's greatest.
@@ -44,6 +45,7 @@ class OnGpu:
     owner: object = None
     has_ended: bool = False
     began: float = 0.0
+    ended: float = 0.0
 
 
 class FakeHolder(NamedTuple):
@@ -69,12 +71,13 @@ class FakeView:
 class Machine:
     """GPUs, and the processes on them."""
 
-    def __init__(self, count: int = 4, clock: Clock | None = None) -> None:
+    def __init__(self, gpus: int | Sequence[Gpu] = 4, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
-        self.gpus = tuple(gpu(number) for number in range(count))
+        self.gpus = tuple(map(gpu, range(gpus)) if isinstance(gpus, int) else gpus)
         self.found = FoundGpus(self.gpus)
         self.processes: list[OnGpu] = []
         self.faults: dict[str, str] = {}
+        self.lost_at: dict[str, float] = {}
         self._pids = itertools.count(FIRST_PID)
 
     def add(self, key: str, memory: int, grant: GpuGrant | None = None, owner: Any = None) -> OnGpu:
@@ -85,6 +88,11 @@ class Machine:
     def on(self, number: int, memory: int = 18 * GIB) -> OnGpu:
         """A colleague's process on a GPU."""
         return self.add(self.gpus[number].key, memory)
+
+    def lose(self, key: str) -> None:
+        """A GPU fails."""
+        self.faults.setdefault(key, "lost")
+        self.lost_at.setdefault(key, self.clock.now)
 
     def end(self, process: OnGpu) -> None:
         self.processes.remove(process)
@@ -126,6 +134,7 @@ class FakeWatch:
 
     def lose(self, why: str = "the driver gives no answer") -> None:
         self.latest, self.gone = None, why
+        self.changed()
 
     def look(self) -> None:
         if self.gone:
@@ -168,6 +177,16 @@ def choose(gpus: Sequence[Gpu], ids: Sequence[int | str]) -> list[Gpu]:
     return chosen
 
 
+def _conf(settings: dict[str, Any]) -> LocalConf:
+    return resolve_local({"gpus": 1, **settings}, hsm_config=None).conf
+
+
+@functools.cache
+def _usual_conf() -> LocalConf:
+    """It takes a while, and races have very many pools."""
+    return _conf({})
+
+
 def make_pool(
     machine: Machine,
     folder: Path,
@@ -175,10 +194,9 @@ def make_pool(
     **settings: Any,
 ) -> GpuPool:
     """A pool of all GPUs of a machine, with its locks in `folder`."""
-    conf = resolve_local({"gpus": 1, **settings}, hsm_config=None).conf
     return GpuPool(
         machine.found,
-        conf,
+        _conf(settings) if settings else _usual_conf(),
         watch=watch,
         locks=GpuLocks(folder),
         choose=lambda ids: choose(machine.gpus, ids),

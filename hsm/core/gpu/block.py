@@ -12,10 +12,13 @@ class Why(Enum):
     ours = auto()  #: Jobs of this sweep have it, or too much of it.
     delay = auto()  #: Another job has just started there.
     settles = auto()  #: A job's memory has not come back.
+    stuck = auto()  #: ... though it should have by now.
     unseen = auto()  #: The next look will tell.
     foreign = auto()  #: Somebody else uses it.
+    tight = auto()  #: Somebody else uses it, too, and so jobs of this sweep have too much of it.
     kept = auto()  #: It is kept for another job.
-    locked = auto()  #: Another sweep has it, or gets it next.
+    locked = auto()  #: Another sweep has it.
+    promised = auto()  #: Another sweep gets it next.
 
     @property
     def is_outside(self) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from hsm.core.gpu.block import Block, Why
 from hsm.core.gpu.device import Gpu
+from hsm.core.gpu.gpu_sight import Sight
 from hsm.core.gpu.grant import GpuGrant
 from hsm.core.gpu.need import SPARE, GpuNeed, fits
 from hsm.core.gpu.probe import GpuProcess, GpuReading
-from hsm.core.gpu.view import Seen
+from hsm.core.gpu.view import Holding
 from hsm.core.job_numbers import show_numbers
 from hsm.core.printable import printable
 from hsm.core.process_stat import process_command, running_seconds
@@ -26,21 +26,6 @@ FRESH = 2.0
 _ROUNDING = 1e-6
 
 
-@dataclass
-class Sight:
-    """What is known of all GPUs at a moment.
-
-    Attributes:
-        now: the time; monotonic.
-        view: the latest look; None before the first one, and where nobody looks.
-        is_blind: whether nobody looks.
-    """
-
-    now: float
-    view: Seen | None
-    is_blind: bool
-
-
 class GpuState:
     """One GPU. Not thread-safe.
 
@@ -51,7 +36,8 @@ class GpuState:
         grants: what jobs have on it.
         is_allowed: whether jobs may start there.
         out: why no job starts there any more, in a few words; empty if that is not so.
-        settling: the last job that has left it, until its processes and memory are gone, too.
+        settling: the last job that has left it, until processes and memory of those that have left
+            are gone, too.
     """
 
     def __init__(self, gpu: Gpu) -> None:
@@ -61,8 +47,8 @@ class GpuState:
         self.out = ""
         self.settling: GpuGrant | None = None
         self.last_start = float("-inf")
-        self._left = float("-inf")  # when a job left it
-        self._pids: frozenset[int] = frozenset()  # of the job that left, as they were last seen
+        self._left = float("-inf")  # when a job left it, of whatever sweep
+        self._pids: frozenset[int] = frozenset()  # of jobs that left, as they were last seen
         self._idle_memory: int | None = None  # bytes in use before jobs came
         self._was_told = False  # whether people know that it does not settle
         self._was_read = False  # whether there has been a reading of it
@@ -75,20 +61,22 @@ class GpuState:
     def take(self, grant: GpuGrant, sight: Sight) -> None:
         """A job gets its part."""
         if not self.grants and sight.view is not None:
-            self._idle_memory = self._unexplained(sight.view)
+            self._idle_memory = self._unexplained(sight)
         self.grants.append(grant)
         self.last_start, self.settling = sight.now, None
 
     def give_back(self, grant: GpuGrant, sight: Sight) -> None:
-        """A job has left. Its GPU settles if it was the last one and somebody looks."""
+        """A job has left. Its GPU settles if somebody looks."""
         self.grants.remove(grant)
         if sight.is_blind:
             return
-        self._left, self._was_told = sight.now, False
-        if not self.grants:
-            self.settling = grant
-            holders = () if sight.view is None else sight.view.holders.get(self.gpu.key, ())
-            self._pids = frozenset(each.process.pid for each in holders if each.grant is grant)
+        pids = frozenset(each.process.pid for each in self._holders(sight) if each.grant is grant)
+        self._pids = pids if self.settling is None else self._pids | pids
+        self._left, self._was_told, self.settling = sight.now, False, grant
+
+    def outdate(self, sight: Sight) -> None:
+        """Another sweep has given it back: what was last seen there says nothing any more."""
+        self._left = sight.now
 
     def settle(self, sight: Sight, seconds: float) -> str:
         """See whether what the last job had has come back.
@@ -123,19 +111,25 @@ class GpuState:
         job, of_job = self.settling.job, f"of job {self.settling.job}"
         if stays := self._pids & {process.pid for process in reading.processes}:
             return f"process {min(stays)} {of_job} is still there"
-        now = self._unexplained(view)
+        now = self._unexplained(sight)
         if now is None or self._idle_memory is None or now <= self._idle_memory + BACK_WITHIN:
             return None
         return f"{format_size(now - self._idle_memory)} of job {job} are still there"
 
-    def _unexplained(self, view: Seen) -> int | None:
-        """Bytes in use but for those of processes of others; None if unknown."""
-        reading = view.reading(self.gpu)
-        if reading is None or reading.used is None:
+    def _unexplained(self, sight: Sight) -> int | None:
+        """Bytes in use but for those of others and of jobs that are there; None if unknown."""
+        view, reading = sight.view, self._reading(sight)
+        if view is None or reading is None or reading.used is None:
             return None
-        foreign = [process.memory for process in view.foreign(self.gpu)]
-        known = [memory for memory in foreign if memory is not None]
-        return reading.used - sum(known) if len(known) == len(foreign) else None
+        if self.grants and not view.pids_are_ours:
+            return None
+        theirs = [each.process for each in self._holders(sight) if each.grant in self.grants]
+        found = [process.memory for process in (*view.foreign(self.gpu), *theirs)]
+        known = [memory for memory in found if memory is not None]
+        return reading.used - sum(known) if len(known) == len(found) else None
+
+    def _holders(self, sight: Sight) -> Sequence[Holding]:
+        return () if sight.view is None else sight.view.holders.get(self.gpu.key, ())
 
     def fault(self, sight: Sight) -> str:
         """Why the driver cannot use it, in a few words; empty if it can, as far as is known."""
@@ -174,13 +168,14 @@ class GpuState:
             return Block(Why.ours, f": taken by {_jobs(self.grants)}")
         if self.settling is not None:
             left = self._left_behind(sight) or f"what job {self.settling.job} had is not yet back"
-            return Block(Why.settles, f"'s memory to come back: {left}")
+            why = Why.stuck if self._was_told else Why.settles
+            return Block(why, f"'s memory to come back: {left}")
         is_unseen = self._is_unseen(sight)
-        foreign = self._foreign(need, sight, waits=waits)
+        barred = self._barred(need, sight, waits=waits)
         # Whose processes there were is worth telling until the next look.
         is_known = need.memory is None and sight.view and sight.view.time > self._left
-        if foreign and (is_known or not is_unseen):
-            return Block(Why.foreign, foreign, is_old=is_unseen)
+        if barred and (is_known or not is_unseen):
+            return barred._replace(is_old=is_unseen)
         if is_unseen:
             return Block(Why.unseen, " to be looked at", is_old=True)
         if self.grants and need.memory is None and sight.now < self.last_start + START_DELAY:
@@ -193,7 +188,7 @@ class GpuState:
         """Whether jobs of this sweep leave enough of it."""
         if not self.grants:
             return True
-        needs = [need, *(grant.need for grant in self.grants)]
+        needs = self._needs(need)
         if any(each.alone or each.share >= 1 for each in needs):
             return False
         if sum(each.share for each in needs) > 1 + _ROUNDING:
@@ -210,35 +205,48 @@ class GpuState:
             return True
         return not self.grants and view.time < sight.now - FRESH
 
-    def _foreign(self, need: GpuNeed, sight: Sight, *, waits: bool) -> str:
-        """How others are in the way, for people; empty if they are not."""
+    def _barred(self, need: GpuNeed, sight: Sight, *, waits: bool) -> Block | None:
+        """How others, or memory, are in the way; None if they are not."""
         reading = self._reading(sight)
-        if need.memory is not None:
-            short = self._short_memory(need.memory, reading, sight)
-            if short:
-                return short
+        if short := self._short_memory(need, reading, sight):
+            return short
         if reading is None or not waits or (need.memory is not None and not need.alone):
-            return ""
+            return None
         assert sight.view is not None
         if sight.view.pids_are_ours:
             processes = sight.view.foreign(self.gpu)
-            return f", used by {describe_processes(processes)}" if processes else ""
-        if self.grants or reading.used is None or reading.used <= SPARE:
-            return ""
-        return f", on which {format_size(reading.used)} are in use"
+            text = f", used by {describe_processes(processes)}" if processes else ""
+        elif self.grants or reading.used is None or reading.used <= SPARE:
+            text = ""
+        else:
+            text = f", on which {format_size(reading.used)} are in use"
+        return Block(Why.foreign, text) if text else None
 
-    def _short_memory(self, memory: int, reading: GpuReading | None, sight: Sight) -> str:
-        """Why so many bytes are not left of it, for people; empty if they are."""
-        left = self._memory_left(reading, sight)
-        if left is None and self.grants:
-            return f": nobody knows how much memory is left beside {_jobs(self.grants)}"
-        if left is None or memory <= left:
-            return ""
+    def _short_memory(
+        self, need: GpuNeed, reading: GpuReading | None, sight: Sight
+    ) -> Block | None:
+        """How too little memory of it is left, if some of the jobs there count it."""
+        if not any(each.memory is not None for each in self._needs(need)):
+            return None
+        total, left = self._total(reading), self._memory_left(reading, sight)
+        if left is None or total is None:
+            text = f": nobody knows how much memory is left beside {_jobs(self.grants)}"
+            return Block(Why.ours, text) if self.grants else None
+        memory = _memory_of(need, total)
+        if memory <= left:
+            return None
         foreign = self._foreign_memory(reading, sight)
         beside = [_jobs(self.grants)] if self.grants else []
         beside += [f"others with {format_size(foreign)}"] if foreign else []
-        has = f"only {format_size(max(0, left))} are left"
-        return f": {has} beside {' and '.join(beside)}" if beside else f": {has}"
+        has = f": only {format_size(max(0, left))} are left"
+        text = f"{has} beside {' and '.join(beside)}" if beside else has
+        if not foreign and self.grants:
+            return Block(Why.ours, text)
+        fits_alone = self.grants and memory <= left + self._reserved(total)
+        return Block(Why.tight if fits_alone else Why.foreign, text)
+
+    def _needs(self, need: GpuNeed) -> list[GpuNeed]:
+        return [need, *(grant.need for grant in self.grants)]
 
     def _memory_left(self, reading: GpuReading | None, sight: Sight) -> int | None:
         """Bytes for another job; None if nobody knows how many there are."""
@@ -251,10 +259,7 @@ class GpuState:
         return reading.memory if self.gpu.memory is None and reading else self.gpu.memory
 
     def _reserved(self, total: int) -> int:
-        return sum(
-            int(each.need.share * total) if each.need.memory is None else each.need.memory
-            for each in self.grants
-        )
+        return sum(_memory_of(each.need, total) for each in self.grants)
 
     def _foreign_memory(self, reading: GpuReading | None, sight: Sight) -> int:
         """Bytes that others use, as far as that is known."""
@@ -278,6 +283,11 @@ class GpuState:
             left = self._memory_left(self._reading(sight), sight)
             return float("inf") if left is None else left - need.memory
         return 1 - need.share - sum(grant.need.share for grant in self.grants)
+
+
+def _memory_of(need: GpuNeed, total: int) -> int:
+    """Bytes that a job may use on a GPU that has so many."""
+    return int(need.share * total) if need.memory is None else need.memory
 
 
 def _jobs(grants: Sequence[GpuGrant]) -> str:

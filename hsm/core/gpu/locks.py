@@ -129,6 +129,9 @@ class GpuLocks:
             self._sign(self._turn, sorted(wanted))
         elif now >= self._refreshed + _REFRESH_AFTER:
             self._refreshed = now
+            if not self._is_current(_TURN, self._turn):  # Somebody has tidied up.
+                self.give_turn()
+                return
             with suppress(OSError):  # somebody else's file, which may only be read
                 os.utime(self._turn)
 

@@ -17,20 +17,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from hsm.core.gpu.block import Block, Why
 from hsm.core.gpu.device import Gpu
-from hsm.core.gpu.gpu_state import GpuState, Sight
+from hsm.core.gpu.gpu_sight import Lookout, Sight
+from hsm.core.gpu.gpu_state import GpuState
 from hsm.core.gpu.grant import GpuGrant
 from hsm.core.gpu.locks import GpuLocks
 from hsm.core.gpu.need import GpuNeed
 from hsm.core.gpu.turns import Turns
 from hsm.core.gpu.view import Watching
 from hsm.core.gpu.visible import FoundGpus
-from hsm.core.gpu.why_not import Refusal, Telling, refuse, too_few
+from hsm.core.gpu.why_not import Refusals, refuse, too_few
 from hsm.core.settings.resolve import GpuBusy, LocalConf
-from hsm.core.units import format_duration
 
-#: Seconds after which a first look that does not come is not waited for: a driver that hangs is
-#: given up after ten.
-_FIRST_LOOK = 15.0
 _NOTHING: Mapping[str, str] = {}
 
 
@@ -69,16 +66,12 @@ class GpuPool:
         self.choose = choose
         self._clock = clock
         self._settle_seconds = conf.gpu_settle
-        self._longest_wait = conf.gpu_wait
         self._waits = conf.gpu_busy is GpuBusy.wait
         self._states = [GpuState(gpu) for gpu in found.gpus]
         self._news = deque[str]() if news is None else news
         self._told_trouble = False
-        self._began: float | None = None  # when the watch was begun
-        self._was_seen = False  # whether there has been a look
-        self._short_since: float | None = None  # since when jobs have waited and none has had any
-        self._refused: list[Refusal] = []  # in the current round
-        self._telling = Telling()
+        self._lookout = Lookout(watch, clock)
+        self._refused = Refusals(conf.gpu_wait)
         if conf.gpu_ids is not None:
             self.restrict(conf.gpu_ids)
 
@@ -116,21 +109,11 @@ class GpuPool:
 
     def looks_again(self) -> bool:
         """Whether a job of the last round may get GPUs although none has been given back."""
-        return any(refusal.looks_again for refusal in self._refused)
+        return self._refused.looks_again()
 
     def gives_up(self) -> str:
         """Why jobs are to wait for GPUs no longer, in one line; empty if they may."""
-        if self.is_gone:
-            return self.is_gone
-        if self._short_since is None or not self._refused:
-            return ""
-        text = self._refused[0].text
-        if all(refusal.is_final for refusal in self._refused):
-            return f"jobs wait for {text}"
-        if self._longest_wait is None or self._clock() < self._short_since + self._longest_wait:
-            return ""
-        waited = format_duration(self._longest_wait)
-        return f"no job has had a GPU for {waited} (gpu_wait), waiting for {text}"
+        return self.is_gone or self._refused.gives_up(self._clock())
 
     @property
     def allowed(self) -> tuple[Gpu, ...]:
@@ -182,12 +165,9 @@ class GpuPool:
     def end_round(self) -> None:
         """None of them can start."""
         self._turns.end_round()
-        if line := self._telling.line(self._refused, self._clock()):
+        has_any = any(state.grants for state in self._states)
+        if line := self._refused.end(self._clock(), has_any=has_any):
             self._news.append(line)
-        if not self._refused or any(state.grants for state in self._states):
-            self._short_since = None
-        elif self._short_since is None:
-            self._short_since = self._clock()
 
     def stop_waiting(self) -> None:
         """No job waits for GPUs any more, or none could start if it had them."""
@@ -215,25 +195,27 @@ class GpuPool:
 
         Returns None if they are not.
         """
-        self._begin()
+        self._lookout.begin()
         sight = self._refresh()
         usable = self._usable(need, avoid)
         if len(usable) < need.count:
-            self._refused.append(too_few(need, len(usable), self._states))
+            self._refused.add(too_few(need, len(usable), self._states))
             return None
         blocks = self._blocks(usable, need, sight, kept)
         self._locks.sweep = sweep
-        keys = self._claim(need, blocks, sight, keeps=is_late or need.count == 1)
+        # Waiting for several leaves some unused: only if it has waited long, or the sweep has none.
+        keeps = is_late or need.count == 1 or not any(state.grants for state in self._states)
+        keys = self._claim(need, blocks, sight, keeps=keeps)
         chosen = [state for key in keys for state in usable if state.gpu.key == key]
         if not chosen:
-            self._refused.append(refuse(need, blocks))
-            if self.watch and any(block and block.is_old for block in blocks.values()):
-                self.watch.ask()
+            self._refused.add(refuse(need, blocks))
+            if any(map(_is_old, blocks.values())):
+                self._lookout.ask(sight)
             return None
         grant = GpuGrant(job, need, tuple(state.gpu for state in chosen))
         for state in chosen:
             state.take(grant, sight)
-        self._short_since = None
+        self._refused.started()
         if self.watch is not None:
             self.watch.job_began(grant)
         return grant
@@ -242,33 +224,39 @@ class GpuPool:
         self, need: GpuNeed, blocks: dict[GpuState, Block | None], sight: Sight, *, keeps: bool
     ) -> list[str]:
         """The keys of the GPUs to take, whose locks are held; adds other sweeps to `blocks`."""
-        free = [state for state, block in blocks.items() if block is None]
+        free, perhaps = list[GpuState](), list[GpuState]()
+        for state, block in blocks.items():
+            # Since another sweep has given it back, nobody has looked.
+            is_stale = not (sight.is_blind or state.grants) and state.gpu.key in self._turns.others
+            if block is None and not is_stale:
+                free.append(state)
+            elif block is None or _may_be_locked(state, block):
+                perhaps.append(state)
         free.sort(key=lambda state: state.room_left(need, sight))
-        # What is in the way there may be jobs of another sweep.
-        perhaps = [state for state, block in blocks.items() if _may_be_locked(state, block)]
-        if len(free) + len(perhaps) < need.count:
-            return []
+        # Too few are asked for all the same: what other sweeps have can be kept for a job, too.
         keys = self._turns.claim(
             need.count,
             [state.gpu.key for state in free],
-            [state.gpu.key for state in perhaps],
+            {state.gpu.key: _is_old(blocks[state]) for state in perhaps},
             sight.now,
             keeps=keeps,
         )
         for state in () if keys else (*free, *perhaps):
+            if state.gpu.key in self._turns.freed:
+                state.outdate(sight)
+                blocks[state] = state.block(need, sight, waits=self._waits)
             blocks[state] = self._turns.others.get(state.gpu.key, blocks[state])
         return keys
 
     def give_back(self, grant: GpuGrant) -> None:
         """A job has ended. Its GPUs can be given to others once they have settled."""
         self.job_ended(grant)
-        sight = self._sight()
+        sight = self._lookout.sight()
         for state in self._states:
             if grant in state.grants:
                 state.give_back(grant, sight)
         self._refresh()
-        if self.watch is not None and not sight.is_blind:
-            self.watch.ask()
+        self._lookout.ask(sight)
 
     def keep(
         self, need: GpuNeed, avoid: Collection[str], kept: Mapping[str, str]
@@ -283,11 +271,14 @@ class GpuPool:
         """
         sight = self._refresh()
         blocks = self._blocks(self._usable(need, avoid), need, sight, kept)
-        order: tuple[Why | None, ...] = (None, Why.unseen, Why.settles, Why.delay, Why.ours)
+        order = (None, Why.unseen, Why.settles, Why.delay, Why.ours, Why.tight)
         ranks: dict[GpuState, int] = {}
         for state, block in blocks.items():
             why = None if block is None else block.why
-            if why is not Why.kept and not state.grants and state.gpu.key in self._turns.others:
+            other = None if state.grants else self._turns.others.get(state.gpu.key)
+            # What is seen on a GPU that another sweep has is that sweep's.
+            is_theirs = other is not None and (other.why is Why.locked or why in order)
+            if is_theirs and why is not Why.kept:
                 ranks[state] = len(order)
             elif why in order:
                 ranks[state] = order.index(why)
@@ -299,9 +290,8 @@ class GpuPool:
     def look(self) -> None:
         """There has been a look at the GPUs: give those back that have settled."""
         sight = self._refresh()
-        settles = any(state.settling is not None for state in self._states)
-        if self.watch is not None and settles and not sight.is_blind:
-            self.watch.ask()
+        if any(state.settling is not None for state in self._states):
+            self._lookout.ask(sight)
 
     # --- which GPUs there are ---
 
@@ -346,22 +336,9 @@ class GpuPool:
 
     # --- within ---
 
-    def _begin(self) -> None:
-        if self.watch is not None and self._began is None:
-            self._began = self._clock()
-            self.watch.begin()
-
-    def _sight(self) -> Sight:
-        now, watch = self._clock(), self.watch
-        view = None if watch is None else watch.latest
-        self._was_seen = self._was_seen or view is not None
-        is_late = self._began is not None and now > self._began + _FIRST_LOOK
-        is_blind = watch is None or bool(watch.gone) or (is_late and not self._was_seen)
-        return Sight(now, None if is_blind else view, is_blind=is_blind)
-
     def _refresh(self) -> Sight:
         """See what is known now, which GPUs are lost, and which have settled."""
-        sight = self._sight()
+        sight = self._lookout.sight()
         for state in self._states:
             if not state.out and (fault := state.fault(sight)):
                 self.leave_out(state.gpu, fault)
@@ -390,6 +367,10 @@ class GpuPool:
 
 def _is_usable(state: GpuState) -> bool:
     return state.is_allowed and not state.out
+
+
+def _is_old(block: Block | None) -> bool:
+    return block is not None and block.is_old
 
 
 def _may_be_locked(state: GpuState, block: Block | None) -> bool:

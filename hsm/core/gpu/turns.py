@@ -7,7 +7,7 @@ claim --all there--> their locks are held
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from hsm.core.gpu.block import Block, Why
 from hsm.core.gpu.locks import GpuLocks
@@ -25,10 +25,12 @@ class Turns:
 
     Attributes:
         others: who else has a GPU, or gets it first, as far as was found out, by key.
+        freed: the keys of those that others had until the current round.
     """
 
     def __init__(self, locks: GpuLocks) -> None:
         self.others: dict[str, Block] = {}
+        self.freed: set[str] = set()
         self._locks = locks
         self._wanted: set[str] = set()  # keys waited for in the current round
         self._tried: set[str] = set()  # keys of `perhaps` that were tried in the current round
@@ -39,6 +41,7 @@ class Turns:
         """Jobs ask for GPUs, one after another, in the order of their turns."""
         self._wanted.clear()
         self._tried.clear()
+        self.freed.clear()
 
     def end_round(self) -> None:
         """None of them has got any."""
@@ -46,14 +49,21 @@ class Turns:
             self._give_turn()
 
     def claim(
-        self, count: int, free: Sequence[str], perhaps: Iterable[str], now: float, *, keeps: bool
+        self,
+        count: int,
+        free: Sequence[str],
+        perhaps: Mapping[str, bool],
+        now: float,
+        *,
+        keeps: bool,
     ) -> list[str]:
         """Take the locks of as many GPUs as are needed, or none.
 
         Args:
             count: how many are needed.
             free: the keys of those that would do, the best ones first.
-            perhaps: the keys of those that might do if what is in the way is another sweep.
+            perhaps: the keys of those that might do if what is in the way is another sweep, and for
+                each, whether the next look will tell.
             now: the time; monotonic.
             keeps: whether the turn is kept if GPUs of other sweeps are waited for.
 
@@ -69,16 +79,20 @@ class Turns:
             if len(found) == count:
                 self._succeeded(now)
                 return found
-        for key in perhaps:
+        hoped = []
+        for key, is_unseen in perhaps.items():
             if key not in self._tried:  # Once is enough, however many jobs ask.
-                self._tried.add(key)
-                if not self._is_refused(key, owner, theirs) and key not in held:
-                    self._locks.release([key])
+                self._try(key, owner, theirs)
             if key in self.others:
                 refused.append(key)
+            elif is_unseen or key in self.freed:
+                hoped.append(key)
         self._locks.release(key for key in found if key not in held)
-        if refused and keeps and len(found) + len(refused) >= count and self._locks.has_turn:
-            self._wanted.update(found, refused)
+        wanted = {*found, *refused, *hoped}
+        # What others have given back is waited for until it has been looked at, too.
+        is_others = bool(refused or (hoped and self._keeps_turn))
+        if is_others and keeps and len(wanted) >= count and self._locks.has_turn:
+            self._wanted |= wanted
             self._keeps_turn = True
             self._locks.keep_turn(self._wanted)
         return []
@@ -90,12 +104,25 @@ class Turns:
         owner, theirs = self._locks.take_turn()
         return f"another sweep ({owner})", theirs
 
+    def _try(self, key: str, owner: str, theirs: frozenset[str]) -> None:
+        """See whether another sweep has a GPU that this one does not want yet."""
+        self._tried.add(key)
+        was_theirs, is_held = key in self.others, key in self._locks.held
+        if not self._is_refused(key, owner, theirs):
+            if not is_held:
+                self._locks.release([key])
+            if was_theirs:
+                self.freed.add(key)
+
     def _is_refused(self, key: str, owner: str, theirs: frozenset[str]) -> bool:
         """Whether another sweep has a GPU, or gets it first; else its lock is held."""
-        if key in theirs:
-            self.others[key] = Block(Why.locked, " first", f"{owner} gets ")
-        elif (holder := self._locks.try_take([key])) is not None:
+        is_held = key in self._locks.held
+        if (holder := self._locks.try_take([key])) is not None:
             self.others[key] = Block(Why.locked, "", f"another sweep ({holder}) has ")
+        elif key in theirs:
+            if not is_held:
+                self._locks.release([key])
+            self.others[key] = Block(Why.promised, " first", f"{owner} gets ")
         else:
             self.others.pop(key, None)
             return False
@@ -103,6 +130,8 @@ class Turns:
 
     def _succeeded(self, now: float) -> None:
         """GPUs were claimed. If they were waited for, others have their turn first then."""
+        if self._wanted:  # The turn is kept for a job that came before.
+            return
         if self._keeps_turn:
             self._rests_until = now + REST
         self._give_turn()

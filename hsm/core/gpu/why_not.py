@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hsm.core.gpu.block import Block, Why
 from hsm.core.gpu.gpu_state import GpuState
 from hsm.core.gpu.need import GpuNeed
 from hsm.core.job_numbers import show_numbers
-from hsm.core.units import format_size
+from hsm.core.units import format_duration, format_size
 
 #: Seconds until people are told again that somebody else uses GPUs.
 _INTERVAL = 60.0
@@ -33,20 +33,66 @@ class Refusal(NamedTuple):
     others: frozenset[str] = frozenset()
 
 
-class Telling:
-    """Tells people that jobs wait for GPUs which somebody else uses, when that is news."""
+class Refusals:
+    """Those of the jobs that asked in the current round, and for how long it has been so.
 
-    def __init__(self) -> None:
-        self._known: frozenset[str] = frozenset()  # keys of GPUs of which they know
-        self._next = float("-inf")  # monotonic
+    Args:
+        longest_wait: seconds for which jobs may wait while none has any; None for ever.
+    """
 
-    def line(self, refused: Iterable[Refusal], now: float) -> str:
-        """A line on what the first of these jobs waits for; empty if there is nothing to tell."""
-        first = next((refusal for refusal in refused if refusal.others), None)
-        if first is None or first.others <= self._known or now < self._next:
+    def __init__(self, longest_wait: float | None) -> None:
+        self._longest_wait = longest_wait
+        self._found: list[Refusal] = []
+        self._since: float | None = None  # since when jobs have waited and none has had any
+        self._known: frozenset[str] = frozenset()  # keys of others' GPUs of which people know
+        self._next_line = float("-inf")  # monotonic
+
+    def clear(self) -> None:
+        """Another round begins."""
+        self._found.clear()
+
+    def add(self, refusal: Refusal) -> None:
+        """A job has got none."""
+        self._found.append(refusal)
+
+    def end(self, now: float, *, has_any: bool) -> str:
+        """None of the jobs that asked can start.
+
+        Args:
+            now: the time; monotonic.
+            has_any: whether any job has GPUs.
+
+        Returns a line for people, if it is news that somebody else uses GPUs; else an empty text.
+        """
+        if not self._found or has_any:
+            self._since = None
+        elif self._since is None:
+            self._since = now
+        first = next((refusal for refusal in self._found if refusal.others), None)
+        if first is None or first.others <= self._known or now < self._next_line:
             return ""
-        self._known, self._next = first.others, now + _INTERVAL
+        self._known, self._next_line = first.others, now + _INTERVAL
         return f"jobs wait for {first.text}"
+
+    def started(self) -> None:
+        """A job has got GPUs."""
+        self._since = None
+
+    def looks_again(self) -> bool:
+        """Whether one of the jobs may get GPUs although none has been given back."""
+        return any(refusal.looks_again for refusal in self._found)
+
+    def gives_up(self, now: float) -> str:
+        """Why jobs are to wait no longer, in one line; empty if they may."""
+        if self._since is None or not self._found:
+            return ""
+        text = self._found[0].text
+        if all(refusal.is_final for refusal in self._found):
+            return f"jobs wait for {text}"
+        if self._longest_wait is None or now < self._since + self._longest_wait:
+            return ""
+        waited = format_duration(self._longest_wait)
+        return f"no job has had a GPU for {waited} (gpu_wait), waiting for {text}"
 
 
 def refuse(need: GpuNeed, blocks: Mapping[GpuState, Block | None]) -> Refusal:
@@ -57,7 +103,7 @@ def refuse(need: GpuNeed, blocks: Mapping[GpuState, Block | None]) -> Refusal:
     others = (
         state.gpu.key
         for state, block in blocks.items()
-        if block is not None and block.why in (Why.foreign, Why.locked)
+        if block is not None and block.why in (Why.foreign, Why.locked, Why.promised)
     )
     return Refusal(
         f"{_wanted(need, free)}: {_reasons(blocks)}",
