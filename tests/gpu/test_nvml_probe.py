@@ -141,8 +141,9 @@ def test_a_driver_that_hangs_is_asked_no_more(driver: FakeNvml) -> None:
     assert_gone(probe, "no answer")
 
 
-def test_a_driver_may_hang_from_the_beginning(driver: FakeNvml) -> None:
-    driver.hang("nvmlInit")
+@pytest.mark.parametrize("call", ["nvmlInit", _CALL])
+def test_a_driver_may_hang_from_the_beginning(driver: FakeNvml, call: str) -> None:
+    driver.hang(call)
     assert_gone(NvmlProbe(first_patience=0.5), "the GPU driver has given no answer for 0.5 s")
 
 
@@ -180,6 +181,16 @@ def test_a_helper_that_is_out_of_order_is_given_up(
     reader = tmp_path / "nvml_reader.py"
     reader.write_text(program)
     assert_gone(NvmlProbe(reader=reader, first_patience=PATIENCE), text)
+
+
+def test_signs_of_life_are_no_answer(driver: FakeNvml, tmp_path: Path) -> None:
+    reader = tmp_path / "nvml_reader.py"
+    answer = 'b"\\n" * 9 + b\'{"gpus": []}\\n\\n\''
+    reader.write_text(f"import os\nwhile os.read(0, 1):\n    os.write(0, {answer})\n")
+    probe = NvmlProbe(reader=reader, first_patience=PATIENCE, patience=PATIENCE)
+    assert probe.look() == probe.look() == ()
+    probe.close()
+    assert helpers() == []
 
 
 def test_a_helper_that_was_killed_is_not_replaced(probe: NvmlProbe) -> None:

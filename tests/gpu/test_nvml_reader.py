@@ -24,9 +24,13 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
 
 @pytest.fixture
 def reader(driver: FakeNvml) -> Reader:
+    return Reader(begun_pynvml(), lambda: None)
+
+
+def begun_pynvml() -> Any:
     nvml = fake_pynvml()
     nvml.nvmlInit()
-    return Reader(nvml)
+    return nvml
 
 
 def fake_pynvml() -> Any:
@@ -37,6 +41,13 @@ def fake_pynvml() -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_each_gpu_that_was_read_is_a_sign_of_life(driver: FakeNvml) -> None:
+    signs = []
+    reader = Reader(begun_pynvml(), lambda: signs.append(1))
+    driver.lose(0)
+    assert len(reader.look()) == len(signs) == 2
 
 
 def test_all_gpus_are_read(driver: FakeNvml, reader: Reader) -> None:

@@ -25,9 +25,8 @@ from hsm.core.gpu.probe import GpuProbe, GpuProcess, GpuReading, ProbeGone
 from hsm.core.interpreter import NO_INTERPRETER, interpreter
 from hsm.core.own_sockets import private_pair
 
-#: Seconds that an answer may take; and the first one, since a driver that nobody uses wakes each
-#: GPU for a second or more.
-PATIENCE, FIRST_PATIENCE = 10.0, 30.0
+#: Seconds for which a driver may give no sign of life.
+PATIENCE = 10.0
 READER = Path(__file__).with_name("nvml_reader.py")
 #: Bytes; far above what an answer on 16 GPUs with hundreds of processes has.
 _LONGEST_ANSWER = 1 << 22
@@ -43,8 +42,8 @@ class NvmlProbe(GpuProbe):
     """See `GpuProbe`. The helper starts with the first look.
 
     Args:
-        patience: seconds that an answer may take.
-        first_patience: seconds that the first one may take.
+        patience: seconds for which the driver may give no sign of life.
+        first_patience: the same for the first look, with which the helper starts.
         reader: the helper's program.
     """
 
@@ -52,7 +51,7 @@ class NvmlProbe(GpuProbe):
         self,
         *,
         patience: float = PATIENCE,
-        first_patience: float = FIRST_PATIENCE,
+        first_patience: float = PATIENCE,
         reader: Path = READER,
     ) -> None:
         self._patience, self._first_patience = patience, first_patience
@@ -139,12 +138,11 @@ class _Helper:
         """Ask what the driver says.
 
         Args:
-            patience: seconds that the answer may take.
+            patience: seconds for which there may be no sign of life.
         """
-        deadline = time.monotonic() + patience
         with suppress(OSError):  # it has ended, and may have said why
             self._socket.send(b"?", _SEND_FLAGS)
-        line = self._line(deadline, patience)
+        line = self._line(patience)
         try:
             answer: Any = json.loads(line)
             if "error" not in answer:
@@ -154,9 +152,14 @@ class _Helper:
             raise ProbeGone(f"{_HELPER} gave a bad answer: {line[:80]!r}") from error
         raise ProbeGone(why)
 
-    def _line(self, deadline: float, patience: float) -> bytes:
-        """The next line that it says. Raises ProbeGone if there is none at `deadline`."""
-        while (end := self._received.find(b"\n")) < 0:
+    def _line(self, patience: float) -> bytes:
+        """The next line that it says, but for signs of life. Raises ProbeGone if it stops."""
+        deadline = time.monotonic() + patience
+        while (end := self._received.find(b"\n")) <= 0:
+            if end == 0:
+                del self._received[:1]
+                deadline = time.monotonic() + patience
+                continue
             self._socket.settimeout(max(0.001, deadline - time.monotonic()))
             try:
                 chunk = self._socket.recv(_CHUNK)

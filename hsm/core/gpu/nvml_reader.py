@@ -5,7 +5,8 @@
 FOLDER is where the module `pynvml` is. The helper is asked over a socket, its standard input: a
 byte is a request, and a line of JSON the answer. That is ``{"gpus": [...]}`` with the fields of
 `GpuReading`, or ``{"error": "..."}``, after which the helper ends. It also ends when its connection
-does, even while the driver keeps a call waiting.
+does, even while the driver keeps a call waiting. An empty line is a sign of life: waking GPUs that
+nobody uses takes a driver a second or more for each.
 
 It imports nothing of hsm, so that it starts fast, and it writes its answers to no standard stream,
 so that it does not matter what a library prints.
@@ -17,6 +18,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
@@ -32,10 +34,12 @@ class Reader:
 
     Args:
         nvml: the module `pynvml`.
+        show_life: called after each GPU.
     """
 
-    def __init__(self, nvml: Any) -> None:
+    def __init__(self, nvml: Any, show_life: Callable[[], object]) -> None:
         self._nvml = nvml
+        self._show_life = show_life
         self._faults = {getattr(nvml, name, None) for name in _FAULTS}
         # By index, what was last read of a GPU or its parts: one that is lost tells nothing.
         self._known: dict[int, list[dict[str, Any]]] = {}
@@ -45,6 +49,7 @@ class Reader:
         found = []
         for index in range(self._nvml.nvmlDeviceGetCount()):
             found += self._look_at(index)
+            self._show_life()
         return found
 
     def _look_at(self, index: int) -> list[dict[str, Any]]:
@@ -134,7 +139,15 @@ def words(error: BaseException) -> str:
 
 
 def _answer(answer: dict[str, Any]) -> None:
-    unsent = json.dumps(answer).encode() + b"\n"
+    _write(json.dumps(answer))
+
+
+def _show_life() -> None:
+    _write("")
+
+
+def _write(line: str) -> None:
+    unsent = line.encode() + b"\n"
     while unsent:
         unsent = unsent[os.write(_CONNECTION, unsent) :]
 
@@ -154,11 +167,13 @@ def _serve(requests: SimpleQueue[bytes]) -> str:
         import pynvml
     except Exception as error:
         return f"pynvml cannot be imported: {words(error)}"
+    _show_life()
     try:
         pynvml.nvmlInit()
     except Exception as error:
         return f"NVIDIA's driver is not there: {words(error)}"
-    reader = Reader(pynvml)
+    _show_life()
+    reader = Reader(pynvml, _show_life)
     while True:
         requests.get()
         try:
