@@ -427,6 +427,26 @@ def test_what_others_take_meanwhile_does_not_count_as_left_behind(
     assert "used by pid" in sweep.pool.lacking(ONE)
 
 
+def test_a_desktop_that_grows_meanwhile_is_not_left_behind(sweep: Sweep, machine: Machine) -> None:
+    sweep.pool.restrict([0])
+    machine.drawn[machine.gpus[0].key] = GIB
+    sweep.look()
+    first = sweep.start(used=GIB)
+    machine.drawn[machine.gpus[0].key] = 3 * GIB
+    sweep.end(first)
+    sweep.look()
+    sweep.start()
+
+
+def test_what_a_desktop_has_is_no_job_s_memory(sweep: Sweep, machine: Machine) -> None:
+    sweep.pool.restrict([0])
+    machine.drawn[machine.gpus[0].key] = 3 * GIB
+    sweep.look()
+    assert sweep.take(memory(21)) is None
+    assert "only 20 GiB are left beside others with 3.0 GiB" in sweep.pool.lacking(memory(21))
+    sweep.start(memory(20))
+
+
 def test_a_look_before_the_end_says_nothing_of_it(sweep: Sweep, machine: Machine) -> None:
     sweep.pool.restrict([0])
     first = sweep.start(used=5 * GIB)

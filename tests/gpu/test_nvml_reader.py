@@ -64,6 +64,7 @@ def test_all_gpus_are_read(driver: FakeNvml, reader: Reader) -> None:
         "used": 6 * GIB,  # without what the driver reserves
         "load": 87,
         "processes": [(4711, 6 * GIB), (4712, None)],
+        "drawing": [],
         "processes_known": True,
         "is_mig": False,
     }
@@ -94,6 +95,16 @@ def test_clients_of_the_multi_process_service_compute_too(driver: FakeNvml, read
     assert reader.look()[0]["processes"] == [(100, 30 << 20), (4711, GIB)]
 
 
+def test_who_draws_and_computes_computes(driver: FakeNvml, reader: Reader) -> None:
+    driver.draw(0, 900, 2 * GIB)
+    driver.draw(1, 4711, GIB)
+    driver.add_process(1, 4711, GIB, stays=True)
+    first, second = reader.look()
+    assert (first["processes"], first["drawing"]) == ([], [(900, 2 * GIB)])
+    assert (second["processes"], second["drawing"]) == ([(4711, GIB)], [])
+    assert (first["used"], second["used"]) == (2 * GIB, GIB)
+
+
 @pytest.mark.parametrize(
     ("error", "fault"),
     [
@@ -110,7 +121,8 @@ def test_a_lost_gpu_is_named_and_the_others_are_read(
     whole, _ = reader.look()
     driver.lose(0, error)
     lost, other = reader.look()
-    assert lost == {**whole, "used": None, "load": None, "processes": [], "fault": fault}
+    nothing: dict[str, Any] = {"used": None, "load": None, "processes": [], "drawing": []}
+    assert lost == {**whole, **nothing, "fault": fault}
     assert "fault" not in other
     driver.find(0)
     assert reader.look()[0] == whole
@@ -120,7 +132,7 @@ def test_a_gpu_that_was_lost_from_the_beginning_has_its_index(
     driver: FakeNvml, reader: Reader
 ) -> None:
     driver.lose(1)
-    lost = {"index": 1, "uuid": "", "used": None, "load": None, "processes": []}
+    lost = {"index": 1, "uuid": "", "used": None, "load": None, "processes": [], "drawing": []}
     assert reader.look()[1] == {**lost, "fault": "GPU is lost"}
 
 
@@ -150,7 +162,7 @@ def test_the_real_module_has_the_names_that_are_used() -> None:
     assert len(used) > 10
     # From what it is asked in several versions, the newest must be there.
     versioned = {name for name in used if name.endswith("RunningProcesses")}
-    assert len(versioned) == 2
+    assert len(versioned) == 3
     used = used - versioned | {f"{name}_v3" for name in versioned}
     assert {name for name in used if not hasattr(real, name)} == set()
     assert {"total", "used"} <= {name for name, _ in real.c_nvmlMemory_v2_t._fields_}

@@ -13,7 +13,7 @@ import pytest
 from helpers.gpus import grant, reading
 from helpers.processes import wait_for
 from hsm.core.gpu import gpu_view, own_processes
-from hsm.core.gpu.gpu_view import holders
+from hsm.core.gpu.gpu_view import drawn, holders
 from hsm.core.gpu.own_processes import Owner, drivers_pids_are_ours, owner, process_words
 from hsm.core.gpu.probe import GpuProcess
 
@@ -100,6 +100,11 @@ def test_a_gpus_processes_have_owners(tree: Tree) -> None:
     assert list(holders(read, [job], ())) == found
     # The driver still names it, a look later: something of it is there.
     assert list(holders(read, [job], {ended.pid})) == [*found, (ended, None, False)]
+
+
+def test_what_others_draw_is_counted(tree: Tree) -> None:
+    ours, theirs, unknown = GpuProcess(tree.child, 5), GpuProcess(1, 7), GpuProcess(1 << 30)
+    assert drawn(reading(0, drawing=(ours, theirs, unknown))) == 7
 
 
 def test_the_multi_process_service_computes_for_others(

@@ -60,6 +60,7 @@ class FakeView:
     pids_are_ours: bool
     holders: dict[str, list[FakeHolder]] = field(default_factory=dict)
     others: dict[str, list[GpuProcess]] = field(default_factory=dict)
+    drawn: dict[str, int] = field(default_factory=dict)
 
     def reading(self, gpu: Gpu) -> GpuReading | None:
         return self.readings.get(gpu.key)
@@ -78,6 +79,7 @@ class Machine:
         self.processes: list[OnGpu] = []
         self.faults: dict[str, str] = {}
         self.lost_at: dict[str, float] = {}
+        self.drawn: dict[str, int] = {}  # bytes of desktops, by key
         self._pids = itertools.count(FIRST_PID)
 
     def add(self, key: str, memory: int, grant: GpuGrant | None = None, owner: Any = None) -> OnGpu:
@@ -141,7 +143,7 @@ class FakeWatch:
             return
         self.is_asked = False
         machine = self.machine
-        view = FakeView(machine.clock.now, {}, self.pids_are_ours)
+        view = FakeView(machine.clock.now, {}, self.pids_are_ours, drawn=dict(machine.drawn))
         readings = {}
         for number, each in enumerate(machine.gpus):
             here = [process for process in machine.processes if process.key == each.key]
@@ -150,7 +152,7 @@ class FakeWatch:
                 number,
                 each.uuid,
                 memory=each.memory,
-                used=sum(process.memory for process in here),
+                used=sum(process.memory for process in here) + machine.drawn.get(each.key, 0),
                 processes=tuple(GpuProcess(process.pid, process.memory) for process in live),
                 fault=machine.faults.get(each.key, ""),
             )

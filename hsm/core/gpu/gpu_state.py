@@ -117,7 +117,10 @@ class GpuState:
         return f"{format_size(now - self._idle_memory)} of job {job} are still there"
 
     def _unexplained(self, sight: Sight) -> int | None:
-        """Bytes in use but for those of others and of jobs that are there; None if unknown."""
+        """Bytes in use but for those of others and of jobs that are there; None if unknown.
+
+        A desktop's come and go with its windows.
+        """
         view, reading = sight.view, self._reading(sight)
         if view is None or reading is None or reading.used is None:
             return None
@@ -126,7 +129,9 @@ class GpuState:
         theirs = [each.process for each in self._holders(sight) if each.grant in self.grants]
         found = [process.memory for process in (*view.foreign(self.gpu), *theirs)]
         known = [memory for memory in found if memory is not None]
-        return reading.used - sum(known) if len(known) == len(found) else None
+        if len(known) < len(found):
+            return None
+        return reading.used - sum(known) - view.drawn.get(self.gpu.key, 0)
 
     def _holders(self, sight: Sight) -> Sequence[Holding]:
         return () if sight.view is None else sight.view.holders.get(self.gpu.key, ())
@@ -268,7 +273,7 @@ class GpuState:
         if sight.view.pids_are_ours:
             known = [process.memory for process in sight.view.foreign(self.gpu)]
             if None not in known:
-                return sum(filter(None, known))
+                return sum(filter(None, known)) + sight.view.drawn.get(self.gpu.key, 0)
         if reading.used is None:
             return 0
         total = self._total(reading)

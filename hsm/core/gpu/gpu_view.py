@@ -41,12 +41,14 @@ class GpuView:
             have here. If not, nobody knows whose they are, and `holders` is empty.
         holders: the processes that compute on each, by `Gpu.key`, with those that have ended in
             the meantime left out.
+        drawn: bytes of processes that only draw and are not this launcher's, by `Gpu.key`.
     """
 
     time: float
     readings: Mapping[str, GpuReading]
     pids_are_ours: bool = True
     holders: Mapping[str, tuple[Holder, ...]] = field(default_factory=dict)
+    drawn: Mapping[str, int] = field(default_factory=dict)
 
     def reading(self, gpu: Gpu) -> GpuReading | None:
         """What the driver said of `gpu`; None if it did not name it."""
@@ -98,6 +100,12 @@ def holders(
         if whose.is_ours or not _is_servant(process.pid):
             found.append(Holder(process, grant, whose.is_ours))
     return tuple(found)
+
+
+def drawn(reading: GpuReading) -> int:
+    """Bytes on one GPU of processes that only draw and are not of this launcher, nor below it."""
+    theirs = (each for each in reading.drawing if not owner(each.pid, ()).is_ours)
+    return sum(each.memory or 0 for each in theirs)
 
 
 def _is_servant(pid: int) -> bool:

@@ -221,5 +221,9 @@ def _pynvml_folder() -> str:
 
 
 def _reading(gpu: dict[str, Any]) -> GpuReading:
-    processes = tuple(GpuProcess(int(pid), memory) for pid, memory in gpu.pop("processes"))
-    return GpuReading(**gpu, processes=processes)
+    processes, drawing = _processes(gpu.pop("processes")), _processes(gpu.pop("drawing"))
+    return GpuReading(**gpu, processes=processes, drawing=drawing)
+
+
+def _processes(found: list[list[Any]]) -> tuple[GpuProcess, ...]:
+    return tuple(GpuProcess(int(pid), memory) for pid, memory in found)

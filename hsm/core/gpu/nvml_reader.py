@@ -60,7 +60,7 @@ class Reader:
             else:
                 read = [self._read(index, handle)]
         except self._nvml.NVMLError as error:
-            nothing: dict[str, Any] = {"used": None, "load": None, "processes": []}
+            nothing: dict[str, Any] = {"used": None, "load": None, "processes": [], "drawing": []}
             known: list[dict[str, Any]] = self._known.get(index) or [{"index": index, "uuid": ""}]
             return [each | nothing | {"fault": words(error)} for each in known]
         self._known[index] = read
@@ -82,6 +82,7 @@ class Reader:
         memory = self._memory(handle)
         load = self._ask("nvmlDeviceGetUtilizationRates", handle)
         processes = self._processes(handle)
+        drawing = self._listed("nvmlDeviceGetGraphicsRunningProcesses", handle) or {}
         return {
             "index": index,
             "uuid": self._ask("nvmlDeviceGetUUID", handle) or "",
@@ -90,6 +91,7 @@ class Reader:
             "used": None if memory is None else memory.used,
             "load": None if load is None else load.gpu,
             "processes": list((processes or {}).items()),
+            "drawing": [each for each in drawing.items() if each[0] not in (processes or {})],
             "processes_known": processes is not None,
             "is_mig": is_mig,
         }

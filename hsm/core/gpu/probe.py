@@ -13,7 +13,7 @@ class ProbeGone(HsmError):
 
 
 class GpuProcess(NamedTuple):
-    """A process that computes on a GPU.
+    """A process on a GPU.
 
     Attributes:
         pid: as the driver knows it, which in a container may be another one than here.
@@ -35,7 +35,8 @@ class GpuReading:
         memory: bytes in all.
         used: bytes in use, without what the driver keeps for itself.
         load: percent of the time in which something computed; None if unknown.
-        processes: those that compute on it; those that draw are left out.
+        processes: those that compute on it.
+        drawing: those that only draw, such as a desktop's.
         is_mig: whether it is a part.
         fault: why it cannot be used (the driver has lost it), in a few words; empty if it can.
         processes_known: whether the driver tells of processes on it at all.
@@ -48,6 +49,7 @@ class GpuReading:
     used: int | None = None
     load: int | None = None
     processes: tuple[GpuProcess, ...] = ()
+    drawing: tuple[GpuProcess, ...] = ()
     is_mig: bool = False
     fault: str = ""
     processes_known: bool = True
@@ -59,8 +61,8 @@ class GpuProbe(Protocol):
     def look(self) -> tuple[GpuReading, ...]:
         """What the driver says now. A GPU that is split into parts is left out; its parts are not.
 
-        Takes ten seconds at most, and the first time thirty: many GPUs that nobody uses take the
-        driver a while to wake.
+        Takes ten seconds at most for each GPU: those that nobody uses take the driver a while to
+        wake.
 
         Raises:
             ProbeGone: there is no answer; nor will there be one to another call.

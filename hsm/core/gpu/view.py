@@ -27,6 +27,7 @@ class Seen(Protocol):
         pids_are_ours: whether the driver's pids are those that this process sees. If not, nobody
             knows whose a process is.
         holders: the processes that compute on each, by `Gpu.key`.
+        drawn: bytes of others' processes that only draw, by `Gpu.key`.
     """
 
     @property
@@ -35,6 +36,8 @@ class Seen(Protocol):
     def pids_are_ours(self) -> bool: ...
     @property
     def holders(self) -> Mapping[str, Sequence[Holding]]: ...
+    @property
+    def drawn(self) -> Mapping[str, int]: ...
 
     def reading(self, gpu: Gpu) -> GpuReading | None:
         """What the driver said of a GPU; None if it did not name it."""

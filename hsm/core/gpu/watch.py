@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from hsm.core.gpu.gpu_tally import Tally
-from hsm.core.gpu.gpu_view import GpuView, Holder, holders, pids_not_here, reading_key
+from hsm.core.gpu.gpu_view import GpuView, Holder, drawn, holders, pids_not_here, reading_key
 from hsm.core.gpu.grant import GpuGrant
 from hsm.core.gpu.own_processes import drivers_pids_are_ours
 from hsm.core.gpu.probe import GpuProbe, GpuReading, ProbeGone
@@ -182,13 +182,14 @@ class GpuWatch:
             self._notice(f"GPUs: {doubts}; whether one is free is told by its memory alone")
         with self._news:
             grants = list(self._tallies)
-        found: dict[str, tuple[Holder, ...]] = {}
+        found, drawing = dict[str, tuple[Holder, ...]](), dict[str, int]()
         if not doubts:
             for reading in readings:
                 found[reading_key(reading)] = holders(reading, grants, self._missing)
+                drawing[reading_key(reading)] = drawn(reading)
         self._missing = missing
         by_key = {reading_key(reading): reading for reading in readings}
-        view = GpuView(began, by_key, not doubts, found)
+        view = GpuView(began, by_key, not doubts, found, drawing)
         with self._news:
             self._latest = view
             for tally in self._tallies.values():

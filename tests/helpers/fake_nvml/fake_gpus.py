@@ -73,6 +73,11 @@ class FakeNvml:
             processes = place["clients" if is_client else "processes"]
             processes.append({"pid": pid, "memory": memory, "stays": stays})
 
+    def draw(self, index: int, pid: int, memory: int) -> None:
+        """Have a process draw on a GPU with so many bytes, and no other; it need not be there."""
+        with self._changing() as state:
+            state["gpus"][index]["drawing"] = [{"pid": pid, "memory": memory, "stays": True}]
+
     def remove_process(self, index: int, pid: int) -> None:
         """Have a process leave a GPU."""
         with self._changing() as state:
@@ -138,6 +143,7 @@ def _gpu(index: int, prefix: str = "GPU-", memory: int = 24 * GIB) -> dict[str, 
         "load": 0,
         "processes": [],
         "clients": [],
+        "drawing": [],
         "parts": None,
         "error": 0,
         "unsupported": [],

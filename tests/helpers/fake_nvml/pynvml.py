@@ -78,6 +78,7 @@ def _make_classes():
 
 _make_classes()
 _initialised = []
+_LISTS = ("drawing", "clients", "processes")
 
 
 class _Friendly:
@@ -160,7 +161,8 @@ def nvmlDeviceGetMemoryInfo(handle, version=None):
     gpu = _device("nvmlDeviceGetMemoryInfo" + ("_v2" if version else ""), handle)
     total, reserved, used = gpu["memory"], gpu["reserved"], gpu["used"]
     if used is None:
-        used = sum(each["memory"] or 0 for each in _alive(gpu["processes"] + gpu["clients"]))
+        processes = {each["pid"]: each for name in _LISTS for each in _alive(gpu[name])}
+        used = sum(each["memory"] or 0 for each in processes.values())
     free = total - reserved - used
     if not version:
         return _Friendly(total=total, free=free, used=used + reserved)
@@ -232,6 +234,10 @@ def nvmlDeviceGetComputeRunningProcesses(handle):
         if error.value == NVML_ERROR_FUNCTION_NOT_FOUND:
             raise NVMLLibraryMismatchError("the versions do not match") from error
         raise
+
+
+def nvmlDeviceGetGraphicsRunningProcesses_v3(handle):
+    return _processes("nvmlDeviceGetGraphicsRunningProcesses_v3", "drawing", handle)
 
 
 def nvmlDeviceGetMPSComputeRunningProcesses_v3(handle):
