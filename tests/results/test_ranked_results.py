@@ -12,8 +12,10 @@ from hsm import read_sweep
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal
 from hsm.core.record.paths import SweepPaths
+from hsm.core.results import collect
 from hsm.core.results.collect import ranked_results, results_of
 from hsm.core.results.goal import Goal
+from hsm.core.results.job_files import wrote_files
 from hsm.core.results.metric import Ranking
 from hsm.core.settings.resolve import Direction
 
@@ -60,6 +62,37 @@ def list_of(ranking: Ranking, name: str) -> object:
 def _params(chance: random.Random) -> dict[str, object]:
     values = [1, "", "a", None, 1.5]
     return {name: chance.choice(values) for name in "abc" if chance.random() < 0.8}
+
+
+def test_without_a_goal_files_of_some_jobs_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collect, "_MOST_PLACES", 10)
+    sweeps = Sweeps(tmp_path)
+    sweeps.submit(*({"num": num} for num in range(45)))
+    for num in range(45):
+        sweeps.end(num)
+    sweeps.journal.close("finished")
+    sweeps.write(7, "results.json", {"loss": 0.5})
+    assert not ranked_results(sweeps.read())[1].rows
+    for goal in (Goal("loss"), Goal(direction=Direction.minimize)):
+        assert [row["job"] for row in ranked_results(sweeps.read(), goal)[1].rows] == [7]
+    sweeps.write(20, "metrics.json", {"loss": 0.25})
+    assert len(ranked_results(sweeps.read())[1].rows) == 2
+
+
+def test_places_are_looked_into_evenly_though_jobs_have_two(tmp_path: Path) -> None:
+    sweeps, elsewhere = Sweeps(tmp_path / "sweep"), tmp_path / "elsewhere"
+    sweeps.submit(*({"num": num} for num in range(20)))
+    for num in range(20):
+        (elsewhere / str(num)).mkdir(parents=True)
+        sweeps.end(num, job_dir=str(elsewhere / str(num)))
+    sweep = sweeps.read()
+    assert list(sweep.jobs.values())  # made, so that each has both of its places in turn
+    assert not wrote_files(sweep, 10)
+    for num in range(20):
+        (elsewhere / str(num) / "results.json").write_text("{}")
+    assert wrote_files(sweep, 10)
 
 
 def test_a_file_that_is_written_after_the_end_of_its_job_is_ranked(tmp_path: Path) -> None:
