@@ -25,15 +25,16 @@ _OBJECT = rf"\{{(?:{_PAIR}(?:,{_PAIR})*)?\}}"
 _LIST = rf"\[(?:{_SCALAR}(?:,{_SCALAR})*)?\]"
 #: A job's number, a pid: far below the largest that is accepted; a size of memory.
 _COUNT, _SIZE = "(0|[1-9][0-9]{0,8})", "(0|[1-9][0-9]{0,17})"
+_WHOLE = "(?:0|[1-9][0-9]{0,9})"
 #: Unix seconds, or a duration.
-_SECONDS = r"([0-9]{1,10}(?:\.[0-9]{1,20}(?:e-[0-9]{1,2})?|e-[0-9]{1,2}))"
+_SECONDS = rf"({_WHOLE}(?:\.[0-9]{{1,20}}(?:e-[0-9]{{1,2}})?|e-[0-9]{{1,2}}))"
 _PATH = r"([ !#-\[\]-~]+)"
 
 #: What a start says of the job's GPUs, and an end of its use of them, as one group each.
 _GPU = rf'(?:0|[1-9][0-9]{{0,8}}|"{_TEXT}")'
 _HAS_GPUS = (
     rf'(,"slot":(?:0|[1-9][0-9]{{0,8}}),"gpus":\[{_GPU}(?:,{_GPU})*\]'
-    r',"waited":[0-9]{1,10}\.[0-9]{1,20})?'
+    rf',"waited":{_WHOLE}\.[0-9]{{1,20}})?'
 )
 _GPU_USE = (
     r'((?:,"gpu_memory":(?:0|[1-9][0-9]{0,17}))?'
@@ -54,7 +55,7 @@ USUAL_START = re.compile(
 USUAL_END = re.compile(
     (
         rf'\{{"event":"end","job":{_COUNT},"attempt":1,"state":"(COMPLETED|FAILED)"'
-        rf',"exit_code":([0-9]{{1,3}}),"seconds":{_SECONDS},"cpu_seconds":{_SECONDS}'
+        rf',"exit_code":(0|[1-9][0-9]{{0,2}}),"seconds":{_SECONDS},"cpu_seconds":{_SECONDS}'
         rf',"max_memory":{_SIZE}(?:,"value":({_SCALAR}|{_OBJECT}|{_LIST}))?(?:,"job_dir":"{_PATH}")?'
         rf'{_GPU_USE},"time":{_SECONDS}\}}'
     ).encode()
