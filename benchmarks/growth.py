@@ -139,8 +139,9 @@ def _incomplete(sweep_dir: Path, jobs: int, exit_code: int, door: str) -> str | 
     sweep = read_sweep(sweep_dir)
     states = sweep.jobs.by_state()
     ended = states[JobState.COMPLETED] + states[JobState.CANCELLED]
-    # Who submits one by one was interrupted before all were.
-    expected = len(sweep.jobs) if door == "submitted" else jobs
+    # Who submits one by one was interrupted before all were; and points that are made when their
+    # turn comes have no jobs before.
+    expected = len(sweep.jobs) if door == "submitted" else jobs - (sweep.to_come or 0)
     if sweep.problems or ended != expected or sweep.closed != "interrupted by SIGINT":
         return f"{ended} of {expected} jobs ended, {sweep.closed}: {sweep.problems[:1]}"
     usual = (-signal.SIGINT, 128 + signal.SIGINT)
