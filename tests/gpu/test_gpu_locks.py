@@ -305,6 +305,23 @@ def test_a_turn_that_is_not_kept_up_counts_for_nothing(
     one.close()
 
 
+def test_a_turn_whose_file_was_removed_is_given_up_for_a_new_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = GpuLocks(folder), GpuLocks(folder)
+    one.take_turn()
+    one.keep_turn([KEY])
+    (folder / "turn").unlink()
+    later = time.monotonic() + 2
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    one.keep_turn([KEY])
+    assert not one.has_turn
+    assert one.take_turn() == ("", frozenset())
+    one.keep_turn([KEY])
+    assert two.take_turn()[1] == {KEY}
+    one.close()
+
+
 def test_a_gpu_that_others_use_is_tried_once_in_a_round(tmp_path: Path) -> None:
     tried: list[str] = []
 

@@ -99,7 +99,7 @@ def ranked_results(sweep: Sweep, goal: Goal | None = None) -> tuple[Results, Ran
     """
     goal = Goal.recorded(sweep.latest) if goal is None else goal
     # Where nobody has said what is best, all that depends on files are hints.
-    most = None if goal != Goal() else _MOST_PLACES
+    most = _MOST_PLACES if goal == Goal() else None
     if not sweep.jobs.has_value() and not wrote_files(sweep, most):
         completed = sweep.jobs.by_state()[JobState.COMPLETED]
         nothing = Results((), _FIRST, sweep_id=sweep.sweep_id, paths=sweep.paths)
