@@ -40,8 +40,8 @@ def job(params):
 
     signal.signal(signal.SIGTERM, save)
     (HERE / "started").touch()
-    while True:
-        time.sleep(60)
+    while True:  # Of a signal just before a long sleep, Python would know only after it.
+        time.sleep(0.05)
 """
 PROGRAM = """
 from job import job
@@ -60,7 +60,8 @@ BODIES = {
     with LocalManager(**settings) as manager:
         thread = threading.Thread(target=manager.run, args=(points,), kwargs=options)
         thread.start()
-        thread.join()
+        while thread.is_alive():  # So it is with any other long wait.
+            thread.join(0.05)
 """,
     "JobManager": """\
     with LocalComputeSource(**settings) as source:
@@ -81,7 +82,7 @@ BODIES = {
     import time
     with LocalComputeSource(**settings) as source:
         source.submit_jobs(points, "s", "sweep", function=job)
-        while True:  # Of a signal just before a long sleep, Python would know only after it.
+        while True:
             time.sleep(0.05)
 """,
 }

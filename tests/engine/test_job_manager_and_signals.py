@@ -57,7 +57,8 @@ def test_ctrl_c_when_nobody_waits_yet_ends_the_jobs_too() -> None:
     """Between `submit_sweep` and whatever waits: the interpreter's exit does not wait instead."""
     waits = "manager.monitor_jobs(job_ids, source)"
     assert waits in INTERRUPTED
-    program = INTERRUPTED.replace(waits, "time.sleep(600)")
+    # Of a signal just before a long sleep, Python would know only after it.
+    program = INTERRUPTED.replace(waits, "while True: time.sleep(0.05)")
     assert signalled(program, signal.SIGINT, Path("started-1").exists) == -signal.SIGINT
     sweep = read_sweep("out")
     assert sweep.closed == "interrupted by SIGINT"

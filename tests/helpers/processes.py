@@ -89,8 +89,8 @@ def note(name, text=""):
 
 
 def stay():
-    while True:
-        time.sleep(60)
+    while True:  # Of a signal just before a long sleep, Python would know only after it.
+        time.sleep(0.05)
 
 
 def wait_for(name):

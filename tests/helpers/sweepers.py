@@ -37,6 +37,11 @@ SWEEPERS = """
             time.sleep(0.02)
 
 
+    def join(thread):
+        while thread.is_alive():  # Of a signal just before a long wait, Python knows only after it.
+            thread.join(0.05)
+
+
     class Made(Sweeper):
         "Runs the method that `kind` names; notes in a file what the jobs returned."
 
@@ -79,7 +84,7 @@ SWEEPERS = """
         def thread(self):
             thread = threading.Thread(target=self.launch, args=(0, 1), kwargs={"first": 0})
             thread.start()
-            thread.join()
+            join(thread)
 
         def threads(self):
             threads = [
@@ -89,7 +94,7 @@ SWEEPERS = """
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join()
+                join(thread)
 
         def movedir(self):
             base = self.config.hydra.sweep.dir
@@ -163,7 +168,10 @@ SWEEPERS = """
             async def gather():
                 session = self.launcher.session
                 futures = [session.submit([f"job={num}"]) for num in range(3)]
-                return await asyncio.gather(*map(asyncio.wrap_future, futures))
+                gathered = asyncio.gather(*map(asyncio.wrap_future, futures))
+                while not gathered.done():  # No long wait here either.
+                    await asyncio.wait([gathered], timeout=0.05)
+                return await gathered
 
             self.returned = asyncio.run(gather())
 

@@ -454,7 +454,8 @@ if __name__ == "__main__":
         options = {"function": job, "sweep_dir": "out"}
         thread = threading.Thread(target=manager.run, args=(params,), kwargs=options)
         thread.start()
-        thread.join()
+        while thread.is_alive():  # Of a signal just before a long wait, Python knows only after it.
+            thread.join(0.05)
 """
     with running(SWEEP.partition("\nif __name__")[0] + main) as process:
         process.send_signal(signal.SIGINT)
