@@ -354,6 +354,8 @@ def test_a_real_sweep_is_paused_changed_and_goes_on(project: Project) -> None:
         assert not (folder / "2" / "runs").exists()
         project.here("set", "bg", "--parallel-jobs", "3")
         project.wait_for("outputs/bg/2/runs")
+        # Until its start is on record, it is pending, too.
+        wait_for(lambda: project.states("bg")[2] == "RUNNING", "the record of job 2")
         assert "2 pending jobs cancelled" in project.here("cancel", "bg", "--pending").out
         assert project.states("bg")[3:5] == ["CANCELLED"] * 2
         for num in (1, 2, 5):

@@ -80,6 +80,9 @@ def local_test(ready: Project) -> Iterator[Project]:
     with ready.start(*_arguments(SWEEP), "--sweep-id", "local_test", WAIT="1") as sweep:
         for num in range(4):
             ready.wait_for(f"outputs/local_test/{num}/runs")
+        # A job may be further than its record, which is all that the page's commands see.
+        running = ["RUNNING"] * 4
+        wait_for(lambda: ready.states("local_test") == running, "the record of their starts")
         yield ready
         _let_go(ready)
         sweep.communicate(timeout=PATIENCE)

@@ -152,6 +152,7 @@ def test_a_running_job_can_be_ended_although_nothing_starts_any_more() -> None:
     with faulty("none", max_parallel_jobs=2) as source:
         ids = source.submit_jobs(points(0), "s", "s", command=STAY)
         noted_pid(0)
+        wait_for(source.running, "what is known of its start")  # The job may be further.
         source._scheduler.start_no_more("the disk is read-only")
         source.stop("cancelled by a person")
         assert states(source) == ["CANCELLED"]

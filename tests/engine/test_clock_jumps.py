@@ -59,7 +59,9 @@ def test_a_clock_that_jumps_changes_no_duration(
     began = time.monotonic()
     with source(max_retries=1, retry_delay=0) as made:
         made.submit_jobs(points(0, 1), "s", "s", command=WAITS)
-        wait_for(lambda: len(made.running()) == 2, "both jobs")
+        # Later than the source, its journal tells of them.
+        started = [JobState.RUNNING] * 2
+        wait_for(lambda: [job.state for job in read_sweep("s").jobs.values()] == started, "both")
         clock.ahead += jump
         watched = project.here("monitor", "s", "--json").json["running"]
         elapsed = [*(job.elapsed for job in made.running()), *(job["elapsed"] for job in watched)]

@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 import hsm
-from hsm.core.record.job import Job
+from hsm.core.record.job import Job, JobState
 from hsm.core.record.sweep import Sweep, read_sweep
 
 T = TypeVar("T")
@@ -289,6 +289,18 @@ class RunningSweep:
     def read(self) -> Sweep:
         """The sweep as its journal tells it now."""
         return read_sweep(self.sweep_dir)
+
+    def wait_until_running(self, *nums: int) -> None:
+        """Wait until the journal tells that these jobs run: a job may be further than its record.
+
+        Until then, they are pending to the launcher, too.
+        """
+
+        def are_running() -> bool:
+            jobs = self.read().jobs
+            return all(jobs[num].state is JobState.RUNNING for num in nums)
+
+        wait_for(are_running, f"the record of the starts of jobs {nums}")
 
     def wait_until_ended(self, num: int) -> Job:
         """Wait until the journal tells of the end of job `num`."""

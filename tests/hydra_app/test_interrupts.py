@@ -67,6 +67,7 @@ def in_the_middle(tmp_path: Path, **options: object) -> Iterator[RunningSweep]:
     settings = {"kill_grace": KILL_GRACE, "own_group": True, **options}
     with App(tmp_path, BODY).start(**settings) as running:  # type: ignore[arg-type]
         running.wait_for_files(*FILES)
+        running.wait_until_running(2, 3)
         yield running
 
 

@@ -219,6 +219,7 @@ def test_other_jobs_are_left_alone(tmp_path: Path, start_method: str) -> None:
         "job=range(3)", start_method=start_method, timeout=12, kill_grace=1
     ) as running:
         running.wait_for_files("self0", "daemon0", "self1", "daemon1")
+        running.wait_until_running(0)
         started = running.read().jobs[0].attempts[0].started
         assert started is not None
         # Job 2 has as much time, and most of it is left when job 0 has ended.

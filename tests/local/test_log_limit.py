@@ -140,7 +140,8 @@ def test_when_its_keeper_is_killed_a_log_is_in_order(paths: SweepPaths) -> None:
     with source(log_limit=LIMIT) as made:
         (job_id,) = made.submit_jobs(points(0), "s", paths.sweep_dir, function=prints_and_stays)
         wait_for(go.exists, "the output")
-        pid = made.job(job_id).attempts[0].pid
+        # The job may be further than what is known of it.
+        pid = wait_for(lambda: made.job(job_id).attempts, "its start")[0].pid
         psutil.Process(pid).parent().kill()  # type: ignore[union-attr]
         made.wait()
     kept = paths.stdout(0).read_bytes()

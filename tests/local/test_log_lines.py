@@ -249,6 +249,7 @@ def _printed(
     write_driver(folder, _PRINTER)
     with start_driver(folder, {}, kind) as running:
         running.wait_for_files("started")
+        running.wait_until_running(0)  # A keeper tells of the job's start, once it runs.
         keeper = psutil.Process(running.pid("started")).parent()
         assert keeper is not None
         assert keeper.name() == "hsm-keeper"

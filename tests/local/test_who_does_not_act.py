@@ -77,6 +77,13 @@ class Jobs:
         """Of a job, its keeper and its server, once the job has done what it was to do."""
         return pids(self.folder, num)
 
+    def running(self, num: int = 0) -> tuple[int, int, int]:
+        """The same, once this process knows that the job runs: the job may be further."""
+        found = self.pids(num)
+        is_known = partial(is_known_to_run, self.source, f"s_{num}")
+        wait_for(is_known, f"what is known of the start of job {num}")
+        return found
+
     def ends(self, *job_ids: str) -> list[Job]:
         """The jobs, once they have ended."""
         self.source.wait(job_ids, timeout=PATIENCE)
@@ -85,6 +92,10 @@ class Jobs:
 
 def _braces(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
+
+
+def is_known_to_run(source: LocalComputeSource, job_id: str) -> bool:
+    return source.get_job_status(job_id) is JobState.RUNNING
 
 
 def pids(folder: Path, num: int = 0) -> tuple[int, int, int]:
@@ -140,7 +151,7 @@ def test_a_cancelled_job_ends_and_the_others_go_on(tmp_path: Path, who: str) -> 
     with jobs_of(tmp_path) as jobs:
         stopped, other = jobs.submit(_STOPS[who], ":")
         jobs.pids(0)
-        jobs.pids(1)
+        jobs.running(1)
         jobs.source.cancel_job(stopped)
         assert jobs.ends(stopped)[0].state is JobState.CANCELLED
         assert jobs.source.get_job_status(other) is JobState.RUNNING
@@ -288,8 +299,8 @@ def traced(*numbers: int) -> Iterator[None]:
 def test_a_traced_keeper_is_killed_and_the_others_go_on(tmp_path: Path) -> None:
     with jobs_of(tmp_path) as jobs:
         ids = jobs.submit("(setsid sleep 1000 & echo $! > daemon)", ":")
-        job, keeper, server = jobs.pids(0)
-        jobs.pids(1)
+        job, keeper, server = jobs.running(0)
+        jobs.running(1)
         with traced(keeper):
             jobs.source.cancel_job(ids[0])
             (ended,) = jobs.ends(ids[0])
@@ -308,7 +319,7 @@ def test_a_traced_keeper_is_killed_and_the_others_go_on(tmp_path: Path) -> None:
 def test_the_end_of_a_job_is_known_though_its_keeper_is_traced(tmp_path: Path, code: int) -> None:
     with jobs_of(tmp_path) as jobs:
         (job_id,) = jobs.submit(f"touch runs.0; until test -e go; do sleep 0.02; done; exit {code}")
-        _, keeper, _ = jobs.pids()
+        _, keeper, _ = jobs.running()
         with traced(keeper):
             (tmp_path / "go").touch()
             (job,) = jobs.ends(job_id)
@@ -319,7 +330,7 @@ def test_the_end_of_a_job_is_known_though_its_keeper_is_traced(tmp_path: Path, c
 def test_a_traced_server_is_replaced_and_its_jobs_go_on(tmp_path: Path) -> None:
     with jobs_of(tmp_path) as jobs:
         (first,) = jobs.submit(":")
-        _, _, server = jobs.pids()
+        _, _, server = jobs.running()
         with traced(server):
             (second,) = jobs.submit("exit 0")
             assert jobs.ends(second)[0].state is JobState.COMPLETED
@@ -421,7 +432,7 @@ def test_a_command_whose_keeper_and_server_are_killed_leaves_nothing(tmp_path: P
         (job_id,) = jobs.submit(
             "sleep 1000 & echo $! > child; setsid sleep 1000 & echo $! > daemon"
         )
-        job, keeper, server = jobs.pids()
+        job, keeper, server = jobs.running()
         _kill_in_one_moment(keeper, server)
         assert jobs.ends(job_id)[0].state is JobState.FAILED
         left = [job, *(int((tmp_path / name).read_text()) for name in ("child", "daemon"))]
@@ -439,6 +450,7 @@ def test_a_function_whose_keeper_and_server_are_killed_leaves_nothing(tmp_path: 
     with LocalComputeSource(1, start_method="fork", show_output=False, function=job) as source:
         (job_id,) = source.submit_jobs([{"x": 0}], "s", tmp_path / "s")
         wait_for((tmp_path / "pids").exists, "the job")
+        wait_for(partial(is_known_to_run, source, job_id), "what is known of its start")
         keeper, *left = map(int, (tmp_path / "pids").read_text().split())
         _kill_in_one_moment(keeper, psutil.Process(keeper).ppid())
         source.wait([job_id], timeout=PATIENCE)

@@ -351,6 +351,7 @@ def test_a_sweep_whose_journal_is_changed_is_recorded_as_it_was(
         for num in range(4):
             running.wait_for_files(f"began-{num}")
             if num == 2:
+                running.wait_until_running(num)  # Nothing is written while it is changed.
                 change(paths)
             running.touch(f"go-{num}")
         assert running.process.wait(PATIENCE) == 0, _screen(running)
@@ -411,6 +412,7 @@ def test_two_launchers_never_work_side_by_side(tmp_path: Path) -> None:
         first.touch("go-0")
         first.wait_until_ended(0)
         first.wait_for_files("began-1")
+        first.wait_until_running(1)  # From here on, it writes nothing by itself.
         paths = SweepPaths(first.sweep_dir)
         with _held_by_another(paths.lock) as pid:
             before = paths.journal.read_bytes()
