@@ -193,14 +193,15 @@ def test_detach_survives_the_end_of_its_session(project: Project) -> None:
     line = (
         f"exec {sys.executable} -m hsm.cli.main sweep x=1 --detach --sweep-id s -- sh -c '{STAY}'"
     )
-    with subprocess.Popen(
+    shell = subprocess.Popen(
         ["sh", "-c", f"({line}); exec sleep 60"],
         cwd=project.folder,
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
         stdout=subprocess.DEVNULL,
         start_new_session=True,
-    ) as shell:
-        project.wait_for("outputs/s/0/runs")
+    )
+    with project.ending("s"), shell:
+        project.wait_until_running("s", 0)
         for process in psutil.process_iter():
             try:
                 in_session = os.getsid(process.pid) == shell.pid
@@ -208,10 +209,9 @@ def test_detach_survives_the_end_of_its_session(project: Project) -> None:
                 continue
             if in_session:
                 process.send_signal(signal.SIGHUP)
-    # Its process may note that it runs before its launcher does.
-    wait_for(lambda: project.states("s") == ["RUNNING"], "the job to be RUNNING")
-    (project.folder / "outputs/s/0/go").touch()
-    assert "1 completed" in project.hsm("monitor", "s").out
+        shell.wait(PATIENCE)
+        (project.folder / "outputs/s/0/go").touch()
+        assert "1 completed" in project.hsm("monitor", "s").out
 
 
 def test_detach_refuses_what_cannot_start(project: Project) -> None:
@@ -252,11 +252,11 @@ def test_detach_keeps_nothing_that_it_was_given_open(project: Project) -> None:
             check=True,
         )
         os.close(theirs)
-        assert select.select([reader], [], [], PATIENCE)[0]
-        assert reader.read() == b""
-    project.wait_for("outputs/s/0/runs")
-    assert project.states("s") == ["RUNNING"]
-    project.here("cancel", "s")
+        with project.ending("s"):
+            project.wait_until_running("s", 0)
+            assert select.select([reader], [], [], PATIENCE)[0]
+            assert reader.read() == b""
+            assert project.states("s") == ["RUNNING"]
 
 
 @pytest.mark.slow

@@ -109,16 +109,25 @@ class Project:
         """Have a detached sweep whose jobs stay; wait until those in `runs` do, and end it all."""
         detach = ("--detach", "--sweep-id", sweep_id, "--kill-grace", "1")
         self.hsm("sweep", *detach, *arguments)
-        sweep = self.sweep(sweep_id)
+        with self.ending(sweep_id):
+            self.wait_until_running(sweep_id, *runs)
+            yield self.sweep(sweep_id)
+
+    @contextmanager
+    def ending(self, sweep_id: str) -> Iterator[None]:
+        """End a detached sweep with the block, however that ends."""
         try:
-            for num in runs:
-                self.wait_for(f"outputs/{sweep_id}/{num}/runs")
-            # A job may be further than its record, which is still to be written.
-            wait_for(lambda: self._are_running(sweep_id, runs), "the record of their starts")
-            yield sweep
+            yield
         finally:
             self.hsm("cancel", sweep_id)
             wait_for(lambda: not self.sweep(sweep_id).alive, "the launcher's end")
+
+    def wait_until_running(self, sweep_id: str, *nums: int) -> None:
+        """Wait until these jobs, which note so, run, and are on record as running."""
+        for num in nums:
+            self.wait_for(f"outputs/{sweep_id}/{num}/runs")
+        # A job may be further than its record, which is still to be written.
+        wait_for(lambda: self._are_running(sweep_id, nums), "the record of their starts")
 
     def _are_running(self, sweep_id: str, nums: Iterable[int]) -> bool:
         jobs = self.sweep(sweep_id).jobs

@@ -102,9 +102,12 @@ def test_the_command_that_is_printed_resumes_the_sweep(tmp_path: Path, directory
         stdout=subprocess.DEVNULL,
         text=True,
     )
-    wait_for((tmp_path / "started-2").exists, "the second job")
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        wait_for((tmp_path / "started-2").exists, "the second job")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     (command,) = [line for line in err.splitlines() if line.startswith("To resume: ")]
     (tmp_path / "go").touch()
     done = subprocess.run(

@@ -193,14 +193,15 @@ def test_hsm_logs_follows_a_log_that_is_cut(project: Project) -> None:
     project.write("fit.py", FAKES)
     sweep = ("sweep", "x=1", "--sweep-id", "bg", "--detach", "--log-limit", "64KiB")
     project.hsm(*sweep, "--script", "fit.py")
-    project.wait_for("began")
-    with project.start("logs", "bg", "0", "--follow") as following:
-        assert following.stdout is not None
-        for count in range(8):
-            got = following.stdout.read(len(FAKE) * 100_000 // 16)
-            assert got == FAKE * (100_000 // 16)
-            project.write(f"go-{count}", "")
-        assert following.stdout.read() == ""
+    with project.ending("bg"):
+        project.wait_for("began")
+        with project.start("logs", "bg", "0", "--follow") as following:
+            assert following.stdout is not None
+            for count in range(8):
+                got = following.stdout.read(len(FAKE) * 100_000 // 16)
+                assert got == FAKE * (100_000 // 16)
+                project.write(f"go-{count}", "")
+            assert following.stdout.read() == ""
     kept = project.sweep("bg").paths.stdout(0).read_bytes()
     assert len(kept) == LIMIT + MARK_LENGTH
 
