@@ -43,12 +43,18 @@ def job(params):
     while True:  # Of a signal just before a long sleep, Python would know only after it.
         time.sleep(0.05)
 """
+#: How every program begins. None waits for the end of a burst that is as long as the test.
+BURST = """
+from hsm.core.engine import interrupts
+
+interrupts._BURST = {seconds}
+if {seconds} == {as_the_test}:
+    interrupts.burst.wait = lambda: None
+"""
 PROGRAM = """
 from job import job
 from hsm import JobManager, LocalComputeSource, LocalManager
-from hsm.core.engine import interrupts
 
-interrupts._BURST = BURST_SECONDS
 if __name__ == "__main__":
     points, options = [{"x": 1}], {"function": job, "sweep_dir": "sweep"}
     settings = {"max_parallel_jobs": 1, "kill_grace": 600}
@@ -101,29 +107,35 @@ def main(cfg):
 if __name__ == "__main__":
     main()
 """
+HSM = """
+from hsm.cli.main import main
+
+main()
+"""
+#: Seconds in which signals are one. A busy machine may let much time pass between two of them.
+AS_THE_TEST, SHORT = 600.0, 2.0
 _LAUNCHER = "hydra/launcher=hsm_local hydra.launcher.kill_grace=600 hydra.sweep.dir=sweep"
 _SWEEP = "sweep x=1 --sweep-dir sweep --kill-grace 600 --"
 
 
 @contextmanager
-def started(folder: Path, door: str, burst: float = 0.5) -> Iterator[RunningSweep]:
+def started(folder: Path, door: str, burst: float) -> Iterator[RunningSweep]:
     """A sweep of one job through that door, once the job runs.
 
     Args:
-        burst: seconds in which signals to a program that uses the API are one.
+        burst: seconds in which signals are one.
     """
     (folder / "job.py").write_text(JOB)
-    python = sys.executable
+    words: list[str] = []
     if door == "hydra":
-        (folder / "app.py").write_text(HYDRA)
-        words = [python, "app.py", "-m", "+x=1", *_LAUNCHER.split()]
+        program, words = HYDRA, ["-m", "+x=1", *_LAUNCHER.split()]
     elif door == "hsm sweep":
-        job = [python, "-c", "import job; job.job(None)"]
-        words = [python, "-m", "hsm.cli.main", *_SWEEP.split(), *job]
+        program, words = HSM, [*_SWEEP.split(), sys.executable, "-c", "import job; job.job(0)"]
     else:
-        program = PROGRAM.replace("BURST_SECONDS", str(burst)) + BODIES.get(door, ENDING)
-        (folder / "program.py").write_text(program)
-        words = [python, "program.py"]
+        program = PROGRAM + BODIES.get(door, ENDING)
+    beginning = BURST.format(seconds=burst, as_the_test=AS_THE_TEST)
+    (folder / "program.py").write_text(beginning + program)
+    words = [sys.executable, "program.py", *words]
     with start_program(folder, words, env={"PYTHONPATH": str(folder)}) as running:
         running.wait_for_files("started")
         yield running
@@ -153,7 +165,7 @@ DOORS = first_fast("hsm sweep", "hydra", *BODIES)
 
 @pytest.mark.parametrize("door", DOORS)
 def test_a_forwarded_ctrl_c_leaves_jobs_their_grace(tmp_path: Path, door: str) -> None:
-    with started(tmp_path, door, burst=3 if door in _RAISING else 0.5) as running:
+    with started(tmp_path, door, AS_THE_TEST) as running:
         send_twice(running, door)
         running.wait_for_files("heard")
         running.touch("go")
@@ -167,10 +179,10 @@ def test_a_forwarded_ctrl_c_leaves_jobs_their_grace(tmp_path: Path, door: str) -
 @pytest.mark.slow
 @pytest.mark.parametrize("door", ["hsm sweep", "hydra", *BODIES])
 def test_a_later_ctrl_c_kills_although_the_first_was_forwarded(tmp_path: Path, door: str) -> None:
-    with started(tmp_path, door) as running:
+    with started(tmp_path, door, SHORT) as running:
         send_twice(running, door)
         running.wait_for_files("heard")
-        let_burst_pass()
+        let_burst_pass(SHORT)
         running.process.send_signal(signal.SIGINT)
         running.assert_all_gone()
         done = running.finish()
@@ -183,7 +195,7 @@ def test_a_later_ctrl_c_kills_although_the_first_was_forwarded(tmp_path: Path, d
 def test_a_forwarded_ctrl_c_does_not_end_the_command_that_runs_at_the_end(tmp_path: Path) -> None:
     """It comes when the jobs have ended, and on_sweep_end has just begun."""
     (tmp_path / "go").touch()
-    with started(tmp_path, "on_sweep_end", burst=3) as running:
+    with started(tmp_path, "on_sweep_end", AS_THE_TEST) as running:
         running.process.send_signal(signal.SIGINT)
         running.wait_for_files("hook")
         running.process.send_signal(signal.SIGINT)

@@ -148,9 +148,13 @@ def wait_for(condition: Callable[[], T], what: str, deadline: float = PATIENCE) 
     return result
 
 
-def let_burst_pass() -> None:
-    """Wait until a signal is a second one for a launcher that has dealt with a first one."""
-    time.sleep(0.6)
+def let_burst_pass(seconds: float = 0.5) -> None:
+    """Wait until a signal is a second one for a launcher that has dealt with a first one.
+
+    Args:
+        seconds: in which signals are one to it.
+    """
+    time.sleep(seconds + 0.1)
 
 
 def child_environment(**more: str) -> dict[str, str]:
