@@ -460,6 +460,7 @@ def test_a_launcher_that_is_killed_leaves_nothing_and_a_resume_begins_the_job_an
     paths = SweepPaths("sweep")
     with start_python(project_dir, ["launcher.py", place.name], FOLDERS) as running:
         wait_for(lambda: (read_measured(paths, 0).step or 0) >= 3, "reports")
+        running.wait_until_running(0)  # A resume knows of no other attempts.
         running.process.kill()
         running.assert_all_gone()
     pruner = run_and_prune(place, 2, resume=True)

@@ -51,6 +51,7 @@ def kill_at_half(app: App, *overrides: str, **settings: Any) -> None:
         sweep.wait_for_files("started-4", "started-5")
         for num in range(4):
             sweep.wait_until_ended(num)
+        sweep.wait_until_running(4, 5)  # A resume knows of no other attempts.
         sweep.process.kill()
         sweep.assert_all_gone()
     (app.folder / "go").touch()
