@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers.cli import Project
+from helpers.processes import wait_for
 
 #: Stays until there is the file "go"; fails with the rate 7.
 JOB = ["sh", "-c", "touch began-{lr}; until [ -e go ]; do sleep 0.02; done; test {lr} != 7"]
@@ -20,6 +21,10 @@ def week(project: Project) -> Iterator[Project]:
     words = ("lr=1,2", "model=svm", "--sweep-id", "week", "--parallel-jobs", "1", "--json")
     with project.start("sweep", *words, "--", *JOB) as process:
         project.wait_for("began-1")
+        # A job may be further than its record.
+        wait_for(
+            lambda: project.states("week") == ["RUNNING", "PENDING"], "the record of its start"
+        )
         yield project
         (project.folder / "go").touch()
         out, _ = process.communicate()
