@@ -13,8 +13,10 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache, reduce
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: Modes of ``.hsm``: for the owner only, since results and logs may be confidential, or for a group
 #: that shares the sweep. What is made below is as accessible as the directory that it is made in.
@@ -25,7 +27,7 @@ _CHUNK = 1 << 20  # bytes to search at a time
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 #: An absolute path without ``.`` or double slashes.
-Place = str | Path
+Place: TypeAlias = "str | Path"
 
 
 class NotRegular(OSError):
@@ -177,11 +179,12 @@ def open_linked(path: str | Path, *within: Path) -> int:
         OSError: as `open_below`.
         ValueError: as `open_below`.
     """
-    target = Path(os.path.realpath(path))
-    if within and not any(Path(os.path.realpath(root)) in target.parents for root in within):
+    target = os.path.realpath(path)
+    roots = [os.path.join(os.path.realpath(root), "") for root in within]  # each ends with a slash
+    if within and not target.startswith(tuple(roots)):
         raise NotRegular(path, "a link that leads elsewhere")
     try:
-        return open_below(target.parent, target)
+        return open_below(os.path.dirname(target), target)
     except NotRegular as error:
         error.filename = str(path)
         raise

@@ -11,9 +11,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hsm.core.own_process import LINUX
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def remove_tree(path: str | Path) -> OSError | None:

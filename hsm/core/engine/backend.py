@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hsm.core.errors import HsmError
@@ -66,9 +65,10 @@ class JobLost(HsmError):
     """The job was killed along with the process that supervised it; nothing of it is left."""
 
 
-@dataclass(eq=False, slots=True)
 class Work:
     """What jobs do: call a function with their argument, or exec a command.
+
+    No dataclass: fork servers import this module, and need `dataclasses` for nothing else.
 
     Attributes:
         function: the function, for Python jobs.
@@ -79,12 +79,21 @@ class Work:
             changes. None if there is nothing to record.
     """
 
-    function: Callable[[Any], Any] | None = None
-    command: tuple[str, ...] | None = None
-    script: KeptScript | None = None
-    refusals: RefusalJudge | None = None
-    how: Mapping[str, Any] | None = field(default=None, repr=False)
-    _recorded: dict[Journal, Mapping[str, Any]] | None = field(default=None, init=False, repr=False)
+    __slots__ = ("_recorded", "command", "function", "how", "refusals", "script")
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any] | None = None,
+        command: tuple[str, ...] | None = None,
+        script: KeptScript | None = None,
+        refusals: RefusalJudge | None = None,
+    ) -> None:
+        self.function = function
+        self.command = command
+        self.script = script
+        self.refusals = refusals
+        self.how: Mapping[str, Any] | None = None
+        self._recorded: dict[Journal, Mapping[str, Any]] | None = None
 
     def record_how(self, journal: Journal) -> None:
         """Write to `journal` how the place runs the function, unless it is there already.

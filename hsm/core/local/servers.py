@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from hsm.core.engine.backend import Launch, NoRoom, NothingStarts, Work
@@ -27,7 +27,6 @@ log = get_logger(__name__)
 _MAX_RESTARTS = 3
 
 
-@dataclass(eq=False, slots=True)
 class FunctionWork(Work):
     """A function, called in forks of a server that carries it, or in spawned interpreters.
 
@@ -35,7 +34,11 @@ class FunctionWork(Work):
         payload: the pickled function; set as soon as its jobs are spawned, which they then remain.
     """
 
-    payload: Payload | None = None
+    __slots__ = ("payload",)
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        super().__init__(function)
+        self.payload: Payload | None = None
 
 
 class Servers:

@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -114,8 +114,7 @@ def serve(script: dict[str, Any], directory: str) -> tuple[str, list[str]]:
     shared = SharedObjects(script, begun.control)
     generators = MadeGenerators.find()
     channel = Channel(begun.control)
-    state = replace(
-        LaunchState.take(),
+    state = LaunchState.take()._replace(
         is_forked=True,
         is_script=True,
         opened=[*own_files.find()],

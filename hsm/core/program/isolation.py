@@ -11,14 +11,11 @@ import atexit
 import gc
 import io
 import itertools
-import logging
 import os
 import signal
 import sys
-import tempfile
 import threading
-from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from hsm.core.own_process import (
     caught_signals,
@@ -76,8 +73,7 @@ class SharedMemory(Protocol):
     def hold(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class LaunchState:
+class LaunchState(NamedTuple):
     """The state of the launcher's process when the fork server was started.
 
     Attributes:
@@ -86,8 +82,8 @@ class LaunchState:
         random: the random number generators.
         files: open files that have buffers.
         name: the process's name.
-        is_forked: whether jobs are forked from that process, through a server and a keeper.
         opened: files that each job opens for itself.
+        is_forked: whether jobs are forked from that process, through a server and a keeper.
         memory: memory of which each forked job gets its own.
         exit_hooks: whether each job runs the app's exit hooks.
         is_script: whether each job goes on with the script that this process runs: it has all that
@@ -98,8 +94,8 @@ class LaunchState:
     random: RandomStates
     files: list[Any]
     name: bytes
+    opened: list[SharedFile]
     is_forked: bool = False
-    opened: list[SharedFile] = field(default_factory=list)
     memory: SharedMemory | None = None
     exit_hooks: bool = False
     is_script: bool = False
@@ -120,7 +116,7 @@ class LaunchState:
             while hasattr(handler, "replaced"):
                 handler = handler.replaced
             handlers[number] = int(handler) if isinstance(handler, int) else handler
-        return cls(handlers, capture(), files, process_name())
+        return cls(handlers, capture(), files, process_name(), [])
 
     def restore_signals(self) -> None:
         """Restore every signal's disposition, and unblock all signals."""
@@ -134,7 +130,8 @@ def enter_job(state: LaunchState) -> None:
     """Prepare a job's process, before it calls the job's function."""
     set_process_name(state.name)
     state.random.apply(is_forked=state.is_forked)
-    tempfile.tempdir = None
+    if (tempfile := sys.modules.get("tempfile")) is not None:
+        tempfile.tempdir = None  # type: ignore[attr-defined]
     for file in state.opened:
         file.reopen()
     if state.memory is not None:
@@ -144,7 +141,8 @@ def enter_job(state: LaunchState) -> None:
     _forget_multiprocessing()
     if state.memory is not None:
         state.memory.hold()
-    atexit.register(logging.shutdown)
+    if (logging := sys.modules.get("logging")) is not None:  # else it does so as it is imported
+        atexit.register(logging.shutdown)
     if not state.is_forked:  # else the fork server has done this for all
         own_streams()
         pass_over_hsm()

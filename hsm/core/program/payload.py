@@ -17,7 +17,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.machinery import ModuleSpec
 from io import BytesIO
@@ -338,7 +338,7 @@ def run(path: str, argument: str, result: str) -> None:
     script_function = _find_script_function(content["function"])
     for stand_in in stand_ins:
         stand_in.fill(content["modules"].get(stand_in.__name__, {}), script_function)
-    state = replace(LaunchState.take(), random=content["random"])
+    state = LaunchState.take()._replace(random=content["random"])
     facts = Payload.facts_beside(Path(argument))
     call_function(content["function"], pickled_argument, result, state, partial(_leave, facts))
 

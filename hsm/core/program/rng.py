@@ -33,9 +33,8 @@ import pickle
 import struct
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_TWISTS = 1000
 MAX_KEY_WORDS = 615
@@ -195,8 +194,7 @@ def _numpy_is_seeded(generator: Any) -> bool:
     return not isinstance(entropy, int) or entropy.bit_length() <= 96 or mt19937_is_seeded(key)
 
 
-@dataclass(frozen=True)
-class RandomStates:
+class RandomStates(NamedTuple):
     """What the script has seeded. Pickles to a few kilobytes, and unpickles without NumPy.
 
     Attributes:

@@ -10,11 +10,10 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-_OWN_FILES = str(Path(__file__).parents[2]) + os.sep
+_OWN_FILES = os.path.dirname(os.path.dirname(os.path.dirname(__file__))) + os.sep
 _OWN_MODULES = ("hsm.", "hydra_plugins.hsm_")
 
 

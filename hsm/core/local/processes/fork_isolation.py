@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import atexit
 import gc
-import logging
 import signal
 import sys
-import weakref
-from dataclasses import replace
 from types import FrameType
 
 from hsm.core.program.isolation import MEANT_FOR_THE_LAUNCHER, NO_ENDS, LaunchState, own_streams
@@ -28,8 +25,7 @@ def take_for_forks(exit_hooks: bool) -> LaunchState:
     from hsm.core.local.processes import own_files  # Spawned jobs need neither of the two.
     from hsm.core.local.processes.own_memory import SharedMemory
 
-    return replace(
-        LaunchState.take(),
+    return LaunchState.take()._replace(
         is_forked=True,
         opened=[*own_files.find()],
         memory=SharedMemory.find(),
@@ -77,7 +73,8 @@ def _forget_exit_hooks(*, keep_apps: bool) -> None:
         atexit._clear()
         return
     # Each job registers these two again.
-    atexit.unregister(logging.shutdown)
+    if (logging := sys.modules.get("logging")) is not None:
+        atexit.unregister(logging.shutdown)
     if (util := sys.modules.get("multiprocessing.util")) is not None:
         atexit.unregister(util._exit_function)
 
@@ -87,5 +84,6 @@ def _forget_finalizers() -> None:
 
     Their exit hook was cleared as well; the next such object registers it again.
     """
-    weakref.finalize._registry.clear()  # type: ignore[attr-defined]
-    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+    if (weakref := sys.modules.get("weakref")) is not None:
+        weakref.finalize._registry.clear()
+        weakref.finalize._registered_with_atexit = False

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import os
 import signal
-import traceback
+import sys
 from collections.abc import Callable
-from typing import NoReturn, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from hsm.core.engine.backend import Launch
 from hsm.core.local.processes.loaded_pools import LoadedPools
 from hsm.core.local.processes.note import Note
 from hsm.core.local.processes.process_tree import die_with_parent
 from hsm.core.program.isolation import NO_ENDS, LaunchState
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 #: Calls a function, given its argument, the path of its report, the launcher's state, and what
 #: takes the report to the keeper. The server of commands imports nothing that does so.
@@ -49,13 +52,18 @@ class EndsProcess:
         pass
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if isinstance(error, ScriptBegins):
             return
         try:
-            # A bug in hsm. Print it where the user will look: to its log, if this is a job.
-            traceback.print_exc()
+            # A bug in hsm. Print it where the user will look: to its log, if this is a job. As the
+            # interpreter does, since `traceback` takes a server long to import.
+            if kind is not None and error is not None:
+                sys.__excepthook__(kind, error, trace)
         finally:
             os._exit(1)
 

@@ -17,9 +17,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 #: The variables that a library reads, the first that is set counts; by threadpoolctl's names.
 _READS: Mapping[str, Sequence[str]] = {
@@ -37,8 +35,7 @@ _MODULES = frozenset({"torch", "numba.core.config"})
 _NAMES = (b"openblas", b"libmkl", b"libblis", b"flexiblas", b"libgomp", b"libomp", b"libiomp")
 
 
-@dataclass(frozen=True)
-class LoadedPools:
+class LoadedPools(NamedTuple):
     """The libraries that this process had loaded when `find` was called.
 
     Attributes:
@@ -71,8 +68,8 @@ class LoadedPools:
 
 
 def _loaded_libraries() -> Sequence[Any]:
-    with suppress(OSError):
-        loaded = Path("/proc/self/maps").read_bytes()
+    with suppress(OSError), open("/proc/self/maps", "rb") as maps:
+        loaded = maps.read()
         if not any(name in loaded for name in _NAMES):
             return ()
     # Beside a script there may be anything of that name.

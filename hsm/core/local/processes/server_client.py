@@ -19,7 +19,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -142,7 +141,7 @@ class ForkServer:
         """
         python = interpreter()
         if python is None:
-            state = replace(LaunchState.take(), is_forked=True)
+            state = LaunchState.take()._replace(is_forked=True)
             return cls._fork(state, None, scratch, soft_limit)
         # Isolated (-I), so that nothing in the working directory or PYTHONPATH can shadow the
         # standard library. This process's path is appended, so that the server finds the same hsm.
