@@ -9,7 +9,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hsm.cli._outcome import outcome
 from hsm.cli._plan import Plan
 from hsm.cli._printing import print_json
 from hsm.cli._stdout import best_effort, say
@@ -54,6 +53,8 @@ def run(
     source.additions.again = plan.takes_over_added
     source.spelled = as_flag
     if as_json:
+        import hsm.cli._outcome  # noqa: F401  # now, as another hsm may be installed at the end
+
         source.hook_stdout = 2
     stream = sys.stderr if as_json else sys.stdout
     display = display_of(source, plan.paths, plan.sweep_id, stream=stream)
@@ -133,6 +134,8 @@ def _summary(plan: Plan, jobs: Sequence[Job], interruption: Interruption | None)
 
 
 def _outcome(plan: Plan) -> dict[str, Any]:
+    from hsm.cli._outcome import outcome  # as `run` has it
+
     try:
         return outcome(read_sweep(plan.paths.sweep_dir))
     except JournalError:  # somebody has removed it meanwhile

@@ -6,8 +6,6 @@ import os
 import sys
 
 from hsm.core.errors import HsmError
-from hsm.core.space.sweep_file import sweep_file_text
-from hsm.core.space.sweep_text import decoded
 
 #: Sweep files to look for if the command line names none.
 SWEEP_FILES = ("conf/sweep.yaml", "sweeps/sweep.yaml")
@@ -28,6 +26,10 @@ def usual_file() -> str:
 
 def read_named(config: str) -> str:
     """Read a sweep file, or standard input for ``-``. Raises HsmError."""
+    # PyYAML, which these read files with, is slow to import.
+    from hsm.core.space.sweep_file import sweep_file_text
+    from hsm.core.space.sweep_text import decoded
+
     if config != STDIN:
         return sweep_file_text(config)
     if sys.stdin is None:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from hsm.core.engine.compute_source import RunningJob, SweepDisplay
 from hsm.core.logger import get_logger
 from hsm.core.printable import printable
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
-from hsm.core.results.best_so_far import BestSoFar
 from hsm.core.results.failure_groups import kind_of_failure
 from hsm.core.results.goal import Goal
 from hsm.display import wording
 from hsm.display.counts import Counts
 from hsm.display.failures import Detail, failure_details, failure_message
 from hsm.display.stream import SafeStream
-from hsm.display.summary import Shown, summary
 from hsm.display.text import clean
 from hsm.display.varying import Varying
+
+if TYPE_CHECKING:
+    from hsm.display.best_line import BestLine
 
 _log = get_logger(__name__)
 _Display = TypeVar("_Display", bound="Display")
@@ -62,8 +63,7 @@ class Display(SweepDisplay):
         self.goal: Goal | None = None
         self.counts = Counts()
         self.varying = Varying()
-        self._best = BestSoFar(Goal())
-        self._metric: str | None = None
+        self._best: BestLine | None = None
         self._clock = time.time() - time.monotonic()
         self.stream = stream if isinstance(stream, SafeStream) else SafeStream(stream)
         self.show_output = show_output
@@ -78,6 +78,10 @@ class Display(SweepDisplay):
 
     def __enter__(self: _Display) -> _Display:
         with Shielded():
+            if self._has_summary:
+                # By the end of the sweep another hsm may be installed. Before its first jobs start,
+                # this would only keep them waiting.
+                import hsm.display.summary  # noqa: F401
             self._start()
         return self
 
@@ -87,9 +91,13 @@ class Display(SweepDisplay):
 
     def sweep_begun(self, facts: Mapping[str, Any], earlier: Sequence[Job]) -> None:
         with Shielded(), self._lock:
-            self._best = BestSoFar.recorded(facts, self.paths)
-            self._metric = Goal.recorded(facts).metric
-            self._best.ended(earlier)
+            if Goal.recorded(facts).direction is None:
+                self._best = None  # Nothing is best.
+                return
+            from hsm.display.best_line import BestLine  # as few sweeps need it
+
+            self._best = BestLine(facts, self.paths)
+            self._best.ended(earlier, {})
 
     def jobs_submitted(self, jobs: Sequence[Job]) -> None:
         with Shielded(), self._lock:
@@ -125,8 +133,8 @@ class Display(SweepDisplay):
             for job in jobs:
                 self.counts.ended_now(job, skew)
                 self._show_end(job)
-            if best := self._best.ended(jobs):
-                self._show_best(wording.best_so_far(best, self._metric, self.varying.names))
+            if self._best and (line := self._best.ended(jobs, self.varying.names)):
+                self._show_best(line)
 
     def sweep_paused(self, is_paused: bool) -> None:
         with Shielded(), self._lock:
@@ -142,11 +150,17 @@ class Display(SweepDisplay):
 
     def summary(self) -> None:
         """Print the summary: counts, times, the best jobs, failures, where to look further."""
-        if type(self)._show_summary is Display._show_summary:
+        if not self._has_summary:
             return
         with Shielded():
+            from hsm.display.summary import Shown, summary  # as `__enter__` has it
+
             shown = Shown(self.title, self._width(), self.goal, self._kinds, self._tells_failures)
             self._show_summary(summary(self.counts, self.paths, self._now(), shown))
+
+    @property
+    def _has_summary(self) -> bool:
+        return type(self)._show_summary is not Display._show_summary
 
     def _failure_details(self, job: Job) -> list[Detail]:
         """The end of what a failed job printed; nothing if such a failure was shown before."""

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from hsm.core.errors import HsmError
-from hsm.core.job_numbers import show_numbers
 from hsm.core.printable import printable, shorten
 from hsm.core.record.gpu_facts import gpus_text
 from hsm.core.record.job import Attempt, Job, JobState
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.sweep import read_sweep
-from hsm.core.results.best_so_far import Best
-from hsm.core.results.grouping import with_deviation
-from hsm.core.results.tables import for_people
-from hsm.core.results.trial import MEAN
 from hsm.core.units import format_duration
-from hsm.display.varying import text_of
 
 if TYPE_CHECKING:
     from hsm.core.engine.interrupts import Interruption
 
-_MAX_LENGTH = 300
+MAX_LENGTH = 300
 
 
 def started(job: Job) -> str:
@@ -38,7 +31,7 @@ def _place(attempt: Attempt | None) -> str:
     gpus = attempt.gpus if attempt is not None else None
     if not gpus:
         return ""
-    text = shorten(gpus_text(gpus, short=True), _MAX_LENGTH)
+    text = shorten(gpus_text(gpus, short=True), MAX_LENGTH)
     is_name = isinstance(gpus[0], str)  # MIG-8f1c2d3e says what it is
     return f" on {text}" if is_name else f" on GPU{'s' * (len(gpus) > 1)} {text}"
 
@@ -50,7 +43,7 @@ def retried(job: Job, delay: float) -> str:
     if attempt.duration is not None:
         text += f" after {format_duration(attempt.duration)}"
     if attempt.ending is not None:
-        text += f": {shorten(printable(attempt.ending.describe()), _MAX_LENGTH)}"
+        text += f": {shorten(printable(attempt.ending.describe()), MAX_LENGTH)}"
     return f"{text}; next attempt in {format_duration(delay)}{label(job)}"
 
 
@@ -64,39 +57,15 @@ def outcome(job: Job) -> str:
     text = f"job {job.num} {job.state}"
     if job.duration is not None:
         text += f" after {format_duration(job.duration)}"
-    ending = shorten(printable(job.ending()), _MAX_LENGTH)
+    ending = shorten(printable(job.ending()), MAX_LENGTH)
     if ending.upper() not in ("", job.state):
         text += f": {ending}"
     return text
 
 
-def best_so_far(best: Best, metric: str | None, names: Mapping[str, str]) -> str:
-    """``best so far: loss 0.1234 by job 17: lr=0.01``.
-
-    Args:
-        best: the best.
-        metric: the metric's name, if it has one.
-        names: the parameters that vary, and their short names.
-    """
-    value, which = for_people(best.value), f"job {best.job.num}"
-    if (trial := best.trial) is not None and trial.deviation is not None:
-        which = f"jobs {show_numbers(trial.jobs)}"
-        if trial.how == MEAN:
-            value = with_deviation(trial.mean, trial.deviation)
-    what = f"{printable(metric)} {value}" if metric else value
-    params = best.params
-    shown = " ".join(
-        f"{short}={text_of(params[name])}" for name, short in names.items() if name in params
-    )
-    if best.trial is None:  # else the label names what differs between its jobs
-        shown = shown or printable(best.job.label)
-    shown = shorten(shown, _MAX_LENGTH)
-    return f"best so far: {what} by {which}" + (f": {shown}" if shown else "")
-
-
 def label(job: Job) -> str:
     """Return `` (label)``, with the leading space; empty if the job has no label."""
-    return f" ({shorten(printable(job.label), _MAX_LENGTH)})" if job.label else ""
+    return f" ({shorten(printable(job.label), MAX_LENGTH)})" if job.label else ""
 
 
 def interrupted(interruption: Interruption, paths: SweepPaths, command: str) -> list[str]:

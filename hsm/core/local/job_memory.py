@@ -21,14 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-
-import psutil
+from functools import cache
+from typing import TYPE_CHECKING
 
 from hsm.core.process_stat import stat_fields
 
-#: What a psutil call raises for a process that vanishes meanwhile, or that is another user's.
-#: psutil turns most of an OSError into its own errors, but not all.
-PROCESS_ERRORS = (psutil.Error, OSError)
+if TYPE_CHECKING:
+    import psutil
 
 #: Kinds of pages that the kernel tells apart (since Linux 5.4). Each is compared for itself, so
 #: that private pages that a job has given up do not hide the memory that it shares.
@@ -37,6 +36,17 @@ _PRIVATE = ("Private_Clean:", "Private_Dirty:")
 #: In `stat_fields`: where a program's code and stack begin. Random, given anew by exec and only
 #: by that.
 _IMAGE = slice(23, 26, 2)
+
+
+@cache
+def process_errors() -> tuple[type[Exception], ...]:
+    """What a psutil call raises for a process that vanishes meanwhile, or that is another user's.
+
+    psutil turns most of an OSError into its own errors, but not all.
+    """
+    import psutil
+
+    return psutil.Error, OSError
 
 
 def own_memory(tree: Sequence[psutil.Process], keeper: psutil.Process | None) -> int:
@@ -62,7 +72,7 @@ def own_memory(tree: Sequence[psutil.Process], keeper: psutil.Process | None) ->
 
 def resident_memory(process: psutil.Process) -> int:
     """Return the resident bytes of one process; 0 if it is gone."""
-    with suppress(*PROCESS_ERRORS):
+    with suppress(*process_errors()):
         return int(process.memory_info().rss)
     return 0
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import resource
 
-import psutil
-
 from hsm.core.errors import HsmError, SettingsError
 from hsm.core.local.available_cpus import available_cpus
 from hsm.core.local.descriptor_limit import needed_descriptors
@@ -54,8 +52,12 @@ def _check_cpus(conf: LocalConf) -> None:
 
 def _check_memory(conf: LocalConf) -> None:
     """Raise SettingsError for a limit that this machine can never meet."""
+    if conf.min_free_memory is None:
+        return
+    import psutil  # slow to import: other sweeps do so while their fork server starts
+
     total = psutil.virtual_memory().total
-    if conf.min_free_memory is not None and conf.min_free_memory > total:
+    if conf.min_free_memory > total:
         has = f"this machine's {format_size(total)}"
         message = (
             f"min_free_memory={format_size(conf.min_free_memory)} exceeds {has}: "

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-import psutil
-
 from hsm.core.engine.backend import NoRoom, Usage
 from hsm.core.engine.obstacles import start_thread
 from hsm.core.local.usage import SAMPLE_AGE, UsageSampler
@@ -47,7 +45,11 @@ class Memory:
 
     def lack(self) -> str:
         """What is missing of the memory that must be free for another job; empty if nothing is."""
-        if self._needed is None or (free := psutil.virtual_memory().available) >= self._needed:
+        if self._needed is None:
+            return ""
+        import psutil  # as in `check_machine`
+
+        if (free := psutil.virtual_memory().available) >= self._needed:
             return ""
         return f"memory: {format_size(free)} free, min_free_memory is {format_size(self._needed)}"
 

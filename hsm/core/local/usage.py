@@ -11,14 +11,15 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple, TypeGuard
-
-import psutil
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from hsm.core.engine.backend import Usage
-from hsm.core.local.job_memory import PROCESS_ERRORS, own_memory, resident_memory
+from hsm.core.local.job_memory import own_memory, process_errors, resident_memory
 from hsm.core.local.processes.process_tree import KEEPER_NAME
 from hsm.core.own_process import sees_processes
+
+if TYPE_CHECKING:
+    import psutil
 
 #: Seconds for which a sample is reused, since looking at every process of the machine is not cheap.
 SAMPLE_AGE = 1.0
@@ -114,8 +115,11 @@ def _trees(pids: Collection[int]) -> dict[int, _Tree]:
     parents: dict[int, int] = {}
     if not pids or not sees_processes():
         return {}
+    import psutil
+
+    errors = process_errors()
     for process in psutil.process_iter():
-        with suppress(*PROCESS_ERRORS):
+        with suppress(*errors):
             parents[process.pid] = process.ppid()
             children[parents[process.pid]].append(process)
             processes[process.pid] = process
@@ -140,7 +144,7 @@ def _is_keeper(process: psutil.Process | None) -> TypeGuard[psutil.Process]:
         return False
     try:
         return process.name() == KEEPER_NAME
-    except PROCESS_ERRORS:
+    except process_errors():
         return False
 
 
@@ -161,7 +165,7 @@ def _cpu_seconds(process: psutil.Process) -> float:
     """Return the CPU seconds of a process; 0 if it is gone."""
     try:
         times = process.cpu_times()
-    except PROCESS_ERRORS:
+    except process_errors():
         return 0.0
     # Include reaped children, or a tree's CPU time would drop when they end.
     reaped = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)

@@ -7,7 +7,6 @@ recorded, because it may hold secrets, nor are the values of the setting `env`.
 from __future__ import annotations
 
 import os
-import platform
 import shlex
 import socket
 import sys
@@ -33,7 +32,7 @@ def describe(program: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "hsm": __version__,
-        "python": platform.python_version(),
+        "python": sys.version.split()[0],  # platform is slow to import
         "argv": masked_words(sys.argv),
         "command": dict(zip(("program", "arguments"), own_words(), strict=True)),
         "cwd": os.getcwd(),

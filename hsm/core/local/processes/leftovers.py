@@ -13,10 +13,12 @@ import signal
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-
-import psutil
+from typing import TYPE_CHECKING
 
 from hsm.core.local.processes.process_tree import is_zombie, send_signal
+
+if TYPE_CHECKING:
+    import psutil
 
 #: Variables that identify a job.
 _NAMES = ("HSM_SWEEP_DIR", "HSM_JOB_ID")
@@ -44,6 +46,8 @@ def kill_leftovers(env: Mapping[str, str], keeper: int | None) -> None:
 
 
 def _find(env: Mapping[str, str], keeper: int | None) -> list[psutil.Process]:
+    import psutil
+
     command = psutil.Process().cmdline()
     found = []
     for process in psutil.process_iter():

@@ -10,10 +10,12 @@ other process had no time to respond either.
 from __future__ import annotations
 
 import signal
-
-import psutil
+from typing import TYPE_CHECKING
 
 from hsm.core.local.processes.process_tree import is_stopped, is_zombie, kill_below, send_signal
+
+if TYPE_CHECKING:
+    import psutil
 
 #: Seconds between looks at a process that must respond.
 LOOK_INTERVAL = 1.0

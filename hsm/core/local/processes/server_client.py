@@ -17,28 +17,25 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
-
-from hsm.core.engine.obstacles import Obstacles, may_pass
+from hsm.core.engine.obstacles import may_pass
 from hsm.core.errors import HsmError
 from hsm.core.interpreter import interpreter
-from hsm.core.local.processes.fork_isolation import take_for_forks
-from hsm.core.local.processes.job_process import CallFunction
+from hsm.core.local.processes.connection import new_connection
 from hsm.core.local.processes.messages import Channel, send_descriptors
 from hsm.core.local.processes.patience import LOOK_INTERVAL, Patience, kill_tree
 from hsm.core.local.processes.process_tree import is_over
-from hsm.core.local.processes.server_process import serve
 from hsm.core.local.processes.slot import ServerLost, Slot
-from hsm.core.own_sockets import private_pair
-from hsm.core.program.call import call_function
-from hsm.core.program.isolation import LaunchState
+
+if TYPE_CHECKING:
+    from hsm.core.local.processes.job_process import CallFunction
+    from hsm.core.program.isolation import LaunchState
 
 #: Looks at a server that must fork a keeper; it may first have to load hsm from a slow disk.
 _LOOKS_AT_FORK = 120
@@ -103,6 +100,10 @@ class ForkServer:
         Raises:
             CannotStart: it cannot be forked.
         """
+        # Commands need none of it.
+        from hsm.core.local.processes.fork_isolation import take_for_forks
+        from hsm.core.program.call import call_function
+
         call = partial(call_function, function)
         return cls._fork(take_for_forks(exit_hooks), call, scratch, soft_limit, threads)
 
@@ -115,11 +116,19 @@ class ForkServer:
         soft_limit: int,
         threads: Mapping[str, str] = _NONE,
     ) -> ForkServer:
+        # Not after the fork, in which another thread may have been halfway through an import.
+        import psutil  # noqa: F401
+
+        from hsm.core.local.processes.server_process import serve
+
         launcher = os.getpid()
         # The launcher's handlers must not run in the child before it has dropped them.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            with _connection("start the fork server") as (ours, theirs), warnings.catch_warnings():
+            with (
+                new_connection("start the fork server") as (ours, theirs),
+                warnings.catch_warnings(),
+            ):
                 # Python 3.12 warns about forking with threads; the caller has decided to fork.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 pid = os.fork()
@@ -141,6 +150,8 @@ class ForkServer:
         """
         python = interpreter()
         if python is None:
+            from hsm.core.program.isolation import LaunchState
+
             state = LaunchState.take()._replace(is_forked=True)
             return cls._fork(state, None, scratch, soft_limit)
         # Isolated (-I), so that nothing in the working directory or PYTHONPATH can shadow the
@@ -153,7 +164,7 @@ class ForkServer:
         folder = [] if scratch is None else [str(scratch)]
         # With -I, Python ignores PYTHONDONTWRITEBYTECODE.
         no_byte_code = ["-B"] if sys.dont_write_bytecode else []
-        with _connection("start the fork server") as (ours, theirs):
+        with new_connection("start the fork server") as (ours, theirs):
             arguments = [str(theirs.fileno()), str(os.getpid()), str(soft_limit), *folder]
             process = subprocess.Popen(
                 [python, *no_byte_code, "-I", "-c", program, *arguments],
@@ -189,7 +200,7 @@ class ForkServer:
             CannotStart: it cannot be started.
         """
         folder = [] if scratch is None else [str(scratch)]
-        with _connection("start the fork server") as (ours, theirs):
+        with new_connection("start the fork server") as (ours, theirs):
             process = subprocess.Popen(
                 [*command, str(theirs.fileno()), str(os.getpid()), str(soft_limit), *folder],
                 stdin=subprocess.DEVNULL,
@@ -224,6 +235,8 @@ class ForkServer:
 
     def kill(self) -> None:
         """Kill the server's process and all below it; `close` frees what is left."""
+        import psutil
+
         with suppress(psutil.NoSuchProcess):
             kill_tree(psutil.Process(self._pid))
 
@@ -240,6 +253,8 @@ class ForkServer:
         with self._mutex:
             if self._idle:
                 return self._idle.pop()
+        import psutil  # slow to import: the first slot does so while the server is starting
+
         try:
             patience = Patience(psutil.Process(self._pid), _LOOKS_AT_FORK)
         except psutil.Error as error:
@@ -254,7 +269,7 @@ class ForkServer:
 
     def _new_slot(self, patience: Patience) -> Slot:
         """Make a slot by asking the server for a keeper."""
-        with _connection("start a keeper") as (ours, theirs):
+        with new_connection("start a keeper") as (ours, theirs):
             while not self._ask_for_keeper(theirs):
                 time.sleep(LOOK_INTERVAL)
                 if patience.look():
@@ -333,6 +348,8 @@ class ForkServer:
                 self._end()
 
     def _end(self) -> None:
+        import psutil
+
         with suppress(OSError):
             # The server sees the connection end, and ends; then its end closes, too.
             self._control.shutdown(socket.SHUT_WR)
@@ -378,21 +395,3 @@ class ForkServer:
                     except ChildProcessError:
                         self._reaped = True  # reaped by an os.wait() of the app
             return self._reaped
-
-
-@contextmanager
-def _connection(doing: str) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A socketpair for a process that the block starts: our end, which stays open, and its end.
-
-    Args:
-        doing: what fails if the block raises an error of the system, see `obstacle`.
-    """
-    with Obstacles(doing):
-        ours, theirs = private_pair()
-        try:
-            yield ours, theirs
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()

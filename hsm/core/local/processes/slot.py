@@ -14,9 +14,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from hsm.core.engine.backend import Launch, PlaceGone, Started
 from hsm.core.errors import HsmError
@@ -24,6 +22,9 @@ from hsm.core.local.processes.messages import Channel, End, NotStarted, Pause, R
 from hsm.core.local.processes.patience import LOOK_INTERVAL, Patience, continue_stopped, kill_tree
 from hsm.core.local.processes.process_tree import is_over, is_zombie, send_signal
 from hsm.core.process_stat import stat_fields
+
+if TYPE_CHECKING:
+    import psutil
 
 #: Seconds between looks at the keeper of a running job.
 _QUIET_INTERVAL = 2.0
@@ -96,6 +97,8 @@ class Slot:
         if isinstance(ready, NotStarted):
             raise ready.error
         assert isinstance(ready, Ready)
+        import psutil
+
         try:
             self._keeper = psutil.Process(ready.pid)
         except psutil.Error as error:
@@ -260,6 +263,8 @@ def _observed(pid: int, *, asked: bool) -> Reaped | None:
     Returns:
         None if the process is still running and was not told to end.
     """
+    import psutil
+
     status, cpu_seconds = None, 0.0
     with suppress(psutil.Error):
         process = psutil.Process(pid)
