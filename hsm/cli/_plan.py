@@ -17,7 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hsm.cli._earlier import recorded_points, recorded_program
 from hsm.cli._points import AskedPoints
@@ -49,8 +49,7 @@ _IN_MEMORY = "optuna.storages.InMemoryStorage"
 _CHECKED = 3
 
 
-@dataclass(frozen=True)
-class PlannedJob:
+class PlannedJob(NamedTuple):
     """A job that would run, with its directory and command."""
 
     num: int

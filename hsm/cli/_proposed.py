@@ -46,16 +46,17 @@ def propose(program: Program) -> tuple[list[str], str]:
     """
     if program.uses_hydra and program.script is not None:
         return _propose_for_hydra(program.script)
-    signature, seen = program.writer.signature, set()
+    signature, seen = program.writer.signature, set[str]()
+    options = {} if signature is None else signature.options
     defaults: dict[str, float] = {}
-    for name, option in signature.options.items():
+    for name, option in options.items():
         if len(name) > 1 and option.default is not None and option.word not in seen:
             seen.add(option.word)
             defaults[name] = option.default
     lines = list(grid(defaults, {}, "by default"))
     if not lines:
         # No number is known: any option that takes a value, for people to write some.
-        named = [n for n, each in signature.options.items() if len(n) > 1 and each.takes_value]
+        named = [n for n, each in options.items() if len(n) > 1 and each.takes_value]
         lines = [f"{name}: [first, second]  # put your own values here" for name in named[:1]]
     return lines, ""
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hsm.core.command_line import join_command
 from hsm.core.errors import HsmError
@@ -55,8 +55,7 @@ _MIN_TAIL = 3
 _MAX_LOGS = 1000
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(NamedTuple):
     """What a summary is made for.
 
     Attributes:

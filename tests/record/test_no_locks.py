@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -131,7 +130,7 @@ def test_what_a_killed_launcher_leaves_is_taken_over_on_its_machine(tmp_path: Pa
 
 def _left_by(folder: Path, maker: Maker) -> Path:
     path = folder / ".hsm.lock"
-    path.write_text(json.dumps(asdict(maker)))
+    path.write_text(json.dumps(maker._asdict()))
     return path
 
 
@@ -139,7 +138,7 @@ def _ended() -> Maker:
     """A process of this machine that has ended."""
     with subprocess.Popen(["true"]) as process:
         pass
-    return replace(Maker.this(), pid=process.pid, started="1")
+    return Maker.this()._replace(pid=process.pid, started="1")
 
 
 ELSEWHERE = {
@@ -158,7 +157,7 @@ OVER = {
 def test_the_file_of_a_process_that_cannot_be_seen_stays(
     tmp_path: Path, facts: dict[str, str]
 ) -> None:
-    path = _left_by(tmp_path, maker := replace(_ended(), **facts))  # type: ignore[arg-type]
+    path = _left_by(tmp_path, maker := _ended()._replace(**facts))  # type: ignore[arg-type]
     before = path.read_text()
     with pytest.raises(Taken, match=f"process {maker.pid} on {maker.host}; if that has ended"):
         ExclusiveFile(tmp_path)
@@ -172,7 +171,7 @@ def test_a_launcher_that_this_machine_cannot_see_is_not_overtaken(
 ) -> None:
     folder = project.folder / "s"
     folder.mkdir()
-    path = _left_by(folder, maker := replace(_ended(), host="elsewhere"))
+    path = _left_by(folder, maker := _ended()._replace(host="elsewhere"))
     words = ("sweep", "x=1", "--sweep-dir", "s", "--", "true")
     refused = project.hsm(*words, code=None)
     text = f"is in use by process {maker.pid} on {maker.host}; if that has ended, remove {path}"
@@ -187,7 +186,7 @@ def test_a_launcher_that_this_machine_cannot_see_is_not_overtaken(
 def test_what_this_machine_knows_to_be_over_is_taken_over(
     tmp_path: Path, facts: dict[str, str]
 ) -> None:
-    _left_by(tmp_path, replace(_ended(), **facts))  # type: ignore[arg-type]
+    _left_by(tmp_path, _ended()._replace(**facts))  # type: ignore[arg-type]
     assert maker_of(tmp_path) is None
     made = ExclusiveFile(tmp_path)
     assert maker_of(tmp_path) == Maker.this()

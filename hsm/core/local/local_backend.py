@@ -25,7 +25,6 @@ from hsm.core.local.processes.server_client import ForkServer
 from hsm.core.local.scratch import Scratch, ShortNames
 from hsm.core.local.servers import FunctionWork, Servers
 from hsm.core.program.kept_script import KeptScript
-from hsm.core.program.payload import Payload
 from hsm.core.settings.resolve import LocalConf
 from hsm.core.settings.spelling import Spelling
 
@@ -159,7 +158,7 @@ class LocalBackend(Backend):
         path.write_bytes(launch.argument)
         work.payload.restore(folder)
         command = work.payload.command(path, Path(launch.result))
-        return launch._replace(command=command, argument=None), Payload.facts_beside(path)
+        return launch._replace(command=command, argument=None), work.payload.facts_beside(path)
 
     def _with_script(self, launch: Launch, server: ForkServer) -> Launch:
         """Make a job run its Python script as the sweep has read it, not the file."""

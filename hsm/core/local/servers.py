@@ -6,20 +6,23 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hsm.core.engine.backend import Launch, NoRoom, NothingStarts, Work
+from hsm.core.engine.backend import CannotStart, Launch, NoRoom, NothingStarts, Work
 from hsm.core.engine.obstacles import Obstacles
+from hsm.core.errors import HsmError
 from hsm.core.local.descriptor_limit import soft_limit_of_jobs
-from hsm.core.local.fork_safety.start_method import ServerStart, choose
 from hsm.core.local.processes.server_client import ForkServer
 from hsm.core.local.processes.slot import ServerLost, Slot, SlotLost
 from hsm.core.local.scratch import Scratch
 from hsm.core.local.warm_starts import WarmStarts
 from hsm.core.logger import get_logger
 from hsm.core.program.kept_script import KeptScript
-from hsm.core.program.payload import CannotSpawn, Payload
 from hsm.core.settings.resolve import LocalConf
+
+if TYPE_CHECKING:
+    from hsm.core.local.fork_safety.start_method import ServerStart
+    from hsm.core.program.payload import Payload
 
 log = get_logger(__name__)
 
@@ -96,7 +99,9 @@ class Servers:
         while True:
             try:
                 server = self._warm.server(launch) or self._server(work)
-            except CannotSpawn as error:
+            except CannotStart:
+                raise
+            except HsmError as error:  # CannotSpawn, of a function
                 raise NothingStarts(f"the fork server cannot be replaced: {error}") from None
             try:
                 slot = server.slot()
@@ -161,6 +166,10 @@ class Servers:
             CannotSpawn: start_method is spawn, which is impossible.
             NothingStarts: a fork is known to be harmful, and spawn is impossible.
         """
+        # Commands need none of it.
+        from hsm.core.local.fork_safety.start_method import choose
+        from hsm.core.program.payload import CannotSpawn, Payload
+
         assert work.function is not None
         start, findings = choose(self._start_method)
         if start.start_method == "fork":

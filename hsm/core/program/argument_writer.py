@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from hsm.core.settings.args_style import ArgsStyle
 from hsm.core.space.arguments import to_argv, to_override
-from hsm.core.space.flags import TRUTHS, Dialect, Lists, Signature, to_flags
 
 if TYPE_CHECKING:
     from hsm.core.program.script_parser import ScriptParser
+    from hsm.core.space.flags import Signature
 
 _RUN_DIR = "hydra.run.dir"
 _FORMS = {
@@ -28,8 +28,6 @@ _FORMS = {
     ArgsStyle.flags: "--lr 0.1",
     ArgsStyle.flags_equals: "--lr=0.1",
 }
-#: Of options of which nothing is known, as gflags and Go read them.
-_EQUALS = Dialect(truths=TRUTHS, lists=Lists.joined)
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class ArgumentWriter:
         found: the one that the script's source shows; None if it shows none.
         script: the script that reads them, for messages.
         uses_hydra: whether that is a Hydra app.
-        signature: what is known about its arguments.
+        signature: what is known about its arguments; None if that is nothing.
         note: what people should know about this; empty if there is nothing to say.
     """
 
@@ -51,7 +49,7 @@ class ArgumentWriter:
     found: ArgsStyle | None = field(default=None, compare=False)
     script: str = field(default="", compare=False)
     uses_hydra: bool = False
-    signature: Signature = field(default_factory=Signature, repr=False, compare=False)
+    signature: Signature | None = field(default=None, repr=False, compare=False)
     note: str = field(default="", compare=False)
 
     def words(self, params: Mapping[str, Any], job_dir: str | os.PathLike[str]) -> list[str]:
@@ -65,7 +63,8 @@ class ArgumentWriter:
         if self.style is not ArgsStyle.hydra:
             self.check(params)
             equals = self.style is ArgsStyle.flags_equals
-            return to_flags(params, self.signature, equals=equals)
+            signature = self.signature or _unknown(self.style)
+            return signature.words(params, equals=equals)
         words = to_argv(params)
         if self.uses_hydra and _RUN_DIR not in params:
             words.append(to_override(_RUN_DIR, os.fspath(job_dir)))
@@ -74,7 +73,8 @@ class ArgumentWriter:
     def check(self, keys: Iterable[str]) -> None:
         """Raise SettingsError if the script surely does not take one of these parameters."""
         if self.style in (ArgsStyle.flags, ArgsStyle.flags_equals):
-            self.signature.check(keys, self.script or "the script")
+            signature = self.signature or _unknown(self.style)
+            signature.check(keys, self.script or "the script")
 
 
 #: For what is no Python script.
@@ -91,13 +91,13 @@ def writer_for(path: str | None, asked: ArgsStyle) -> ArgumentWriter:
     source = None if path is None else _python_source(path)
     if path is None or source is None:
         plain = ArgsStyle.hydra if asked is ArgsStyle.auto else asked
-        return ArgumentWriter(asked, plain, signature=_unknown(plain))
+        return ArgumentWriter(asked, plain, signature=_signature(plain))
     from hsm.core.program.script_parser import parser_of  # A sweep of functions needs none of it.
 
     parser = parser_of(source, path)
     style = parser.style if asked is ArgsStyle.auto else asked
     is_hydra = parser.library == "Hydra" and style is ArgsStyle.hydra
-    signature = parser.signature if parser.style is not ArgsStyle.hydra else _unknown(style)
+    signature = parser.signature if parser.style is not ArgsStyle.hydra else _signature(style)
     note = _note(path, parser) if asked is ArgsStyle.auto else ""
     found = parser.style if parser.library else None
     name = os.path.basename(path)
@@ -117,8 +117,17 @@ def first_script(words: Sequence[str]) -> str | None:
     return None
 
 
+def _signature(style: ArgsStyle) -> Signature | None:
+    """That of what is unknown, for a style that needs one."""
+    return None if style in (ArgsStyle.hydra, ArgsStyle.none) else _unknown(style)
+
+
 def _unknown(style: ArgsStyle) -> Signature:
-    return Signature(_EQUALS if style is ArgsStyle.flags_equals else Dialect())
+    from hsm.core.space.flags import TRUTHS, Dialect, Lists, Signature  # Hydra's syntax needs none
+
+    if style is ArgsStyle.flags_equals:  # as gflags and Go read them
+        return Signature(Dialect(truths=TRUTHS, lists=Lists.joined))
+    return Signature()
 
 
 def _python_source(path: str) -> bytes | None:

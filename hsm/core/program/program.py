@@ -27,7 +27,6 @@ from hsm.core.errors import SettingsError, did_you_mean, shown
 from hsm.core.interpreter import NO_INTERPRETER, interpreter
 from hsm.core.program.argument_writer import PLAIN, ArgumentWriter, first_script, writer_for
 from hsm.core.program.first_line import first_line
-from hsm.core.program.hydra_script import config_texts
 from hsm.core.program.kept_script import KeptScript
 from hsm.core.record.provenance import recorded_words
 from hsm.core.settings.args_style import ArgsStyle, check_args_style
@@ -160,7 +159,11 @@ class Program:
             path = code.co_filename if code is not None else None
         if path is None:
             return {}
-        configs = config_texts(path) if self.uses_hydra else {}
+        configs = {}
+        if self.uses_hydra:
+            from hsm.core.program.hydra_script import config_texts
+
+            configs = config_texts(path)
         try:
             source = self.kept_script.source if self.kept_script else Path(path).read_bytes()
             return {**configs, Path(path).name: io.StringIO(source.decode(), None).read()}

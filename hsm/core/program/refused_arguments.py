@@ -91,7 +91,8 @@ class RefusalJudge:
 
     @property
     def _has_positionals(self) -> bool:
-        return self.writer.style is not ArgsStyle.hydra and bool(self.writer.signature.positionals)
+        signature = self.writer.signature if self.writer.style is not ArgsStyle.hydra else None
+        return signature is not None and bool(signature.positionals)
 
     def _refusal(
         self, line: str, lines: list[str], reads: ArgsStyle, command: Sequence[str]

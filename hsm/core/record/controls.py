@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from hsm.core.errors import shown
 from hsm.core.job_numbers import show_numbers
@@ -27,8 +27,7 @@ _MAX_NUMBERS = 60
 _MAX_OVERRIDES = 200
 
 
-@dataclass(frozen=True)
-class Cancel:
+class Cancel(NamedTuple):
     """End a job, or the whole sweep (None)."""
 
     job: int | None = None
@@ -39,8 +38,7 @@ class CancelPending:
     """Cancel all jobs that have not started or wait for a retry."""
 
 
-@dataclass(frozen=True)
-class Pause:
+class Pause(NamedTuple):
     """Start no more jobs; with `running`, stop the processes of those that run."""
 
     running: bool = False
@@ -51,24 +49,21 @@ class Continue:
     """End a pause."""
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """Change settings: those of `CHANGEABLE` that are in `values`; see `ComputeSource.change`."""
 
     values: Mapping[str, Any]
     now: bool = False
 
 
-@dataclass(frozen=True)
-class Prioritize:
+class Prioritize(NamedTuple):
     """Give jobs, by their numbers, another priority."""
 
     jobs: tuple[int, ...]
     priority: int
 
 
-@dataclass(frozen=True)
-class Add:
+class Add(NamedTuple):
     """Add jobs: the points of a sweep in Hydra's syntax.
 
     Attributes:
@@ -81,8 +76,7 @@ class Add:
     params: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True)
-class Explain:
+class Explain(NamedTuple):
     """Tell what a job waits for, or all of them (None)."""
 
     job: int | None = None

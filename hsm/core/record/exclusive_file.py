@@ -16,8 +16,8 @@ import json
 import os
 import socket
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from hsm.core.at_fork import in_child
 from hsm.core.files import file_key, open_in, read_below, renamed
@@ -32,8 +32,7 @@ _MAX_SIZE = 1 << 12
 _OVER = ("Z", "X")  # states of a process that has ended
 
 
-@dataclass(frozen=True)
-class Maker:
+class Maker(NamedTuple):
     """The process that made such a file.
 
     Attributes:
@@ -246,7 +245,7 @@ def _write_new(place: int, name: str) -> int:
     """Make a file that names this process. Raises OSError, e.g. FileExistsError."""
     fd = open_in(place, name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
-        os.write(fd, json.dumps(asdict(Maker.this())).encode())
+        os.write(fd, json.dumps(Maker.this()._asdict()).encode())
     except BaseException:
         os.close(fd)
         os.unlink(name, dir_fd=place)

@@ -16,9 +16,8 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hsm.core.units import format_size
 
@@ -59,8 +58,7 @@ class _NoGit(GitFailed):
     """There is no git on this machine."""
 
 
-@dataclass(frozen=True)
-class Changes:
+class Changes(NamedTuple):
     """What is not committed.
 
     Attributes:
@@ -150,8 +148,7 @@ def _unfiltered(drivers: set[str]) -> str:
     return f"files with a git filter ({names}) may be unchanged: hsm does not run it"
 
 
-@dataclass(frozen=True)
-class _Answer:
+class _Answer(NamedTuple):
     code: int
     output: bytes
 

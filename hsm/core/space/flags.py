@@ -113,6 +113,10 @@ class Signature:
         """The option that is declared for the parameter `key`."""
         return self.options.get(key) or self.options.get(key.replace("-", "_"))
 
+    def words(self, params: Mapping[str, Any], *, equals: bool) -> list[str]:
+        """See `to_flags`."""
+        return to_flags(params, self, equals=equals)
+
     def check(self, keys: Iterable[str], script: str) -> None:
         """Raise SettingsError for a parameter that the script surely does not take."""
         for key in keys:
