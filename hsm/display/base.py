@@ -12,17 +12,16 @@ from hsm.core.logger import get_logger
 from hsm.core.printable import printable
 from hsm.core.record.job import Job
 from hsm.core.record.paths import SweepPaths
-from hsm.core.results.failure_groups import kind_of_failure
-from hsm.core.results.goal import Goal
 from hsm.display import wording
 from hsm.display.counts import Counts
-from hsm.display.failures import Detail, failure_details, failure_message
 from hsm.display.stream import SafeStream
 from hsm.display.text import clean
 from hsm.display.varying import Varying
 
 if TYPE_CHECKING:
+    from hsm.core.results.goal import Goal
     from hsm.display.best_line import BestLine
+    from hsm.display.failures import Detail
 
 _log = get_logger(__name__)
 _Display = TypeVar("_Display", bound="Display")
@@ -79,8 +78,8 @@ class Display(SweepDisplay):
     def __enter__(self: _Display) -> _Display:
         with Shielded():
             if self._has_summary:
-                # By the end of the sweep another hsm may be installed. Before its first jobs start,
-                # this would only keep them waiting.
+                # Not earlier, since the first jobs are starting by now; and not at the end, when
+                # another hsm may be installed.
                 import hsm.display.summary  # noqa: F401
             self._start()
         return self
@@ -91,6 +90,8 @@ class Display(SweepDisplay):
 
     def sweep_begun(self, facts: Mapping[str, Any], earlier: Sequence[Job]) -> None:
         with Shielded(), self._lock:
+            from hsm.core.results.goal import Goal
+
             if Goal.recorded(facts).direction is None:
                 self._best = None  # Nothing is best.
                 return
@@ -164,6 +165,9 @@ class Display(SweepDisplay):
 
     def _failure_details(self, job: Job) -> list[Detail]:
         """The end of what a failed job printed; nothing if such a failure was shown before."""
+        from hsm.core.results.failure_groups import kind_of_failure  # as `__enter__` has it
+        from hsm.display.failures import failure_details, failure_message
+
         details = failure_details(job, self.paths, brief=self.error_follows)
         kind = kind_of_failure(job, failure_message(job, details))
         if kind in self._kinds:

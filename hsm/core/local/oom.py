@@ -93,12 +93,12 @@ class OomKills:
         return OomKill.HERE if self.are_own else OomKill.SOMEWHERE
 
 
-@dataclass
 class _Latest:
     """The last count that was read, and until when it may be used again (monotonic)."""
 
-    kills: OomKills
-    expires: float
+    def __init__(self, kills: OomKills, expires: float) -> None:
+        self.kills = kills
+        self.expires = expires
 
 
 _latest = _Latest(OomKills(None, False), 0.0)

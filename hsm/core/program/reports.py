@@ -20,8 +20,9 @@ import os
 import pickle
 import struct
 import traceback
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from hsm.core.errors import HsmError
@@ -39,8 +40,7 @@ _MAX_ESCAPE = 12
 _PREVIEW = 500
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a function may return instead of a bare value, to report more.
 
     Attributes:
@@ -80,8 +80,7 @@ class RemoteError(HsmError):
         return printable_lines(text)
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """A job's report as the launcher reads it.
 
     Attributes:
@@ -105,7 +104,7 @@ class Report:
     exception: bytes | None = None
     unpicklable: str | None = None
     json: Any = None
-    large: dict[str, Large] = field(default_factory=dict)
+    large: Mapping[str, Large] = MappingProxyType({})
     extra: bytes | None = None
     job_dir: str | None = None
     pruned: str | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from hsm.core.settings.resolve import Direction
 
@@ -60,6 +59,8 @@ def combined(values: Sequence[float], how: str = MEAN, direction: Direction | No
     if len(values) == 1:
         return values[0]
     if how == MEDIAN:
+        from statistics import median  # slow to import, and few sweeps ask for it
+
         return median(values)
     if how == WORST and direction is not None:
         return max(values) if direction is Direction.minimize else min(values)
