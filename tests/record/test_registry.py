@@ -19,6 +19,7 @@ from hsm.core.record.lock import LockFile
 from hsm.core.record.paths import SweepPaths
 from hsm.core.record.registry import (
     find_sweep,
+    has_sweep,
     known_sweeps,
     register,
     registry_file,
@@ -106,6 +107,17 @@ def test_only_the_last_sweep_of_a_directory_is_listed() -> None:
     lock.release()
     start("two", directory)
     assert ids() == ["two"]
+    assert has_sweep("two")
+    assert not has_sweep("one")
+
+
+@pytest.mark.parametrize("name", ["größer", 'a "b"', "back\\slash"])
+def test_a_sweep_of_any_name_is_found_by_its_id(tmp_path: Path, name: str) -> None:
+    directory = start(name, tmp_path / name / "s")
+    start("other", tmp_path / "other" / name)
+    assert find_sweep(name).sweep_dir == directory
+    register("another", directory)
+    assert not has_sweep(name)
 
 
 def test_a_sweep_whose_directory_is_gone_is_not_listed() -> None:

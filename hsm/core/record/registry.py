@@ -21,7 +21,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -118,7 +118,7 @@ def taken_by(sweep_id: str) -> Path | None:
     The project is the current directory, see `KnownSweep.belongs_to`.
     """
     here = Path(os.getcwd())  # the list records it like this
-    found = (sweep for sweep in _entries() if sweep.sweep_id == sweep_id and sweep.exists)
+    found = (sweep for sweep in _entries_of(sweep_id) if sweep.exists)
     return next((sweep.sweep_dir for sweep in found if sweep.belongs_to(here)), None)
 
 
@@ -150,14 +150,14 @@ def find_sweep(
         if os.path.exists(paths.journal):
             return paths
         raise _refused(name, origin, f"there is no sweep in {shown(str(paths.sweep_dir))}")
-    entries = list(_entries())
-    same_id = [entry for entry in entries if entry.sweep_id == name and entry.exists]
+    same_id = [entry for entry in _entries_of(name) if entry.exists]
     if same_id:
         return _only(name, same_id, origin)
     for root in (*roots, os.curdir):
         paths = SweepPaths(Path(root, name))
         if name and os.path.exists(paths.journal):
             return paths
+    entries = list(_entries())
     beginnings = [entry for entry in entries if entry.sweep_id.startswith(name) and entry.exists]
     if name and beginnings:
         return _only(name, beginnings, origin)
@@ -171,7 +171,7 @@ def has_sweep(sweep_id: str, roots: Sequence[str | os.PathLike[str]] = ()) -> bo
         sweep_id: the id.
         roots: directories that contain sweeps, besides the current one.
     """
-    if any(sweep.sweep_id == sweep_id and sweep.exists for sweep in _entries()):
+    if any(sweep.exists for sweep in _entries_of(sweep_id)):
         return True
     places = (SweepPaths(Path(root, sweep_id)) for root in (*roots, os.curdir))
     return any(os.path.exists(paths.journal) for paths in places)
@@ -213,11 +213,41 @@ def _refused(name: str, origin: str, message: str) -> SettingsError:
 
 def _entries() -> Iterator[KnownSweep]:
     """The list, newest first; of each directory only the latest entry."""
+    return _latest(_lines())
+
+
+def _entries_of(sweep_id: str) -> Iterator[KnownSweep]:
+    """Those of them that have this id.
+
+    Each sweep looks for its own id when it starts and when it ends, and to parse a line takes a
+    hundred times as long as to search it. So only those are parsed that have the id, or the
+    directory of one that has it, as hsm writes them.
+    """
+    lines, wanted = _lines(), {_written(sweep_id)}
+    named = [entry for line in _with(wanted, lines) if (entry := _read(line)) is not None]
+    wanted.update(_written(str(entry.sweep_dir)) for entry in named)
+    found = _latest(_with(wanted, lines)) if named else ()
+    return (entry for entry in found if entry.sweep_id == sweep_id)
+
+
+def _written(text: str) -> bytes:
+    return json.dumps(text).encode()
+
+
+def _with(texts: Collection[bytes], lines: Sequence[bytes]) -> list[bytes]:
+    """The lines that contain one of the texts."""
+    return [line for line in lines if any(map(line.__contains__, texts))]
+
+
+def _lines() -> list[bytes]:
     try:
         with open(open_linked(registry_file()), "rb") as file:
-            lines = file.read(_MAX_READ).split(b"\n")
+            return file.read(_MAX_READ).split(b"\n")
     except (OSError, RuntimeError, ValueError):
-        return
+        return []
+
+
+def _latest(lines: Sequence[bytes]) -> Iterator[KnownSweep]:
     seen = set()
     for line in reversed(lines):
         entry = _read(line)
