@@ -172,6 +172,7 @@ class ForkServer:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
+            import psutil  # noqa: F401  # which takes a while: meanwhile the server starts
         return cls(process.pid, ours, process)
 
     @classmethod
@@ -211,6 +212,7 @@ class ForkServer:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
+            import psutil  # noqa: F401  # which takes a while: meanwhile the server starts
         return cls(process.pid, ours, process, carries_script=True)
 
     def fileno(self) -> int:
@@ -253,7 +255,7 @@ class ForkServer:
         with self._mutex:
             if self._idle:
                 return self._idle.pop()
-        import psutil  # slow to import: the first slot does so while the server is starting
+        import psutil
 
         try:
             patience = Patience(psutil.Process(self._pid), _LOOKS_AT_FORK)
@@ -348,8 +350,6 @@ class ForkServer:
                 self._end()
 
     def _end(self) -> None:
-        import psutil
-
         with suppress(OSError):
             # The server sees the connection end, and ends; then its end closes, too.
             self._control.shutdown(socket.SHUT_WR)
@@ -357,6 +357,8 @@ class ForkServer:
         channel = Channel(self._control)
         patience: Patience | None = None
         while not channel.wait(time.monotonic() + LOOK_INTERVAL):
+            import psutil
+
             with suppress(psutil.NoSuchProcess):
                 patience = patience or Patience(psutil.Process(self._pid), _LOOKS_AT_END)
                 if patience.look():
