@@ -27,7 +27,7 @@ from hsm.core.program import by_value, reporting
 from hsm.core.program.call import print_error, system_exit_code
 from hsm.core.program.reports import Outcome, dumps, error_message
 from hsm.core.record.job import Job
-from hsm.core.record.log_links import unlink_logs
+from hsm.core.record.job_folder import job_folder
 from hsm.core.record.paths import SweepPaths
 from hsm.hydra_app import (
     config_pickle,
@@ -298,7 +298,7 @@ def _enter_job_dir(config: DictConfig) -> Path:
         os.mkdir(job_dir)  # As a rule, it is new, and has no links in it.
     except OSError:
         job_dir.mkdir(parents=True, exist_ok=True)
-        unlink_logs(SweepPaths(os.environ["HSM_SWEEP_DIR"]), job_dir)
+        job_folder(SweepPaths(os.environ["HSM_SWEEP_DIR"]), job_dir).unlink_logs()
     return job_dir
 
 

@@ -265,15 +265,43 @@ def test_an_untouched_directory_is_used_again_under_the_name_of_the_next_job() -
     first = Path(scratch.make("0"))
     made = first.stat()
     scratch.clean("0")
-    assert not first.exists()
     second, third = Path(scratch.make("1")), Path(scratch.make("2"))
+    assert not first.exists()
     assert second.stat().st_ino == made.st_ino
     assert third.stat().st_ino != made.st_ino
     for num in (1, 2):
         scratch.clean(str(num))
-    assert {path.name for path in second.parent.iterdir()} == {"spare-1", "spare-2"}
+    assert len(list(second.parent.iterdir())) == 2
     scratch.close()
     assert not first.parent.exists()
+
+
+def test_a_job_that_runs_again_finds_its_own_directory_empty() -> None:
+    """Its name, too, is among those that later jobs take."""
+    scratch = Scratch(keep=False)
+    for num in (0, 1, 2):
+        scratch.make(str(num))
+    for num in (1, 0, 2):
+        scratch.clean(str(num))
+    for num in (0, 3, 1):
+        assert os.listdir(scratch.make(str(num))) == []
+    assert sorted(path.name for path in scratch.path.iterdir()) == ["0", "1", "3"]
+    scratch.close()
+
+
+def test_a_closed_one_renames_nothing_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = Scratch(keep=False)
+    scratch.make("0")
+    scratch.clean("0")
+    scratch.close()
+    own = tmp_path / "own"
+    (own / "0").mkdir(parents=True)
+    monkeypatch.chdir(own)
+    scratch.make("1")
+    assert os.listdir(own) == ["0"]
+    scratch.close()
 
 
 @pytest.mark.parametrize("taken_by", ["a link", "a folder"])
@@ -283,12 +311,13 @@ def test_what_lies_where_directories_were_put_by_is_not_used(tmp_path: Path, tak
     scratch.clean("0")
     shutil.rmtree(before)
     trap = tmp_path / "trap" if taken_by == "a link" else before
-    (trap / "spare-0").mkdir(parents=True)
+    (trap / "0").mkdir(parents=True)
     if taken_by == "a link":
         before.symlink_to(trap)
     try:
         made = Path(scratch.make("1"))
         assert made.parent != before
+        assert os.listdir(trap) == ["0"]
         scratch.close()
         assert not made.parent.exists()
         assert os.path.lexists(before)
@@ -304,8 +333,8 @@ def test_a_spare_directory_that_somebody_uses_or_removes_becomes_no_jobs() -> No
     parent = scratch.path
     for num in (0, 1):
         scratch.clean(str(num))
-    (parent / "spare-0").rmdir()
-    (parent / "spare-1" / "file").touch()
+    (parent / "0").rmdir()
+    (parent / "1" / "file").touch()
     for num in (2, 3):
         assert os.listdir(scratch.make(str(num))) == []
     scratch.close()

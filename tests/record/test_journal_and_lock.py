@@ -26,6 +26,7 @@ from helpers.reliability import (
 )
 from hsm.core.errors import HsmError
 from hsm.core.local import LocalComputeSource
+from hsm.core.record import journal_file
 from hsm.core.record.job import Ending, Job, JobState
 from hsm.core.record.journal import Journal, JournalLost
 from hsm.core.record.lock import Locked, LockFile, is_locked
@@ -101,6 +102,12 @@ _CHANGES = (
 )
 
 
+@pytest.fixture(autouse=True)
+def checks_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each record is preceded by a check, however little time has passed."""
+    monkeypatch.setattr(journal_file, "_CHECKED_FOR", 0.0)
+
+
 def _run(paths: SweepPaths, job: Job, journal: Journal) -> None:
     job.start(1.0, 7)
     journal.start(job)
@@ -140,6 +147,25 @@ def test_a_journal_that_somebody_changes_is_written_anew(
         assert aside[0].read_bytes() == found
     if change is _put_link:
         assert (paths.sweep_dir / "stranger").read_text() == "a stranger's\n"
+
+
+@pytest.mark.parametrize("change", _CHANGES)
+def test_what_is_recorded_before_the_next_check_is_not_lost(
+    tmp_path: Path, change: Callable[[SweepPaths], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = SweepPaths(tmp_path / "sweep")
+    journal = Journal(paths, "s", {})
+    journal.tell_to(lambda notice: None)
+    jobs = [Job(num, f"s_{num}", "", {"x": num}) for num in range(2)]
+    journal.submit(jobs)
+    monkeypatch.setattr(journal_file, "_CHECKED_FOR", 1e9)
+    _run(paths, jobs[0], journal)
+    change(paths)
+    _run(paths, jobs[1], journal)
+    journal.close("finished")
+    sweep = read_sweep(paths.sweep_dir)
+    assert (sweep.problems, sweep.closed) == ([], "finished")
+    assert [job.value for job in sweep.jobs.values()] == [0, 1]
 
 
 def test_another_file_with_the_same_content_is_taken_without_a_word(tmp_path: Path) -> None:

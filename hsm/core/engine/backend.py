@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hsm.core.gpu.visible import FoundGpus
     from hsm.core.program.kept_script import KeptScript
     from hsm.core.program.refused_arguments import RefusalJudge
+    from hsm.core.record.job_folder import JobFolder
     from hsm.core.record.journal import Journal
     from hsm.core.settings.spelling import Spelling
 
@@ -134,6 +135,7 @@ class Launch(NamedTuple):
         grace: seconds between SIGTERM and SIGKILL for processes that the job leaves behind.
         cpus: for a backend's own use: the CPUs that the job may run on; empty for any.
         grant: the GPUs that the job has. The backend sets its `root`; `env` has its variables.
+        folder: for a backend that `makes_folders`: the job's directory, if that is known.
     """
 
     num: int
@@ -151,6 +153,7 @@ class Launch(NamedTuple):
     script: KeptScript | None = None
     cpus: tuple[int, ...] = ()
     grant: GpuGrant | None = None
+    folder: JobFolder | None = None
 
 
 class Started(NamedTuple):
@@ -180,6 +183,7 @@ class Ended(NamedTuple):
         report: the function's report if the process sent it directly, see `reports.write`;
             otherwise the engine reads it from the file.
         lost: which output is missing from the logs, and why; None if none is.
+        has_links: whether the directory of its `Launch` has got its links.
     """
 
     exit_code: int | None
@@ -190,6 +194,7 @@ class Ended(NamedTuple):
     out_of_memory: str | None = None
     report: bytes | None = None
     lost: str | None = None
+    has_links: bool = False
 
 
 class Attempt(Protocol):
@@ -258,9 +263,12 @@ class Backend(Protocol):
 
     Attributes:
         gpus: the GPUs that it gives to jobs; None if it gives none. The backend closes it.
+        makes_folders: whether it makes the directories of jobs before they start, and links their
+            logs there when they have ended; else the engine does. Places do that side by side.
     """
 
     gpus: GpuPool | None = None
+    makes_folders: bool = False
 
     def expect(self, jobs: int) -> str | None:
         """Take account of jobs that are submitted now, before `prepare`: not all may run at once.

@@ -1,8 +1,7 @@
-"""Describes how a job's process is to be started, and makes the job's directory for it."""
+"""Describes how a job's process is to be started, and sees to the job's directory."""
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from hsm.core.engine.ledger import JobDir, JobHandle
 from hsm.core.engine.obstacles import Obstacles
 from hsm.core.program import reports
 from hsm.core.program.params import variables
-from hsm.core.record.log_links import link_logs, unlink_logs
+from hsm.core.record.job_folder import JobFolder, job_folder
 from hsm.core.settings.resolve import SweepConf
 from hsm.core.space.command import late_names
 
@@ -26,8 +25,9 @@ def describe_launch(
     *,
     prunes: bool = False,
     found: FoundGpus | None = None,
+    makes_folders: bool = False,
 ) -> Launch:
-    """Make the job's directory and describe how to start the job.
+    """Describe how to start the job, and make its directory if nobody else does.
 
     The job may have a port afterwards: see `free_port`.
 
@@ -36,6 +36,7 @@ def describe_launch(
         conf: the settings.
         prunes: whether the job is told, if it asks, to end early.
         found: the GPUs of which it may have been granted some; None if it sees what there is.
+        makes_folders: whether the backend makes the directories of jobs.
 
     Raises:
         CannotStart: something is in the way.
@@ -48,7 +49,10 @@ def describe_launch(
         from hsm.core.engine.launching_with_gpus import tell_grant  # as few sweeps need it
 
         command = tell_grant(handle, conf.env, found, env)
-    _make_dir(handle)
+    folder = _folder(handle)
+    if folder is not None and not makes_folders:
+        with Obstacles(f"make {folder.path}", paths.sweep_dir):
+            folder.make()
     stdout, stderr, result = paths.attempt_files(job.num, number)
     if handle.work.function is not None:
         with Obstacles("remove an earlier report", paths.results):
@@ -67,6 +71,7 @@ def describe_launch(
         grace=conf.kill_grace,
         header=_header(number) if job.attempts else None,
         log_limit=conf.log_limit,
+        folder=folder if makes_folders else None,
         grant=handle.grant,
     )
 
@@ -103,37 +108,23 @@ def free_port(handle: JobHandle) -> None:
         PORTS.give_back(port)
 
 
-def _make_dir(handle: JobHandle) -> None:
-    """Make the job's directory, if its path is known; else the job's process will.
-
-    Raises:
-        CannotStart: it cannot be made.
-    """
-    paths = handle.journal.paths
-    job_dir = _job_dir(handle)
-    if job_dir is None:
-        return
-    try:
-        os.mkdir(job_dir)
-    except OSError:  # It exists already, or its parent does not.
-        with Obstacles(f"make {job_dir}", paths.sweep_dir):
-            os.makedirs(job_dir, exist_ok=True)
-        if handle.job.held_dir is not None:
-            unlink_logs(paths, job_dir)
-
-
 def link_job_logs(handle: JobHandle) -> None:
-    """Put links to a job's logs into its directory."""
-    job, paths = handle.job, handle.journal.paths
-    job_dir = _job_dir(handle)
-    if job.attempts and job_dir is not None and handle.directory is not JobDir.SHARED:
-        link_logs(paths, job.num, job_dir)
+    """Put links to a job's logs into its directory, unless the backend has."""
+    if handle.job.attempts and not handle.has_links:
+        folder = _folder(handle, is_over=True)
+        if folder is not None:
+            folder.link_logs()
 
 
-def _job_dir(handle: JobHandle) -> str | None:
-    """The job's directory, if it is known before the job says so."""
-    job, paths = handle.job, handle.journal.paths
-    return paths.job_dir_text(job.num) if handle.directory is JobDir.USUAL else job.job_dir_text
+def _folder(handle: JobHandle, *, is_over: bool = False) -> JobFolder | None:
+    """The job's directory, if it is known; a job may report another one before it is over."""
+    job, paths, directory = handle.job, handle.journal.paths, handle.directory
+    is_usual = directory is JobDir.USUAL
+    path = paths.job_dir_text(job.num) if is_usual else job.job_dir_text
+    if path is None:
+        return None
+    has_links = is_usual or (is_over and directory is JobDir.OWN)
+    return job_folder(paths, path, job.num if has_links else None)
 
 
 def _pickled_argument(handle: JobHandle) -> bytes | None:

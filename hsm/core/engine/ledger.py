@@ -82,6 +82,7 @@ class JobHandle:
         paused_since: since when it is paused, by `time.monotonic()`; None if it is not.
         makes_room: whether it was ended for others, and will be queued again at no retry.
         directory: what is known about the job's directory before it runs.
+        has_links: whether its directory has got links to the logs since its latest attempt ended.
         watches: callbacks waiting for the job to be over.
         unsaved: the latest attempt's report, if it could not be written to its file.
         reported: what its current attempt has reported; None if it has none.
@@ -112,6 +113,7 @@ class JobHandle:
     paused_since: float | None = None
     makes_room: bool = False
     directory: JobDir = JobDir.USUAL
+    has_links: bool = False
     watches: tuple[_Watch, ...] = ()
     unsaved: Report | None = None
     reported: Reported | None = None

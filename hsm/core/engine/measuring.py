@@ -74,7 +74,9 @@ class Measuring:
     def begin(self, handle: JobHandle) -> None:
         """An attempt of a job is about to start. Raises NoRoom."""
         paths = handle.journal.paths
-        handle.reported = Reported(handle.job, paths)
+        # A new sweep has no such files: most jobs need not be asked for theirs.
+        is_first = not handle.job.attempts and not handle.journal.has_resumed
+        handle.reported = Reported(handle.job, paths, 0 if is_first else None)
         if self.pruning is None:
             return
         with self._changed:

@@ -88,7 +88,7 @@ class Supervisor:
 
         Returns whether it has been, or will be, queued again; it may run again by now.
         """
-        handle.seconds = None
+        handle.seconds, handle.has_links = None, False
         try:
             ending, recorded = self._attempt(handle)
         except NoRoom as shortage:
@@ -165,6 +165,7 @@ class Supervisor:
             if handle.stop is None:
                 raise
             ended = Ended(None, "SIGKILL", asked=True)
+        handle.has_links = ended.has_links
         if ended.lost is not None:
             self.observers.warn(f"job {handle.job.num}: {ended.lost}")
         is_function = handle.work.function is not None
@@ -197,7 +198,13 @@ class Supervisor:
         self.measuring.begin(handle)
         prunes = self.measuring.pruning is not None
         found = self.backend.found_gpus()
-        launch = describe_launch(handle, self.conf, prunes=prunes, found=found)
+        launch = describe_launch(
+            handle,
+            self.conf,
+            prunes=prunes,
+            found=found,
+            makes_folders=self.backend.makes_folders,
+        )
         return self._launch(handle, launch)
 
     def _check_record(self, handle: JobHandle) -> None:

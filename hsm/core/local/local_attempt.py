@@ -192,4 +192,5 @@ class LocalAttempt(Attempt):
             out_of_memory=out_of_memory,
             report=reaped.report or self._take_facts(),
             lost=reaped.lost,
+            has_links=reaped.has_links,
         )

@@ -45,6 +45,8 @@ class LocalBackend(Backend):
         HsmError: this machine can run no jobs.
     """
 
+    makes_folders = True
+
     def __init__(self, conf: LocalConf, gpus: GpuPool | None = None) -> None:
         check_machine(conf)
         self._conf = conf

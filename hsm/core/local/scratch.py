@@ -5,8 +5,8 @@ person. So the source's directory has a lock, for which systemd-tmpfiles leaves 
 made again when it is gone. Another user may have taken its name then, so it is used only while its
 name leads to the directory that was made here.
 
-Most jobs leave no trace in theirs. It is then renamed and put by for a later job: to make and
-remove a directory takes the file system ten times as long.
+Most jobs leave no trace in theirs. It then stays until a later job takes it, under a name of its
+own: to make and remove a directory takes the file system ten times as long.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Scratch:
         self._fd: int | None = None  # the directory, locked
         self._key: tuple[int, int] | None = None  # which one it is
         self._jobs: dict[str, _State | None] = {}  # the directories of jobs, as they were given
-        self._spare: dict[str, _State] = {}  # those put by, by name
+        self._spare: dict[str, _State] = {}  # those of earlier jobs, unused since
         in_child(self, Scratch._release)
 
     @property
@@ -62,7 +62,6 @@ class Scratch:
         with self._mutex:
             if self._path is None or not self._is_there(self._path):
                 self._path = self._make_again(self._path)
-                self._spare.clear()
                 for name in self._jobs:  # of jobs that are running
                     (self._path / name).mkdir(mode=0o700)
             return self._path
@@ -91,6 +90,7 @@ class Scratch:
         return path
 
     def _release(self) -> None:
+        self._spare.clear()
         if self._fd is not None:
             os.close(self._fd)
             self._fd = self._key = None
@@ -109,10 +109,9 @@ class Scratch:
         Raises:
             OSError: it cannot be made.
         """
-        folder = self.path
-        path = f"{folder}/{name}"  # texts: joining paths takes longer than renaming them
-        state = self._use_spare(folder, path)
+        path, state = self._use_spare(name)
         if state is None:
+            path = f"{self.path}/{name}"
             try:
                 os.mkdir(path, 0o700)
             except OSError:
@@ -124,19 +123,29 @@ class Scratch:
             self._jobs[name] = state
         return path
 
-    def _use_spare(self, folder: Path, path: str) -> _State | None:
-        """Make the directory `path` of one that was put by; returns None if there was none."""
+    def _use_spare(self, name: str) -> tuple[str, _State | None]:
+        """Give the job `name` the directory of an earlier one.
+
+        Returns its path and state; None for the state if there was none.
+        """
         with self._mutex:
             if not self._spare:
-                return None
-            name, before = self._spare.popitem()
-        with suppress(OSError):  # somebody cleans up here
-            os.rename(f"{folder}/{name}", path)
-            state = _state(path)
-            if state[0] == before[0]:
-                return state
-            remove_tree(path)
-        return None
+                return "", None
+            # A job that runs again gets its own back, which has the name that it needs.
+            own = name if name in self._spare else next(reversed(self._spare))
+            before = self._spare.pop(own)
+            path = f"{self._path}/{name}"  # texts: joining paths takes longer than renaming them
+            try:
+                if own != name:
+                    # By descriptor, as the path may lead to somebody else's by now.
+                    os.rename(own, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+                state = _state(path)
+            except OSError:  # somebody cleans up here
+                return "", None
+        if state[0] == before[0]:  # so it is one that was made here
+            return path, state
+        remove_tree(f"{self.path}/{name}")
+        return "", None
 
     def clean(self, name: str) -> None:
         """Remove a job's directory, unless directories are kept."""
@@ -147,16 +156,15 @@ class Scratch:
             # What cannot be removed is reported at the end.
             remove_tree(path / name)
 
-    def _put_by(self, folder: Path, job: str, state: _State | None) -> bool:
+    def _put_by(self, folder: Path, name: str, state: _State | None) -> bool:
         """Keep a job's directory for another job, if this one has not touched it."""
-        path, name = f"{folder}/{job}", f"spare-{job}"
+        path = f"{folder}/{name}"
         with suppress(OSError):
             if state is None or _state(path) != state:
                 return False
             # What happens within one tick of the clock leaves the time of change as it is.
             if _may_hide_names(state) and os.listdir(path):
                 return False
-            os.rename(path, f"{folder}/{name}")
             with self._mutex:
                 if folder is self._path:
                     self._spare[name] = state

@@ -375,6 +375,7 @@ class Journal:
         """Write the last record and release the sweep directory. Idempotent."""
         # If it cannot be written, the journal reads as if the launcher had died.
         with suppress(OSError, JournalLost):
+            self.look()  # as none follows, the last record must not go where nobody reads it
             seconds = round(time.monotonic() - self._began, 6)
             self.append("close", reason=reason, seconds=seconds)
         with self._mutex:

@@ -175,9 +175,12 @@ class Keeper:
             self._send(NotStarted(PlaceGone("the fork server is gone")))
 
     def _run_job(self, launch: Launch) -> None:
-        folder = os.path.dirname(launch.stdout)
+        logs, folder = os.path.dirname(launch.stdout), launch.folder
         try:
-            with Obstacles(f"write logs in {folder}", folder):
+            if folder is not None:
+                with Obstacles(f"make {folder.path}", folder.root):
+                    folder.make()
+            with Obstacles(f"write logs in {logs}", logs):
                 log_sizes = self._logs.begin(launch)
             pid, inherited = self._start_job(launch)
         except CannotStart as error:
@@ -188,8 +191,11 @@ class Keeper:
         tree = _JobTree(pid, launch.grace, inherited)
         tree.watch(self)
         lost = self._logs.finish(patiently=not self._doomed)
+        has_links = folder is not None and folder.names is not None
+        if folder is not None:
+            folder.link_logs()
         if not self._doomed:  # a doomed keeper killed the job, and its launcher is gone
-            self._send(tree.ended(lost, self._report.read()))
+            self._send(tree.ended(lost, self._report.read(), has_links=has_links))
 
     def _start_job(self, launch: Launch) -> tuple[int, int]:
         """Start the job's process; return its pid, and the peak of memory that it begins with.
@@ -290,10 +296,11 @@ class _JobTree:
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 send_signal(descendants(), signal.SIGKILL)
 
-    def ended(self, lost: str | None, report: bytes | None) -> Reaped:
+    def ended(self, lost: str | None, report: bytes | None, *, has_links: bool) -> Reaped:
         """Describe how the job ended; call after `watch`."""
         assert self._status is not None
-        return Reaped(self._status, self._asked, self._cpu_seconds, self._max_memory, lost, report)
+        usage = self._cpu_seconds, self._max_memory
+        return Reaped(self._status, self._asked, *usage, lost, report, has_links)
 
     def _reap(self) -> bool:
         """Reap children that have ended; return whether any are left."""

@@ -69,6 +69,7 @@ class Reaped(NamedTuple):
             forked job began with.
         lost: describes output that is missing from the logs; None if all of it is there.
         report: what a function's job reported through its keeper's `Note`; None for nothing.
+        has_links: whether the keeper has linked the logs into the job's directory.
     """
 
     status: int
@@ -77,6 +78,7 @@ class Reaped(NamedTuple):
     max_memory: int
     lost: str | None = None
     report: bytes | None = None
+    has_links: bool = False
 
 
 class Imported(NamedTuple):
