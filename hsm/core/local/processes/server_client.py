@@ -250,11 +250,11 @@ class ForkServer:
             CannotStart: there can be no other keeper.
             SlotLost: the new slot's keeper is gone.
         """
-        if not self.is_alive():
-            raise ServerLost("the fork server is gone")
         with self._mutex:
             if self._idle:
-                return self._idle.pop()
+                return self._idle.pop()  # if the server has died, its keeper says so
+        if not self.is_alive():
+            raise ServerLost("the fork server is gone")
         import psutil
 
         try:
