@@ -18,6 +18,8 @@ from hsm.hydra_app import app_config
 
 #: Seconds that an app may take until it shows its config.
 TIMEOUT = 60.0
+#: Seconds of waiting at once: a Ctrl-C just before such a wait is heard only after it.
+_LOOK_INTERVAL = 0.2
 #: Bytes of an answer, of the last that the app has printed, and of one reading.
 _MAX_ANSWER, _MAX_OUTPUT, _CHUNK = 64 << 20, 1 << 16, 1 << 16
 
@@ -91,7 +93,10 @@ def _read(pipe: IO[bytes]) -> bytes:
     """Read all of an answer. Raises CannotAsk if that takes too long."""
     answer, deadline = bytearray(), time.monotonic() + TIMEOUT
     while True:
-        if not select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        left = max(0.0, deadline - time.monotonic())
+        if not select.select([pipe], [], [], min(left, _LOOK_INTERVAL))[0]:
+            if left:
+                continue
             raise CannotAsk(f"has not come to its main function in {TIMEOUT:.0f} s")
         chunk = pipe.read(_CHUNK)
         if not chunk or len(answer) > _MAX_ANSWER:
