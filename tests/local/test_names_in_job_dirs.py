@@ -84,6 +84,18 @@ def test_the_links_are_there_after_the_end_and_not_while_the_job_runs(tmp_path: 
     assert _links(paths, 0) == [paths.stdout(0), paths.stderr(0)]
 
 
+def test_a_job_that_is_lost_with_its_keeper_gets_the_links(tmp_path: Path) -> None:
+    paths = SweepPaths(tmp_path)
+    with source() as made:
+        command = ["sh", "-c", "echo begins; kill -9 $PPID; sleep 60"]
+        (job_id,) = made.submit_jobs(points(0), "s", tmp_path, command=command)
+        assert made.wait() == {job_id: JobState.FAILED}
+        outcome = made.job(job_id).outcome
+    assert outcome is not None
+    assert outcome.reason == "its keeper was killed, and the job with it"
+    assert _links(paths, 0) == [paths.stdout(0), paths.stderr(0)]
+
+
 def _write(params: dict[str, int]) -> list[str]:
     job_dir = Path(os.environ["HSM_JOB_DIR"])
     found = sorted(os.listdir(job_dir))
