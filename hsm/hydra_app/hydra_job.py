@@ -33,6 +33,7 @@ from hsm.hydra_app import (
     config_pickle,
     kept_overrides,
     quick_appends,
+    quick_runtime,
     remembered_bases,
     source_infos,
 )
@@ -50,6 +51,7 @@ _OWN_FILES = frozenset(
         __file__,
         kept_overrides.__file__,
         quick_appends.__file__,
+        quick_runtime.__file__,
         remembered_bases.__file__,
         source_infos.__file__,
     )

@@ -16,15 +16,28 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import DictConfig, ListConfig, StringNode, open_dict
 
 from hsm.hydra_app.config_copy import copy_node, is_known
+from hsm.hydra_app.quick_runtime import note_quickly
+from hsm.hydra_app.remembered_nodes import become, place_of, recall, remember
 
 _append = ListConfig.append
 
 
 class _First(ListConfig):
     def append(self, item: Any) -> None:
-        _become(self, ListConfig)
-        self.append(item)
-        _become(self, _Next)
+        """Append what the list of an earlier config got first, with another text."""
+        become(self, ListConfig)
+        content = self.__dict__["_content"]
+        is_text = type(item) is str and "${" not in item  # which is checked to be complete
+        key = place_of(self) if is_text and not content and not self._get_flag("readonly") else None
+        if (first := recall(key, self)) is None:
+            self.append(item)
+            if type(content[0]) is StringNode:
+                remember(key, content)
+        else:
+            (node,) = first.values()
+            node.__dict__["_val"] = item
+            content.append(node)
+        become(self, _Next)
 
 
 class _Next(ListConfig):
@@ -51,18 +64,16 @@ class QuickLoaderImpl(ConfigLoaderImpl):
         # One that is an interpolation may lead to the other, through checks of its class.
         if ListConfig.append is _append and all(type(_raw(each)) is list for each in lists):
             for each in lists:
-                _become(each, _First)
+                become(each, _First)
 
 
 def open_dict_after_lists(config: Any) -> AbstractContextManager[Any]:
     """Stand in for OmegaConf's `open_dict`, with which Hydra goes on after the lists."""
     for each in _lists(config, _First, _Next):
-        _become(each, ListConfig)
-    return open_dict(config)
-
-
-def _become(node: ListConfig, kind: type[ListConfig]) -> None:
-    object.__setattr__(node, "__class__", kind)  # A node's own method sets nothing.
+        become(each, ListConfig)
+    opened = open_dict(config)
+    note_quickly(_content(config).get("runtime"))
+    return opened
 
 
 def _lists(of_hydra: Any, *kinds: type[ListConfig]) -> Iterator[ListConfig]:

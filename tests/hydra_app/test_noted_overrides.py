@@ -46,7 +46,7 @@ def test_the_lists_are_hydras(overrides: tuple[str, ...]) -> None:
         assert type(each) in (ListConfig, type(None))
 
 
-def test_only_the_first_of_each_list_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_of_all_configs_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     app = Composers(_FILES, "hydra.job.chdir=true", "hydra.sweep.dir=x")
     app.learn("lr=5")
     checked: list[Any] = []
@@ -63,7 +63,17 @@ def test_only_the_first_of_each_list_is_checked(monkeypatch: pytest.MonkeyPatch)
         ["lr=2", "name=b", "+c=1"],
     ]
     noted = {*_lists(config)[0], *_lists(config)[1]}
-    assert noted.intersection(checked) == {"hydra.job.chdir=true", "lr=2"}
+    assert noted.isdisjoint(checked)
+    assert config.hydra.runtime.cwd in checked  # which the place of the two others is in
+    noted = {*config.hydra.runtime.choices.values(), config.hydra.runtime.config_sources[0].path}
+    assert noted.isdisjoint(checked)
+
+
+def test_an_interpolation_is_checked_to_be_complete() -> None:
+    app = Composers(_FILES)
+    app.learn("lr=5")
+    plain, quick = app.errors("+i='${'", "name=b")
+    assert plain == quick
 
 
 def test_an_append_of_the_apps_own_sees_every_override(monkeypatch: pytest.MonkeyPatch) -> None:
