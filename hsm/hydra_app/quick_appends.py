@@ -27,8 +27,8 @@ class _First(ListConfig):
         """Append what the list of an earlier config got first, with another text."""
         become(self, ListConfig)
         content = self.__dict__["_content"]
-        is_text = type(item) is str and "${" not in item  # which is checked to be complete
-        key = place_of(self) if is_text and not content and not self._get_flag("readonly") else None
+        is_new = _is_plain(item) and not content and not self._get_flag("readonly")
+        key = place_of(self) if is_new else None
         if (first := recall(key, self)) is None:
             self.append(item)
             if type(content[0]) is StringNode:
@@ -45,13 +45,18 @@ class _Next(ListConfig):
         """Append a copy of the last node, which differs in the text alone."""
         content = self.__dict__["_content"]
         last = content[-1]
-        if type(item) is not str or type(last) is not StringNode or not is_known(last):
+        if not _is_plain(item) or type(last) is not StringNode or not is_known(last):
             _append(self, item)
             return
         node = copy_node(last, {})
         node.__dict__["_val"] = item
         node.__dict__["_metadata"].key = len(content)
         content.append(node)
+
+
+def _is_plain(item: Any) -> bool:
+    """Whether any list of texts takes this one: of an interpolation, the syntax is checked."""
+    return type(item) is str and "${" not in item
 
 
 class QuickLoaderImpl(ConfigLoaderImpl):

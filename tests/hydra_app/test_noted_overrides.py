@@ -69,10 +69,12 @@ def test_only_the_first_of_all_configs_is_checked(monkeypatch: pytest.MonkeyPatc
     assert noted.isdisjoint(checked)
 
 
-def test_an_interpolation_is_checked_to_be_complete() -> None:
+@pytest.mark.parametrize("before", [[], ["name=b"]])
+def test_an_override_that_its_list_refuses_is_refused(before: list[str]) -> None:
+    """Its value is a valid interpolation; as written, with escaped quotes, it is none."""
     app = Composers(_FILES)
     app.learn("lr=5")
-    plain, quick = app.errors("+i='${'", "name=b")
+    plain, quick = app.errors(*before, r"+i='${oc.decode:\'1\'}'")
     assert plain == quick
 
 
